@@ -1,0 +1,72 @@
+"""What a rollout actor needs of an inference engine: four questions about the current policy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from tlpo_ray.flow.records import Float32, Int32
+from tlpo_ray.flow.weights import Bucket
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleRequest:
+    """One answer to sample. With a seed, an answer depends on nothing but weights, prompt and seed."""
+
+    prompt_ids: tuple[int, ...]
+    max_new_tokens: int
+    temperature: float
+    """0 means greedy."""
+    seed: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateSet:
+    """The N most probable next tokens after a context, from the untempered distribution."""
+
+    token_ids: Int32
+    """[N] most probable first."""
+    logp: Float32
+    """[N] natural-log probabilities."""
+
+
+class Watch(Protocol):
+    """Sees an answer grow; decides whether to stop it."""
+
+    def __call__(self, request: int, new_ids: Sequence[int]) -> bool:
+        """True aborts request number `request`, which has just grown by `new_ids`."""
+
+
+class TokenEngine(Protocol):
+    """An inference engine with swappable weights.
+
+    Token ids in, token ids out: text, detection and rewards are the caller's.
+    """
+
+    max_context: int
+    """Most tokens of prompt and answer together."""
+    eos_ids: frozenset[int]
+    version: int
+    """Policy version of the loaded weights."""
+
+    def sample(self, requests: Sequence[SampleRequest], watch: Watch | None = None) -> list[list[int]]:
+        """One answer a request, without its end-of-text token.
+
+        An answer stops at that token, at `max_new_tokens`, at the context limit or when `watch` says so.
+        """
+
+    def candidates(self, contexts: Sequence[Sequence[int]], n: int) -> list[CandidateSet]:
+        """The n most probable next tokens after each context, at temperature 1."""
+
+    def draw(self, contexts: Sequence[Sequence[int]], n: int, seeds: Sequence[int]) -> list[CandidateSet]:
+        """n distinct next tokens drawn from each context's distribution without replacement (multinomial selection)."""
+
+    def extend(self, contexts: Sequence[Sequence[int]], k: int) -> list[list[int]]:
+        """Greedy continuation of each context by at most k tokens, without the end-of-text token."""
+
+    def load_weights(self, buckets: Iterable[Bucket], version: int) -> None:
+        """Replace all weights; whatever was cached under the old ones is forgotten."""
+
+    def close(self) -> None:
+        """Free the engine's memory and processes."""

@@ -1,0 +1,245 @@
+"""One frozen description of a run. Each part of the system is handed only its own section.
+
+A docstring under a field says its unit and effect. Defaults are the paper's where it gives them, else its
+public code's (`PAPER.md`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+English = Literal["neutral", "confusion"]
+Dtype = Literal["float32", "bfloat16"]
+AdvantageForm = Literal["tlpo", "unweighted", "grpo"]
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(gt=0)]
+
+CANDIDATES_LIMIT = 64
+"""Largest candidate set: beyond it the tail of π_old is noise."""
+
+
+class Section(BaseModel):
+    """Frozen, and deaf to keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class ModelConfig(Section):
+    """The policy, and how a prompt becomes its input."""
+
+    path: str
+    """Folder or hub name of a Hugging Face causal language model."""
+    revision: str | None = None
+    """Hub revision; none takes the default branch."""
+    dtype: Dtype = "bfloat16"
+    """Of the weights in both engines and on the wire; the learner's master weights are float32."""
+    max_context: Positive = 2048
+    """Most tokens of prompt and answer together."""
+    system_prompt: str | None = None
+    """Put before every prompt when given."""
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Passed to the chat template, e.g. `enable_thinking: false` for Qwen3."""
+    trust_remote_code: bool = False
+    """Run Python shipped with the model. Leave it off for models you do not know."""
+
+
+class DataConfig(Section):
+    """Where prompts come from."""
+
+    prompts: str
+    """`.jsonl`, `.json`, `.json.gz`, `.parquet`, a folder of these, or the name of a hub dataset."""
+    languages: tuple[str, ...] = ()
+    """Languages to train on; empty takes every language the prompts name."""
+    language: str | None = None
+    """Language of all prompts, for files without a language field."""
+    prompt_field: str = "prompt"
+    """Field that holds the prompt; a field `input` beside it is appended (Bactrian-X)."""
+    language_field: str = "language"
+    """Field that holds a prompt's language."""
+    id_field: str = "id"
+    """Field that holds a prompt's name; prompts without it are named after file and line."""
+    split: str = "train"
+    """Split of a hub dataset."""
+    limit: Positive | None = None
+    """Most prompts to use."""
+    max_characters: Positive = 500
+    """Longer prompts are skipped and counted (public code of the paper)."""
+    drop_foreign: bool = False
+    """Skip prompts that hold characters of other languages (Appendix B)."""
+    skip_bad: bool = False
+    """Count lines that cannot be read and go on, instead of stopping."""
+    shuffle: bool = True
+    """Mix prompts by `seed`, so that an update mixes languages and topics."""
+
+
+class DetectorConfig(Section):
+    """What counts as confusion."""
+
+    english: English = "neutral"
+    """neutral: English is neither target nor confusion; confusion: any English is confusion."""
+
+
+class RolloutConfig(Section):
+    """Rollout actors: answers, confusion points, candidate sets, rewards."""
+
+    engine: Literal["vllm", "transformers"] = "vllm"
+    """transformers is for `stack: local` and as an oracle in tests."""
+    actors: Positive = 1
+    """Rollout actors, each with an engine of its own."""
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.6
+    """Of the sampled answers; candidate sets always come from the untempered distribution."""
+    max_new_tokens: Positive = 512
+    """Longest answer, in tokens."""
+    candidates: Annotated[int, Field(ge=2, le=CANDIDATES_LIMIT)] = 16
+    """N, the size of the candidate set."""
+    selection: Literal["ranked", "multinomial"] = "ranked"
+    """The N most probable tokens, or N drawn without replacement."""
+    lookahead: Annotated[int, Field(ge=0, le=16)] = 3
+    """k, greedy tokens after each candidate: the most tokens one character can need, minus 1."""
+    lot: Positive = 64
+    """Prompts a rollout actor leases at once."""
+    concurrency: Positive = 64
+    """Sequences an engine runs at once."""
+    kv_cache_mib: Positive | None = None
+    """KV cache of an engine, in MiB; none lets vLLM take its share of the GPU. Needed on the CPU."""
+    gpu_memory_utilization: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    """Share of a GPU that vLLM may use when `kv_cache_mib` is not set."""
+    tensor_parallel: Positive = 1
+    """GPUs an engine is spread over."""
+    reproducible: bool = True
+    """Seed every answer by run seed, prompt and policy version, so that a run can be repeated token by token."""
+
+
+class LearnerConfig(Section):
+    """The learner group: TLPO's update."""
+
+    engine: Literal["deepspeed", "torch"] = "deepspeed"
+    """torch is for `stack: local`."""
+    ranks: Positive = 1
+    """Learner ranks (data parallel)."""
+    zero_stage: Literal[0, 1, 2, 3] = 1
+    """What DeepSpeed shards: 1 optimizer state, 2 gradients too, 3 weights too."""
+    groups_per_update: Positive = 8
+    """Confusion points an update learns from (8 x 16 = 128 candidate tokens)."""
+    iterations: Positive = 2
+    """p: optimizer steps on the same batch; π_old is held fixed over them."""
+    micro_batch: Positive = 4
+    """Contexts a rank puts through the model at once."""
+    lr: Annotated[float, Field(gt=0)] = 5e-7
+    """Peak learning rate."""
+    lr_min: Annotated[float, Field(ge=0)] = 5e-8
+    """Learning rate at the end of the cosine."""
+    warmup: Share = 0.1
+    """Share of the prompts over which the learning rate rises from 0 to `lr`."""
+    betas: tuple[Share, Share] = (0.9, 0.95)
+    """AdamW."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    """AdamW."""
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Gradients are scaled down to this norm."""
+    clip_low: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """ε below: the ratio counts as at least 1 - clip_low."""
+    clip_high: Annotated[float, Field(ge=0)] = 0.2
+    """ε above: the ratio counts as at most 1 + clip_high."""
+    beta: Annotated[float, Field(ge=0)] = 0.04
+    """β, weight of the KL to the reference policy; 0 loads no reference."""
+    advantage: AdvantageForm = "tlpo"
+    """tlpo: Eq. 5 and 6; unweighted: R - μ; grpo: (R - mean) / standard deviation."""
+    activation_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+
+    @model_validator(mode="after")
+    def _schedule_falls(self) -> Self:
+        if self.lr_min > self.lr:
+            raise ValueError(f"lr_min {self.lr_min} is above lr {self.lr}: lower lr_min")
+        return self
+
+
+class FlowConfig(Section):
+    """What travels between actors and learner, and how long anyone waits for it."""
+
+    max_staleness: Annotated[int, Field(ge=0)] = 0
+    """Most policy versions a group may be behind the learner; 0 is strictly on-policy."""
+    queue_capacity: Positive = 256
+    """Groups the queue holds; when it is full, rollout actors wait."""
+    bucket_mib: Positive = 64
+    """Size of a bucket of weights on the wire."""
+    weight_transfer: Literal["object_store", "nccl"] = "object_store"
+    """nccl needs GPUs on both sides; the object store works everywhere."""
+    canary_tolerance: Annotated[float, Field(gt=0)] = 0.1
+    """Most nats by which actor and learner may differ after a weight sync (bfloat16 kernels differ; float32: 1e-4)."""
+    start_deadline_s: Seconds = 600
+    """Until all actors and ranks have loaded their model."""
+    rollout_deadline_s: Seconds = 600
+    """For one lot of prompts on one rollout actor."""
+    update_deadline_s: Seconds = 600
+    """For one update of the learner group."""
+    sync_deadline_s: Seconds = 300
+    """For one rollout actor to load a policy version."""
+    max_restarts: Annotated[int, Field(ge=0)] = 10
+    """Restarts of rollout actors in a run, all together, before it gives up."""
+
+
+class ClusterConfig(Section):
+    """The Ray cluster and what each process asks of it."""
+
+    address: str | None = None
+    """Address of a running cluster; none starts one on this machine (or joins the job's)."""
+    cpus_per_rollout_actor: Annotated[float, Field(gt=0)] = 1
+    gpus_per_rollout_actor: Annotated[float, Field(ge=0)] = 1
+    cpus_per_learner_rank: Annotated[float, Field(gt=0)] = 1
+    gpus_per_learner_rank: Annotated[float, Field(ge=0)] = 1
+    object_store_mib: Positive | None = None
+    """Object store of a cluster started here; none lets Ray choose."""
+    dashboard: bool = False
+    """Start the Ray dashboard with a cluster started here (on loopback)."""
+
+
+class CheckpointConfig(Section):
+    """What is saved while the run goes on."""
+
+    every_updates: Positive = 100
+    keep_last: Positive = 2
+
+
+class RunConfig(Section):
+    """Everything about one run."""
+
+    name: str = "tlpo"
+    """Name of the run; its folder is `folder`."""
+    folder: Path = Path("runs/tlpo")
+    """Run folder: config, metrics, experiences, checkpoints, model, result."""
+    seed: int = 0
+    stack: Literal["distributed", "local"] = "distributed"
+    """distributed: Ray, vLLM, DeepSpeed; local: one process, transformers and torch, the same algorithm."""
+    model: ModelConfig
+    data: DataConfig
+    detector: DetectorConfig = DetectorConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    learner: LearnerConfig = LearnerConfig()
+    flow: FlowConfig = FlowConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if self.rollout.max_new_tokens >= self.model.max_context:
+            raise ValueError(
+                f"rollout.max_new_tokens {self.rollout.max_new_tokens} leaves no room for a prompt in "
+                f"model.max_context {self.model.max_context}: lower the first or raise the second"
+            )
+        if self.learner.ranks > self.learner.groups_per_update:
+            raise ValueError(
+                f"learner.ranks {self.learner.ranks} exceeds learner.groups_per_update "
+                f"{self.learner.groups_per_update}: a rank without a confusion point has nothing to do"
+            )
+        if self.flow.queue_capacity < self.learner.groups_per_update:
+            raise ValueError(
+                f"flow.queue_capacity {self.flow.queue_capacity} is below learner.groups_per_update "
+                f"{self.learner.groups_per_update}: an update could never fill"
+            )
+        return self

@@ -1,0 +1,48 @@
+"""Every error this project raises on purpose.
+
+TlpoError
+├── UserError              something asked for cannot be done: one line says what, what was found, what to do
+│   ├── ConfigError        a run's configuration
+│   ├── PromptFileError    a prompt file or dataset
+│   ├── ModelError         a model folder or name
+│   └── ResourceError      GPUs, CPUs, memory or disk
+├── DeadlineError          a wait between processes ran out; names who waited for what
+├── WeightSyncError        an actor's weights differ from the learner's after a sync
+└── NonFiniteError         NaN or infinity in a loss or a weight; nothing is broadcast
+"""
+
+
+class TlpoError(Exception):
+    """Base of all errors raised by tlpo-ray."""
+
+
+class UserError(TlpoError):
+    """The request cannot be met; the message is one line for its user."""
+
+
+class ConfigError(UserError):
+    """The configuration is wrong."""
+
+
+class PromptFileError(UserError):
+    """A prompt file or dataset cannot be read."""
+
+
+class ModelError(UserError):
+    """A model cannot be found or loaded."""
+
+
+class ResourceError(UserError):
+    """More resources were asked for than there are."""
+
+
+class DeadlineError(TlpoError):
+    """A cross-process wait ran out of time."""
+
+
+class WeightSyncError(TlpoError):
+    """The canary found that a rollout actor's policy differs from the learner's."""
+
+
+class NonFiniteError(TlpoError):
+    """A loss, gradient or weight is NaN or infinite."""

@@ -1,0 +1,200 @@
+"""What travels between processes: prompts out, candidate groups and outcomes back.
+
+Records are frozen dataclasses inside a process and Arrow between processes and on disk, so that a run's
+experiences open in any Parquet reader. Axis letters: L context tokens, N candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+Int32 = npt.NDArray[np.int32]
+Float32 = npt.NDArray[np.float32]
+
+
+class Outcome(StrEnum):
+    """How one prompt ended. Every prompt of a run ends in exactly one of these."""
+
+    CLEAN = "clean"  # the answer had no confusion: no signal
+    CONFUSED = "confused"  # a candidate group was made and learned from
+    UNINFORMATIVE = "uninformative"  # all candidates had the same reward: Z = 0
+    STALE = "stale"  # the group was older than max_staleness allows
+    SKIPPED = "skipped"  # never rolled out; the reason says why
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """One question to the policy.
+
+    Example: ``Prompt(index=7, id="ko-0007", language="ko", text="일본의 통화는 무엇입니까?")``
+    """
+
+    index: int
+    """Position in the run's order, from 0: ties between equal groups are broken by it."""
+    id: str
+    language: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateGroup:
+    """One confusion point with its candidate set: the unit of learning.
+
+    Example: 23 context tokens of which 15 are the prompt, 16 candidates of which 3 lead to confusion.
+    """
+
+    prompt_index: int
+    prompt_id: str
+    language: str
+    context_ids: Int32
+    """[L] prompt tokens followed by y_<c, the answer before the confusion point."""
+    prompt_length: int
+    """How many of `context_ids` are the prompt."""
+    candidate_ids: Int32
+    """[N] the candidate set T, most probable first."""
+    old_logp: Float32
+    """[N] natural log of π_old(t_i | x, y_<c), from the untempered distribution."""
+    rewards: Float32
+    """[N] +1 or -1: whether t_i with its lookahead leads to confusion."""
+    sampling_version: int
+    """Policy version that sampled the answer."""
+    probing_version: int
+    """Policy version that `old_logp` comes from."""
+    detector_version: str
+    response: str
+    """The sampled answer up to where generation stopped, for people."""
+    span_start: int
+    """Code points of `response`: the first confused character."""
+    span_end: int
+    span_script: str
+    lookaheads: tuple[str, ...]
+    """[N] text of each candidate with its greedy continuation, for people."""
+
+    @property
+    def informative(self) -> bool:
+        """False when all rewards are equal: then Z = 0 and every advantage is 0 (Eq. 6)."""
+        return bool(np.any(self.rewards != self.rewards[0]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptResult:
+    """What became of one leased prompt on a rollout actor."""
+
+    prompt_index: int
+    outcome: Outcome
+    reason: str = ""
+    """Why a prompt was skipped; empty for every other outcome."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutReport:
+    """One finished lot of leased prompts: an outcome for each, and the candidate groups."""
+
+    version: int
+    results: tuple[PromptResult, ...]
+    groups: tuple[CandidateGroup, ...]
+    """Informative groups only; as many as `results` with outcome CONFUSED."""
+    tokens_generated: int
+    """Sampled tokens, those of lookaheads left out."""
+    tokens_discarded: int
+    """Of these, tokens sampled beyond the confusion point before the abort took effect."""
+    seconds: float
+
+
+SCHEMA = pa.schema(
+    [
+        pa.field("prompt_index", pa.int64(), nullable=False),
+        pa.field("prompt_id", pa.string(), nullable=False),
+        pa.field("language", pa.string(), nullable=False),
+        pa.field("context_ids", pa.list_(pa.int32()), nullable=False),
+        pa.field("prompt_length", pa.int32(), nullable=False),
+        pa.field("candidate_ids", pa.list_(pa.int32()), nullable=False),
+        pa.field("old_logp", pa.list_(pa.float32()), nullable=False),
+        pa.field("rewards", pa.list_(pa.float32()), nullable=False),
+        pa.field("sampling_version", pa.int64(), nullable=False),
+        pa.field("probing_version", pa.int64(), nullable=False),
+        pa.field("detector_version", pa.string(), nullable=False),
+        pa.field("response", pa.string(), nullable=False),
+        pa.field("span_start", pa.int32(), nullable=False),
+        pa.field("span_end", pa.int32(), nullable=False),
+        pa.field("span_script", pa.string(), nullable=False),
+        pa.field("lookaheads", pa.list_(pa.string()), nullable=False),
+    ],
+    metadata={"tlpo_record": "candidate_group", "format": "1"},
+)
+
+_INT_ARRAYS = ("context_ids", "candidate_ids")
+_FLOAT_ARRAYS = ("old_logp", "rewards")
+
+
+def to_batch(groups: Sequence[CandidateGroup]) -> pa.RecordBatch:
+    """Groups as one Arrow record batch. Lone surrogates (undecoded bytes) become U+FFFD."""
+    columns = [[_plain(getattr(group, field.name), field.name) for group in groups] for field in SCHEMA]
+    arrays = [pa.array(column, type=field.type) for column, field in zip(columns, SCHEMA, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+
+
+def from_batch(batch: pa.RecordBatch | pa.Table) -> list[CandidateGroup]:
+    """The groups of an Arrow batch or table.
+
+    Raises:
+        ValueError: its columns are not those of a candidate group.
+    """
+    if not batch.schema.equals(SCHEMA, check_metadata=False):
+        raise ValueError(f"not candidate groups: expected columns {SCHEMA.names}, found {batch.schema.names}")
+    return [_group(row) for row in batch.to_pylist()]
+
+
+def encode(groups: Sequence[CandidateGroup]) -> bytes:
+    """Groups as an Arrow IPC stream: what the wire carries."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, SCHEMA) as writer:
+        writer.write_batch(to_batch(groups))
+    return sink.getvalue().to_pybytes()
+
+
+def decode(payload: bytes) -> list[CandidateGroup]:
+    """Inverse of `encode`.
+
+    Raises:
+        ValueError: the bytes are not an Arrow stream of candidate groups.
+    """
+    try:
+        with pa.ipc.open_stream(payload) as reader:
+            table = reader.read_all()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"not an Arrow stream of candidate groups: {error}") from error
+    return from_batch(table)
+
+
+def readable(text: str) -> str:
+    """Text without lone surrogates, which stand for undecoded bytes: each becomes U+FFFD."""
+    return text.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace")
+
+
+def _plain(value: object, name: str) -> object:
+    if name == "response":
+        return _same_length(str(value))
+    if name == "lookaheads":
+        assert isinstance(value, tuple)
+        return [readable(item) for item in value]
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+def _same_length(text: str) -> str:
+    # One U+FFFD a surrogate, so that span_start and span_end still point at the same characters.
+    return "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
+
+
+def _group(row: dict[str, object]) -> CandidateGroup:
+    arrays: dict[str, object] = {name: np.asarray(row[name], np.int32) for name in _INT_ARRAYS}
+    arrays |= {name: np.asarray(row[name], np.float32) for name in _FLOAT_ARRAYS}
+    lookaheads = row["lookaheads"]
+    assert isinstance(lookaheads, list)
+    return CandidateGroup(**(row | arrays | {"lookaheads": tuple(lookaheads)}))  # type: ignore[arg-type]

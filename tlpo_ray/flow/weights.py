@@ -1,0 +1,107 @@
+"""What a policy version is on its way from the learner to the rollout actors.
+
+A `WeightUpdate` carries buckets of named tensors in wire form (numpy; bfloat16 as its raw bits in uint16, which
+numpy lacks) and a canary: log-probabilities that whoever loaded the weights must reproduce.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tlpo_ray.flow.errors import WeightSyncError
+
+WireTensor = npt.NDArray[Any]
+Bucket = list[tuple[str, WireTensor]]
+"""Named tensors under Hugging Face names; tied weights appear once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Canary:
+    """Log-probabilities of the learner's policy after one fixed context.
+
+    Example: 12 context tokens, the 8 most probable next tokens and their natural-log probabilities.
+    """
+
+    context_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    logp: tuple[float, ...]
+
+    def difference(self, found_ids: Sequence[int], found_logp: Sequence[float]) -> float:
+        """Largest |Δ log-probability| over the canary's tokens; infinite if one is not among those found."""
+        found = dict(zip(found_ids, found_logp, strict=True))
+        return max(
+            (abs(found.get(token, float("inf")) - logp) for token, logp in zip(self.token_ids, self.logp, strict=True)),
+            default=0.0,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightUpdate:
+    """One policy version to load: `buckets` are in the order of the model's parameters."""
+
+    version: int
+    buckets: Sequence[Any]
+    """Each a `Bucket`, or a reference that the receiver's transport resolves to one."""
+    canary: Canary | None
+
+
+def check_canary(canary: Canary, found_ids: Sequence[int], found_logp: Sequence[float], tolerance: float) -> float:
+    """The canary's difference in nats.
+
+    Raises:
+        WeightSyncError: it is larger than `tolerance`.
+    """
+    difference = canary.difference(found_ids, found_logp)
+    if not difference <= tolerance:
+        raise WeightSyncError(
+            f"after the weight sync a rollout actor's log-probabilities differ from the learner's by {difference:.2g} "
+            f"nats (allowed {tolerance:.2g})"
+        )
+    return difference
+
+
+def to_wire(tensor: torch.Tensor) -> WireTensor:
+    """A tensor as a contiguous numpy array on the CPU; bfloat16 as its bits in uint16."""
+    tensor = tensor.detach().cpu().contiguous()
+    array = tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor
+    return np.asarray(array.numpy())
+
+
+def from_wire(array: WireTensor) -> torch.Tensor:
+    """Inverse of `to_wire`; shares memory with `array`."""
+    tensor = torch.from_numpy(array)
+    return tensor.view(torch.bfloat16) if array.dtype == np.uint16 else tensor
+
+
+def in_buckets(tensors: Iterable[tuple[str, WireTensor]], max_bytes: int) -> Iterator[Bucket]:
+    """Tensors in buckets of at most `max_bytes`, except that a larger tensor travels alone."""
+    bucket: Bucket = []
+    size = 0
+    for name, array in tensors:
+        if bucket and size + array.nbytes > max_bytes:
+            yield bucket
+            bucket, size = [], 0
+        bucket.append((name, array))
+        size += array.nbytes
+    if bucket:
+        yield bucket
+
+
+def read_safetensors(folder: Path, max_bytes: int) -> Iterator[Bucket]:
+    """The weights of a Hugging Face model folder in wire form: how a late joiner catches up."""
+    from safetensors import safe_open
+
+    def tensors() -> Iterator[tuple[str, WireTensor]]:
+        for file in sorted(folder.glob("*.safetensors")):
+            with safe_open(file, framework="pt") as opened:
+                for name in opened.keys():  # noqa: SIM118  (safe_open is no mapping)
+                    yield name, to_wire(opened.get_tensor(name))
+
+    return in_buckets(tensors(), max_bytes)
