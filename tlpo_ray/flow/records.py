@@ -146,8 +146,7 @@ def from_batch(batch: pa.RecordBatch | pa.Table) -> list[CandidateGroup]:
     Raises:
         ValueError: its columns are not those of a candidate group.
     """
-    if not batch.schema.equals(SCHEMA, check_metadata=False):
-        raise ValueError(f"not candidate groups: expected columns {SCHEMA.names}, found {batch.schema.names}")
+    _check_columns(batch.schema)
     return [_group(row) for row in batch.to_pylist()]
 
 
@@ -165,12 +164,27 @@ def decode(payload: bytes) -> list[CandidateGroup]:
     Raises:
         ValueError: the bytes are not an Arrow stream of candidate groups.
     """
+    return from_batch(decode_table(payload))
+
+
+def decode_table(payload: bytes) -> pa.Table:
+    """An Arrow stream of candidate groups as a table, without building the groups.
+
+    Raises:
+        ValueError: the bytes are not an Arrow stream of candidate groups.
+    """
     try:
         with pa.ipc.open_stream(payload) as reader:
             table = reader.read_all()
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"not an Arrow stream of candidate groups: {error}") from error
-    return from_batch(table)
+    _check_columns(table.schema)
+    return table
+
+
+def _check_columns(schema: pa.Schema) -> None:
+    if not schema.equals(SCHEMA, check_metadata=False):
+        raise ValueError(f"not candidate groups: expected columns {SCHEMA.names}, found {schema.names}")
 
 
 def readable(text: str) -> str:

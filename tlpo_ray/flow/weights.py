@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from tlpo_ray.flow.errors import WeightSyncError
+
+if TYPE_CHECKING:  # the driver carries weights without ever looking at them: it need not load torch
+    import torch
 
 WireTensor = npt.NDArray[Any]
 Bucket = list[tuple[str, WireTensor]]
@@ -69,6 +71,8 @@ def check_canary(canary: Canary, found_ids: Sequence[int], found_logp: Sequence[
 
 def to_wire(tensor: torch.Tensor) -> WireTensor:
     """A tensor as a contiguous numpy array on the CPU; bfloat16 as its bits in uint16."""
+    import torch
+
     tensor = tensor.detach().cpu().contiguous()
     array = tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor
     return np.asarray(array.numpy())
@@ -76,6 +80,8 @@ def to_wire(tensor: torch.Tensor) -> WireTensor:
 
 def from_wire(array: WireTensor) -> torch.Tensor:
     """Inverse of `to_wire`; shares memory with `array`."""
+    import torch
+
     tensor = torch.from_numpy(array)
     return tensor.view(torch.bfloat16) if array.dtype == np.uint16 else tensor
 

@@ -1,0 +1,158 @@
+"""Ledger, queue and exchange: nothing lost, nothing twice, nothing too old."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tlpo_ray.flow.exchange import Exchange
+from tlpo_ray.flow.records import CandidateGroup, Outcome, Prompt, PromptResult, decode, encode
+
+
+def make_prompts(n: int) -> list[Prompt]:
+    return [Prompt(index=i, id=f"p{i}", language="ko", text="?") for i in range(n)]
+
+
+def make_group(index: int, version: int = 0) -> CandidateGroup:
+    return CandidateGroup(
+        prompt_index=index,
+        prompt_id=f"p{index}",
+        language="ko",
+        context_ids=np.arange(5, dtype=np.int32),
+        prompt_length=3,
+        candidate_ids=np.arange(4, dtype=np.int32),
+        old_logp=np.log(np.array([0.4, 0.3, 0.2, 0.1], np.float32)),
+        rewards=np.array([1, 1, -1, 1], np.float32),
+        sampling_version=version,
+        probing_version=version,
+        detector_version="1",
+        response="가\udce4나",
+        span_start=0,
+        span_end=1,
+        span_script="Cyrillic",
+        lookaheads=("a", "b\udce4", "c", ""),
+    )
+
+
+def make_exchange(n: int, *, groups: int = 2, lot: int = 4, capacity: int = 64, staleness: int = 0) -> Exchange:
+    return Exchange(make_prompts(n), {}, groups_per_update=groups, lot=lot, capacity=capacity, max_staleness=staleness)
+
+
+def roll(exchange: Exchange, holder: str, lot: list[Prompt], version: int, is_confused: object) -> None:
+    """What a rollout actor does with a lot, with `is_confused(index)` in place of a model."""
+    assert callable(is_confused)
+    confused = [prompt.index for prompt in lot if is_confused(prompt.index)]
+    results = [
+        PromptResult(prompt_index=prompt.index, outcome=Outcome.CONFUSED if prompt.index in confused else Outcome.CLEAN)
+        for prompt in lot
+    ]
+    exchange.deliver(holder, results, encode([make_group(i, version) for i in confused]), version)
+
+
+def test_records_survive_the_wire_and_lone_surrogates_become_replacement_characters() -> None:
+    group = make_group(3)
+    (back,) = decode(encode([group]))
+    assert back.response == "가\ufffd나" and back.lookaheads == ("a", "b\ufffd", "c", "")
+    for name in ("context_ids", "candidate_ids", "old_logp", "rewards"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(group, name))
+    assert (back.prompt_index, back.prompt_length, back.span_script) == (3, 3, "Cyrillic")
+
+
+@pytest.mark.parametrize("payload", [b"", b"garbage", encode([make_group(0)])[:200]])
+def test_a_payload_that_is_no_arrow_stream_is_refused_and_nothing_is_entered(payload: bytes) -> None:
+    exchange = make_exchange(4)
+    lot = exchange.lease("a", 1)
+    with pytest.raises(ValueError, match="Arrow"):
+        exchange.deliver("a", [PromptResult(prompt_index=0, outcome=Outcome.CLEAN)], payload, 0)
+    assert exchange.status().accounting.leased == len(lot)
+
+
+def test_a_dead_actors_lease_returns_and_its_late_result_does_not_count() -> None:
+    exchange = make_exchange(8)
+    lot = exchange.lease("dead", 1)
+    assert exchange.give_back("dead") == len(lot)
+    again = exchange.lease("alive", 1)
+    assert [prompt.index for prompt in again] == [prompt.index for prompt in lot]
+    late = [PromptResult(prompt_index=prompt.index, outcome=Outcome.CONFUSED) for prompt in lot]
+    groups = encode([make_group(prompt.index) for prompt in lot])
+    assert exchange.deliver("dead", late, groups, 0) == ()
+    assert exchange.status().queue_depth == 0
+    assert exchange.status().accounting.leased == len(again)
+
+
+def test_groups_too_old_are_refused_on_admission_and_at_the_learner() -> None:
+    exchange = make_exchange(8, groups=1, lot=8, staleness=1)
+    lot = exchange.lease("a", 1)
+    confused = {lot[0].index, lot[1].index}
+    roll(exchange, "a", lot, 0, confused.__contains__)
+    exchange.take(1)
+    exchange.learned(2)  # the group that stayed is now two versions old
+    accounting = exchange.status().accounting
+    assert (accounting.confused, accounting.stale) == (1, 1)
+    late = exchange.lease("a", 1)
+    results = [PromptResult(prompt_index=prompt.index, outcome=Outcome.CONFUSED) for prompt in late]
+    exchange.deliver("a", results, encode([make_group(prompt.index, 0) for prompt in late]), 2)
+    assert exchange.status().accounting.stale == 1 + len(late)
+
+
+def test_at_staleness_zero_what_is_learned_does_not_depend_on_the_number_of_actors() -> None:
+    def updates(actors: int) -> list[list[int]]:
+        exchange = make_exchange(120, groups=3, lot=7)
+        return run_to_end(exchange, actors, lambda index, version: (index * 7 + version) % 5 == 0)
+
+    assert updates(1) == updates(2) == updates(5)
+
+
+def test_a_failed_update_gives_its_prompts_back() -> None:
+    exchange = make_exchange(12, groups=2, lot=12)
+    roll(exchange, "a", exchange.lease("a", 1), 0, lambda index: True)
+    exchange.take(0)
+    exchange.not_learned()
+    accounting = exchange.status().accounting
+    assert accounting.confused == 0 and accounting.waiting == accounting.total
+
+
+@given(
+    n=st.integers(0, 60),
+    groups=st.integers(1, 8),
+    lot=st.integers(1, 16),
+    staleness=st.integers(0, 3),
+    actors=st.integers(1, 4),
+    salt=st.integers(0, 1000),
+    share=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+)
+def test_every_prompt_is_learned_or_settled_exactly_once(
+    n: int, groups: int, lot: int, staleness: int, actors: int, salt: int, share: float
+) -> None:
+    exchange = make_exchange(n, groups=groups, lot=lot, staleness=staleness)
+    learned = run_to_end(
+        exchange, actors, lambda index, version: (index * 2654435761 + version * 97 + salt) % 1000 < share * 1000
+    )
+    status = exchange.status()
+    assert status.finished and status.accounting.balanced
+    counts = Counter(index for update in learned for index in update)
+    assert all(count == 1 for count in counts.values())
+    assert len(counts) == status.accounting.confused
+    assert status.accounting.clean + status.accounting.confused + status.accounting.stale == n
+
+
+def run_to_end(exchange: Exchange, actors: int, is_confused: object) -> list[list[int]]:
+    """The learner's loop with actors that answer in turn; prompt indices of each update."""
+    assert callable(is_confused)
+    version, learned = 0, []
+    for _ in range(10_000):
+        if exchange.status().finished:
+            return learned
+        if exchange.status().ready:
+            learned.append([group.prompt_index for group in decode(exchange.take(version))])
+            version += 1
+            exchange.learned(version)
+            continue
+        lots = [(f"a{i}", exchange.lease(f"a{i}", actors)) for i in range(actors)]
+        for holder, lot in reversed(lots):
+            roll(exchange, holder, lot, version, lambda index: is_confused(index, version))  # noqa: B023
+    raise AssertionError("the run never ended")

@@ -1,0 +1,188 @@
+"""Where rollout actors and learner meet: ledger and queue behind one door.
+
+A lot's results are entered and its groups admitted in one call, so a prompt is never learned from twice and never
+lost, whoever dies. The exchange also decides how many prompts may be out at a time:
+
+* `max_staleness` 0: prompts go out in *windows* just large enough, by the confusion rate so far, to fill one update.
+  The next window opens when every result of the last is in, so neither the number of rollout actors nor their
+  speed changes what is learned. Groups beyond the update wait to be rolled out again by the next policy version.
+* otherwise: prompts go out as long as the groups they may yield can still be learned from in time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tlpo_ray.flow.ledger import Accounting, PromptLedger
+from tlpo_ray.flow.queue import CandidateQueue
+from tlpo_ray.flow.records import Outcome, Prompt, PromptResult, decode_table
+
+YIELD_MEMORY = 500
+"""Prompts over which the confusion yield is averaged: some tens of updates early on, fewer than one late."""
+
+
+@dataclass(slots=True)
+class ConfusionYield:
+    """Candidate groups per prompt, averaged over the last few hundred prompts."""
+
+    groups: float = 1.0
+    prompts: float = 4.0
+    _new_groups: int = field(default=0, init=False)
+    _new_prompts: int = field(default=0, init=False)
+
+    def observe(self, groups: int, prompts: int) -> None:
+        """Note a finished lot; it counts from the next `rate` on."""
+        self._new_groups += groups
+        self._new_prompts += prompts
+
+    def rate(self) -> float:
+        """Groups to expect per prompt, above 0. Independent of the order of what was observed since the last call."""
+        kept = math.exp(-self._new_prompts / YIELD_MEMORY)
+        self.groups = self.groups * kept + self._new_groups
+        self.prompts = self.prompts * kept + self._new_prompts
+        self._new_groups = self._new_prompts = 0
+        # Half a group more than seen: a rate of 0 would send out every prompt there is.
+        return min(1.0, (self.groups + 0.5) / (self.prompts + 0.5))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """The exchange at a glance."""
+
+    accounting: Accounting
+    queue_depth: int
+    ready: bool
+    """Whether the learner can take an update's groups."""
+    finished: bool
+    """Whether every prompt has its outcome."""
+    progress: float
+    """Share of prompts that have left the waiting line, queue and actors (0 to 1): drives the learning rate."""
+    confusion_rate: float
+    """Of the last few hundred prompts; groups per prompt."""
+    rerolled: int
+    """Groups beyond an update whose prompts were rolled out again (only at staleness 0)."""
+
+
+class Exchange:
+    """Leases prompts, admits groups, hands them to the learner, and accounts for all of them.
+
+    Args:
+        prompts: all prompts of the run, in its order.
+        skipped: prompts that never entered the run, by reason.
+        groups_per_update: confusion points the learner wants at a time.
+        lot: most prompts a rollout actor leases at once.
+        capacity: groups at which no more prompts are leased.
+        max_staleness: most policy versions a group may be behind the learner.
+    """
+
+    def __init__(
+        self,
+        prompts: Sequence[Prompt],
+        skipped: Mapping[str, int],
+        *,
+        groups_per_update: int,
+        lot: int,
+        capacity: int,
+        max_staleness: int,
+    ) -> None:
+        self._ledger = PromptLedger(prompts, skipped)
+        self._queue = CandidateQueue(capacity, max_staleness)
+        self._yield = ConfusionYield()
+        self._groups_per_update = groups_per_update
+        self._lot = lot
+        self._max_staleness = max_staleness
+        self._window_left = 0
+        self._window_share = 0
+        self._in_learning: list[int] = []
+        self._rerolled = 0
+
+    def lease(self, holder: str, sharers: int) -> list[Prompt]:
+        """Prompts for one lot of `holder`; none while enough are out.
+
+        Args:
+            holder: name of the rollout actor.
+            sharers: rollout actors that ask now; what may go out is divided among them.
+        """
+        if not self._window_left:
+            self._open_window(sharers)
+        lot = self._ledger.lease(holder, min(self._window_share, self._window_left))
+        self._window_left -= len(lot)
+        return lot
+
+    def deliver(
+        self, holder: str, results: Sequence[PromptResult], payload: bytes, learner_version: int
+    ) -> tuple[PromptResult, ...]:
+        """Enter a finished lot: outcomes into the ledger, groups into the queue; the results that counted.
+
+        Raises:
+            ValueError: the payload is no Arrow stream of candidate groups; nothing was entered.
+        """
+        table = decode_table(payload)
+        accepted = self._ledger.settle(holder, results)
+        confused = {result.prompt_index for result in accepted if result.outcome is Outcome.CONFUSED}
+        rolled = sum(result.outcome is not Outcome.SKIPPED for result in accepted)
+        self._yield.observe(len(confused), rolled)
+        for batch in table.to_batches():
+            keep = [index in confused for index in batch.column("prompt_index").to_pylist()]
+            stale = self._queue.admit(batch.filter(keep), learner_version)
+            self._ledger.close_queued(stale, Outcome.STALE)
+        return tuple(accepted)
+
+    def give_back(self, holder: str) -> int:
+        """`holder` is gone: its prompts wait again; how many."""
+        returned = self._ledger.give_back(holder)
+        self._window_left += returned
+        return returned
+
+    def take(self, learner_version: int) -> bytes:
+        """The next update's groups, as an Arrow stream; `learned` or `not_learned` must follow."""
+        assert not self._in_learning, "the last update was neither learned nor not_learned"
+        self._ledger.close_queued(self._queue.expire(learner_version), Outcome.STALE)
+        self._in_learning, payload = self._queue.take(self._groups_per_update)
+        if self._max_staleness == 0:
+            surplus = self._queue.clear()
+            self._rerolled += self._ledger.give_back_queued(surplus)
+        return payload
+
+    def learned(self, learner_version: int) -> None:
+        """The groups taken last have been learned from; the learner is at `learner_version` now."""
+        self._ledger.close_queued(self._in_learning, Outcome.CONFUSED)
+        self._in_learning = []
+        self._ledger.close_queued(self._queue.expire(learner_version), Outcome.STALE)
+
+    def not_learned(self) -> None:
+        """The update failed: the prompts of the groups taken last wait again."""
+        self._ledger.give_back_queued(self._in_learning)
+        self._in_learning = []
+
+    def status(self) -> Status:
+        """The exchange at a glance."""
+        accounting = self._ledger.accounting()
+        return Status(
+            accounting=accounting,
+            queue_depth=len(self._queue),
+            ready=self._ready(),
+            finished=accounting.complete,
+            progress=accounting.settled / max(1, accounting.total),
+            confusion_rate=self._yield.rate(),
+            rerolled=self._rerolled,
+        )
+
+    def _ready(self) -> bool:
+        ledger, queue = self._ledger, self._queue
+        if self._max_staleness == 0 and (self._window_left or ledger.leased):
+            return False
+        nothing_more = not (ledger.waiting or ledger.leased)
+        return len(queue) >= self._groups_per_update or (nothing_more and len(queue) > 0)
+
+    def _open_window(self, sharers: int) -> None:
+        if self._queue.full or (
+            self._max_staleness == 0 and (self._ledger.leased or self._ready() or self._in_learning)
+        ):
+            return
+        wanted = self._groups_per_update * (self._max_staleness + 1) - len(self._queue)
+        out = math.ceil(wanted / self._yield.rate()) - self._ledger.leased
+        self._window_left = max(0, min(out, self._ledger.waiting))
+        self._window_share = min(self._lot, math.ceil(self._window_left / max(1, sharers)))
