@@ -1,0 +1,55 @@
+"""From a prompt's text to the policy's input tokens."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from tlpo_ray.config.run import ModelConfig
+from tlpo_ray.flow.errors import ModelError
+
+
+def load_tokenizer(model: ModelConfig) -> Any:
+    """The model's fast tokenizer.
+
+    Raises:
+        ModelError: it cannot be found or read, or it is not a fast tokenizer.
+    """
+    return _load(model.path, model.revision, model.trust_remote_code)
+
+
+@lru_cache(maxsize=4)
+def _load(path: str, revision: str | None, trust_remote_code: bool) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"model {path!r}: no tokenizer found; give a folder with a Hugging Face model or a hub name that can be "
+            f"reached ({_first_line(error)})"
+        ) from error
+    if not tokenizer.is_fast:
+        raise ModelError(f"model {path!r}: {type(tokenizer).__name__} is not a fast tokenizer, whose bytes are unknown")
+    return tokenizer
+
+
+def prompt_ids(tokenizer: Any, model: ModelConfig, text: str) -> list[int]:
+    """Tokens of a prompt up to where the answer begins.
+
+    Uses the tokenizer's chat template with the model's system prompt and template arguments; without a template, the
+    text itself.
+    """
+    if tokenizer.chat_template is None:
+        return list(tokenizer(text)["input_ids"])
+    messages = [{"role": "system", "content": model.system_prompt}] if model.system_prompt else []
+    messages.append({"role": "user", "content": text})
+    rendered = tokenizer.apply_chat_template(
+        messages, add_generation_prompt=True, tokenize=False, **model.chat_template_kwargs
+    )
+    return list(tokenizer(rendered, add_special_tokens=False)["input_ids"])
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

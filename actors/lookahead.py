@@ -1,0 +1,87 @@
+"""Stage 4: where each candidate leads, and its reward."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+import detectors
+from actors.candidates import context_of
+from actors.engine import CandidateSet, TokenEngine
+from actors.rollout import Rollout
+from actors.token_bytes import TokenBytes
+from tlpo_ray.flow.records import Float32, readable
+
+CLEAN_REWARD, CONFUSED_REWARD = 1.0, -1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rewarded:
+    """Rewards of one candidate set, and the texts that they were given for."""
+
+    rewards: Float32
+    """[N] +1 or -1."""
+    lookaheads: tuple[str, ...]
+    """[N] text of each candidate with its continuation."""
+
+
+def rewarded_candidates(
+    engine: TokenEngine,
+    confused: Sequence[Rollout],
+    sets: Sequence[CandidateSet],
+    profiles: Sequence[detectors.Profile],
+    token_bytes: TokenBytes,
+    k: int,
+) -> list[Rewarded]:
+    """R(t_i) for all candidates of all rollouts: -1 if a confused character appears in t_i and its k greedy tokens.
+
+    All continuations are one batch over shared prefixes. None is asked for where the candidate ends the answer or is
+    already confused by itself: more text cannot change its reward.
+    """
+    judges = [Judge(rollout, token_bytes, profile) for rollout, profile in zip(confused, profiles, strict=True)]
+    tails: dict[tuple[int, int], list[int]] = {
+        (row, column): []
+        for row, chosen in enumerate(sets)
+        for column, token_id in enumerate(chosen.token_ids.tolist())
+        if token_bytes[token_id] and not judges[row].certain([token_id])
+    }
+    contexts = [[*context_of(confused[row]), int(sets[row].token_ids[column])] for row, column in tails]
+    tails.update(zip(tails, engine.extend(contexts, k), strict=True))
+    return [
+        judges[row].rewards([[token_id, *tails.get((row, column), ())] for column, token_id in enumerate(ids)])
+        for row, ids in enumerate(chosen.token_ids.tolist() for chosen in sets)
+    ]
+
+
+class Judge:
+    """Judges continuations at one confusion point in their left context.
+
+    The context matters: an URL, a unit after a number or a capitalised word may begin before the confusion point.
+    """
+
+    def __init__(self, rollout: Rollout, token_bytes: TokenBytes, profile: detectors.Profile) -> None:
+        assert rollout.point is not None
+        self._token_bytes = token_bytes
+        self._profile = profile
+        left = codecs.getincrementaldecoder("utf-8")(errors="surrogateescape")
+        self._prefix = left.decode(token_bytes.join(rollout.token_ids[: rollout.point.token]))
+        # A character that is still open at c belongs to the continuation.
+        self._open: bytes = left.getstate()[0]
+
+    def certain(self, token_ids: Sequence[int]) -> bool:
+        """Whether the continuation is confused whatever follows."""
+        return detectors.find(self._text(token_ids), self._profile, self._prefix, final=False) is not None
+
+    def rewards(self, continuations: Sequence[Sequence[int]]) -> Rewarded:
+        """Reward and text of each continuation."""
+        texts = [self._text(token_ids) for token_ids in continuations]
+        confused = [detectors.find(text, self._profile, self._prefix) is not None for text in texts]
+        rewards = np.where(confused, CONFUSED_REWARD, CLEAN_REWARD).astype(np.float32)
+        return Rewarded(rewards=rewards, lookaheads=tuple(map(readable, texts)))
+
+    def _text(self, token_ids: Sequence[int]) -> str:
+        # An unfinished last character decodes to lone surrogates, which are no evidence for any detector.
+        return (self._open + self._token_bytes.join(token_ids)).decode("utf-8", errors="surrogateescape")

@@ -1,0 +1,68 @@
+"""Stage 1: one answer a prompt, watched while it is sampled and aborted at its confusion point."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import detectors
+from actors.confusion import ConfusionPoint, ConfusionWatch, confusion_point
+from actors.engine import SampleRequest, TokenEngine
+from actors.token_bytes import TokenBytes
+from tlpo_ray.config.run import RolloutConfig
+from tlpo_ray.flow.records import Prompt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """A prompt with its sampled answer.
+
+    `token_ids` may go beyond the confusion point by what was sampled before the abort took effect.
+    """
+
+    prompt: Prompt
+    prompt_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    point: ConfusionPoint | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A prompt as the engine gets it."""
+
+    prompt: Prompt
+    prompt_ids: tuple[int, ...]
+    profile: detectors.Profile
+
+
+def sample_answers(
+    engine: TokenEngine, questions: Sequence[Question], token_bytes: TokenBytes, config: RolloutConfig, run_seed: int
+) -> list[Rollout]:
+    """One answer a question at `config.temperature`, without log-probabilities."""
+    requests = [
+        SampleRequest(
+            prompt_ids=question.prompt_ids,
+            max_new_tokens=min(config.max_new_tokens, engine.max_context - len(question.prompt_ids)),
+            temperature=config.temperature,
+            seed=answer_seed(run_seed, question.prompt.index, engine.version) if config.reproducible else None,
+        )
+        for question in questions
+    ]
+    watches = [ConfusionWatch(token_bytes, question.profile) for question in questions]
+    answers = engine.sample(requests, lambda request, new_ids: watches[request].push(new_ids))
+    return [
+        Rollout(
+            prompt=question.prompt,
+            prompt_ids=question.prompt_ids,
+            token_ids=tuple(token_ids),
+            point=confusion_point(token_ids, token_bytes, question.profile),
+        )
+        for question, token_ids in zip(questions, answers, strict=True)
+    ]
+
+
+def answer_seed(*parts: int) -> int:
+    """A seed (0 to 2^31 - 1) that depends on all parts and on nothing else: equal on every machine."""
+    digest = hashlib.blake2b(",".join(map(str, parts)).encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big") >> 1

@@ -1,0 +1,119 @@
+"""The bytes of every token, and text that grows token by token without ever being re-encoded.
+
+Text is UTF-8 decoded with ``surrogateescape``: a byte that is not (yet) part of a character stands in the text as one
+lone surrogate. So every code point knows exactly which bytes it stands for, and from them which tokens.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tlpo_ray.flow.errors import ModelError
+
+_BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+_WORD_START = "▁"  # SentencePiece writes a space so
+
+
+class TokenBytes:
+    """Bytes of each token id of a fast tokenizer.
+
+    Byte-level BPE (Qwen, Llama 3, Tekken) spells bytes as printable characters; SentencePiece vocabularies (Gemma,
+    Llama 2, Mistral) spell text with ▁ for a space and fall back to ``<0xE4>`` for single bytes. Special tokens and
+    ids that the tokenizer does not have (padded vocabularies) have no bytes.
+
+    Raises:
+        ModelError: the tokenizer's decoder is of neither kind.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        spell = _spelling(tokenizer)
+        special = set(tokenizer.all_special_ids)
+        added = {index: str(token) for index, token in tokenizer.added_tokens_decoder.items()}
+        pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+        self._bytes = [
+            b"" if index in special or piece is None else added[index].encode() if index in added else spell(piece)
+            for index, piece in enumerate(pieces)
+        ]
+
+    def __getitem__(self, token_id: int) -> bytes:
+        return self._bytes[token_id] if token_id < len(self._bytes) else b""
+
+    def join(self, token_ids: Iterable[int]) -> bytes:
+        """The bytes of a sequence of tokens."""
+        return b"".join(self[token_id] for token_id in token_ids)
+
+    def text(self, token_ids: Iterable[int]) -> str:
+        """The text of a sequence of tokens, undecodable bytes as lone surrogates."""
+        return self.join(token_ids).decode("utf-8", errors="surrogateescape")
+
+    def token_of_character(self, token_ids: Sequence[int], text: str, index: int) -> int:
+        """Position in `token_ids` of the first token that contributes a byte to code point `index` of their text.
+
+        Args:
+            text: what `text(token_ids)` gives; only its first `index` code points are looked at.
+        """
+        offset = len(text[:index].encode("utf-8", errors="surrogateescape"))
+        ends: list[int] = []
+        total = 0
+        for token_id in token_ids:
+            total += len(self[token_id])
+            ends.append(total)
+        return bisect_right(ends, offset)
+
+
+class AnswerText:
+    """The text of an answer while it grows; an unfinished character at its end is held back."""
+
+    def __init__(self, token_bytes: TokenBytes) -> None:
+        self._token_bytes = token_bytes
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="surrogateescape")
+        self.text = ""
+
+    def push(self, token_ids: Iterable[int]) -> str:
+        """Append tokens; the text that they completed."""
+        piece = self._decoder.decode(self._token_bytes.join(token_ids))
+        self.text += piece
+        return piece
+
+
+def _spelling(tokenizer: Any) -> Any:
+    """How this tokenizer's vocabulary spells bytes: a function from a piece to its bytes."""
+    decoder = json.loads(tokenizer.backend_tokenizer.to_str()).get("decoder") or {}
+    kinds = {decoder.get("type")} | {part.get("type") for part in decoder.get("decoders", ())}
+    if "ByteLevel" in kinds:
+        return _byte_level
+    if "ByteFallback" in kinds or "Metaspace" in kinds:
+        return _sentence_piece
+    raise ModelError(
+        f"tokenizer {tokenizer.name_or_path!r}: decoder {sorted(map(str, kinds))} is neither byte-level nor SentencePiece "
+        f"with byte fallback, so the bytes of its tokens are unknown"
+    )
+
+
+def _byte_level(piece: str) -> bytes:
+    table = _BYTE_LEVEL
+    if all(char in table for char in piece):
+        return bytes(table[char] for char in piece)
+    return piece.encode()  # added tokens are spelled as they are
+
+
+def _sentence_piece(piece: str) -> bytes:
+    if match := _BYTE_TOKEN.fullmatch(piece):
+        return bytes([int(match[1], 16)])
+    return piece.replace(_WORD_START, " ").encode()
+
+
+def _byte_level_table() -> dict[str, int]:
+    # The byte-level alphabet: printable Latin-1 stands for itself, the other bytes for code points from 256 on.
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    rest = [byte for byte in range(256) if byte not in printable]
+    shifted = {chr(256 + number): byte for number, byte in enumerate(rest)}
+    return {chr(byte): byte for byte in printable} | shifted
+
+
+_BYTE_LEVEL = _byte_level_table()

@@ -1,0 +1,207 @@
+"""A rollout worker: leased prompts in, an outcome for each and candidate groups out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+import detectors
+from actors.candidates import candidate_sets, context_of
+from actors.chat import load_tokenizer, prompt_ids
+from actors.engine import CandidateSet, SampleRequest, TokenEngine
+from actors.lookahead import Rewarded, rewarded_candidates
+from actors.rollout import Question, Rollout, answer_seed, sample_answers
+from actors.token_bytes import TokenBytes
+from tlpo_ray.config.run import DetectorConfig, ModelConfig, RolloutConfig
+from tlpo_ray.flow.records import CandidateGroup, Outcome, Prompt, PromptResult, RolloutReport, readable
+from tlpo_ray.flow.weights import WeightUpdate, check_canary
+
+TOO_LONG = "longer than the context"
+CANARY_CANDIDATES = 16
+"""Twice what the learner sends, so that near-ties at the edge do not look like a wrong policy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A whole sampled answer, for evaluation."""
+
+    prompt_index: int
+    sample: int
+    """Number of this answer among those to the same prompt, from 0."""
+    text: str
+    token_ids: tuple[int, ...]
+    finished: bool
+    """Whether the model ended it; False when it ran out of room."""
+
+
+class RolloutWorker:
+    """Stages 1 to 4 of Algorithm 1 on one engine. Plain: Ray binds it in `ray_shell.py`.
+
+    Args:
+        engine: holds the policy.
+        model: how a prompt becomes tokens.
+        rollout: sampling, candidates, lookahead.
+        detector: what counts as confusion.
+        seed: of the run.
+    """
+
+    def __init__(
+        self, engine: TokenEngine, model: ModelConfig, rollout: RolloutConfig, detector: DetectorConfig, seed: int
+    ) -> None:
+        self._engine = engine
+        self._model = model
+        self._config = rollout
+        self._english = detector.english
+        self._seed = seed
+        self._tokenizer = load_tokenizer(model)
+        self._token_bytes = TokenBytes(self._tokenizer)
+
+    @property
+    def version(self) -> int:
+        """Policy version of the loaded weights."""
+        return self._engine.version
+
+    def step(self, prompts: Sequence[Prompt]) -> RolloutReport:
+        """Roll out one lot: an outcome for every prompt, a candidate group for every informative confusion point."""
+        began = time.monotonic()
+        questions, skipped = self._questions(prompts)
+        rollouts = sample_answers(self._engine, questions, self._token_bytes, self._config, self._seed)
+        confused = [rollout for rollout in rollouts if rollout.point is not None]
+        sets = candidate_sets(self._engine, confused, self._config, self._seed)
+        rewarded = self._reward(confused, sets)
+        groups = [self._group(*parts) for parts in zip(confused, sets, rewarded, strict=True)]
+        informative = tuple(group for group in groups if group.informative)
+        return RolloutReport(
+            version=self.version,
+            results=tuple(skipped + _results(rollouts, informative)),
+            groups=informative,
+            tokens_generated=sum(len(rollout.token_ids) for rollout in rollouts),
+            tokens_discarded=sum(
+                len(rollout.token_ids) - rollout.point.token - 1 for rollout in confused if rollout.point
+            ),
+            seconds=time.monotonic() - began,
+        )
+
+    def load(self, update: WeightUpdate, tolerance: float) -> float:
+        """Swap in a policy version; the canary's difference in nats (0 without a canary).
+
+        Raises:
+            WeightSyncError: it is larger than `tolerance`.
+        """
+        self._engine.load_weights(update.buckets, update.version)
+        if update.canary is None:
+            return 0.0
+        (found,) = self._engine.candidates([update.canary.context_ids], CANARY_CANDIDATES)
+        return check_canary(update.canary, found.token_ids.tolist(), found.logp.tolist(), tolerance)
+
+    def answers(
+        self, prompts: Sequence[Prompt], samples: int, temperature: float, max_new_tokens: int, seed: int
+    ) -> list[Answer]:
+        """`samples` whole answers a prompt; prompts that leave no room for one get none."""
+        asked = [
+            (prompt.index, number, ids)
+            for prompt in prompts
+            if len(ids := self._prompt_ids(prompt)) < self._engine.max_context
+            for number in range(samples)
+        ]
+        requests = [
+            SampleRequest(
+                prompt_ids=ids,
+                max_new_tokens=min(max_new_tokens, self._engine.max_context - len(ids)),
+                temperature=temperature,
+                seed=answer_seed(seed, index, number),
+            )
+            for index, number, ids in asked
+        ]
+        return [
+            Answer(
+                prompt_index=index,
+                sample=number,
+                text=readable(self._token_bytes.text(token_ids)),
+                token_ids=tuple(token_ids),
+                finished=len(token_ids) < request.max_new_tokens,
+            )
+            for (index, number, _), request, token_ids in zip(
+                asked, requests, self._engine.sample(requests), strict=True
+            )
+        ]
+
+    def close(self) -> None:
+        """Free the engine."""
+        self._engine.close()
+
+    def _questions(self, prompts: Sequence[Prompt]) -> tuple[list[Question], list[PromptResult]]:
+        questions: list[Question] = []
+        skipped: list[PromptResult] = []
+        for prompt in prompts:
+            ids = self._prompt_ids(prompt)
+            if len(ids) >= self._engine.max_context:
+                skipped.append(PromptResult(prompt_index=prompt.index, outcome=Outcome.SKIPPED, reason=TOO_LONG))
+            else:
+                questions.append(Question(prompt=prompt, prompt_ids=ids, profile=self._profile(prompt)))
+        return questions, skipped
+
+    def _prompt_ids(self, prompt: Prompt) -> tuple[int, ...]:
+        return tuple(prompt_ids(self._tokenizer, self._model, prompt.text))
+
+    def _profile(self, prompt: Prompt) -> detectors.Profile:
+        return detectors.profile(prompt.language, self._english)
+
+    def _reward(self, confused: Sequence[Rollout], sets: Sequence[CandidateSet]) -> list[Rewarded]:
+        profiles = [self._profile(rollout.prompt) for rollout in confused]
+        return rewarded_candidates(self._engine, confused, sets, profiles, self._token_bytes, self._config.lookahead)
+
+    def _group(self, rollout: Rollout, chosen: CandidateSet, rewarded: Rewarded) -> CandidateGroup:
+        point = rollout.point
+        assert point is not None
+        return CandidateGroup(
+            prompt_index=rollout.prompt.index,
+            prompt_id=rollout.prompt.id,
+            language=rollout.prompt.language,
+            context_ids=np.asarray(context_of(rollout), np.int32),
+            prompt_length=len(rollout.prompt_ids),
+            candidate_ids=chosen.token_ids,
+            old_logp=chosen.logp,
+            rewards=rewarded.rewards,
+            sampling_version=self.version,
+            probing_version=self.version,
+            detector_version=detectors.DETECTOR_VERSION,
+            response=point.response,
+            span_start=point.found.index,
+            span_end=point.found.end,
+            span_script=point.found.script,
+            lookaheads=rewarded.lookaheads,
+        )
+
+
+def _results(rollouts: Sequence[Rollout], informative: Sequence[CandidateGroup]) -> list[PromptResult]:
+    learnable = {group.prompt_index for group in informative}
+
+    def outcome(rollout: Rollout) -> Outcome:
+        if rollout.point is None:
+            return Outcome.CLEAN
+        return Outcome.CONFUSED if rollout.prompt.index in learnable else Outcome.UNINFORMATIVE
+
+    return [PromptResult(prompt_index=rollout.prompt.index, outcome=outcome(rollout)) for rollout in rollouts]
+
+
+def build_worker(model: ModelConfig, rollout: RolloutConfig, detector: DetectorConfig, seed: int) -> RolloutWorker:
+    """A worker on the engine that the configuration names.
+
+    Raises:
+        ModelError: the model cannot be loaded.
+    """
+    engine: TokenEngine
+    load_tokenizer(model)  # a model that is not there is told in one line before an engine starts
+    if rollout.engine == "vllm":
+        from actors.vllm_engine import VLLMEngine
+
+        engine = VLLMEngine(model, rollout, seed)
+    else:
+        from actors.hf_engine import TransformersEngine
+
+        engine = TransformersEngine(model, rollout)
+    return RolloutWorker(engine, model, rollout, detector, seed)

@@ -1,0 +1,137 @@
+"""The training engine on DeepSpeed ZeRO: the only module that imports deepspeed."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from learner.batch import GroupBatch
+from learner.engine import DTYPES, Loss, adamw
+from tlpo_ray.config.run import LearnerConfig, ModelConfig
+from tlpo_ray.flow.errors import NonFiniteError
+from tlpo_ray.flow.weights import WireTensor, to_wire
+
+GATHER_CHUNK = 16
+"""Parameters gathered at a time under ZeRO-3: a layer or two."""
+TAG = "deepspeed"
+NEVER = 10**9
+"""Steps between DeepSpeed's own progress lines."""
+
+
+def join_process_group(rank: int, ranks: int, address: str, port: int, deadline_s: float) -> None:
+    """Meet the other learner ranks: NCCL on GPUs, gloo on the CPU.
+
+    Args:
+        deadline_s: after which a rank that waits for another in a collective gives up, seconds.
+    """
+    on_gpu = torch.cuda.is_available()
+    if not on_gpu:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    os.environ.update(RANK=str(rank), LOCAL_RANK="0", WORLD_SIZE=str(ranks), MASTER_ADDR=address, MASTER_PORT=str(port))
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    import deepspeed
+    import deepspeed.ops
+
+    if not on_gpu:
+        # Otherwise init_distributed compiles a shared-memory kernel: a minute of g++ on every new machine.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    backend = "nccl" if on_gpu else "gloo"
+    deepspeed.init_distributed(dist_backend=backend, verbose=False, timeout=timedelta(seconds=deadline_s))
+
+
+class DeepSpeedEngine:
+    """One rank of a ZeRO group. `join_process_group` must have been called.
+
+    Args:
+        module: the policy, with the same weights on every rank.
+    """
+
+    def __init__(self, module: nn.Module, model: ModelConfig, config: LearnerConfig, *, rank: int, ranks: int) -> None:
+        import deepspeed
+
+        self.rank, self.ranks = rank, ranks
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._stage = config.zero_stage
+        self._max_grad_norm = config.max_grad_norm
+        self._dtype = DTYPES[model.dtype]
+        self._accumulation = -(-config.groups_per_update // (ranks * config.micro_batch))
+        module = module.to(self.device)
+        self._engine, self._optimizer, _, _ = deepspeed.initialize(
+            model=module, optimizer=adamw(module, config), config=self._deepspeed_config(model, config)
+        )
+        self._engine.module.eval()
+
+    def _deepspeed_config(self, model: ModelConfig, config: LearnerConfig) -> dict[str, Any]:
+        zero: dict[str, Any] = {"stage": self._stage, "overlap_comm": False, "contiguous_gradients": True}
+        if self._stage == 3:
+            zero["stage3_param_persistence_threshold"] = 0
+        return {
+            "train_micro_batch_size_per_gpu": config.micro_batch,
+            "gradient_accumulation_steps": self._accumulation,
+            "train_batch_size": config.micro_batch * self._accumulation * self.ranks,
+            "gradient_clipping": config.max_grad_norm,
+            "zero_optimization": zero,
+            # A torch optimizer of ours: DeepSpeed's own would be compiled first.
+            "zero_allow_untested_optimizer": True,
+            "zero_force_ds_cpu_optimizer": False,
+            "steps_per_print": NEVER,
+            "bf16": {"enabled": model.dtype == "bfloat16"},
+        }
+
+    def model(self) -> Callable[..., Any]:
+        engine: Callable[..., Any] = self._engine
+        return engine
+
+    def step(self, batches: Sequence[GroupBatch], loss: Loss, lr: float) -> float:
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr
+        # A short last update has fewer micro-batches; DeepSpeed's accumulation is fixed, so weightless ones fill it.
+        filled = [*batches, *(batches[-1:] * (self._accumulation - len(batches)))]
+        for number, batch in enumerate(filled):
+            value = loss(self._engine, batch, min(number, len(batches) - 1))
+            if number >= len(batches):
+                value = value * 0.0
+            self._check(value)
+            # DeepSpeed divides by the accumulation steps and averages over ranks; ours is a sum over both.
+            self._engine.backward(value * (self._accumulation * self.ranks))
+            self._engine.step()
+        norm = self._engine.get_global_grad_norm()
+        return float(norm) if norm is not None else math.nan
+
+    def _check(self, value: Tensor) -> None:
+        # Every rank must raise together, or the others would wait in the backward's collectives.
+        bad = (~torch.isfinite(value.detach())).float().reshape(1)
+        if self.ranks > 1:
+            torch.distributed.all_reduce(bad)
+        if bad.item():
+            raise NonFiniteError("the loss is not finite; no step was made")
+
+    def tensors(self) -> Iterator[tuple[str, WireTensor]]:
+        import deepspeed
+
+        named = iter(list(self._engine.module.named_parameters()))
+        while chunk := list(islice(named, GATHER_CHUNK)):
+            with deepspeed.zero.GatheredParameters([p for _, p in chunk], enabled=self._stage == 3):
+                # Copied inside: outside the context a gathered parameter is empty again.
+                found = [(n, to_wire(p.detach().to(self._dtype).clone())) for n, p in chunk] if self.rank == 0 else []
+            yield from found
+
+    def barrier(self) -> None:
+        torch.distributed.barrier()
+
+    def save(self, folder: Path, state: Mapping[str, Any]) -> None:
+        self._engine.save_checkpoint(str(folder), tag=TAG, client_state={"tlpo": dict(state)})
+
+    def load(self, folder: Path) -> dict[str, Any]:
+        _, restored = self._engine.load_checkpoint(str(folder), tag=TAG)
+        state: dict[str, Any] = restored["tlpo"]
+        return state

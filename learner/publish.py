@@ -1,0 +1,79 @@
+"""A policy version on its way out: buckets of weights and a canary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from learner.batch import GroupBatch
+from learner.engine import TrainEngine
+from learner.policy import next_token_logp
+from tlpo_ray.flow.errors import NonFiniteError
+from tlpo_ray.flow.weights import Bucket, Canary, WeightUpdate, WireTensor, from_wire, in_buckets
+
+CANARY_CANDIDATES = 8
+"""Tokens the canary compares: few enough that all are among any actor's most probable ones."""
+
+
+def weight_update(
+    engine: TrainEngine,
+    version: int,
+    canary_context: Sequence[int],
+    max_bytes: int,
+    put: Callable[[Bucket], Any] = lambda bucket: bucket,
+) -> WeightUpdate | None:
+    """The engine's weights as policy version `version`; None on ranks other than 0, which must call it too.
+
+    Args:
+        canary_context: token ids after which log-probabilities are compared; empty for no canary.
+        max_bytes: of a bucket.
+        put: turns a bucket into a reference to it.
+
+    Raises:
+        NonFiniteError: a weight is NaN or infinite.
+    """
+    found = canary(engine, canary_context) if canary_context else None
+    buckets = [put(bucket) for bucket in in_buckets(_finite(engine.tensors()), max_bytes)]
+    return WeightUpdate(version=version, buckets=buckets, canary=found) if engine.rank == 0 else None
+
+
+def canary(engine: TrainEngine, context_ids: Sequence[int]) -> Canary:
+    """The most probable tokens after a context under the engine's weights; every rank must call it."""
+    batch = _context_batch(context_ids).to(engine.device)
+    with torch.no_grad():
+        top = next_token_logp(engine.model(), batch)[0].topk(CANARY_CANDIDATES)
+    return Canary(
+        context_ids=tuple(context_ids), token_ids=tuple(top.indices.tolist()), logp=tuple(top.values.tolist())
+    )
+
+
+def _context_batch(context_ids: Sequence[int]) -> GroupBatch:
+    ids_1L = torch.tensor([list(context_ids)])
+    none_1 = torch.zeros(1, 1)
+    return GroupBatch(
+        input_ids_BL=ids_1L,
+        attention_mask_BL=torch.ones_like(ids_1L),
+        position_ids_BL=torch.arange(ids_1L.shape[1])[None],
+        candidate_ids_BK=none_1.long(),
+        old_logp_BK=none_1,
+        rewards_BK=none_1,
+        weight_B=torch.zeros(1),
+    )
+
+
+def _finite(tensors: Iterator[tuple[str, WireTensor]]) -> Iterator[tuple[str, WireTensor]]:
+    bad = None
+    for name, array in tensors:
+        # The other ranks gather in step with this one: look at every tensor before saying no.
+        if bad is None and not (np.isfinite(array).all() if array.dtype != np.uint16 else _finite_bits(array)):
+            bad = name
+        yield name, array
+    if bad is not None:
+        raise NonFiniteError(f"weight {bad} is not finite; this policy version is not published")
+
+
+def _finite_bits(array: WireTensor) -> bool:
+    return bool(torch.isfinite(from_wire(array)).all())

@@ -1,0 +1,210 @@
+"""The learner group in Ray: one process a rank around a `LearnerWorker`, started, driven and ended together."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError
+from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from learner.worker import LearnerWorker, UpdateReport, build_learner
+from tlpo_ray.config.run import ClusterConfig, FlowConfig, LearnerConfig, ModelConfig
+from tlpo_ray.flow.errors import TlpoError
+from tlpo_ray.flow.ray_shell import wait_for
+from tlpo_ray.flow.records import decode
+from tlpo_ray.flow.weights import WeightUpdate
+
+MIB = 1 << 20
+CPU_ENV = {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
+COMMON_ENV = {"TOKENIZERS_PARALLELISM": "false", "DS_LOG_LEVEL": "error"}
+
+
+class LearnerProcess:
+    """One learner rank. Every method but `address` is called on all ranks at once: they hold collectives."""
+
+    def __init__(self) -> None:
+        self._worker: LearnerWorker | None = None
+
+    def address(self) -> tuple[str, int]:
+        """Where rank 0 can be reached by the others: host address and a free port."""
+        host: str = ray.util.get_node_ip_address()
+        with socket.socket() as free:
+            free.bind(("", 0))
+            return host, int(free.getsockname()[1])
+
+    def setup(
+        self,
+        model: ModelConfig,
+        config: LearnerConfig,
+        *,
+        rank: int,
+        ranks: int,
+        address: str,
+        port: int,
+        seed: int,
+        deadline_s: float,
+    ) -> int:
+        """Load policy and reference and join the process group; the rank."""
+        self._worker = build_learner(
+            model, config, rank=rank, ranks=ranks, address=address, port=port, seed=seed, deadline_s=deadline_s
+        )
+        return rank
+
+    def update(self, payload: bytes, progress: float) -> UpdateReport:
+        """One update from an Arrow stream of groups; each rank learns from its own shard."""
+        return self.worker.update(decode(payload), progress)
+
+    def publish(self, canary_context: Sequence[int], max_bytes: int) -> WeightUpdate | None:
+        """On rank 0 the current policy version, its buckets as references into the object store."""
+        update = self.worker.publish(canary_context, max_bytes, put=ray.put)
+        return update
+
+    def save(self, folder: Path, state: Mapping[str, Any]) -> None:
+        """Write this rank's part of a checkpoint."""
+        self.worker.save(folder, state)
+
+    def load(self, folder: Path) -> dict[str, Any]:
+        """Continue from a checkpoint; the state saved with it."""
+        return self.worker.load(folder)
+
+    def export(self, folder: Path) -> None:
+        """Write the policy as a Hugging Face model folder (rank 0 writes)."""
+        self.worker.export(folder)
+
+    @property
+    def worker(self) -> LearnerWorker:
+        assert self._worker is not None, "setup comes first"
+        return self._worker
+
+
+LearnerRank = ray.remote(LearnerProcess)
+
+
+class LearnerGroup:
+    """All learner ranks of a run, as if they were one.
+
+    Args:
+        model, config: what every rank is made from.
+        flow: deadlines, and the size of a bucket of weights.
+        cluster: what each rank asks of the cluster.
+        seed: of the run.
+    """
+
+    def __init__(
+        self, model: ModelConfig, config: LearnerConfig, flow: FlowConfig, cluster: ClusterConfig, seed: int
+    ) -> None:
+        self._flow = flow
+        self._config = config
+        self.version = 0
+        """Policy version of the weights."""
+        bundle = {"CPU": cluster.cpus_per_learner_rank} | (
+            {"GPU": cluster.gpus_per_learner_rank} if cluster.gpus_per_learner_rank else {}
+        )
+        self._place = placement_group([bundle] * config.ranks, strategy="PACK")
+        on_gpu = cluster.gpus_per_learner_rank > 0
+        options = {
+            "num_cpus": cluster.cpus_per_learner_rank,
+            "num_gpus": cluster.gpus_per_learner_rank,
+            "runtime_env": {"env_vars": COMMON_ENV | ({} if on_gpu else CPU_ENV)},
+        }
+        self._ranks = [
+            LearnerRank.options(
+                name=f"tlpo-learner-{rank}",
+                scheduling_strategy=PlacementGroupSchedulingStrategy(self._place, placement_group_bundle_index=rank),
+                **options,
+            ).remote()
+            for rank in range(config.ranks)
+        ]
+        address, port = self._wait(self._ranks[0].address.remote(), flow.start_deadline_s, "rank 0 to start")
+        self._starting = [
+            handle.setup.remote(
+                model,
+                config,
+                rank=rank,
+                ranks=config.ranks,
+                address=address,
+                port=port,
+                seed=seed,
+                deadline_s=flow.update_deadline_s,
+            )
+            for rank, handle in enumerate(self._ranks)
+        ]
+        self._updating: list[Any] = []
+        self._update_deadline = 0.0
+
+    def ready(self) -> None:
+        """Wait until every rank has loaded the model.
+
+        Raises:
+            DeadlineError: one did not in time.
+            UserError: the model cannot be loaded.
+        """
+        self._wait(self._starting, self._flow.start_deadline_s, "all ranks to load the model")
+
+    def begin_update(self, payload: bytes, progress: float) -> None:
+        """Start learning from an Arrow stream of groups.
+
+        Args:
+            progress: share of the prompts consumed, 0 to 1; drives the learning rate.
+        """
+        shared = ray.put(payload)
+        self._updating = [rank.update.remote(shared, progress) for rank in self._ranks]
+        self._update_deadline = time.monotonic() + self._flow.update_deadline_s
+
+    def poll_update(self, timeout_s: float) -> UpdateReport | None:
+        """The update's report once all ranks are done; None if that takes longer than `timeout_s`.
+
+        Raises:
+            DeadlineError: the update takes longer than `flow.update_deadline_s`.
+            TlpoError: a rank died.
+        """
+        _, missing = ray.wait(self._updating, num_returns=len(self._updating), timeout=timeout_s)
+        if missing and time.monotonic() < self._update_deadline:
+            return None
+        reports: list[UpdateReport] = self._wait(self._updating, 0.0 if missing else None, "an update")
+        self.version = reports[0].version
+        return reports[0]
+
+    def publish(self, canary_context: Sequence[int]) -> WeightUpdate:
+        """The current policy version, ready for the rollout actors."""
+        max_bytes = self._flow.bucket_mib * MIB
+        found = self._all("publish", canary_context, max_bytes, what="the weights to be published")
+        update: WeightUpdate = found[0]
+        return update
+
+    def save(self, folder: Path, state: Mapping[str, Any]) -> None:
+        """Write a checkpoint."""
+        self._all("save", folder, state, what="a checkpoint")
+
+    def load(self, folder: Path) -> dict[str, Any]:
+        """Continue from a checkpoint; the state saved with it."""
+        state: dict[str, Any] = self._all("load", folder, what="a checkpoint to load")[0]
+        return state
+
+    def export(self, folder: Path) -> None:
+        """Write the policy as a Hugging Face model folder."""
+        self._all("export", folder, what="the model export")
+
+    def close(self) -> None:
+        """End all ranks at once and free their place."""
+        for rank in self._ranks:
+            ray.kill(rank, no_restart=True)
+        remove_placement_group(self._place)
+
+    def _all(self, method: str, *arguments: Any, what: str) -> list[Any]:
+        refs = [getattr(rank, method).remote(*arguments) for rank in self._ranks]
+        values: list[Any] = self._wait(refs, self._flow.update_deadline_s, what)
+        return values
+
+    def _wait(self, refs: Any, deadline_s: float | None, what: str) -> Any:
+        limit = self._flow.update_deadline_s if deadline_s is None else deadline_s
+        try:
+            return wait_for(refs, limit, who="the driver", what=f"the learner group: {what}")
+        except RayActorError as error:
+            raise TlpoError(f"a learner rank died during {what}: {error}") from error

@@ -1,0 +1,22 @@
+"""The learning rate over a run."""
+
+from __future__ import annotations
+
+import math
+
+from tlpo_ray.config.run import LearnerConfig
+
+
+def learning_rate(config: LearnerConfig, progress: float) -> float:
+    """Linear warm-up, then a cosine from `lr` to `lr_min`.
+
+    Args:
+        config: gives `lr`, `lr_min` and the share of warm-up.
+        progress: share of the run's prompts consumed, 0 to 1. Prompts, not updates: how many updates a run makes is
+            only known when the last answer is in.
+    """
+    if progress < config.warmup:
+        # The first update happens before any prompt is consumed; it may not have learning rate 0.
+        return max(config.lr * progress / config.warmup, config.lr_min)
+    share = (progress - config.warmup) / max(1e-12, 1 - config.warmup)
+    return config.lr_min + (config.lr - config.lr_min) * (1 + math.cos(math.pi * min(1.0, share))) / 2

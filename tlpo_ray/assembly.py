@@ -1,0 +1,178 @@
+"""The two assemblies of a run's parts: `local` in this process, `distributed` over a Ray cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tlpo_ray.config.run import RunConfig
+from tlpo_ray.data.prompts import PromptSet
+from tlpo_ray.flow.exchange import Exchange
+from tlpo_ray.flow.records import Prompt, RolloutReport, decode, encode
+from tlpo_ray.flow.weights import WeightUpdate
+from tlpo_ray.train import Parts
+
+if TYPE_CHECKING:
+    from actors.worker import Answer, RolloutWorker
+    from learner.worker import LearnerWorker, UpdateReport
+
+MIB = 1 << 20
+CANARY_TOKENS = 32
+"""Most context tokens of the canary: enough to pass through every layer, cheap enough for every sync."""
+
+
+@contextmanager
+def assembled(config: RunConfig, prompts: PromptSet) -> Iterator[Parts]:
+    """The parts of a run, started and ready; ended when the block ends.
+
+    Raises:
+        UserError: a model, a prompt or a resource asked for is not there.
+    """
+    build = _local if config.stack == "local" else _distributed
+    with build(config, prompts) as parts:
+        yield parts
+
+
+@contextmanager
+def _distributed(config: RunConfig, prompts: PromptSet) -> Iterator[Parts]:
+    from actors.ray_shell import RolloutFleet, RolloutSpec
+    from learner.ray_shell import LearnerGroup
+    from tlpo_ray.cluster import connected
+    from tlpo_ray.flow.ray_shell import RemoteExchange
+
+    canary_context = _canary_context(config, prompts.prompts)
+    with connected(config):
+        spec = RolloutSpec(
+            model=config.model,
+            rollout=config.rollout,
+            detector=config.detector,
+            seed=config.seed,
+            canary_tolerance=config.flow.canary_tolerance,
+        )
+        # Both groups start at once: loading two engines takes most of a short run.
+        fleet = RolloutFleet(spec, config.rollout.actors, config.flow, config.cluster)
+        learner = LearnerGroup(config.model, config.learner, config.flow, config.cluster, config.seed)
+        exchange = RemoteExchange(
+            prompts.prompts,
+            prompts.skipped,
+            config.flow,
+            groups_per_update=config.learner.groups_per_update,
+            lot=config.rollout.lot,
+        )
+        try:
+            learner.ready()
+            fleet.publish(learner.publish(canary_context))
+            fleet.settle()
+            yield Parts(exchange=exchange, fleet=fleet, learner=learner, canary_context=canary_context)
+        finally:
+            with suppress(ConnectionError):
+                fleet.close()
+                learner.close()
+
+
+@contextmanager
+def _local(config: RunConfig, prompts: PromptSet) -> Iterator[Parts]:
+    from actors.worker import build_worker
+    from learner.worker import build_learner
+
+    rollout = build_worker(config.model, config.rollout, config.detector, config.seed)
+    learner = build_learner(config.model, config.learner, seed=config.seed)
+    exchange = Exchange(
+        prompts.prompts,
+        prompts.skipped,
+        groups_per_update=config.learner.groups_per_update,
+        lot=config.rollout.lot,
+        capacity=config.flow.queue_capacity,
+        max_staleness=config.flow.max_staleness,
+    )
+    parts = Parts(
+        exchange=exchange,
+        fleet=LocalFleet(rollout, config),
+        learner=LocalLearner(learner, config),
+        canary_context=_canary_context(config, prompts.prompts),
+    )
+    parts.fleet.publish(parts.learner.publish(parts.canary_context))
+    yield parts
+
+
+class LocalFleet:
+    """One rollout worker in this process."""
+
+    restarts = 0
+    name = "local"
+
+    def __init__(self, worker: RolloutWorker, config: RunConfig) -> None:
+        self._worker = worker
+        self._tolerance = config.flow.canary_tolerance
+        self.canary = 0.0
+
+    def publish(self, update: WeightUpdate) -> None:
+        self.canary = max(self.canary, self._worker.load(update, self._tolerance))
+
+    def advance(self, exchange: Any, timeout_s: float) -> list[RolloutReport]:
+        lot = exchange.lease(self.name, 1)
+        if not lot:
+            return []
+        report = self._worker.step(lot)
+        exchange.deliver(self.name, report.results, encode(report.groups), self._worker.version)
+        return [replace(report, groups=())]
+
+    def settle(self) -> None:
+        """Nothing is ever under way between two calls."""
+
+    def answers(
+        self, prompts: Sequence[Prompt], samples: int, temperature: float, max_new_tokens: int, seed: int
+    ) -> list[Answer]:
+        return self._worker.answers(prompts, samples, temperature, max_new_tokens, seed)
+
+    def close(self) -> None:
+        """The process ends it."""
+
+
+class LocalLearner:
+    """One learner worker in this process."""
+
+    def __init__(self, worker: LearnerWorker, config: RunConfig) -> None:
+        self._worker = worker
+        self._bucket_bytes = config.flow.bucket_mib * MIB
+        self._report: UpdateReport | None = None
+
+    @property
+    def version(self) -> int:
+        return self._worker.version
+
+    def ready(self) -> None:
+        """It was built ready."""
+
+    def begin_update(self, payload: bytes, progress: float) -> None:
+        self._report = self._worker.update(decode(payload), progress)
+
+    def poll_update(self, timeout_s: float) -> UpdateReport | None:
+        return self._report
+
+    def publish(self, canary_context: Sequence[int]) -> WeightUpdate:
+        update = self._worker.publish(canary_context, self._bucket_bytes)
+        assert update is not None
+        return update
+
+    def save(self, folder: Path, state: Any) -> None:
+        self._worker.save(folder, state)
+
+    def export(self, folder: Path) -> None:
+        self._worker.export(folder)
+
+    def close(self) -> None:
+        """The process ends it."""
+
+
+def _canary_context(config: RunConfig, prompts: Sequence[Prompt]) -> tuple[int, ...]:
+    """Tokens of the run's first prompt, as the policy sees it."""
+    from actors.chat import load_tokenizer, prompt_ids
+
+    if not prompts:
+        return ()
+    tokenizer = load_tokenizer(config.model)
+    return tuple(prompt_ids(tokenizer, config.model, prompts[0].text)[-CANARY_TOKENS:])

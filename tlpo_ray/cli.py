@@ -1,0 +1,157 @@
+"""The `tlpo` command. Only typer is imported here, so that `tlpo --help` answers at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tlpo_ray import __version__
+
+QUIET = {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "DS_LOG_LEVEL": "error",
+}
+USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
+"""Exit codes: the request was wrong; the run failed; Ctrl-C."""
+
+app = typer.Typer(
+    name="tlpo",
+    help="Repair language confusion in multilingual LLMs with Token-Level Policy Optimization.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, e.g. learner.lr=1e-6.")
+]
+English = Annotated[str, typer.Option(help="neutral: English is never confusion; confusion: it always is.")]
+
+
+@app.command()
+def train(
+    config: Annotated[str, typer.Argument(help="A YAML file or the name of a preset (`tlpo config` lists them).")],
+    overrides: Overrides = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Count unreadable prompt lines and go on.")] = False,
+) -> None:
+    """Train a model: prompts in, a run folder with the repaired model out."""
+    from tlpo_ray.commands.train import train_command
+
+    extra = ["data.skip_bad=true"] if skip_bad else []
+    train_command(config, [*(overrides or []), *extra])
+
+
+@app.command()
+def quickstart(
+    overrides: Overrides = None,
+    stack: Annotated[
+        str, typer.Option(help="distributed: Ray, vLLM, DeepSpeed; local: one process, transformers and torch.")
+    ] = "distributed",
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Train the toy model anew instead of using the cache.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of world, toy model and run.")] = 0,
+) -> None:
+    """Make a small model that mixes languages, repair it, and show what changed. Needs no GPU and no network."""
+    from tlpo_ray.commands.quickstart import quickstart_command
+
+    quickstart_command(stack=stack, fresh=fresh, seed=seed, overrides=overrides or [])
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Folder or hub name of a model.")],
+    prompts: Annotated[str, typer.Option(help="Prompt file, folder or hub dataset.")],
+    language: Annotated[str, typer.Option(help="Language that the answers should be in.")],
+    english: English = "neutral",
+    samples: Annotated[int, typer.Option(min=1, help="Answers per prompt.")] = 1,
+    temperature: Annotated[float, typer.Option(min=0.0)] = 0.6,
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 512,
+    engine: Annotated[str, typer.Option(help="vllm or transformers.")] = "vllm",
+    limit: Annotated[int | None, typer.Option(min=1, help="Most prompts to use.")] = None,
+    seed: int = 0,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad")] = False,
+    output: Annotated[Path | None, typer.Option(help="Folder for answers.jsonl and result.json.")] = None,
+) -> None:
+    """Response and word pass rate (RPR, WPR) of sampled answers."""
+    from tlpo_ray.commands.evaluate import evaluate_command
+
+    evaluate_command(
+        model=model, prompts=prompts, language=language, english=english, samples=samples, temperature=temperature,
+        max_new_tokens=max_new_tokens, engine=engine, limit=limit, seed=seed, skip_bad=skip_bad, output=output,
+    )  # fmt: skip
+
+
+@app.command()
+def detect(
+    files: Annotated[list[Path] | None, typer.Argument(help="Text or JSONL files; none reads standard input.")] = None,
+    language: Annotated[str, typer.Option(help="Language that the text should be in.")] = "",
+    english: English = "neutral",
+    field: Annotated[str | None, typer.Option(help="Field of JSONL lines that holds the text.")] = None,
+) -> None:
+    """Mark words of a wrong language in a text, line by line."""
+    from tlpo_ray.commands.detect import detect_command
+
+    detect_command(files or [], language, english, field)
+
+
+@app.command()
+def config(
+    name: Annotated[str | None, typer.Argument(help="A YAML file or preset; none lists the presets.")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """List presets, or print a configuration as it would be used."""
+    from tlpo_ray.config.load import dump_config, load_config, presets
+
+    if name is None:
+        print("\n".join(presets()))
+    else:
+        print(dump_config(load_config(name, overrides or [])), end="")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"tlpo-ray {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it and exit.")
+    ] = False,
+) -> None:
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+
+
+def main() -> None:
+    """Run a command. Errors we raise on purpose become one line and an exit code."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        line = _one_line(error)
+        if line is None:
+            raise
+        print(f"tlpo: {line[0]}", file=sys.stderr)
+        sys.exit(line[1])
+
+
+def _one_line(error: Exception) -> tuple[str, int] | None:
+    """Message and exit code of an error meant for the user; None for a bug of ours, which keeps its traceback."""
+    from detectors import UnknownLanguageError
+    from tlpo_ray.flow.errors import TlpoError, UserError
+
+    if isinstance(error, UserError | UnknownLanguageError):
+        return str(error), USER_ERROR
+    if isinstance(error, TlpoError):
+        return str(error), FAILURE
+    return None

@@ -1,0 +1,109 @@
+"""The Ray cluster of a run: join or start one, check that it is large enough, leave it clean."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ray
+
+from tlpo_ray.config.run import RunConfig
+from tlpo_ray.flow.errors import ResourceError
+
+MIB = 1 << 20
+LOCAL_DEFAULTS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # keeps Ray from warning about processes without GPUs
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What a run asks of its cluster.
+
+    Example: 6 rollout actors with 1 GPU each and 2 learner ranks with 1 GPU each need 8 GPUs.
+    """
+
+    rollout: float
+    learner: float
+
+    @property
+    def total(self) -> float:
+        return self.rollout + self.learner
+
+
+def demands(config: RunConfig) -> dict[str, Demand]:
+    """CPUs and GPUs the run needs, by Ray's resource names."""
+    cluster, rollout, ranks = config.cluster, config.rollout, config.learner.ranks
+    return {
+        "CPU": Demand(
+            rollout=rollout.actors * cluster.cpus_per_rollout_actor, learner=ranks * cluster.cpus_per_learner_rank
+        ),
+        "GPU": Demand(
+            rollout=rollout.actors * cluster.gpus_per_rollout_actor * rollout.tensor_parallel,
+            learner=ranks * cluster.gpus_per_learner_rank,
+        ),
+    }
+
+
+def require(asked: Mapping[str, Demand], found: Mapping[str, float]) -> None:
+    """Check the whole demand before anything starts.
+
+    Raises:
+        ResourceError: names what was asked for, what there is, and which keys to lower.
+    """
+    for resource, demand in asked.items():
+        there = found.get(resource, 0.0)
+        if demand.total > there:
+            raise ResourceError(
+                f"the run needs {demand.total:g} {resource}s (rollout {demand.rollout:g} + learner "
+                f"{demand.learner:g}), the cluster has {there:g}: lower rollout.actors, learner.ranks or "
+                f"cluster.{resource.lower()}s_per_rollout_actor / _learner_rank, or add nodes"
+            )
+
+
+@contextmanager
+def connected(config: RunConfig) -> Iterator[None]:
+    """A Ray cluster for the run: the one at `cluster.address`, the one of a Ray job, or one started here.
+
+    Raises:
+        ResourceError: the cluster is too small, or there is none at that address.
+    """
+    address = config.cluster.address or os.environ.get("RAY_ADDRESS")
+    if address:
+        _join(address)
+    else:
+        _start_here(config)
+    try:
+        require(demands(config), ray.cluster_resources())
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _join(address: str) -> None:
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except ConnectionError as error:
+        raise ResourceError(f"no Ray cluster answers at {address}: {error}; start it or unset the address") from error
+
+
+def _start_here(config: RunConfig) -> None:
+    for name, value in LOCAL_DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    if not os.environ.keys() & {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}:
+        # A token of this run's own: without one, Ray would write a token file into the home folder.
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+    store = config.cluster.object_store_mib
+    ray.init(
+        address="local",
+        include_dashboard=config.cluster.dashboard,
+        dashboard_host="127.0.0.1",
+        object_store_memory=store * MIB if store else None,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )

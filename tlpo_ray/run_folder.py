@@ -1,0 +1,100 @@
+"""The folder that a run leaves behind.
+
+config.yaml        the configuration as it was used
+metrics.jsonl      one line an update; tensorboard/ holds the same
+experiences/       every candidate group that was learned from, Parquet
+checkpoints/       to continue from
+model/             the trained policy, Hugging Face format
+result.json        how it ended
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tlpo_ray.config.load import dump_config
+from tlpo_ray.config.run import RunConfig
+from tlpo_ray.flow.errors import ResourceError, UserError
+from tlpo_ray.flow.metrics import MetricsLog
+from tlpo_ray.flow.records import SCHEMA, decode_table
+
+GROUPS_PER_FILE = 512
+"""Experiences per Parquet file: large enough to compress, small enough to lose little with a crash."""
+
+
+class RunFolder:
+    """Creates a run's folder and writes what belongs into it.
+
+    Raises:
+        UserError: the folder holds another run.
+        ResourceError: the folder cannot be written.
+    """
+
+    @staticmethod
+    def refuse_used(path: Path) -> None:
+        """A second run never writes into the first one's folder.
+
+        Raises:
+            UserError: the folder holds a run.
+        """
+        if (path / "config.yaml").exists():
+            raise UserError(f"{path} holds a run already: choose another with folder=…, or move it away")
+
+    def __init__(self, config: RunConfig) -> None:
+        self.path = config.folder
+        self.refuse_used(self.path)
+        try:
+            for name in ("experiences", "checkpoints", "tensorboard"):
+                (self.path / name).mkdir(parents=True, exist_ok=True)
+            (self.path / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+        except OSError as error:
+            raise ResourceError(f"cannot write the run folder {self.path}: {error.strerror or error}") from error
+        self.metrics = MetricsLog(self.path / "metrics.jsonl", self.path / "tensorboard")
+        self._experiences: list[pa.Table] = []
+        self._files = 0
+
+    def keep_experiences(self, payload: bytes) -> None:
+        """Keep an update's groups (an Arrow stream) for the experiences files."""
+        self._experiences.append(decode_table(payload))
+        if sum(table.num_rows for table in self._experiences) >= GROUPS_PER_FILE:
+            self.flush_experiences()
+
+    def flush_experiences(self) -> None:
+        """Write the experiences kept so far as one Parquet file, whole or not at all."""
+        if not self._experiences:
+            return
+        file = self.path / "experiences" / f"groups-{self._files:05d}.parquet"
+        partial = file.with_suffix(".tmp")
+        pq.write_table(pa.concat_tables(self._experiences).cast(SCHEMA), partial, compression="zstd")
+        os.replace(partial, file)
+        self._experiences.clear()
+        self._files += 1
+
+    def write_result(self, result: Mapping[str, object]) -> None:
+        """`result.json`, whole or not at all."""
+        write_json(self.path / "result.json", result)
+
+    def close(self) -> None:
+        """Flush everything."""
+        self.flush_experiences()
+        self.metrics.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def write_json(file: Path, value: object) -> None:
+    """Write JSON for people (indented, own scripts kept), whole or not at all."""
+    partial = file.with_suffix(".tmp")
+    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+    os.replace(partial, file)
