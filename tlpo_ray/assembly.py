@@ -158,8 +158,8 @@ class LocalLearner:
         assert update is not None
         return update
 
-    def save(self, folder: Path, state: Any) -> None:
-        self._worker.save(folder, state)
+    def save(self, folder: Path, state: dict[str, Any], keep_last: int) -> None:
+        self._worker.save(folder, state, keep_last)
 
     def export(self, folder: Path) -> None:
         self._worker.export(folder)

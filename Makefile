@@ -1,0 +1,59 @@
+# Two commands do everything: `make demo` and `make test`. Both set up .venv first when it is missing.
+#
+#   DEVICE=cpu|gpu     which builds of torch and vLLM (default cpu)
+#   TORCH_INDEX=URL    an index to take torch from, if pip's own has no CPU build: the address that PyTorch's
+#                      installation page gives for "pip, Linux, CPU"
+#   PYTHON=python3.11  the interpreter that .venv is made of
+
+PYTHON ?= python3
+DEVICE ?= cpu
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.tlpo-$(DEVICE)
+LOCK := requirements/$(DEVICE).lock
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input --no-deps
+INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-fast lint format check bench clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## Make .venv with every pinned package
+
+demo: $(STAMP) ## Make a small model that mixes languages, repair it on the real stack, show what changed
+	@$(BIN)/tlpo quickstart
+
+test: $(STAMP) ## All tests but gpu: real Ray, vLLM and DeepSpeed on the CPU
+	@$(BIN)/python -m pytest -q -m "not gpu"
+
+test-fast: $(STAMP) ## The tests that need seconds
+	@$(BIN)/python -m pytest -q -m "not gpu and not ray and not slow"
+
+lint: $(STAMP) ## Style
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: $(STAMP) ## Apply the style
+	@$(BIN)/ruff check -q --fix . && $(BIN)/ruff format -q .
+
+check: lint ## Style, types and import directions
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q tests/test_architecture.py
+
+bench: $(STAMP) ## Speed and memory as ratios against the alternative, measured in one run
+	@$(BIN)/python -m tests.bench
+
+clean: ## Remove .venv and everything that was built or cached here
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(STAMP): $(LOCK) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "make: $(PYTHON) is $$($(PYTHON) -V 2>&1), tlpo-ray needs Python 3.11 or newer: make PYTHON=python3.11 …"; exit 1; }
+	@echo "Setting up $(VENV): $$(grep -c == $(LOCK)) pinned packages, about 3 GB, a few minutes …"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) $(INDEX) -r $(LOCK)
+	@$(PIP) -e .
+	@$(BIN)/python -c 'import sys, torch; built = torch.version.cuda; sys.exit(("$(DEVICE)" == "cpu" and built is not None) and "make: torch came as a CUDA build ("+built+"); run make clean, then make setup TORCH_INDEX=<the CPU index of the PyTorch installation page>")'
+	@touch $@
