@@ -1,0 +1,176 @@
+"""From a YAML file or preset and `key=value` settings to one `RunConfig`, and back."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from tlpo_ray.config.run import RunConfig
+from tlpo_ray.config.yaml_text import dump_document, parse_document, parse_value, where_and_what
+from tlpo_ray.flow.errors import ConfigError
+
+PRESETS = Path(__file__).with_name("presets")
+YAML_SUFFIXES = (".yaml", ".yml")
+EXTENDS = "extends"
+"""Key of a YAML file that names the preset or file (relative to it) under which its own keys are laid."""
+SHOWN_ERRORS = 3
+SHOWN_CHARACTERS = 60
+CLOSE = 0.6
+"""Similarity from which a known name is suggested for an unknown one (difflib's ratio)."""
+
+Settings = dict[str, Any]
+
+
+def load_config(name: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """The configuration of a run.
+
+    Args:
+        name: a YAML file or a preset.
+        overrides: `learner.lr=1e-6`, laid over it in their order; lists and mappings as YAML or JSON.
+
+    Raises:
+        ConfigError: one line that says which key, what was found and what is allowed.
+    """
+    settings = _read(_find(name, Path()), ())
+    for override in overrides:
+        settings = _merge(settings, _parse_override(override))
+    for key, field in RunConfig.model_fields.items():
+        if field.is_required():
+            settings.setdefault(key, {})  # so that what is missing is named `model.path`, not `model`
+    try:
+        return RunConfig.model_validate(settings)
+    except ValidationError as error:
+        raise ConfigError(f"{name}: {_in_one_line(error)}") from error
+
+
+def dump_config(config: RunConfig) -> str:
+    """YAML with every key in its declared order; `load_config` reads it back equal."""
+    return dump_document(config.model_dump(mode="json"))
+
+
+def presets() -> list[str]:
+    """Names of the presets, sorted; those that only others extend (`_name`) are left out."""
+    return sorted(file.stem for file in PRESETS.glob("*.yaml") if not file.stem.startswith("_"))
+
+
+def _find(name: str, folder: Path) -> Path:
+    """The file of a path (relative to `folder`) or of a preset."""
+    path = folder / name
+    if path.is_file():
+        return path
+    if name.endswith(YAML_SUFFIXES) or "/" in name:
+        raise ConfigError(f"{path}: no such file; give a YAML file or a preset (`tlpo config` lists them)")
+    preset = PRESETS / f"{name}.yaml"
+    if not preset.is_file():
+        suggestion = _suggestion(name, presets())
+        raise ConfigError(f"{name}: no preset and no file of that name; {suggestion}`tlpo config` lists the presets")
+    return preset
+
+
+def _read(file: Path, below: tuple[Path, ...]) -> Settings:
+    """The settings of a file over those it extends; `below` are the files that led here."""
+    if file.resolve() in below:
+        raise ConfigError(f"{file}: `{EXTENDS}` leads back to this file")
+    try:
+        document = parse_document(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file} {where_and_what(error)}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file}: not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror}") from error
+    if not isinstance(document, dict | None):
+        raise ConfigError(f"{file}: expected `key: value` lines, found {_shown(document)}")
+    settings = document or {}
+    base = settings.pop(EXTENDS, None)
+    if base is not None and not isinstance(base, str):
+        raise ConfigError(f"{file}: `{EXTENDS}` expected one preset or file, found {_shown(base)}")
+    merged = _read(_find(base, file.parent), (*below, file.resolve())) if base else {}
+    for key, value in settings.items():
+        merged = _merge(merged, _nested(str(key), value))
+    return merged
+
+
+def _parse_override(override: str) -> Settings:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"{override}: expected key=value, e.g. learner.lr=1e-6")
+    try:
+        return _nested(key.strip(), parse_value(text))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{override}: the value is not YAML ({where_and_what(error)}); quote it") from error
+
+
+def _nested(key: str, value: Any) -> Settings:
+    """`a.b` and 1 as `{"a": {"b": 1}}`."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> Settings:
+    """Mappings are merged key by key; of anything else the upper one stays."""
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _in_one_line(error: ValidationError) -> str:
+    said = [_said(part["type"], part["loc"], part.get("input"), part["msg"]) for part in error.errors()]
+    more = len(said) - SHOWN_ERRORS
+    return "; ".join(said[:SHOWN_ERRORS]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _said(kind: str, location: Iterable[int | str], value: Any, message: str) -> str:
+    """One of pydantic's errors in words of ours."""
+    key = ".".join(str(part) for part in location)
+    match kind:
+        case "extra_forbidden":
+            return f"unknown key {key}" + f"; {_suggestion(key, _keys(RunConfig))}".rstrip("; ")
+        case "missing":
+            return f"{key} is missing: set it in the file or with {key}=…"
+        case "value_error":
+            return message.removeprefix("Value error, ")
+        case "string_type" if isinstance(value, int | float):
+            return f"{key} is {_shown(value)}: expected text; quote it"
+        case "tuple_type":
+            return f"{key} is {_shown(value)}: expected a list such as [a, b]"
+        case "model_type" | "dict_type":
+            return f"{key} is {_shown(value)}: expected keys and values"
+        case _:
+            return f"{key} is {_shown(value)}: {message.replace('Input should be', 'expected', 1)}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
+
+
+def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Every dotted key of a section and of those inside it."""
+    for name, field in section.model_fields.items():
+        yield prefix + name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _keys(field.annotation, f"{prefix}{name}.")
+
+
+def _suggestion(unknown: str, known: Iterable[str]) -> str:
+    """`did you mean learner.lr? `, or nothing. The last part counts alone too: `lr` and `rollout.lr` find learner.lr."""
+
+    def closeness(name: str) -> tuple[float, float]:
+        whole, last = _ratio(unknown, name), _ratio(unknown.rpartition(".")[2], name.rpartition(".")[2])
+        return max(whole, last), whole
+
+    best = max(known, key=closeness, default="")
+    return f"did you mean {best}? " if best and closeness(best)[0] >= CLOSE else ""
+
+
+def _ratio(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()

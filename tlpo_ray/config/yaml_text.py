@@ -1,0 +1,78 @@
+"""YAML as people write it: `5e-7` is a number, `no` is Norwegian, a key given twice is a mistake."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable
+from typing import Any
+
+import yaml
+
+# The scalars of YAML 1.2's JSON schema. PyYAML's own are those of YAML 1.1, where 5e-7 is text and `no` is false.
+_SCALARS: tuple[tuple[str, str, list[str]], ...] = (
+    ("null", r"(?:~|null|)\Z", ["~", "n", ""]),
+    ("bool", r"(?:true|True|false|False)\Z", list("tTfF")),
+    ("int", r"[-+]?(?:0|[1-9][0-9]*)\Z", list("-+0123456789")),
+    ("float", r"[-+]?(?:(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+)\Z", list("-+.0123456789")),
+    ("merge", r"<<\Z", ["<"]),
+)  # fmt: skip
+_WIDTH = 1 << 30
+"""Never fold a long line: a folded string does not always come back equal."""
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (PyYAML's own name)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what either version of YAML would take for something other than text."""
+
+
+for _tag, _pattern, _first in _SCALARS:
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
+
+
+def parse_document(text: str) -> Any:
+    """The value of a YAML document.
+
+    Raises:
+        yaml.YAMLError: it is not YAML; `where_and_what` puts that in words.
+    """
+    return yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
+
+
+def parse_value(text: str) -> Any:
+    """The value of a setting given on the command line: a scalar as it stands, or a quoted text, list or mapping.
+
+    Only a leading bracket or quote makes it YAML, so that `Answer: in Korean # please` stays one text.
+
+    Raises:
+        yaml.YAMLError: a list, mapping or quoted text is not closed.
+    """
+    if text.lstrip().startswith(("[", "{", '"', "'")):
+        return parse_document(text)
+    loader = _Loader("")
+    tag = loader.resolve(yaml.ScalarNode, text, (True, False))
+    return loader.construct_object(yaml.ScalarNode(tag, text))  # type: ignore[no-untyped-call]
+
+
+def dump_document(value: Any) -> str:
+    """YAML that `parse_document` reads back equal, keys in their order."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_WIDTH)
+
+
+def where_and_what(error: yaml.YAMLError) -> str:
+    """A syntax error in one line: `line 3: mapping values are not allowed here`."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"line {error.problem_mark.line + 1}: {error.problem}"
+    return " ".join(str(error).split())
