@@ -90,8 +90,8 @@ def _spelling(tokenizer: Any) -> Any:
     if "ByteFallback" in kinds or "Metaspace" in kinds:
         return _sentence_piece
     raise ModelError(
-        f"tokenizer {tokenizer.name_or_path!r}: decoder {sorted(map(str, kinds))} is neither byte-level nor SentencePiece "
-        f"with byte fallback, so the bytes of its tokens are unknown"
+        f"tokenizer {tokenizer.name_or_path!r}: decoder {sorted(map(str, kinds))} is neither byte-level nor "
+        f"SentencePiece with byte fallback, so the bytes of its tokens are unknown"
     )
 
 

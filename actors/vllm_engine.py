@@ -1,4 +1,4 @@
-"""The engine on vLLM: its v1 engine in this process, stepped by us, so that an abort takes effect before the next step."""
+"""The engine on vLLM: its v1 engine in this process, stepped by us, so that an abort takes effect at once."""
 
 from __future__ import annotations
 
