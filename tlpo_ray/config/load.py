@@ -162,7 +162,7 @@ def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def _suggestion(unknown: str, known: Iterable[str]) -> str:
-    """`did you mean learner.lr? `, or nothing. The last part counts alone too: `lr` and `rollout.lr` find learner.lr."""
+    """`did you mean learner.lr? `, or nothing. The last part counts alone too: `rollout.lr` finds learner.lr."""
 
     def closeness(name: str) -> tuple[float, float]:
         whole, last = _ratio(unknown, name), _ratio(unknown.rpartition(".")[2], name.rpartition(".")[2])

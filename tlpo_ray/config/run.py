@@ -62,6 +62,8 @@ class DataConfig(Section):
     """Field that holds a prompt's language."""
     id_field: str = "id"
     """Field that holds a prompt's name; prompts without it are named after file and line."""
+    subset: str | None = None
+    """Configuration of a hub dataset, e.g. `ko` of Bactrian-X."""
     split: str = "train"
     """Split of a hub dataset."""
     limit: Positive | None = None

@@ -8,12 +8,14 @@ from typing import Any
 
 import yaml
 
+_DIGITS = "0123456789"
+_FLOAT = r"[-+]?(?:(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+)\Z"
 # The scalars of YAML 1.2's JSON schema. PyYAML's own are those of YAML 1.1, where 5e-7 is text and `no` is false.
 _SCALARS: tuple[tuple[str, str, list[str]], ...] = (
     ("null", r"(?:~|null|)\Z", ["~", "n", ""]),
     ("bool", r"(?:true|True|false|False)\Z", list("tTfF")),
-    ("int", r"[-+]?(?:0|[1-9][0-9]*)\Z", list("-+0123456789")),
-    ("float", r"[-+]?(?:(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+)\Z", list("-+.0123456789")),
+    ("int", r"[-+]?(?:0|[1-9][0-9]*)\Z", list(f"-+{_DIGITS}")),
+    ("float", _FLOAT, list(f"-+.{_DIGITS}")),
     ("merge", r"<<\Z", ["<"]),
 )  # fmt: skip
 _WIDTH = 1 << 30
@@ -48,7 +50,7 @@ def parse_document(text: str) -> Any:
     Raises:
         yaml.YAMLError: it is not YAML; `where_and_what` puts that in words.
     """
-    return yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
+    return yaml.load(text, _Loader)
 
 
 def parse_value(text: str) -> Any:
@@ -62,8 +64,8 @@ def parse_value(text: str) -> Any:
     if text.lstrip().startswith(("[", "{", '"', "'")):
         return parse_document(text)
     loader = _Loader("")
-    tag = loader.resolve(yaml.ScalarNode, text, (True, False))
-    return loader.construct_object(yaml.ScalarNode(tag, text))  # type: ignore[no-untyped-call]
+    tag = loader.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
+    return loader.construct_object(yaml.ScalarNode(tag, text))
 
 
 def dump_document(value: Any) -> str:

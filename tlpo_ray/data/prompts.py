@@ -1,0 +1,123 @@
+"""From records to the prompts of a run, in the run's order, with every record accounted for."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from tlpo_ray.config.run import DataConfig
+from tlpo_ray.data.readers import Record, read_records
+from tlpo_ray.flow.errors import PromptFileError
+from tlpo_ray.flow.records import Prompt
+
+UNREADABLE = "cannot be read"
+CONTEXT_FIELD = "input"
+"""Bactrian-X: what an instruction refers to, put after it on a new line."""
+
+Reject = Callable[[Prompt], str | None]
+"""The reason to skip a prompt, or None to keep it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptSet:
+    """The prompts of a run.
+
+    Example: 540 prompts, ``skipped={"cannot be read": 1}``, ``total=541``.
+    """
+
+    prompts: tuple[Prompt, ...]
+    """In the run's order: `prompts[i].index == i`."""
+    skipped: Mapping[str, int]
+    """How many were not taken, by reason."""
+    total: int
+    """len(prompts) + sum of skipped. Languages not asked for and prompts beyond `data.limit` are no part of the run."""
+
+
+def read_prompts(data: DataConfig, seed: int, reject: Reject | None = None) -> PromptSet:
+    """Read, filter, mix and cut, in this order; `reject` sees only prompts that would be taken.
+
+    The order depends on the records and `seed` alone: it is the same on every machine.
+
+    Raises:
+        PromptFileError: the source cannot be read; or, without `data.skip_bad`, a record in it; or none in it can.
+    """
+    skipped: Counter[str] = Counter()
+    candidates = _readable(data, skipped)
+    if data.shuffle:
+        random.Random(f"tlpo prompts {seed}").shuffle(candidates)
+    prompts: list[Prompt] = []
+    for prompt in candidates:
+        if len(prompts) == data.limit:
+            break
+        reason = reject(prompt) if reject is not None else None
+        if reason is None:
+            prompts.append(replace(prompt, index=len(prompts)))
+        else:
+            skipped[reason] += 1
+    return PromptSet(prompts=tuple(prompts), skipped=dict(skipped), total=len(prompts) + skipped.total())
+
+
+def _readable(data: DataConfig, skipped: Counter[str]) -> list[Prompt]:
+    """Prompts of the asked languages that are not too long, in the source's order; counts the others."""
+    found: list[Prompt] = []
+    first_problem = ""
+    others = 0
+    for record in read_records(data.prompts, data.subset, data.split):
+        prompt = _prompt(record, data, len(found))
+        if isinstance(prompt, str):
+            first_problem = first_problem or f"{record.place}: {prompt}"
+            if not data.skip_bad:
+                raise PromptFileError(f"{first_problem}; repair it, or skip such lines with --skip-bad")
+            skipped[UNREADABLE] += 1
+        elif data.languages and prompt.language not in data.languages:
+            others += 1
+        elif len(prompt.text) > data.max_characters:
+            skipped[f"longer than {data.max_characters} characters"] += 1
+        else:
+            found.append(prompt)
+    if first_problem and skipped[UNREADABLE] == skipped.total() + others + len(found):
+        raise PromptFileError(f"{data.prompts}: none of {skipped[UNREADABLE]} lines can be read; {first_problem}")
+    return found
+
+
+def _prompt(record: Record, data: DataConfig, index: int) -> Prompt | str:
+    """The prompt in a record, or what is wrong with the record."""
+    fields = record.fields
+    if fields is None:
+        return record.problem
+    text = fields.get(data.prompt_field)
+    if not isinstance(text, str) or not text.strip():
+        return _no_text(fields, data.prompt_field)
+    context = fields.get(CONTEXT_FIELD)
+    if data.prompt_field != CONTEXT_FIELD and isinstance(context, str) and context.strip():
+        text = f"{text}\n{context}"
+    language = fields.get(data.language_field) or data.language
+    if language is None:
+        return f"no language in field {data.language_field!r}; set data.language or data.language_field"
+    if not isinstance(language, str):
+        return f"field {data.language_field!r} holds {type(language).__name__}, expected the name of a language"
+    name = fields.get(data.id_field)
+    prompt = Prompt(index=index, id=record.name if name is None else str(name), language=language, text=text)
+    if not _encodable(prompt.id + prompt.language + prompt.text):
+        return "a text holds half a surrogate pair, which no tokenizer takes"
+    return prompt
+
+
+def _no_text(fields: Mapping[str, object], name: str) -> str:
+    if name in fields:
+        value = fields[name]
+        return f"field {name!r} " + (
+            "is empty" if isinstance(value, str) else f"holds {type(value).__name__}, not text"
+        )
+    hint = "; set data.prompt_field=instruction" if isinstance(fields.get("instruction"), str) else ""
+    return f"no field {name!r}; found {', '.join(fields) or 'no fields'}{hint}"
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
