@@ -6,6 +6,7 @@ numpy lacks) and a canary: log-probabilities that whoever loaded the weights mus
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,12 +37,12 @@ class Canary:
     logp: tuple[float, ...]
 
     def difference(self, found_ids: Sequence[int], found_logp: Sequence[float]) -> float:
-        """Largest |Δ log-probability| over the canary's tokens; infinite if one is not among those found."""
+        """Largest |Δ log-probability| over the canary's tokens; infinite if one is missing or not a number."""
         found = dict(zip(found_ids, found_logp, strict=True))
-        return max(
-            (abs(found.get(token, float("inf")) - logp) for token, logp in zip(self.token_ids, self.logp, strict=True)),
-            default=0.0,
-        )
+        differences = [
+            abs(found.get(token, math.inf) - logp) for token, logp in zip(self.token_ids, self.logp, strict=True)
+        ]
+        return max((math.inf if math.isnan(value) else value for value in differences), default=0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
