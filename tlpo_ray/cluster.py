@@ -96,8 +96,9 @@ def _start_here(config: RunConfig) -> None:
     for name, value in LOCAL_DEFAULTS.items():
         os.environ.setdefault(name, value)
     if not os.environ.keys() & {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}:
-        # A token of this run's own: without one, Ray would write a token file into the home folder.
-        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+        # A token of this run's own: without one, Ray would write a token file into the home folder. Ray turns its
+        # token mode on by itself; RAY_AUTH_MODE would be read too late here, it counts when ray is imported.
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     store = config.cluster.object_store_mib
     ray.init(
         address="local",

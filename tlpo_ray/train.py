@@ -67,7 +67,7 @@ class Learner(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """One assembly of a run."""
+    """One assembly of a run: everything has started, and the fleet holds the learner's weights."""
 
     exchange: Exchange
     fleet: Fleet
@@ -132,7 +132,6 @@ def train(config: RunConfig, parts: Parts, folder: RunFolder, listener: Listener
         TlpoError: see `flow.errors`; what was learned up to the last checkpoint is kept.
     """
     run = _Run(config, parts, folder, listener)
-    run.publish()
     while run.collect():  # answers, confusion points, candidate sets, lookahead rewards: Eq. 1 to 3
         run.learn()  # advantages and p optimizer steps: Eq. 4 to 7
         run.publish()  # policy version v + 1 to every rollout actor
