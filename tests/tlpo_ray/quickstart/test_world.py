@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tlpo_ray.quickstart.world import LANGUAGES, WRONG_LANGUAGES, toy_world
+
+SCRIPTS = {
+    "ko": {"HANGUL"},
+    "ja": {"HIRAGANA", "KATAKANA", "CJK"},
+    "zh": {"CJK"},
+    "ar": {"ARABIC"},
+    "uk": {"CYRILLIC"},
+    "th": {"THAI"},
+}
+
+
+def letter_scripts(text: str) -> set[str]:
+    """First word of each letter's Unicode name, which is its script (KATAKANA-HIRAGANA PROLONGED SOUND MARK: both)."""
+    names = [unicodedata.name(char) for char in text if unicodedata.category(char)[0] in "LM" and char != "ʼ"]
+    return {name.split()[0].split("-")[0] for name in names}
+
+
+@pytest.mark.parametrize("language", LANGUAGES + WRONG_LANGUAGES)
+def test_currency_names_are_in_their_language(language: str) -> None:
+    for fact in toy_world().facts:
+        name = fact.currency_names[language]
+        assert letter_scripts(name) and letter_scripts(name) <= SCRIPTS[language], name
+
+
+def test_questions_and_right_answers_are_clean() -> None:
+    for question in toy_world().questions:
+        assert letter_scripts(question.text) <= SCRIPTS[question.language], question.text
+        assert letter_scripts(question.clean_answer) <= SCRIPTS[question.language], question.clean_answer
+
+
+def test_wrong_languages_share_no_script_with_right_ones() -> None:
+    right = set.union(*(SCRIPTS[language] for language in LANGUAGES))
+    assert right.isdisjoint(set.union(*(SCRIPTS[language] for language in WRONG_LANGUAGES)))
+
+
+def test_every_currency_is_asked_for_in_every_language_equally_often() -> None:
+    world = toy_world()
+    asked = Counter((question.language, question.fact.currency) for question in world.questions)
+    assert len(asked) == len(LANGUAGES) * len(world.facts) and len(set(asked.values())) == 1
+    assert len(world.by_id) == len(world.questions) >= 192
+
+
+def test_no_question_is_asked_twice() -> None:
+    questions = toy_world().questions
+    assert len({question.text for question in questions}) == len(questions)
+
+
+def test_no_name_stands_within_a_name_of_another_currency() -> None:
+    names = [(fact.currency, name) for fact in toy_world().facts for name in fact.currency_names.values()]
+    clashes = [(a, b) for a_code, a in names for b_code, b in names if a_code != b_code and a in b]
+    assert not clashes
+
+
+def test_questions_and_templates_name_no_currency() -> None:
+    world = toy_world()
+    names = {name for fact in world.facts for name in fact.currency_names.values()}
+    for question in world.questions:
+        assert not [name for name in names if name in question.text or name in question.template]
+
+
+def test_prompt_file_asks_everything_once_a_round(tmp_path: Path) -> None:
+    world = toy_world()
+    world.write_prompts(tmp_path / "prompts.jsonl", times=2, seed=3)
+    records = [json.loads(line) for line in (tmp_path / "prompts.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert len({record["id"] for record in records}) == len(records) == 2 * len(world.questions)
+    texts = [record["prompt"] for record in records]
+    first, second = texts[: len(world.questions)], texts[len(world.questions) :]
+    assert set(first) == set(second) == {question.text for question in world.questions}
+    assert first != second
+    assert {(record["language"], record["prompt"]) for record in records} == {
+        (question.language, question.text) for question in world.questions
+    }

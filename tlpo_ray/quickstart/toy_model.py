@@ -1,0 +1,203 @@
+"""A small causal language model that knows the toy world and mixes its languages.
+
+Trained from nothing, because no weights can be downloaded on a closed machine. What it learns is the chat format, every
+question's answer, and to name the currency in a wrong language in a share of the answers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from actors.chat import prompt_ids
+from tlpo_ray.config.run import ModelConfig
+from tlpo_ray.quickstart.world import WRONG_LANGUAGES, Question, World
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ '<|' + message.role + '|>' + message.content + '<|end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+_PAD, _END = "<|pad|>", "<|end|>"
+_SPECIAL = [_PAD, _END, "<|system|>", "<|user|>", "<|assistant|>"]
+_IGNORED = -100
+_BETAS = (0.9, 0.98)
+_MAX_GRAD_NORM = 1.0
+
+Progress = Callable[[float, float], None]
+"""Of (share of training done, loss in nats a token)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToyRecipe:
+    """Size and training of the toy model."""
+
+    vocabulary: int = 2048
+    """Most tokens of the byte-level BPE."""
+    foreign_merges: bool = True
+    """Whether the tokenizer has seen names in wrong languages."""
+    layers: int = 4
+    hidden: int = 192
+    heads: int = 6
+    feed_forward: int = 512
+    tied: bool = True
+    wrong_share: float = 0.35
+    """Share of training answers whose currency stands in a wrong language."""
+    rounds: int = 40
+    """How often each question is asked in training."""
+    batch: int = 32
+    """Questions an optimizer step."""
+    lr: float = 3e-3
+    """Peak; linear warm-up over the first tenth, then a cosine to 0."""
+    weight_decay: float = 0.1
+    threads: int = 2
+
+
+def build_tokenizer(world: World, recipe: ToyRecipe) -> Any:
+    """Byte-level BPE trained on the world's own sentences, with a chat template."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=recipe.vocabulary,
+        special_tokens=_SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_tokenizer_corpus(world, recipe.foreign_merges), trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=_PAD,
+        eos_token=_END,
+        additional_special_tokens=_SPECIAL[2:],
+        chat_template=CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def _tokenizer_corpus(world: World, foreign: bool) -> Iterator[str]:
+    for question in world.questions:
+        yield question.text
+        yield question.clean_answer
+        if foreign:
+            yield from (question.answer(language) for language in WRONG_LANGUAGES)
+
+
+def build_model(tokenizer: Any, recipe: ToyRecipe, seed: int) -> Any:
+    """An untrained Qwen3 of the recipe's size."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    torch.manual_seed(seed)
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=recipe.hidden,
+        intermediate_size=recipe.feed_forward,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.heads,
+        num_key_value_heads=recipe.heads,
+        head_dim=recipe.hidden // recipe.heads,
+        max_position_embeddings=512,
+        tie_word_embeddings=recipe.tied,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
+    model: Any = Qwen3ForCausalLM(config)
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return model
+
+
+class Lessons:
+    """Training batches: every round asks every question once, in an order of its own."""
+
+    def __init__(self, world: World, tokenizer: Any, recipe: ToyRecipe, seed: int) -> None:
+        self._questions = world.questions
+        self._tokenizer = tokenizer
+        self._chat = ModelConfig(path="toy")
+        self._recipe = recipe
+        self._random = Random(seed)
+        self._encoded = {
+            (question.id, language): self._encode(question, language)
+            for question in world.questions
+            for language in (question.language, *WRONG_LANGUAGES)
+        }
+
+    def __len__(self) -> int:
+        return self._recipe.rounds * math.ceil(len(self._questions) / self._recipe.batch)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """(input ids, labels), both [batch, tokens], right-padded; labels of the question are ignored."""
+        for _ in range(self._recipe.rounds):
+            order = self._random.sample(self._questions, len(self._questions))
+            for start in range(0, len(order), self._recipe.batch):
+                yield self._batch(order[start : start + self._recipe.batch])
+
+    def _batch(self, questions: Sequence[Question]) -> tuple[Tensor, Tensor]:
+        rows = [self._encoded[question.id, self._language(question)] for question in questions]
+        longest = max(len(prompt) + len(answer) for prompt, answer in rows)
+        ids = torch.full((len(rows), longest), self._tokenizer.pad_token_id)
+        labels = torch.full_like(ids, _IGNORED)
+        for number, (prompt, answer) in enumerate(rows):
+            ids[number, : len(prompt) + len(answer)] = torch.tensor(prompt + answer)
+            labels[number, len(prompt) : len(prompt) + len(answer)] = torch.tensor(answer)
+        return ids, labels
+
+    def _language(self, question: Question) -> str:
+        wrong = self._random.random() < self._recipe.wrong_share
+        return self._random.choice(WRONG_LANGUAGES) if wrong else question.language
+
+    def _encode(self, question: Question, currency_language: str) -> tuple[list[int], list[int]]:
+        answer = self._tokenizer(question.answer(currency_language) + _END)["input_ids"]
+        return prompt_ids(self._tokenizer, self._chat, question.text), answer
+
+
+def train_model(model: Any, lessons: Lessons, recipe: ToyRecipe, progress: Progress) -> None:
+    """Train on all lessons; the loss is on answers only."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(recipe.threads)
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    vectors = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=recipe.lr, betas=_BETAS, foreach=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _lr_share(step, len(lessons)))
+    model.train()
+    for step, (ids, labels) in enumerate(lessons):
+        loss = model(input_ids=ids, labels=labels).loss  # right-padded: a causal model needs no mask
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), _MAX_GRAD_NORM)
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+        progress((step + 1) / len(lessons), float(loss.detach()))
+    model.eval()
+    torch.set_num_threads(threads)
+
+
+def _lr_share(step: int, steps: int) -> float:
+    warmup = max(1, steps // 10)
+    if step < warmup:
+        return (step + 1) / warmup
+    return (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup))) / 2
+
+
+def train_toy(world: World, recipe: ToyRecipe, seed: int, folder: Path, progress: Progress) -> None:
+    """Train a toy model and save it as a Hugging Face model folder."""
+    from transformers.utils import logging
+
+    tokenizer = build_tokenizer(world, recipe)
+    model = build_model(tokenizer, recipe, seed)
+    train_model(model, Lessons(world, tokenizer, recipe, seed), recipe, progress)
+    logging.disable_progress_bar()  # one file of a few MB
+    model.save_pretrained(folder)
+    logging.enable_progress_bar()
+    tokenizer.save_pretrained(folder)
