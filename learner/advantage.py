@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-AdvantageForm = Literal["tlpo", "unweighted", "grpo"]
+from tlpo_ray.config.run import AdvantageForm
 
 
 def advantages(logp_BK: Tensor, rewards_BK: Tensor, form: AdvantageForm = "tlpo") -> Tensor:
-    """[B, K] advantages; a group whose rewards are all equal gets zeros.
+    """[B, K] float32 advantages; a group whose rewards are all equal gets zeros.
 
     With μ = Σ π_old(t_j) R(t_j) / Σ π_old(t_j) (TLPO Eq. 5):
 
@@ -24,17 +22,20 @@ def advantages(logp_BK: Tensor, rewards_BK: Tensor, form: AdvantageForm = "tlpo"
         rewards_BK: rewards, any finite values.
         form: see above.
     """
-    signal_B1 = (rewards_BK != rewards_BK[:, :1]).any(dim=1, keepdim=True)
+    # Only proportions within the candidate set matter. They span many orders of magnitude: hence float64.
+    share_BK = logp_BK.double().softmax(dim=1)
     if form == "grpo":
-        centred_BK = rewards_BK - rewards_BK.mean(dim=1, keepdim=True)
-        advantage_BK = centred_BK / rewards_BK.std(dim=1, keepdim=True, correction=0)
-    else:
-        # Only proportions within the candidate set matter, so normalise in log space: tiny π_old cannot underflow.
-        share_BK = logp_BK.softmax(dim=1)
-        centred_BK = rewards_BK - (share_BK * rewards_BK).sum(dim=1, keepdim=True)
-        advantage_BK = _normalised(share_BK * centred_BK) if form == "tlpo" else centred_BK
-    return torch.where(signal_B1, advantage_BK, torch.zeros_like(advantage_BK))
+        share_BK = torch.full_like(share_BK, 1 / share_BK.shape[1])
+    # R_i - μ as a mean of differences: 1 - μ itself would cancel to 0 where nearly all of π_old has one reward.
+    difference_BKK = (rewards_BK[:, :, None] - rewards_BK[:, None, :]).double()
+    centred_BK = (difference_BKK * share_BK[:, None, :]).sum(dim=2)
+    if form == "unweighted":
+        return centred_BK.float()
+    if form == "grpo":
+        return _over(centred_BK, centred_BK.square().mean(dim=1, keepdim=True).sqrt())
+    weight_BK = share_BK * centred_BK
+    return _over(weight_BK, weight_BK.abs().sum(dim=1, keepdim=True))
 
 
-def _normalised(weight_BK: Tensor) -> Tensor:
-    return weight_BK / weight_BK.abs().sum(dim=1, keepdim=True)
+def _over(value_BK: Tensor, scale_B1: Tensor) -> Tensor:
+    return torch.where(scale_B1 > 0, value_BK / scale_B1, 0.0).float()

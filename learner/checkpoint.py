@@ -10,13 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from tlpo_ray.config.run import ModelConfig
-from tlpo_ray.flow.errors import ResourceError
+from tlpo_ray.flow.errors import ResourceError, UserError
 from tlpo_ray.flow.weights import WireTensor, from_wire
 
 PREFIX = "update-"
+STATE_FILE = "state.json"
+"""Written last: a folder without it is no checkpoint."""
 MAX_SHARD = "5GB"
 
 
@@ -25,22 +25,61 @@ def partial(root: Path, version: int) -> Path:
     return root / f"partial-{version:08d}"
 
 
+def begin(root: Path, version: int) -> None:
+    """Make room for a checkpoint: its empty partial folder, without leftovers of a killed save.
+
+    Raises:
+        ResourceError: the folder cannot be written.
+    """
+    try:
+        for leftover in root.glob("partial-*"):
+            shutil.rmtree(leftover)
+        partial(root, version).mkdir(parents=True)
+    except OSError as error:
+        raise ResourceError(f"cannot write a checkpoint below {root}: {error.strerror or error}") from error
+
+
 def commit(root: Path, version: int, state: Mapping[str, Any], keep_last: int) -> Path:
-    """Make a checkpoint that all ranks have written the latest one, and drop old ones; its folder."""
+    """Make a checkpoint that all ranks have written the latest one, and drop old ones; its folder.
+
+    Raises:
+        ResourceError: the folder cannot be written.
+    """
     folder = root / f"{PREFIX}{version:08d}"
     written = partial(root, version)
-    (written / "state.json").write_text(json.dumps(dict(state), indent=2) + "\n", encoding="utf-8")
-    if folder.exists():
-        shutil.rmtree(folder)
-    os.replace(written, folder)
-    for old in checkpoints(root)[:-keep_last]:
-        shutil.rmtree(old)
+    try:
+        (written / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+        if folder.exists():
+            _remove(folder)
+        os.replace(written, folder)
+        for old in checkpoints(root)[:-keep_last]:
+            _remove(old)
+    except OSError as error:
+        raise ResourceError(f"cannot write the checkpoint {folder}: {error.strerror or error}") from error
     return folder
 
 
 def checkpoints(root: Path) -> list[Path]:
     """Whole checkpoints, oldest first."""
-    return sorted(folder for folder in root.glob(f"{PREFIX}*") if (folder / "state.json").exists())
+    return sorted(folder for folder in root.glob(f"{PREFIX}*") if (folder / STATE_FILE).exists())
+
+
+def read_state(folder: Path, layout: str) -> dict[str, Any]:
+    """What was saved beside the weights.
+
+    Args:
+        layout: of the engine that is to load the weights.
+
+    Raises:
+        UserError: there is no checkpoint, or one of another layout.
+    """
+    try:
+        state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{folder} holds no checkpoint: {STATE_FILE} cannot be read") from error
+    if state["layout"] != layout:
+        raise UserError(f"{folder} was written with learner settings '{state['layout']}', this run has '{layout}'")
+    return state
 
 
 def export_model(tensors: Iterable[tuple[str, WireTensor]], model: ModelConfig, folder: Path) -> None:
@@ -49,16 +88,17 @@ def export_model(tensors: Iterable[tuple[str, WireTensor]], model: ModelConfig, 
     Raises:
         ResourceError: the folder cannot be written.
     """
+    from huggingface_hub import save_torch_state_dict
     from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
     written = folder.with_name(folder.name + ".partial")
-    named = {name: from_wire(array.copy()) for name, array in tensors}
+    named = {name: from_wire(array) for name, array in tensors}
     source = {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
     try:
         shutil.rmtree(written, ignore_errors=True)
         written.mkdir(parents=True)
-        _save_tensors(named, written)
-        AutoConfig.from_pretrained(model.path, **source).save_pretrained(written)
+        save_torch_state_dict(named, written, max_shard_size=MAX_SHARD, metadata={"format": "pt"})
+        AutoConfig.from_pretrained(model.path, **source, dtype=model.dtype).save_pretrained(written)
         AutoTokenizer.from_pretrained(model.path, **source).save_pretrained(written)
         with suppress(OSError):  # without one, transformers takes the model's configuration
             GenerationConfig.from_pretrained(model.path, revision=model.revision).save_pretrained(written)
@@ -68,7 +108,7 @@ def export_model(tensors: Iterable[tuple[str, WireTensor]], model: ModelConfig, 
         raise ResourceError(f"cannot write the model to {folder}: {error.strerror or error}") from error
 
 
-def _save_tensors(named: dict[str, torch.Tensor], folder: Path) -> None:
-    from huggingface_hub import save_torch_state_dict
-
-    save_torch_state_dict(named, folder, max_shard_size=MAX_SHARD, metadata={"format": "pt"})
+def _remove(folder: Path) -> None:
+    # Its state first, so that a folder half removed is no checkpoint any more.
+    (folder / STATE_FILE).unlink()
+    shutil.rmtree(folder)

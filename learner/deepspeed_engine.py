@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from learner.batch import GroupBatch
 from learner.engine import DTYPES, Loss, adamw
+from learner.policy import Policy
 from tlpo_ray.config.run import LearnerConfig, ModelConfig
 from tlpo_ray.flow.errors import NonFiniteError
 from tlpo_ray.flow.weights import WireTensor, to_wire
@@ -59,61 +59,34 @@ class DeepSpeedEngine:
         import deepspeed
 
         self.rank, self.ranks = rank, ranks
+        self.layout = f"engine deepspeed, zero_stage {config.zero_stage}, ranks {ranks}, dtype {model.dtype}"
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._stage = config.zero_stage
-        self._max_grad_norm = config.max_grad_norm
         self._dtype = DTYPES[model.dtype]
-        self._accumulation = -(-config.groups_per_update // (ranks * config.micro_batch))
         module = module.to(self.device)
         self._engine, self._optimizer, _, _ = deepspeed.initialize(
-            model=module, optimizer=adamw(module, config), config=self._deepspeed_config(model, config)
+            model=module, optimizer=adamw(module, config), config=_deepspeed_config(model, config, ranks)
         )
-        self._engine.module.eval()
 
-    def _deepspeed_config(self, model: ModelConfig, config: LearnerConfig) -> dict[str, Any]:
-        zero: dict[str, Any] = {"stage": self._stage, "overlap_comm": False, "contiguous_gradients": True}
-        if self._stage == 3:
-            zero["stage3_param_persistence_threshold"] = 0
-        return {
-            "train_micro_batch_size_per_gpu": config.micro_batch,
-            "gradient_accumulation_steps": self._accumulation,
-            "train_batch_size": config.micro_batch * self._accumulation * self.ranks,
-            "gradient_clipping": config.max_grad_norm,
-            "zero_optimization": zero,
-            # A torch optimizer of ours: DeepSpeed's own would be compiled first.
-            "zero_allow_untested_optimizer": True,
-            "zero_force_ds_cpu_optimizer": False,
-            "steps_per_print": NEVER,
-            "bf16": {"enabled": model.dtype == "bfloat16"},
-        }
-
-    def model(self) -> Callable[..., Any]:
-        engine: Callable[..., Any] = self._engine
+    def policy(self) -> Policy:
+        engine: Policy = self._engine
         return engine
 
-    def step(self, batches: Sequence[GroupBatch], loss: Loss, lr: float) -> float:
+    def step(self, losses: Sequence[Loss], lr: float) -> float:
         for group in self._optimizer.param_groups:
             group["lr"] = lr
-        # A short last update has fewer micro-batches; DeepSpeed's accumulation is fixed, so weightless ones fill it.
-        filled = [*batches, *(batches[-1:] * (self._accumulation - len(batches)))]
-        for number, batch in enumerate(filled):
-            value = loss(self._engine, batch, min(number, len(batches) - 1))
-            if number >= len(batches):
-                value = value * 0.0
-            self._check(value)
-            # DeepSpeed divides by the accumulation steps and averages over ranks; ours is a sum over both.
-            self._engine.backward(value * (self._accumulation * self.ranks))
-            self._engine.step()
+        for loss in losses:
+            value = loss(self._engine)
+            self._check(value, "the loss")
+            # DeepSpeed averages gradients over ranks; ours is a sum.
+            self._engine.backward(value * self.ranks, scale_wrt_gas=False)
+        if self._stage == 0:  # the other stages look for themselves and skip a bad step
+            self._check(self._local_norm(), "the gradient")
+        self._engine.step()
+        if not self._engine.was_step_applied():
+            raise NonFiniteError("the gradient is not finite; no step was made")
         norm = self._engine.get_global_grad_norm()
-        return float(norm) if norm is not None else math.nan
-
-    def _check(self, value: Tensor) -> None:
-        # Every rank must raise together, or the others would wait in the backward's collectives.
-        bad = (~torch.isfinite(value.detach())).float().reshape(1)
-        if self.ranks > 1:
-            torch.distributed.all_reduce(bad)
-        if bad.item():
-            raise NonFiniteError("the loss is not finite; no step was made")
+        return math.nan if norm is None else float(norm)
 
     def tensors(self) -> Iterator[tuple[str, WireTensor]]:
         import deepspeed
@@ -122,16 +95,45 @@ class DeepSpeedEngine:
         while chunk := list(islice(named, GATHER_CHUNK)):
             with deepspeed.zero.GatheredParameters([p for _, p in chunk], enabled=self._stage == 3):
                 # Copied inside: outside the context a gathered parameter is empty again.
-                found = [(n, to_wire(p.detach().to(self._dtype).clone())) for n, p in chunk] if self.rank == 0 else []
+                found = [(n, to_wire(p.to(self._dtype, copy=True))) for n, p in chunk] if self.rank == 0 else []
             yield from found
 
     def barrier(self) -> None:
         torch.distributed.barrier()
 
-    def save(self, folder: Path, state: Mapping[str, Any]) -> None:
-        self._engine.save_checkpoint(str(folder), tag=TAG, client_state={"tlpo": dict(state)})
+    def save(self, folder: Path) -> None:
+        self._engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
 
-    def load(self, folder: Path) -> dict[str, Any]:
-        _, restored = self._engine.load_checkpoint(str(folder), tag=TAG)
-        state: dict[str, Any] = restored["tlpo"]
-        return state
+    def load(self, folder: Path) -> None:
+        self._engine.load_checkpoint(str(folder), tag=TAG)
+
+    def _check(self, value: Tensor, what: str) -> None:
+        # Every rank must raise together, or the others would wait in the next collective.
+        bad = (~torch.isfinite(value.detach())).float().reshape(1)
+        torch.distributed.all_reduce(bad)
+        if bad.item():
+            raise NonFiniteError(f"{what} is not finite; no step was made")
+
+    def _local_norm(self) -> Tensor:
+        gradients = [p.grad for p in self._engine.module.parameters() if p.grad is not None]
+        return nn.utils.get_total_norm(gradients)
+
+
+def _deepspeed_config(model: ModelConfig, config: LearnerConfig, ranks: int) -> dict[str, Any]:
+    zero: dict[str, Any] = {"stage": config.zero_stage, "overlap_comm": False, "contiguous_gradients": True}
+    if config.zero_stage == 3:
+        zero["stage3_param_persistence_threshold"] = 0
+    return {
+        "train_micro_batch_size_per_gpu": config.micro_batch,
+        "train_batch_size": config.micro_batch * ranks,
+        # How many micro-batches make a step is ours to say: a run's last update is short.
+        "gradient_accumulation_steps": 1,
+        "managed_gradient_accumulation": False,
+        "gradient_clipping": config.max_grad_norm,
+        "zero_optimization": zero,
+        # A torch optimizer of ours: DeepSpeed's own would be compiled first.
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": NEVER,
+        "bf16": {"enabled": model.dtype == "bfloat16"},
+    }

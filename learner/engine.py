@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,14 +11,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from learner.batch import GroupBatch
+from learner.policy import Policy
 from tlpo_ray.config.run import LearnerConfig, ModelConfig
 from tlpo_ray.flow.errors import NonFiniteError
 from tlpo_ray.flow.weights import WireTensor, to_wire
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-Loss = Callable[[Callable[..., Any], GroupBatch, int], Tensor]
-"""Of (model, micro-batch, its number): the micro-batch's share of the update's loss, a scalar."""
+Loss = Callable[[Policy], Tensor]
+"""A micro-batch's share of the update's loss, a scalar."""
 
 
 class TrainEngine(Protocol):
@@ -27,42 +27,47 @@ class TrainEngine(Protocol):
     rank: int
     ranks: int
     device: torch.device
+    layout: str
+    """What a checkpoint depends on: it can only be loaded by an engine of the same layout."""
 
-    def model(self) -> Callable[..., Any]:
+    def policy(self) -> Policy:
         """The policy as something to call."""
 
-    def step(self, batches: Sequence[GroupBatch], loss: Loss, lr: float) -> float:
-        """One optimizer step on the sum of all ranks' losses; the gradient norm before clipping.
+    def step(self, losses: Sequence[Loss], lr: float) -> float:
+        """One optimizer step on the sum of all ranks' losses, as many on each rank.
+
+        Returns:
+            The gradient norm before clipping; NaN where the engine does not tell.
 
         Raises:
-            NonFiniteError: loss or gradient is NaN or infinite; the weights are as before.
+            NonFiniteError: a loss or the gradient is NaN or infinite; the weights are as before.
         """
 
     def tensors(self) -> Iterator[tuple[str, WireTensor]]:
-        """Full weights in wire form, Hugging Face names, tied ones once. Every rank must iterate to the end; only
-        rank 0 gets any."""
+        """Full weights in wire form, Hugging Face names, tied ones once, in the order of the model's parameters.
+
+        Every rank must iterate to the end; only rank 0 gets any. An array may share memory with the weights: it is
+        good until the next step.
+        """
 
     def barrier(self) -> None:
         """Wait until every rank is here."""
 
-    def save(self, folder: Path, state: Mapping[str, Any]) -> None:
-        """Write this rank's part of a checkpoint into an existing folder."""
+    def save(self, folder: Path) -> None:
+        """Write this rank's part of weights and optimizer state into an existing folder."""
 
-    def load(self, folder: Path) -> dict[str, Any]:
-        """Continue from a checkpoint; the state that was saved with it."""
+    def load(self, folder: Path) -> None:
+        """Continue from what `save` wrote."""
 
 
 def adamw(model: nn.Module, config: LearnerConfig) -> torch.optim.AdamW:
     """AdamW with weight decay on matrices only: norms and biases keep their scale, as in the paper's trainer."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    # Under ZeRO-3 a parameter's own shape is empty; ds_shape is the full one.
-    matrices = [p for p in parameters if len(getattr(p, "ds_shape", p.shape)) > 1]
-    vectors = [p for p in parameters if len(getattr(p, "ds_shape", p.shape)) <= 1]
     groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.lr, betas=config.betas, foreach=True)
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.lr, betas=config.betas)
 
 
 class TorchEngine:
@@ -70,6 +75,7 @@ class TorchEngine:
 
     rank = 0
     ranks = 1
+    layout = "engine torch"
 
     def __init__(self, module: nn.Module, model: ModelConfig, config: LearnerConfig) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -78,24 +84,24 @@ class TorchEngine:
         self._max_grad_norm = config.max_grad_norm
         self._optimizer = adamw(self._module, config)
 
-    def model(self) -> Callable[..., Any]:
+    def policy(self) -> Policy:
         return self._forward
 
-    def step(self, batches: Sequence[GroupBatch], loss: Loss, lr: float) -> float:
-        for number, batch in enumerate(batches):
-            value = loss(self._forward, batch, number)
-            if not torch.isfinite(value):
-                self._optimizer.zero_grad()
-                raise NonFiniteError("the loss is not finite; no step was made")
-            value.backward()  # type: ignore[no-untyped-call]
-        norm = float(nn.utils.clip_grad_norm_(self._module.parameters(), self._max_grad_norm))
-        if not math.isfinite(norm):
+    def step(self, losses: Sequence[Loss], lr: float) -> float:
+        try:
+            for loss in losses:
+                value = loss(self._forward)
+                if not torch.isfinite(value):
+                    raise NonFiniteError("the loss is not finite; no step was made")
+                value.backward()  # type: ignore[no-untyped-call]
+            norm = float(nn.utils.clip_grad_norm_(self._module.parameters(), self._max_grad_norm))
+            if not math.isfinite(norm):
+                raise NonFiniteError("the gradient is not finite; no step was made")
+            for group in self._optimizer.param_groups:
+                group["lr"] = lr
+            self._optimizer.step()
+        finally:
             self._optimizer.zero_grad()
-            raise NonFiniteError("the gradient is not finite; no step was made")
-        for group in self._optimizer.param_groups:
-            group["lr"] = lr
-        self._optimizer.step()
-        self._optimizer.zero_grad()
         return norm
 
     def tensors(self) -> Iterator[tuple[str, WireTensor]]:
@@ -105,18 +111,14 @@ class TorchEngine:
     def barrier(self) -> None:
         """There is nobody to wait for."""
 
-    def save(self, folder: Path, state: Mapping[str, Any]) -> None:
-        torch.save(
-            {"model": self._module.state_dict(), "optimizer": self._optimizer.state_dict(), "state": dict(state)},
-            folder / "torch.pt",
-        )
+    def save(self, folder: Path) -> None:
+        state = {"model": self._module.state_dict(), "optimizer": self._optimizer.state_dict()}
+        torch.save(state, folder / "torch.pt")
 
-    def load(self, folder: Path) -> dict[str, Any]:
-        saved = torch.load(folder / "torch.pt", map_location=self.device, weights_only=True)
-        self._module.load_state_dict(saved["model"])
-        self._optimizer.load_state_dict(saved["optimizer"])
-        state: dict[str, Any] = saved["state"]
-        return state
+    def load(self, folder: Path) -> None:
+        state = torch.load(folder / "torch.pt", map_location=self.device, weights_only=True)
+        self._module.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
 
     def _forward(self, **inputs: Any) -> Any:
         low = self._dtype != torch.float32

@@ -13,10 +13,10 @@ MAX_LOG_RATIO = 20.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
-    """Eq. 4 and 7 for every group, with the parts that are worth watching."""
+    """Eq. 4 and 7 for every group, with the parts that are worth watching. Gradients flow through the first alone."""
 
     per_group_B: Tensor
-    """Objective of each group, to be maximised: mean over candidates of surrogate - β KL."""
+    """To be maximised: mean over candidates of surrogate - β KL."""
     surrogate_BK: Tensor
     """min(ratio A, clip(ratio) A)."""
     kl_BK: Tensor
@@ -56,9 +56,9 @@ def tlpo_objective(
     kl_BK = _kl(logp_BK, ref_logp_BK, beta)
     return Objective(
         per_group_B=(surrogate_BK - beta * kl_BK).mean(dim=1),
-        surrogate_BK=surrogate_BK,
-        kl_BK=kl_BK,
-        ratio_BK=ratio_BK,
+        surrogate_BK=surrogate_BK.detach(),
+        kl_BK=kl_BK.detach(),
+        ratio_BK=ratio_BK.detach(),
         clipped_BK=held_BK < free_BK,
     )
 

@@ -2,60 +2,83 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from learner.batch import GroupBatch
+from learner.batch import Contexts, GroupBatch
 from tlpo_ray.config.run import ModelConfig
 from tlpo_ray.flow.errors import ModelError
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+Policy = Callable[..., Any]
+"""A causal language model as something to call; an engine may stand between it and the caller."""
 
 
-def candidate_logp(model: Callable[..., Any], batch: GroupBatch) -> Tensor:
+def candidate_logp(policy: Policy, batch: GroupBatch) -> Tensor:
     """[B, K] natural-log probabilities of the candidates after their contexts.
 
-    One forward a confusion point: all K stand in one row of logits, so the language-model head runs on one position
-    of each context (`logits_to_keep=1`; contexts are left-padded).
+    One forward a confusion point: all K stand in one row of logits.
     """
-    return next_token_logp(model, batch).gather(1, batch.candidate_ids_BK)
+    return next_token_logp(policy, batch.contexts).gather(1, batch.candidate_ids_BK)
 
 
-def next_token_logp(model: Callable[..., Any], batch: GroupBatch) -> Tensor:
-    """[B, V] float32 natural-log probabilities of every next token."""
-    logits_B1V = model(
-        input_ids=batch.input_ids_BL,
-        attention_mask=batch.attention_mask_BL,
-        position_ids=batch.position_ids_BL,
+def next_token_logp(policy: Policy, contexts: Contexts) -> Tensor:
+    """[B, V] float32 natural-log probabilities of every next token.
+
+    Contexts end at the last column, so the language-model head runs on that one alone (`logits_to_keep`).
+    """
+    logits_B1V: Tensor = policy(
+        input_ids=contexts.input_ids_BL,
+        attention_mask=contexts.attention_mask_BL,
+        position_ids=contexts.position_ids_BL,
         use_cache=False,
         logits_to_keep=1,
     ).logits
-    return torch.as_tensor(logits_B1V)[:, -1].float().log_softmax(dim=-1)
+    return logits_B1V[:, -1].float().log_softmax(dim=-1)
 
 
 def load_model(config: ModelConfig, dtype: torch.dtype, *, trainable: bool) -> nn.Module:
-    """A causal language model with `dtype` weights; frozen and in evaluation mode unless `trainable`.
+    """A causal language model with `dtype` weights, frozen unless `trainable`, always in evaluation mode.
+
+    Dropout would make the ratio differ from 1 before any step; the policy is trained as it is sampled.
 
     Raises:
         ModelError: it cannot be found or read.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model: nn.Module = AutoModelForCausalLM.from_pretrained(
             config.path,
             revision=config.revision,
             dtype=dtype,
             trust_remote_code=config.trust_remote_code,
             use_safetensors=True,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(f"model {config.path!r} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
-    model.config.use_cache = False
-    # Dropout would make the ratio differ from 1 before any step; the policy is trained as it is sampled.
-    model.eval()
-    model.requires_grad_(trainable)
-    return model  # type: ignore[no-any-return]
+    return model.eval().requires_grad_(trainable)
+
+
+def recompute_activations(model: nn.Module) -> None:
+    """Trade time for memory: keep no activations inside the layers, run their forward again in the backward pass."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})  # type: ignore[operator]
+    for module in model.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            # transformers recomputes in training mode only. A layer's own flag is enough: what is inside it, dropout
+            # above all, stays in evaluation mode.
+            module.training = True
+
+
+def eos_ids(model: nn.Module) -> tuple[int, ...]:
+    """The policy's end-of-text tokens."""
+    generation: Any = model.generation_config
+    eos: int | list[int] | None = generation.eos_token_id
+    if eos is None:
+        return ()
+    return tuple(eos) if isinstance(eos, list) else (eos,)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
-from learner.batch import GroupBatch
+from learner.batch import pad_contexts
 from learner.engine import TrainEngine
 from learner.policy import next_token_logp
 from tlpo_ray.flow.errors import NonFiniteError
@@ -42,25 +41,11 @@ def weight_update(
 
 def canary(engine: TrainEngine, context_ids: Sequence[int]) -> Canary:
     """The most probable tokens after a context under the engine's weights; every rank must call it."""
-    batch = _context_batch(context_ids).to(engine.device)
+    contexts = pad_contexts([context_ids]).to(engine.device)
     with torch.no_grad():
-        top = next_token_logp(engine.model(), batch)[0].topk(CANARY_CANDIDATES)
+        top = next_token_logp(engine.policy(), contexts)[0].topk(CANARY_CANDIDATES)
     return Canary(
         context_ids=tuple(context_ids), token_ids=tuple(top.indices.tolist()), logp=tuple(top.values.tolist())
-    )
-
-
-def _context_batch(context_ids: Sequence[int]) -> GroupBatch:
-    ids_1L = torch.tensor([list(context_ids)])
-    none_1 = torch.zeros(1, 1)
-    return GroupBatch(
-        input_ids_BL=ids_1L,
-        attention_mask_BL=torch.ones_like(ids_1L),
-        position_ids_BL=torch.arange(ids_1L.shape[1])[None],
-        candidate_ids_BK=none_1.long(),
-        old_logp_BK=none_1,
-        rewards_BK=none_1,
-        weight_B=torch.zeros(1),
     )
 
 
@@ -68,12 +53,8 @@ def _finite(tensors: Iterator[tuple[str, WireTensor]]) -> Iterator[tuple[str, Wi
     bad = None
     for name, array in tensors:
         # The other ranks gather in step with this one: look at every tensor before saying no.
-        if bad is None and not (np.isfinite(array).all() if array.dtype != np.uint16 else _finite_bits(array)):
+        if bad is None and not torch.isfinite(from_wire(array)).all():
             bad = name
         yield name, array
     if bad is not None:
         raise NonFiniteError(f"weight {bad} is not finite; this policy version is not published")
-
-
-def _finite_bits(array: WireTensor) -> bool:
-    return bool(torch.isfinite(from_wire(array)).all())

@@ -13,9 +13,10 @@ from ray.exceptions import RayActorError
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from learner.worker import LearnerWorker, UpdateReport, build_learner
+from learner.report import UpdateReport, merged
+from learner.worker import LearnerWorker, build_learner
 from tlpo_ray.config.run import ClusterConfig, FlowConfig, LearnerConfig, ModelConfig
-from tlpo_ray.flow.errors import TlpoError
+from tlpo_ray.flow.errors import DeadlineError, TlpoError
 from tlpo_ray.flow.ray_shell import wait_for
 from tlpo_ray.flow.records import decode
 from tlpo_ray.flow.weights import WeightUpdate
@@ -57,17 +58,16 @@ class LearnerProcess:
         return rank
 
     def update(self, payload: bytes, progress: float) -> UpdateReport:
-        """One update from an Arrow stream of groups; each rank learns from its own shard."""
+        """One update from an Arrow stream of groups; the report of this rank's shard."""
         return self.worker.update(decode(payload), progress)
 
     def publish(self, canary_context: Sequence[int], max_bytes: int) -> WeightUpdate | None:
         """On rank 0 the current policy version, its buckets as references into the object store."""
-        update = self.worker.publish(canary_context, max_bytes, put=ray.put)
-        return update
+        return self.worker.publish(canary_context, max_bytes, put=ray.put)
 
-    def save(self, folder: Path, state: Mapping[str, Any]) -> None:
+    def save(self, root: Path, state: Mapping[str, Any], keep_last: int) -> None:
         """Write this rank's part of a checkpoint."""
-        self.worker.save(folder, state)
+        self.worker.save(root, state, keep_last)
 
     def load(self, folder: Path) -> dict[str, Any]:
         """Continue from a checkpoint; the state saved with it."""
@@ -162,14 +162,20 @@ class LearnerGroup:
 
         Raises:
             DeadlineError: the update takes longer than `flow.update_deadline_s`.
+            NonFiniteError: loss or gradient is NaN or infinite.
             TlpoError: a rank died.
         """
-        _, missing = ray.wait(self._updating, num_returns=len(self._updating), timeout=timeout_s)
-        if missing and time.monotonic() < self._update_deadline:
-            return None
-        reports: list[UpdateReport] = self._wait(self._updating, 0.0 if missing else None, "an update")
-        self.version = reports[0].version
-        return reports[0]
+        deadline_s = self._flow.update_deadline_s
+        done, missing = ray.wait(self._updating, num_returns=len(self._updating), timeout=timeout_s)
+        if missing:
+            # A rank that died is heard of at once; those that wait for it in a collective may say nothing for long.
+            self._wait(done, deadline_s, "an update")
+            if time.monotonic() < self._update_deadline:
+                return None
+            raise DeadlineError(f"the driver waited {deadline_s:g} s for the learner group: an update")
+        report = merged(self._wait(self._updating, deadline_s, "an update"))
+        self.version = report.version
+        return report
 
     def publish(self, canary_context: Sequence[int]) -> WeightUpdate:
         """The current policy version, ready for the rollout actors."""
@@ -178,13 +184,14 @@ class LearnerGroup:
         update: WeightUpdate = found[0]
         return update
 
-    def save(self, folder: Path, state: Mapping[str, Any]) -> None:
-        """Write a checkpoint."""
-        self._all("save", folder, state, what="a checkpoint")
+    def save(self, root: Path, state: Mapping[str, Any], keep_last: int) -> None:
+        """Write a checkpoint below `root`, and keep the last few."""
+        self._all("save", root, state, keep_last, what="a checkpoint")
 
     def load(self, folder: Path) -> dict[str, Any]:
         """Continue from a checkpoint; the state saved with it."""
         state: dict[str, Any] = self._all("load", folder, what="a checkpoint to load")[0]
+        self.version = int(state["version"])
         return state
 
     def export(self, folder: Path) -> None:
@@ -202,9 +209,9 @@ class LearnerGroup:
         values: list[Any] = self._wait(refs, self._flow.update_deadline_s, what)
         return values
 
-    def _wait(self, refs: Any, deadline_s: float | None, what: str) -> Any:
-        limit = self._flow.update_deadline_s if deadline_s is None else deadline_s
+    def _wait(self, refs: Any, deadline_s: float, what: str) -> Any:
         try:
-            return wait_for(refs, limit, who="the driver", what=f"the learner group: {what}")
-        except RayActorError as error:
-            raise TlpoError(f"a learner rank died during {what}: {error}") from error
+            return wait_for(refs, deadline_s, who="the driver", what=f"the learner group: {what}")
+        except (RayActorError, RuntimeError) as error:
+            # RuntimeError: what a collective raises when another rank is gone.
+            raise TlpoError(f"a learner rank failed during {what}: {error}") from error

@@ -8,7 +8,7 @@ from tlpo_ray.config.run import LearnerConfig
 
 
 def learning_rate(config: LearnerConfig, progress: float) -> float:
-    """Linear warm-up, then a cosine from `lr` to `lr_min`.
+    """Linear warm-up from 0, but never below `lr_min`, then a cosine from `lr` to `lr_min`.
 
     Args:
         config: gives `lr`, `lr_min` and the share of warm-up.
@@ -16,7 +16,8 @@ def learning_rate(config: LearnerConfig, progress: float) -> float:
             only known when the last answer is in.
     """
     if progress < config.warmup:
-        # The first update happens before any prompt is consumed; it may not have learning rate 0.
         return max(config.lr * progress / config.warmup, config.lr_min)
-    share = (progress - config.warmup) / max(1e-12, 1 - config.warmup)
-    return config.lr_min + (config.lr - config.lr_min) * (1 + math.cos(math.pi * min(1.0, share))) / 2
+    if progress >= 1:
+        return config.lr_min
+    share = (progress - config.warmup) / (1 - config.warmup)
+    return config.lr_min + (config.lr - config.lr_min) * (1 + math.cos(math.pi * share)) / 2
