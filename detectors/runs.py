@@ -1,0 +1,51 @@
+"""Runs: the maximal stretches of one foreign script that a text is judged by."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+from detectors.profile import mark_class, script_class, script_of
+
+# Inside a Latin word: don't, l’éthique, color-coded.
+_LATIN_JOINERS = "'’ʼ‐‑-"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A word of one script, by code points of the text it stands in."""
+
+    start: int
+    end: int
+    script: str
+    text: str
+
+
+def run_at(text: str, index: int) -> Run | None:
+    """The run that the letter at `index` belongs to; None for a mark without a letter before it."""
+    script = script_of(text[index])
+    if script == "Common":
+        script = script_of(text[index - 1]) if index else "Common"
+        if script != "Latin":
+            return None
+    inner, word = _patterns(script)
+    start = index
+    while start > 0 and (inner.match(text[start - 1]) or _is_joint(text, start - 1, script)):
+        start -= 1
+    matched = word.search(text, start)
+    assert matched is not None and matched.start() <= index
+    return Run(matched.start(), matched.end(), script, matched.group())
+
+
+def _is_joint(text: str, index: int, script: str) -> bool:
+    return script == "Latin" and index > 0 and text[index] in _LATIN_JOINERS and script_of(text[index - 1]) == "Latin"
+
+
+@cache
+def _patterns(script: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """One character inside a word of the script, and a word."""
+    letter = script_class(script)
+    inner = f"[{letter}{mark_class(script)}]"
+    joined = f"(?:[{_LATIN_JOINERS}][{letter}]{inner}*)*" if script == "Latin" else ""
+    return re.compile(inner), re.compile(f"[{letter}]{inner}*{joined}")
