@@ -24,6 +24,7 @@ CLOSE = 0.6
 """Similarity from which a known name is suggested for an unknown one (difflib's ratio)."""
 
 Settings = dict[str, Any]
+"""Nested by section: `{"learner": {"lr": 1e-6}}`."""
 
 
 def load_config(name: str, overrides: Sequence[str] = ()) -> RunConfig:
@@ -36,16 +37,26 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         ConfigError: one line that says which key, what was found and what is allowed.
     """
-    settings = _read(_find(name, Path()), ())
+    return build_config(_read(_find(name, Path()), ()), overrides, source=name)
+
+
+def build_config(settings: Settings, overrides: Sequence[str] = (), *, source: str) -> RunConfig:
+    """The configuration that nested settings and the overrides laid over them make.
+
+    Args:
+        source: where the settings come from, for errors.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
     for override in overrides:
         settings = _merge(settings, _parse_override(override))
-    for key, field in RunConfig.model_fields.items():
-        if field.is_required():
-            settings.setdefault(key, {})  # so that what is missing is named `model.path`, not `model`
+    # So that what is missing is named `model.path`, not `model`.
+    required: Settings = {key: {} for key, field in RunConfig.model_fields.items() if field.is_required()}
     try:
-        return RunConfig.model_validate(settings)
+        return RunConfig.model_validate(required | settings)
     except ValidationError as error:
-        raise ConfigError(f"{name}: {_in_one_line(error)}") from error
+        raise _refusal(f"{source}: {_in_one_line(error)}") from error
 
 
 def dump_config(config: RunConfig) -> str:
@@ -64,32 +75,32 @@ def _find(name: str, folder: Path) -> Path:
     if path.is_file():
         return path
     if name.endswith(YAML_SUFFIXES) or "/" in name:
-        raise ConfigError(f"{path}: no such file; give a YAML file or a preset (`tlpo config` lists them)")
+        raise _refusal(f"{path}: no such file; give a YAML file or a preset (`tlpo config` lists them)")
     preset = PRESETS / f"{name}.yaml"
     if not preset.is_file():
         suggestion = _suggestion(name, presets())
-        raise ConfigError(f"{name}: no preset and no file of that name; {suggestion}`tlpo config` lists the presets")
+        raise _refusal(f"{name}: no preset and no file of that name; {suggestion}`tlpo config` lists the presets")
     return preset
 
 
 def _read(file: Path, below: tuple[Path, ...]) -> Settings:
     """The settings of a file over those it extends; `below` are the files that led here."""
     if file.resolve() in below:
-        raise ConfigError(f"{file}: `{EXTENDS}` leads back to this file")
+        raise _refusal(f"{file}: `{EXTENDS}` leads back to this file")
     try:
         document = parse_document(file.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise ConfigError(f"{file} {where_and_what(error)}") from error
+        raise _refusal(f"{file} {where_and_what(error)}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{file}: not UTF-8 text (byte {error.start})") from error
+        raise _refusal(f"{file}: not UTF-8 text (byte {error.start})") from error
     except OSError as error:
-        raise ConfigError(f"{file}: {error.strerror}") from error
+        raise _refusal(f"{file}: {error.strerror}") from error
     if not isinstance(document, dict | None):
-        raise ConfigError(f"{file}: expected `key: value` lines, found {_shown(document)}")
+        raise _refusal(f"{file}: expected `key: value` lines, found {_shown(document)}")
     settings = document or {}
     base = settings.pop(EXTENDS, None)
     if base is not None and not isinstance(base, str):
-        raise ConfigError(f"{file}: `{EXTENDS}` expected one preset or file, found {_shown(base)}")
+        raise _refusal(f"{file}: `{EXTENDS}` expected one preset or file, found {_shown(base)}")
     merged = _read(_find(base, file.parent), (*below, file.resolve())) if base else {}
     for key, value in settings.items():
         merged = _merge(merged, _nested(str(key), value))
@@ -99,11 +110,11 @@ def _read(file: Path, below: tuple[Path, ...]) -> Settings:
 def _parse_override(override: str) -> Settings:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
-        raise ConfigError(f"{override}: expected key=value, e.g. learner.lr=1e-6")
+        raise _refusal(f"{override}: expected key=value, e.g. learner.lr=1e-6")
     try:
         return _nested(key.strip(), parse_value(text))
     except yaml.YAMLError as error:
-        raise ConfigError(f"{override}: the value is not YAML ({where_and_what(error)}); quote it") from error
+        raise _refusal(f"{override}: the value is not YAML ({where_and_what(error)}); quote it") from error
 
 
 def _nested(key: str, value: Any) -> Settings:
@@ -120,6 +131,11 @@ def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> Settings:
         below = merged.get(key)
         merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
     return merged
+
+
+def _refusal(message: str) -> ConfigError:
+    """One line, whatever keys and values hold."""
+    return ConfigError("".join(char if char.isprintable() else "�" for char in message))
 
 
 def _in_one_line(error: ValidationError) -> str:

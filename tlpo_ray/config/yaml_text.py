@@ -14,7 +14,7 @@ _FLOAT = r"[-+]?(?:(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+
 _SCALARS: tuple[tuple[str, str, list[str]], ...] = (
     ("null", r"(?:~|null|)\Z", ["~", "n", ""]),
     ("bool", r"(?:true|True|false|False)\Z", list("tTfF")),
-    ("int", r"[-+]?(?:0|[1-9][0-9]*)\Z", list(f"-+{_DIGITS}")),
+    ("int", r"[-+]?(?:0|[1-9][0-9]{0,4000})\Z", list(f"-+{_DIGITS}")),  # Python refuses more digits
     ("float", _FLOAT, list(f"-+.{_DIGITS}")),
     ("merge", r"<<\Z", ["<"]),
 )  # fmt: skip
@@ -39,6 +39,13 @@ class _Dumper(yaml.SafeDumper):
     """Quotes what either version of YAML would take for something other than text."""
 
 
+def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    # PyYAML writes some control characters bare and reads them as line breaks; in double quotes they are escaped.
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
+
+
+_Dumper.add_representer(str, _represent_text)
+
 for _tag, _pattern, _first in _SCALARS:
     for _class in (_Loader, _Dumper):
         _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
@@ -50,7 +57,10 @@ def parse_document(text: str) -> Any:
     Raises:
         yaml.YAMLError: it is not YAML; `where_and_what` puts that in words.
     """
-    return yaml.load(text, _Loader)
+    try:
+        return yaml.load(text, _Loader)
+    except (ValueError, AttributeError, RecursionError) as error:  # PyYAML on `!!int x`, `!!timestamp x`, `[[[[…`
+        raise yaml.YAMLError(f"a value is not what its tag says, or nested too deeply ({error})") from error
 
 
 def parse_value(text: str) -> Any:
