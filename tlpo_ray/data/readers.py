@@ -117,9 +117,9 @@ def _is_list(file: IO[bytes]) -> bool:
 
 def _read_lines(path: Path, file: IO[bytes]) -> Iterator[Record]:
     for number, line in enumerate(file, start=1):
-        if line := line.removeprefix(BYTE_ORDER_MARK).strip():
-            parsed = _parsed(line)
-            yield _record(str(path), "line", number, parsed)
+        text = (line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line).strip()
+        if text:
+            yield _record(str(path), "line", number, _parsed(text))
 
 
 def _parsed(line: bytes) -> object:
@@ -135,7 +135,8 @@ def _parsed(line: bytes) -> object:
 
 
 def _snippet(line: bytes) -> str:
-    text = line.decode("utf-8")
+    """The beginning of a broken line, harmless to a terminal."""
+    text = "".join(char if char.isprintable() else "�" for char in line.decode("utf-8")[: SNIPPET + 1])
     return text if len(text) <= SNIPPET else f"{text[:SNIPPET]}…"
 
 
