@@ -1,0 +1,120 @@
+"""One forward a confusion point: the same log-probabilities and gradients as the long way round."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from learner.batch import GroupBatch, make_batch, pad_contexts
+from learner.policy import candidate_logp, eos_ids, load_model, next_token_logp, recompute_activations
+from tests.tiny import random_groups
+from tlpo_ray.config.run import ModelConfig
+from tlpo_ray.flow.errors import ModelError
+from tlpo_ray.flow.records import CandidateGroup
+
+
+def load(folder: Path) -> nn.Module:
+    return load_model(ModelConfig(path=str(folder), dtype="float32"), torch.float32, trainable=True)
+
+
+def batch_of(groups: list[CandidateGroup]) -> GroupBatch:
+    return make_batch(groups, [1 / len(groups)] * len(groups))
+
+
+def one_row_a_candidate(model: nn.Module, groups: list[CandidateGroup]) -> torch.Tensor:
+    """[B, K] the long way: every candidate after its context in a row of its own, full logits, right-padded."""
+    rows = [[*group.context_ids, candidate] for group in groups for candidate in group.candidate_ids]
+    longest = max(map(len, rows))
+    input_ids = torch.tensor([row + [0] * (longest - len(row)) for row in np.array(rows, dtype=object)])
+    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
+    logp = model(input_ids=input_ids, attention_mask=mask, use_cache=False).logits.log_softmax(-1)
+    at = [(len(row) - 2, row[-1]) for row in rows]
+    return torch.stack([logp[i, position, token] for i, (position, token) in enumerate(at)]).view(len(groups), -1)
+
+
+def gradients(model: nn.Module, logp_BK: torch.Tensor) -> dict[str, torch.Tensor]:
+    weight_BK = torch.linspace(-1, 1, logp_BK.numel()).view_as(logp_BK)
+    model.zero_grad()
+    (logp_BK * weight_BK).sum().backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("fixture", ["tiny_model", "tiny_untied"])
+def test_values_and_gradients_equal_those_of_a_row_for_each_candidate(
+    fixture: str, request: pytest.FixtureRequest
+) -> None:
+    folder = request.getfixturevalue(fixture)
+    model, groups = load(folder), random_groups(folder, 4)
+    short, long = candidate_logp(model, batch_of(groups)), one_row_a_candidate(model, groups)
+    torch.testing.assert_close(short, long, rtol=1e-5, atol=1e-5)
+    found, expected = gradients(model, short), gradients(model, long)
+    assert found.keys() == expected.keys() == dict(model.named_parameters()).keys()
+    for name, gradient in found.items():
+        difference = float((gradient - expected[name]).norm() / expected[name].norm())
+        assert difference < 1e-5, f"{name}: {difference}"
+
+
+def test_a_fresh_policy_agrees_with_the_probabilities_its_groups_came_with(tiny_model: Path) -> None:
+    batch = batch_of(random_groups(tiny_model, 4))
+    with torch.no_grad():
+        torch.testing.assert_close(candidate_logp(load(tiny_model), batch), batch.old_logp_BK, rtol=0, atol=1e-5)
+
+
+def test_probabilities_do_not_depend_on_the_neighbours_in_the_batch(tiny_model: Path) -> None:
+    model, contexts = load(tiny_model), [[5, 6, 7], [1] * 40, [300]]
+    with torch.no_grad():
+        together = next_token_logp(model, pad_contexts(contexts))
+        alone = torch.cat([next_token_logp(model, pad_contexts([context])) for context in contexts])
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
+    torch.testing.assert_close(together.exp().sum(dim=1), torch.ones(3))
+
+
+def test_recomputed_activations_give_the_same_gradients_and_run_the_layers_twice(tiny_model: Path) -> None:
+    model, batch = load(tiny_model), batch_of(random_groups(tiny_model, 3))
+    expected = gradients(model, candidate_logp(model, batch))
+    recompute_activations(model)
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    model.model.layers[0].mlp.register_forward_pre_hook(count)
+    found = gradients(model, candidate_logp(model, batch))
+    assert calls == 2
+    assert not any(module.training for module in model.modules() if not list(module.children())), "dropout is on"
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, expected[name])
+
+
+def test_a_loaded_model_draws_no_dropout_and_is_frozen_unless_asked(tiny_model: Path) -> None:
+    config = ModelConfig(path=str(tiny_model))
+    reference = load_model(config, torch.bfloat16, trainable=False)
+    assert not reference.training
+    assert {(p.dtype, p.requires_grad) for p in reference.parameters()} == {(torch.bfloat16, False)}
+    assert all(p.requires_grad for p in load(tiny_model).parameters())
+
+
+def test_end_of_text_tokens_come_from_the_generation_configuration(tiny_model: Path) -> None:
+    model = load(tiny_model)
+    assert eos_ids(model) == (2,)
+    model.generation_config.eos_token_id = [2, 0]
+    assert eos_ids(model) == (2, 0)
+    model.generation_config.eos_token_id = None
+    assert eos_ids(model) == ()
+
+
+def test_a_model_that_is_not_there_or_broken_is_one_line(tmp_path: Path, tiny_model: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in tiny_model.iterdir():
+        (broken / file.name).write_bytes(file.read_bytes())
+    (broken / "model.safetensors").write_bytes(b"not weights")
+    for path in (tmp_path / "missing", tmp_path, broken):
+        with pytest.raises(ModelError) as error:
+            load(path)
+        assert str(path) in str(error.value) and "\n" not in str(error.value)
