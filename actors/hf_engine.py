@@ -76,7 +76,8 @@ class TransformersEngine:
         return drawn
 
     def extend(self, contexts: Sequence[Sequence[int]], k: int) -> list[list[int]]:
-        return self._generate(contexts, [k] * len(contexts), lambda number, logits: int(logits.argmax()), None)
+        limits = [min(k, self.max_context - len(context)) for context in contexts]
+        return self._generate(contexts, limits, lambda number, logits: int(logits.argmax()), None)
 
     def load_weights(self, buckets: Iterable[Bucket], version: int) -> None:
         parameters = dict(self._model.named_parameters())

@@ -38,7 +38,7 @@ def make_tiny_model(folder: Path, *, tied: bool = True, seed: int = 0) -> Path:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        head_dim=16,
+        head_dim=32,  # the smallest that vLLM has a CPU kernel for
         max_position_embeddings=512,
         tie_word_embeddings=tied,
         # Large enough that contexts matter and candidate sets are far from uniform.

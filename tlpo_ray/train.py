@@ -183,12 +183,12 @@ class _Run:
 
     def record(self) -> None:
         """Metrics of the update; a checkpoint when it is time."""
+        self._look()
         version, checkpoint = self._learner.version, self._config.checkpoint
         self._folder.metrics.write(version, self._metrics())
         if version % checkpoint.every_updates == 0:
             state = {"version": version, "progress": self._status.progress}
             self._learner.save(self._folder.path / "checkpoints", state, checkpoint.keep_last)
-        self._look()
 
     def summary(self) -> TrainSummary:
         """The end of the run; the accounts must balance."""

