@@ -1,0 +1,231 @@
+"""`tlpo evaluate`: sampled answers of one model, and how many of them stay in their language."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.box import ROUNDED
+from rich.progress import track
+from rich.table import Table
+
+import detectors
+from tlpo_ray.commands.detect import english_setting
+from tlpo_ray.commands.display import console, step
+from tlpo_ray.commands.train import stack_versions
+from tlpo_ray.config.load import Settings, build_config, load_config
+from tlpo_ray.config.run import DataConfig, RunConfig
+from tlpo_ray.data.prompts import PromptSet, read_prompts
+from tlpo_ray.evaluation.rates import Rates, rate_answers
+from tlpo_ray.flow.errors import ModelError, PromptFileError, ResourceError, UserError
+from tlpo_ray.run_folder import write_json
+
+if TYPE_CHECKING:
+    from actors.worker import Answer
+
+RESULT, ANSWERS = "result.json", "answers.jsonl"
+PROMPT_ROOM = 2048
+"""Tokens of context kept for a prompt, where the model has as many."""
+CPU_KV_CACHE_MIB = 1024
+Result = dict[str, object]
+
+
+def evaluate_command(
+    *,
+    model: str,
+    prompts: str,
+    language: str,
+    english: str,
+    samples: int,
+    temperature: float,
+    max_new_tokens: int,
+    engine: str,
+    limit: int | None,
+    seed: int,
+    skip_bad: bool,
+    output: Path | None,
+) -> None:
+    """Sample `samples` answers a prompt, print their rates, and keep both in `output` when given.
+
+    Raises:
+        UnknownLanguageError: the language has no detector.
+        UserError: an option, the prompts or the model is wrong, or `output` holds a result already.
+    """
+    setting = english_setting(english)
+    detectors.profile(language, setting)
+    if output is not None:
+        _refuse_used(output)
+    asked: Result = {
+        "model": model, "prompts": prompts, "language": language, "english": english, "samples": samples,
+        "temperature": temperature, "max_new_tokens": max_new_tokens, "engine": engine, "limit": limit, "seed": seed,
+    }  # fmt: skip
+    chosen = _prompts(_data(prompts, language, limit, skip_bad), seed)
+    context = _context(model, max_new_tokens)
+    config = build_config(
+        {
+            "seed": seed,
+            "model": {"path": model, "max_context": context} | _as_trained(model),
+            "data": {"prompts": prompts},
+            "detector": {"english": setting},
+            "rollout": {
+                "engine": engine, "temperature": temperature, "max_new_tokens": min(max_new_tokens, context - 1),
+            },
+        },
+        [] if _on_gpu() else ["model.dtype=float32", f"rollout.kv_cache_mib={CPU_KV_CACHE_MIB}"],
+        source="evaluate",
+    )  # fmt: skip
+    answers = _answers(config, chosen, samples)
+    rates = rate_answers([(language, answer.text) for answer in answers], setting)
+    counts = _counts(answers, chosen)
+    console.print(_table(rates, counts, f"{model} · {language} · English: {english}"))
+    if output is not None:
+        versions = {"detector_version": detectors.DETECTOR_VERSION, "stack": stack_versions()}
+        _keep(output, asked | rates.as_json() | counts | versions, _rows(answers, chosen, config))
+        console.print(f"answers: {output / ANSWERS}\nresult:  {output / RESULT}")
+
+
+def _refuse_used(output: Path) -> None:
+    for name in (RESULT, ANSWERS):
+        if (output / name).exists():
+            raise UserError(f"--output {output} holds a {name} already: choose another folder, or move it away")
+
+
+def _on_gpu() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+def _context(model: str, max_new_tokens: int) -> int:
+    """Tokens of prompt and answer together: what is needed, but no more than the model has positions."""
+    from transformers import AutoConfig
+
+    try:
+        text = AutoConfig.from_pretrained(model).get_text_config()
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"model {model!r}: no such folder or hub name ({str(error).strip().splitlines()[0]})"
+        ) from error
+    needed = PROMPT_ROOM + max_new_tokens
+    return min(needed, getattr(text, "max_position_embeddings", needed))
+
+
+def _as_trained(model: str) -> Settings:
+    """How prompts were put to the model of a run folder: a repaired model is asked as it was trained."""
+    config = Path(model).parent / "config.yaml"
+    if Path(model).name != "model" or not config.is_file():
+        return {}
+    trained = load_config(str(config)).model
+    return trained.model_dump(include={"system_prompt", "chat_template_kwargs"})
+
+
+def _data(prompts: str, language: str, limit: int | None, skip_bad: bool) -> DataConfig:
+    """All prompts of one language, however long; with a limit, a sample of them."""
+    return DataConfig(
+        prompts=prompts,
+        language=language,
+        languages=(language,),
+        limit=limit,
+        shuffle=limit is not None,
+        max_characters=sys.maxsize,
+        skip_bad=skip_bad,
+    )
+
+
+def _prompts(data: DataConfig, seed: int) -> PromptSet:
+    chosen = read_prompts(data, seed)
+    if not chosen.prompts:
+        raise PromptFileError(f"{data.prompts}: no prompt in language {data.language!r}; check --language and the file")
+    return chosen
+
+
+def _answers(config: RunConfig, chosen: PromptSet, samples: int) -> list[Answer]:
+    """All answers, in lots as large as the engine runs at once, so that progress shows."""
+    from actors.worker import build_worker
+
+    rollout, lot = config.rollout, config.rollout.concurrency
+    with step(f"{len(chosen.prompts):,} prompts · loading {config.model.path} ({rollout.engine})"):
+        worker = build_worker(config.model, rollout, config.detector, config.seed)
+    answers: list[Answer] = []
+    try:
+        for start in track(range(0, len(chosen.prompts), lot), "sampling answers", console=console, transient=True):
+            prompts = chosen.prompts[start : start + lot]
+            answers += worker.answers(prompts, samples, rollout.temperature, rollout.max_new_tokens, config.seed)
+    finally:
+        worker.close()
+    if not answers:
+        raise UserError(f"no prompt leaves room for an answer in {config.model.max_context} tokens of context")
+    return answers
+
+
+def _counts(answers: Sequence[Answer], chosen: PromptSet) -> Result:
+    asked = len({answer.prompt_index for answer in answers})
+    tokens = sum(len(answer.token_ids) for answer in answers)
+    return {
+        "prompts_answered": asked,
+        "prompts_too_long": len(chosen.prompts) - asked,
+        "prompts_skipped": dict(chosen.skipped),
+        "answers_cut_off": sum(not answer.finished for answer in answers),
+        "mean_tokens": tokens / len(answers),
+    }
+
+
+def _table(rates: Rates, counts: Result, title: str) -> Table:
+    low, high = rates.rpr_interval or (None, None)
+    table = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=ROUNDED)
+    table.add_row("RPR", _rate(rates.rpr), f"answers without a confused word; 95 %: {_rate(low)} to {_rate(high)}")
+    table.add_row(
+        "WPR", _rate(rates.wpr), f"words without confusion; {rates.confused_words:,} of {rates.words:,} confused"
+    )
+    table.add_row(
+        "answers", f"{rates.answers:,}", f"{rates.failed:,} confused; to {counts['prompts_answered']:,} prompts"
+    )
+    table.add_row("empty", f"{rates.empty:,}", "answers without a word of the language; not in the RPR")
+    table.add_row("length", f"{counts['mean_tokens']:.1f}", f"tokens on average; {counts['answers_cut_off']:,} cut off")
+    if counts["prompts_too_long"]:
+        table.add_row("too long", f"{counts['prompts_too_long']:,}", "prompts that leave no room for an answer")
+    return table
+
+
+def _rate(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _rows(answers: Sequence[Answer], chosen: PromptSet, config: RunConfig) -> list[Result]:
+    """One line of `answers.jsonl` an answer, with its first confused word."""
+    rows: list[Result] = []
+    for answer in answers:
+        prompt = chosen.prompts[answer.prompt_index]
+        profile = detectors.profile(prompt.language, config.detector.english)
+        count, found = detectors.count(answer.text, profile), detectors.find(answer.text, profile)
+        rows.append(
+            {
+                "id": prompt.id,
+                "language": prompt.language,
+                "prompt": prompt.text,
+                "sample": answer.sample,
+                "answer": answer.text,
+                "finished": answer.finished,
+                "status": count.status,
+                "words": count.words,
+                "confused_words": count.confused_words,
+                "first_confusion": None if found is None else [found.index, found.end],
+            }
+        )
+    return rows
+
+
+def _keep(output: Path, result: Result, rows: Sequence[Result]) -> None:
+    """The answers first, so that a folder with a result is complete."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        partial = (output / ANSWERS).with_suffix(".tmp")
+        partial.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        os.replace(partial, output / ANSWERS)
+        write_json(output / RESULT, result)
+    except OSError as error:
+        raise ResourceError(f"cannot write to {output}: {error.strerror or error}") from error
