@@ -1,0 +1,192 @@
+"""What a learner rank does for `test_zero.py`: a process of its own, real DeepSpeed over gloo, no Ray.
+
+Starting a rank takes longer than all it does, so each makes every experiment at every ZeRO stage.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, multiprocessing
+
+from learner.checkpoint import checkpoints
+from learner.policy import Policy
+from learner.report import UpdateReport
+from learner.worker import LearnerWorker, build_learner
+from tests.tiny import CANDIDATES
+from tlpo_ray.config.run import Dtype, LearnerConfig, ModelConfig
+from tlpo_ray.flow.errors import NonFiniteError
+from tlpo_ray.flow.records import CandidateGroup
+from tlpo_ray.flow.weights import WeightUpdate, from_wire
+
+CONTEXT = tuple(range(10, 22))
+STAGES = (0, 1, 2, 3)
+Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What all ranks of a group know."""
+
+    model: Path
+    config: Mapping[str, Any]
+    ranks: int
+    updates: tuple[list[CandidateGroup], ...]
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """After all updates of a setting."""
+
+    reports: list[UpdateReport]
+    weights: Weights
+    """Published; empty on ranks other than 0."""
+    canary_logp: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Continued:
+    """Weights after the last update."""
+
+    without_a_break: Weights
+    from_a_checkpoint: Weights
+    state: Mapping[str, Any]
+    exported: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spoiled:
+    """What bad numbers on the last rank did."""
+
+    errors: Mapping[str, str]
+    """Message of the `NonFiniteError` by what was bad."""
+    before: Weights
+    after: Weights
+    """After a bad loss and a bad gradient."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankResult:
+    """Every experiment, by ZeRO stage."""
+
+    trained: Mapping[int, Trained]
+    bfloat16: Mapping[int, Trained]
+    continued: Mapping[int, Continued]
+    spoiled: Mapping[int, Spoiled]
+
+
+Build = Callable[..., LearnerWorker]
+"""Of (stage, dtype): this rank's worker, in the one process group of the test."""
+
+
+def run_ranks(setting: Setting) -> list[RankResult]:
+    """Every rank's result."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    setting.folder.mkdir()
+    multiprocessing.spawn(_rank, args=(setting, port), nprocs=setting.ranks)
+    return [torch.load(setting.folder / f"rank-{rank}.pt", weights_only=False) for rank in range(setting.ranks)]
+
+
+def _rank(rank: int, setting: Setting, port: int) -> None:
+    torch.set_num_threads(1)
+
+    def build(stage: int, dtype: Dtype = "float32") -> LearnerWorker:
+        config = LearnerConfig.model_validate({**setting.config, "ranks": setting.ranks, "zero_stage": stage})
+        model = ModelConfig(path=str(setting.model), dtype=dtype)
+        return build_learner(model, config, seed=0, rank=rank, ranks=setting.ranks, port=port, deadline_s=120)
+
+    result = RankResult(
+        trained={stage: train(build(stage), setting.updates) for stage in STAGES},
+        bfloat16={stage: train(build(stage, "bfloat16"), setting.updates) for stage in STAGES},
+        continued={stage: continue_run(build, stage, setting) for stage in (1, 3)},
+        spoiled={stage: spoil(build(stage), stage, setting) for stage in STAGES},
+    )
+    torch.save(result, setting.folder / f"rank-{rank}.pt")
+
+
+def train(worker: LearnerWorker, updates: tuple[list[CandidateGroup], ...]) -> Trained:
+    """Every update, publishing after each as a run does."""
+    reports = []
+    for number, groups in enumerate(updates):
+        reports.append(worker.update(groups, number / len(updates)))
+        update = publish(worker)
+    canary = update.canary if update is not None else None
+    return Trained(reports=reports, weights=weights(update), canary_logp=canary.logp if canary is not None else ())
+
+
+def continue_run(build: Build, stage: int, setting: Setting) -> Continued:
+    root = setting.folder / f"stage-{stage}"
+    *before, last = setting.updates
+    worker = build(stage)
+    for groups in before:
+        worker.update(groups, 0.3)
+        worker.save(root, {"progress": 0.3}, keep_last=1)
+    worker.update(last, 0.6)
+    other = build(stage)
+    state = other.load(checkpoints(root)[-1])
+    other.update(last, 0.6)
+    other.export(root / "model")
+    return Continued(
+        without_a_break=weights(publish(worker)),
+        from_a_checkpoint=weights(publish(other)),
+        state=state,
+        exported=root / "model",
+    )
+
+
+def spoil(worker: LearnerWorker, stage: int, setting: Setting) -> Spoiled:
+    engine = worker._engine
+    groups = setting.updates[0]
+    bad = [replace(group, old_logp=np.full(CANDIDATES, np.nan, np.float32)) for group in groups[-1:]]
+
+    def bad_gradient(policy: Policy) -> Tensor:
+        logits: Tensor = policy(input_ids=torch.tensor([[1, 2, 3]])).logits
+        zero = (logits * 0).abs().sum()
+        return zero.sqrt() if engine.rank == engine.ranks - 1 else zero  # 0, but its derivative is 0 · ∞
+
+    before = weights(publish(worker))
+    errors = {
+        "loss": error_of(lambda: worker.update([*groups[:-1], *bad], 0.0)),
+        "gradient": error_of(lambda: engine.step([bad_gradient], 1e-3)),
+    }
+    after = weights(publish(worker))
+    make_infinite(worker, stage)
+    errors["weight"] = error_of(lambda: publish(worker))
+    return Spoiled(errors=errors, before=before, after=after)
+
+
+def make_infinite(worker: LearnerWorker, stage: int) -> None:
+    """Put an infinity into one weight."""
+    import deepspeed
+
+    weight = worker._engine.policy().module.model.layers[1].mlp.up_proj.weight
+    with torch.no_grad(), deepspeed.zero.GatheredParameters(weight, modifier_rank=0, enabled=stage == 3):
+        weight[3, 5] = torch.inf
+
+
+def publish(worker: LearnerWorker) -> WeightUpdate | None:
+    return worker.publish(CONTEXT, 100_000)
+
+
+def weights(update: WeightUpdate | None) -> Weights:
+    """A copy of published weights; empty on ranks other than 0."""
+    buckets = update.buckets if update is not None else ()
+    return {name: from_wire(array).clone() for bucket in buckets for name, array in bucket}
+
+
+def error_of(act: Callable[[], Any]) -> str:
+    """The message of the `NonFiniteError` that comes of an act; empty if none does."""
+    try:
+        act()
+    except NonFiniteError as error:
+        return str(error)
+    return ""
