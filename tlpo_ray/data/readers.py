@@ -61,6 +61,8 @@ def read_records(source: str, subset: str | None, split: str) -> Iterator[Record
     Raises:
         PromptFileError: the source is not there, or damaged as a whole.
     """
+    if not source:
+        raise PromptFileError("data.prompts is empty: give a file, a folder or a hub dataset")
     path = Path(source)
     if path.is_dir():
         yield from _read_folder(path)

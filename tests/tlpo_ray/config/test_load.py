@@ -23,7 +23,7 @@ MODELS = {
 }
 LANGUAGES = ("ko", "zh", "ja", "ar")
 PAPER_PRESETS = [f"{model}-{language}" for model in MODELS for language in LANGUAGES]
-GIVEN_BY_QUICKSTART = ("model.path=toy", "data.prompts=toy.jsonl")
+GIVEN_BY_QUICKSTART = ("model.path=toy",)
 
 
 @pytest.fixture

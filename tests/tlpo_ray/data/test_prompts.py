@@ -254,6 +254,7 @@ def test_what_is_not_there_is_told(tmp_path: Path) -> None:
     assert "no such file or folder" in refusal(tmp_path / "gone.jsonl")
     assert "no such file or folder" in refusal("gone.jsonl")
     assert "no prompt file in this folder" in refusal(tmp_path)
+    assert "data.prompts is empty" in refusal("")
 
 
 def test_a_hub_dataset_without_a_network_is_told_in_one_line() -> None:
