@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,37 +26,22 @@ def partial(root: Path, version: int) -> Path:
 
 
 def begin(root: Path, version: int) -> None:
-    """Make room for a checkpoint: its empty partial folder, without leftovers of a killed save.
-
-    Raises:
-        ResourceError: the folder cannot be written.
-    """
-    try:
-        for leftover in root.glob("partial-*"):
-            shutil.rmtree(leftover)
-        partial(root, version).mkdir(parents=True)
-    except OSError as error:
-        raise ResourceError(f"cannot write a checkpoint below {root}: {error.strerror or error}") from error
+    """Make room for a checkpoint: its empty partial folder, without leftovers of a killed save."""
+    for leftover in root.glob("partial-*"):
+        shutil.rmtree(leftover)
+    partial(root, version).mkdir(parents=True)
 
 
-def commit(root: Path, version: int, state: Mapping[str, Any], keep_last: int) -> Path:
-    """Make a checkpoint that all ranks have written the latest one, and drop old ones; its folder.
-
-    Raises:
-        ResourceError: the folder cannot be written.
-    """
+def commit(root: Path, version: int, state: Mapping[str, Any], keep_last: int) -> None:
+    """Make a checkpoint that all ranks have written the latest one, and drop old ones."""
     folder = root / f"{PREFIX}{version:08d}"
     written = partial(root, version)
-    try:
-        (written / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
-        if folder.exists():
-            _remove(folder)
-        os.replace(written, folder)
-        for old in checkpoints(root)[:-keep_last]:
-            _remove(old)
-    except OSError as error:
-        raise ResourceError(f"cannot write the checkpoint {folder}: {error.strerror or error}") from error
-    return folder
+    (written / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+    if folder.exists():
+        _remove(folder)
+    os.replace(written, folder)
+    for old in checkpoints(root)[:-keep_last]:
+        _remove(old)
 
 
 def checkpoints(root: Path) -> list[Path]:
@@ -83,29 +68,38 @@ def read_state(folder: Path, layout: str) -> dict[str, Any]:
 
 
 def export_model(tensors: Iterable[tuple[str, WireTensor]], model: ModelConfig, folder: Path) -> None:
-    """Write weights as a Hugging Face model folder, with configuration, tokenizer and chat template of `model`.
-
-    Raises:
-        ResourceError: the folder cannot be written.
-    """
+    """Write weights as a Hugging Face model folder, with configuration, tokenizer and chat template of `model`."""
     from huggingface_hub import save_torch_state_dict
     from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
     written = folder.with_name(folder.name + ".partial")
     named = {name: from_wire(array) for name, array in tensors}
     source = {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
+    shutil.rmtree(written, ignore_errors=True)
+    written.mkdir(parents=True)
+    save_torch_state_dict(named, written, max_shard_size=MAX_SHARD, metadata={"format": "pt"})
+    AutoConfig.from_pretrained(model.path, **source, dtype=model.dtype).save_pretrained(written)
+    AutoTokenizer.from_pretrained(model.path, **source).save_pretrained(written)
+    with suppress(OSError):  # without one, transformers takes the model's configuration
+        GenerationConfig.from_pretrained(model.path, revision=model.revision).save_pretrained(written)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(written, folder)
+
+
+@contextmanager
+def writing(what: str) -> Iterator[None]:
+    """Whatever the libraries raise about a full disk or a closed folder becomes one line.
+
+    Raises:
+        ResourceError: `what` cannot be written.
+    """
+    from safetensors import SafetensorError
+
     try:
-        shutil.rmtree(written, ignore_errors=True)
-        written.mkdir(parents=True)
-        save_torch_state_dict(named, written, max_shard_size=MAX_SHARD, metadata={"format": "pt"})
-        AutoConfig.from_pretrained(model.path, **source, dtype=model.dtype).save_pretrained(written)
-        AutoTokenizer.from_pretrained(model.path, **source).save_pretrained(written)
-        with suppress(OSError):  # without one, transformers takes the model's configuration
-            GenerationConfig.from_pretrained(model.path, revision=model.revision).save_pretrained(written)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(written, folder)
-    except OSError as error:
-        raise ResourceError(f"cannot write the model to {folder}: {error.strerror or error}") from error
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:  # RuntimeError: torch.save on a full disk
+        detail = str(error).splitlines()[0]
+        raise ResourceError(f"cannot write {what}: {detail}; free space there or choose another folder") from error
 
 
 def _remove(folder: Path) -> None:

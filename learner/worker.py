@@ -98,14 +98,15 @@ class LearnerWorker:
             ResourceError: the folder cannot be written.
         """
         engine = self._engine
-        if engine.rank == 0:
-            checkpoint.begin(root, self.version)
-        engine.barrier()
-        engine.save(checkpoint.partial(root, self.version))
-        engine.barrier()
-        if engine.rank == 0:
-            state = {**state, "version": self.version, "layout": engine.layout}
-            checkpoint.commit(root, self.version, state, keep_last)
+        with checkpoint.writing(f"a checkpoint below {root}"):
+            if engine.rank == 0:
+                checkpoint.begin(root, self.version)
+            engine.barrier()
+            engine.save(checkpoint.partial(root, self.version))
+            engine.barrier()
+            if engine.rank == 0:
+                state = {**state, "version": self.version, "layout": engine.layout}
+                checkpoint.commit(root, self.version, state, keep_last)
 
     def load(self, folder: Path) -> dict[str, Any]:
         """Continue from a checkpoint folder; the state that was saved with it. Every rank must call it.
@@ -126,7 +127,8 @@ class LearnerWorker:
         """
         tensors = list(self._engine.tensors())
         if self._engine.rank == 0:
-            checkpoint.export_model(tensors, self._model, folder)
+            with checkpoint.writing(f"the model to {folder}"):
+                checkpoint.export_model(tensors, self._model, folder)
 
     def _shard(self, groups: Sequence[CandidateGroup]) -> list[GroupBatch]:
         engine = self._engine

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -249,13 +252,33 @@ def test_what_is_no_checkpoint_or_another_layouts_is_one_line(tiny_model: Path, 
         worker.load(folder)
 
 
-def test_a_place_that_cannot_be_written_is_one_line(tiny_model: Path, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file may grow beyond a few KB."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_place_that_cannot_be_written_is_one_line_and_leaves_nothing_half_written(
+    tiny_model: Path, tmp_path: Path
+) -> None:
     worker = make_learner(tiny_model)
-    with pytest.raises(ResourceError, match="checkpoint"):
-        worker.save(tmp_path / "file" / "checkpoints", {}, keep_last=1)
-    with pytest.raises(ResourceError, match="model"):
-        worker.export(tmp_path / "file" / "model")
+    (tmp_path / "file").write_text("")
+    root, model = tmp_path / "checkpoints", tmp_path / "model"
+    for act, what in (
+        (lambda: worker.save(tmp_path / "file" / "checkpoints", {}, keep_last=1), "a checkpoint"),
+        (lambda: worker.export(tmp_path / "file" / "model"), "the model"),
+        (lambda: worker.save(root, {}, keep_last=1), "a checkpoint"),
+        (lambda: worker.export(model), "the model"),
+    ):
+        with full_disk(), pytest.raises(ResourceError, match=f"cannot write {what}") as error:
+            act()
+        assert "\n" not in str(error.value)
+    assert not checkpoints(root) and not model.exists()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -1,0 +1,99 @@
+"""The learner group in a real Ray: two DeepSpeed ranks driven as one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import torch
+
+from learner.checkpoint import checkpoints
+from learner.ray_shell import LearnerGroup
+from learner.report import UpdateReport
+from learner.worker import build_learner
+from tests.tiny import random_groups
+from tlpo_ray.config.run import ClusterConfig, FlowConfig, LearnerConfig, ModelConfig
+from tlpo_ray.flow.errors import ModelError, TlpoError
+from tlpo_ray.flow.records import encode
+from tlpo_ray.flow.weights import from_wire
+
+pytestmark = pytest.mark.ray
+
+CONTEXT = tuple(range(10, 22))
+SETTINGS: dict[str, Any] = {"lr": 1e-4, "warmup": 0.0, "micro_batch": 2}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    ray.init(num_cpus=4, include_dashboard=False, object_store_memory=200 << 20, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def make_group(folder: Path) -> LearnerGroup:
+    config = LearnerConfig.model_validate(SETTINGS | {"ranks": 2, "zero_stage": 3})
+    cluster = ClusterConfig(gpus_per_learner_rank=0)
+    return LearnerGroup(ModelConfig(path=str(folder), dtype="float32"), config, FlowConfig(), cluster, seed=0)
+
+
+def update(group: LearnerGroup, payload: bytes) -> UpdateReport:
+    group.begin_update(payload, 0.0)
+    while (report := group.poll_update(1.0)) is None:
+        pass
+    return report
+
+
+def published(group: LearnerGroup) -> dict[str, torch.Tensor]:
+    buckets = ray.get(list(group.publish(CONTEXT).buckets))
+    return {name: from_wire(array.copy()) for bucket in buckets for name, array in bucket}
+
+
+def test_a_group_learns_as_one_process_does_and_a_dead_rank_ends_it(tiny_model: Path, tmp_path: Path) -> None:
+    groups = random_groups(tiny_model, 8)
+    alone = build_learner(
+        ModelConfig(path=str(tiny_model), dtype="float32"),
+        LearnerConfig.model_validate(SETTINGS | {"engine": "torch"}),
+        seed=0,
+    )
+    group = make_group(tiny_model)
+    try:
+        group.ready()
+        expected, report = alone.update(groups, 0.0), update(group, encode(groups))
+        assert report.version == group.version == 1
+        assert report.metrics() == pytest.approx(expected.metrics(), rel=1e-3, abs=1e-5)
+        found = published(group)
+        wanted = alone.publish(CONTEXT, 1 << 20)
+        assert wanted is not None
+        for bucket in wanted.buckets:
+            for name, array in bucket:
+                torch.testing.assert_close(found.pop(name), from_wire(array), rtol=0, atol=1e-5)
+        assert not found
+
+        group.save(tmp_path, {"progress": 0.5}, 2)
+        update(group, encode(groups))
+        assert group.load(checkpoints(tmp_path)[0])["progress"] == 0.5
+        assert group.version == 1
+        group.export(tmp_path / "model")
+        assert (tmp_path / "model" / "model.safetensors").exists()
+
+        group.begin_update(encode(groups * 50), 0.0)
+        ray.kill(group._ranks[1])
+        began = time.monotonic()
+        with pytest.raises(TlpoError, match="a learner rank failed during an update"):
+            while group.poll_update(1.0) is None:
+                assert time.monotonic() - began < 60
+    finally:
+        group.close()
+
+
+def test_a_missing_model_is_one_line(tmp_path: Path) -> None:
+    group = make_group(tmp_path / "missing")
+    try:
+        with pytest.raises(ModelError, match="missing' cannot be loaded"):
+            group.ready()
+    finally:
+        group.close()
