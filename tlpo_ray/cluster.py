@@ -40,12 +40,12 @@ def demands(config: RunConfig) -> dict[str, Demand]:
     """CPUs and GPUs the run needs, by Ray's resource names."""
     cluster, rollout, ranks = config.cluster, config.rollout, config.learner.ranks
     return {
-        "CPU": Demand(
-            rollout=rollout.actors * cluster.cpus_per_rollout_actor, learner=ranks * cluster.cpus_per_learner_rank
-        ),
         "GPU": Demand(
             rollout=rollout.actors * cluster.gpus_per_rollout_actor * rollout.tensor_parallel,
             learner=ranks * cluster.gpus_per_learner_rank,
+        ),
+        "CPU": Demand(
+            rollout=rollout.actors * cluster.cpus_per_rollout_actor, learner=ranks * cluster.cpus_per_learner_rank
         ),
     }
 
@@ -54,16 +54,19 @@ def require(asked: Mapping[str, Demand], found: Mapping[str, float]) -> None:
     """Check the whole demand before anything starts.
 
     Raises:
-        ResourceError: names what was asked for, what there is, and which keys to lower.
+        ResourceError: names all that is short: what was asked for, what there is, and which keys to lower.
     """
-    for resource, demand in asked.items():
-        there = found.get(resource, 0.0)
-        if demand.total > there:
-            raise ResourceError(
-                f"the run needs {demand.total:g} {resource}s (rollout {demand.rollout:g} + learner "
-                f"{demand.learner:g}), the cluster has {there:g}: lower rollout.actors, learner.ranks or "
-                f"cluster.{resource.lower()}s_per_rollout_actor / _learner_rank, or add nodes"
-            )
+    short = [
+        f"{demand.total:g} {resource}s (rollout {demand.rollout:g} + learner {demand.learner:g}), the cluster has "
+        f"{found.get(resource, 0.0):g}"
+        for resource, demand in asked.items()
+        if demand.total > found.get(resource, 0.0)
+    ]
+    if short:
+        raise ResourceError(
+            f"the run needs {'; and '.join(short)}: lower rollout.actors, learner.ranks or the cluster.* shares of an "
+            f"actor or rank, or add nodes"
+        )
 
 
 @contextmanager

@@ -1,0 +1,138 @@
+"""The command as a user meets it: bad input is one clear line and an exit code; help is immediate."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+TLPO = Path(sys.executable).with_name("tlpo")
+USER_ERROR = 2
+
+
+def tlpo(arguments: Sequence[str | Path], cwd: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"COLUMNS": "100", "NO_COLOR": "1"}
+    return subprocess.run(
+        [TLPO, *map(str, arguments)], cwd=cwd, input=stdin, env=environment, capture_output=True, text=True, timeout=240
+    )
+
+
+def refused(arguments: Sequence[str | Path], cwd: Path) -> str:
+    """The one line of a refusal; it leaves nothing behind."""
+    before = sorted(cwd.rglob("*"))
+    done = tlpo(arguments, cwd)
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode == USER_ERROR, done.stderr
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("tlpo: ")
+    assert sorted(cwd.rglob("*")) == before
+    return lines[0]
+
+
+@pytest.fixture
+def config(tiny_model: Path, tmp_path: Path) -> Path:
+    """A small local run."""
+    (tmp_path / "prompts.jsonl").write_text(
+        "".join(
+            json.dumps({"prompt": text, "language": "ko"}, ensure_ascii=False) + "\n"
+            for text in ("일본의 통화는?", "태국의 통화는?", "수도는 어디입니까?")
+        ),
+        encoding="utf-8",
+    )
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        f"stack: local\nfolder: run\nmodel: {{path: {tiny_model}, dtype: float32, max_context: 64}}\n"
+        "data: {prompts: prompts.jsonl}\n"
+        "rollout: {engine: transformers, max_new_tokens: 8}\nlearner: {engine: torch}\n"
+    )
+    return file
+
+
+def test_a_missing_model(config: Path, tmp_path: Path) -> None:
+    assert "model './nowhere'" in refused(["train", config, "model.path=./nowhere"], tmp_path)
+
+
+def test_an_unknown_language(config: Path, tmp_path: Path) -> None:
+    line = refused(["train", config, "data.language=kr", "data.language_field=none"], tmp_path)
+    assert "kr" in line
+    assert "ko" in line
+
+
+def test_a_misspelt_key_names_the_nearest(config: Path, tmp_path: Path) -> None:
+    assert "learner.lr_min" in refused(["train", config, "learner.lrmin=1e-6"], tmp_path)
+
+
+def test_a_broken_line_names_file_and_line(config: Path, tmp_path: Path) -> None:
+    with (tmp_path / "prompts.jsonl").open("a") as file:
+        file.write('{"prompt": "broken\n')
+    line = refused(["train", config], tmp_path)
+    assert "prompts.jsonl" in line
+    assert "line 4" in line
+
+
+def test_more_gpus_than_there_are(config: Path, tmp_path: Path) -> None:
+    line = refused(["train", config, "stack=distributed", "rollout.actors=6", "learner.ranks=2"], tmp_path)
+    assert "needs 8 GPUs (rollout 6 + learner 2), the cluster has 0" in line
+
+
+def test_a_missing_prompt_file_a_bad_setting_and_a_used_folder(config: Path, tmp_path: Path) -> None:
+    assert "nothing.jsonl" in refused(["train", config, "data.prompts=nothing.jsonl"], tmp_path)
+    assert "english" in refused(["train", config, "detector.english=strict"], tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("name: first\n")
+    assert "holds a run already" in refused(["train", config], tmp_path)
+
+
+@pytest.mark.slow
+def test_a_local_run_counts_bad_lines_and_long_prompts(config: Path, tmp_path: Path) -> None:
+    with (tmp_path / "prompts.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"prompt": "broken\n')
+        file.write(json.dumps({"prompt": "통화 " * 60, "language": "ko"}) + "\n")
+    done = tlpo(["train", config, "--skip-bad"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    prompts = result["prompts"]
+    assert prompts["skipped"] == {"cannot be read": 1, "longer than the context": 1}
+    assert prompts["total"] == 5
+    assert sum(prompts[name] for name in ("clean", "confused", "uninformative", "stale")) == 3
+    assert "3 confused" in done.stdout or prompts["confused"] != 3
+    for name in ("config.yaml", "metrics.jsonl", "model/model.safetensors", "model/tokenizer.json"):
+        assert (tmp_path / "run" / name).exists(), name
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+
+
+def test_detect_marks_lines(tmp_path: Path) -> None:
+    done = tlpo(["detect", "--language", "ko"], tmp_path, "통화는 엔입니다\n통화는 єна입니다\n")
+    assert done.returncode == 0, done.stderr
+    assert "stdin:2:5" in done.stdout
+    assert "1 of 2 lines" in done.stdout
+
+
+def test_presets_are_listed_and_shown(tmp_path: Path) -> None:
+    listed = tlpo(["config"], tmp_path).stdout.split()
+    assert "quickstart" in listed
+    assert "qwen3-8b-ko" in listed
+    shown = tlpo(["config", "qwen3-8b-ko", "learner.lr=1e-6"], tmp_path)
+    assert shown.returncode == 0
+    assert "lr: 1.0e-06" in shown.stdout or "lr: 1e-06" in shown.stdout
+
+
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+    """What makes `tlpo --help` slow is importing torch, ray or transformers; nothing here does."""
+    code = (
+        "import sys; sys.argv = ['tlpo', '--help']\n"
+        "from tlpo_ray.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'ray', 'vllm', 'transformers', 'numpy', 'pydantic'} & sys.modules.keys()\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "quickstart" in done.stdout
