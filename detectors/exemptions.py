@@ -6,9 +6,12 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-from detectors.foreign_words import ENGLISH_WITH_ACCENT, FOREIGN_WORDS
+from detectors.lexicon import ENGLISH_WITH_ACCENT, FOREIGN_WORDS
 from detectors.profile import Profile, phonetic_class
 from detectors.runs import Run
+
+# Scripts of signs and names: a word of these may be exempt.
+WORD_SCRIPTS = ("Latin", "Greek")
 
 _UNITS = (
     "kcal|cal|kJ|mAh|Ah|kWh|Wh|kW|MW|rpm|mph|kph|km|cm|mm|nm|μm|µm|um|dm|m|kg|mg|μg|µg|mcg|g|lbs|lb|oz|ml|mL|cl|dl|L|l|"
@@ -29,6 +32,7 @@ _NAME = r"(?<![A-Za-z0-9_.])[A-Za-z_][A-Za-z0-9_]{0,63}(?:\.[A-Za-z_][A-Za-z0-9_
 # A span ends only where the text says so: what follows a match never undoes it (`unsettled_from` names the rest).
 _SPANS = re.compile(
     rf"""
+    (?=[A-Za-z0-9`$\\<_.%+¯-]) (?:
       (?P<url> (?:https?|ftp)://(?:[!-.0-;=?-~]+|[^/{_STOPS}]+){_PATH}
              | (?<![A-Za-z0-9_.@-])(?:[A-Za-z0-9-]{{1,63}}\.){{1,8}}(?:{_DOMAIN_ENDS})(?![A-Za-z0-9_-]){_PATH} )
     | (?P<email> (?<![A-Za-z0-9._%+-])[A-Za-z0-9._%+-]{{1,64}}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+ )
@@ -41,10 +45,12 @@ _SPANS = re.compile(
     | (?P<call> {_NAME}\((?:\s*
           | [A-Za-z](?:,\ ?[A-Za-z])*
           | (?=[^)\n]{{0,60}}[0-9_='"\[\]{{}}*+<>%(]){_ARGUMENTS})\) )
-    | (?P<unit> \d\s?(?:{_UNITS})(?:[/·](?:{_UNITS}))*(?![A-Za-z]) )
-    """,
+    | (?P<unit> [0-9]\s?(?:{_UNITS})(?:[/·](?:{_UNITS}))*(?![A-Za-z]) )
+    | (?P<shrug> ¯\\{{0,2}}_\(ツ )
+    )""",
     re.VERBOSE | re.DOTALL | re.MULTILINE,
 )
+_EXEMPT_IN_ANY_SCRIPT = ("url", "shrug")
 _OPEN_CALL = re.compile(rf"{_NAME}\({_ARGUMENTS}(?:\({_ARGUMENT})?\Z")
 _TOKEN = re.compile(r"[A-Za-z0-9._%+@:/~#?&='’‐‑-]")
 
@@ -75,15 +81,17 @@ class ExemptSpans:
 
     def __init__(self, text: str) -> None:
         self._matches: Iterator[re.Match[str]] = _SPANS.finditer(text)
-        self._current = next(self._matches, None)
+        self._start = self._end = 0
+        self._kind: str | None = None
 
     def cover(self, run: Run) -> bool:
-        """Whether the run begins in an exempt span. Letters other than Latin and Greek are only exempt in addresses."""
-        while self._current is not None and self._current.end() <= run.start:
-            self._current = next(self._matches, None)
-        if self._current is None or run.start < self._current.start():
-            return False
-        return run.script in ("Latin", "Greek") or self._current.lastgroup == "url"
+        """Whether the run begins in an exempt span; letters of other scripts than Latin and Greek only in addresses."""
+        while self._end <= run.start:
+            match = next(self._matches, None)
+            if match is None:
+                return False
+            self._start, self._end, self._kind = match.start(), match.end(), match.lastgroup
+        return self._start <= run.start and (run.script in WORD_SCRIPTS or self._kind in _EXEMPT_IN_ANY_SCRIPT)
 
 
 def unsettled_from(text: str) -> int:
@@ -98,11 +106,16 @@ def unsettled_from(text: str) -> int:
     return start if dollar < 0 else min(start, dollar)
 
 
+def is_settled(run: Run, text: str, settled: int) -> bool:
+    """Whether nothing after `text`, of which the first `settled` characters are settled, can decide about the run."""
+    return run.end < settled and (run.text != "a" or run.end + _ARTICLE_LOOKAHEAD <= len(text))
+
+
 def is_exempt_word(run: Run, text: str, profile: Profile) -> bool:
     """Whether a finished Latin or Greek run is exempt by its letters and its nearest neighbours alone."""
     if run.script == "Greek":
         return len(run.text) <= 2
-    word = unicodedata.normalize("NFKC", run.text)
+    word = unicodedata.normalize("NFKC", run.text).replace("’", "'").replace("‑", "-").replace("‐", "-")
     if any(char.isupper() for char in word) or _PHONETIC.search(run.text):
         return True
     if sum(char.isalpha() for char in word) == 1:
@@ -112,11 +125,6 @@ def is_exempt_word(run: Run, text: str, profile: Profile) -> bool:
     if profile.english == "neutral" and _is_english(word):
         return True
     return not word.isascii() and (_is_reading(word, profile) or _in_phonetic_brackets(run, text))
-
-
-def needs_more_text(run: Run, text: str) -> bool:
-    """Whether characters after an unfinished `text` decide about the run."""
-    return run.end == len(text) or (run.text == "a" and run.end + _ARTICLE_LOOKAHEAD > len(text))
 
 
 def _is_article(run: Run, text: str) -> bool:

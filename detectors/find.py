@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from detectors.exemptions import ExemptSpans, is_exempt_word, needs_more_text, unsettled_from
-from detectors.foreign_words import LEADING_WORDS
+from detectors.exemptions import WORD_SCRIPTS, ExemptSpans, is_exempt_word, is_settled, unsettled_from
+from detectors.lexicon import COMMON_ENGLISH, FOREIGN_WORDS, LEADING_WORDS
 from detectors.profile import Profile
 from detectors.runs import Run, run_at
 
-_UNDECIDED_SCRIPTS = ("Latin", "Greek")
+_PLAIN_WORD = re.compile("[A-Za-z]+")
+# A lower-case word and a space at the end of the searched part, not glued to signs of code or addresses.
+_WORD_BEFORE = re.compile(r"(?<![0-9] )(?<![A-Za-z0-9_.@/\\$`<'’-])([a-z]+) \Z")
+_LONGEST_WORD = 30
+_ENGLISH_ENDINGS = ("ing", "ness", "ly", "ed", "ful")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,29 +51,48 @@ def spans(text: str, profile: Profile) -> list[Confusion]:
 
 
 def _confusions(text: str, profile: Profile, prefix: str, final: bool) -> Iterator[Confusion]:
-    if profile.suspects.search(text) is None:
+    if _is_clean(text, profile, prefix):
         return
     floor = len(prefix)
     whole = prefix + (text if final else _without_unfinished(text))
     exempt = ExemptSpans(whole)
     settled = len(whole) if final else unsettled_from(whole)
-    position = floor
-    while suspect := profile.suspects.search(whole, position):
-        run = run_at(whole, suspect.start())
-        position = suspect.end() if run is None else run.end
-        if run is None:
-            continue
-        undecided = run.script in _UNDECIDED_SCRIPTS
-        if undecided and not final and needs_more_text(run, whole):
-            return
-        if undecided and is_exempt_word(run, whole, profile):
-            continue
-        if undecided and run.start >= settled:
-            return
+    left = floor
+    for run in _suspicious_runs(whole, floor, profile):
+        if run.script in WORD_SCRIPTS:
+            if not final and not is_settled(run, whole, settled):
+                return
+            if is_exempt_word(run, whole, profile):
+                continue
         if exempt.cover(run):
             continue
-        start = max(_reach_back(run, whole), floor)
+        start = max(_reach_back(run, whole) if profile.english == "neutral" else run.start, left)
         yield Confusion(start - floor, run.end - floor, whole[start : run.end], run.script)
+        left = run.end
+
+
+def _is_clean(text: str, profile: Profile, prefix: str) -> bool:
+    """Whether `text` is clean at first sight: nearly every text of a good model, at the speed of `re`."""
+    if profile.suspects.search(text) is None:
+        return True
+    if profile.english != "neutral" or _PLAIN_WORD.match(prefix[-1:]) or profile.beyond_ascii.search(text):
+        return False
+    return FOREIGN_WORDS.isdisjoint(_PLAIN_WORD.findall(text))
+
+
+def _suspicious_runs(text: str, start: int, profile: Profile) -> Iterator[Run]:
+    """Runs of scripts or letters that are not the language's own and that end after `start`."""
+    position = start
+    while suspect := profile.suspects.search(text, position):
+        if profile.english == "neutral" and suspect.start() > start:
+            plain = _PLAIN_WORD.match(text, suspect.start())
+            if plain is not None and plain.group() not in FOREIGN_WORDS:
+                position = plain.end()
+                continue
+        run = run_at(text, suspect.start())
+        position = suspect.end() if run is None else run.end
+        if run is not None:
+            yield run
 
 
 def _without_unfinished(text: str) -> str:
@@ -80,11 +104,11 @@ def _without_unfinished(text: str) -> str:
 
 
 def _reach_back(run: Run, text: str) -> int:
-    """Start of a foreign Latin phrase: articles and the like directly before its first telling word belong to it."""
+    """Start of a foreign Latin phrase: lower-case words before its first telling word belong to it, unless English."""
     start = run.start
-    while run.script == "Latin" and start > 1 and text[start - 1] == " ":
-        before = run_at(text, start - 2)
-        if before is None or before.text not in LEADING_WORDS:
+    while run.script == "Latin" and (before := _WORD_BEFORE.search(text, max(start - _LONGEST_WORD, 0), start)):
+        word = before.group(1)
+        if word not in LEADING_WORDS and (word in COMMON_ENGLISH or word.endswith(_ENGLISH_ENDINGS)):
             break
-        start = before.start
+        start = before.start(1)
     return start

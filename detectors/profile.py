@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import sys
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cache
@@ -24,10 +25,10 @@ _EXEMPT = (
 _PHONETIC = "250-2AF 1D00-1DBF 1DF00-1DF81"
 _FULL_WIDTH_LATIN = "FF21-FF3A FF41-FF5A"
 _LIGATURES = "FB00-FB06"
-_COMBINING = r"\u0300-\u036f"
+_COMBINING = "300-36F"
 # Signs of the Common and Inherited scripts that stand inside words: tatweel, vowel signs and joiners; kana marks.
-_KANA_MARKS = r"\u3099-\u309c\u30fc"
-_MARKS = {"Arabic": r"\u0640\u064b-\u065f\u0670\u200c\u200d", "Hiragana": _KANA_MARKS, "Katakana": _KANA_MARKS}
+_KANA_MARKS = "3099-309C 30FC"
+_MARKS = {"Arabic": "640 64B-65F 670 200C-200D", "Hiragana": _KANA_MARKS, "Katakana": _KANA_MARKS}
 
 
 class UnknownLanguageError(ValueError):
@@ -58,6 +59,8 @@ class Profile:
     english: English
     suspects: re.Pattern[str]
     """One character that has to be looked at: a letter that is not the language's own."""
+    beyond_ascii: re.Pattern[str]
+    """One suspect that is not a plain Latin letter."""
     letters: re.Pattern[str]
     """One letter of the language."""
 
@@ -73,9 +76,7 @@ def _simplified_only() -> str:
 
 LANGUAGES: dict[str, Language] = {
     # پ چ ڤ گ are not here: Arabic writes loan words with them.
-    "ar": Language(
-        name="Arabic", scripts=("Arabic",), romanisation="āīūḥḍṣṭẓḫḡġṯḏ", foreign_letters="کیہےٹڈڑںھ"
-    ),
+    "ar": Language(name="Arabic", scripts=("Arabic",), romanisation="āīūḥḍṣṭẓḫḡġṯḏ", foreign_letters="کیہےٹڈڑںھ"),
     "ja": Language(
         name="Japanese",
         scripts=("Hiragana", "Katakana", "Han"),
@@ -111,12 +112,14 @@ def profile(language: str, english: English = "neutral") -> Profile:
     row = LANGUAGES[language]
     exempt = _EXEMPT + (f" {_FULL_WIDTH_LATIN} {_LIGATURES}" if english == "neutral" else "")
     foreign = [RANGES[script] for script in RANGES if script not in row.scripts]
-    suspects = _without(_ranges(" ".join(foreign)), _ranges(exempt))
+    suspects = _without(_ranges(f"{' '.join(foreign)} {_COMBINING}"), _ranges(exempt))
+    suspects += [(ord(char), ord(char)) for char in row.foreign_letters]
     return Profile(
         code=language,
         language=row,
         english=english,
-        suspects=re.compile(f"[{_class(suspects)}{_COMBINING}{row.foreign_letters}]"),
+        suspects=_search_class(suspects),
+        beyond_ascii=_search_class(_without(suspects, [(0, 0x7F)])),
         letters=re.compile(f"[{''.join(_class(_ranges(RANGES[script])) for script in row.scripts)}]"),
     )
 
@@ -136,7 +139,7 @@ def script_class(script: str) -> str:
 
 def mark_class(script: str) -> str:
     """Inside of a regular expression class: what may follow a letter of a script inside a word."""
-    return _COMBINING + _MARKS.get(script, "")
+    return _class(_ranges(f"{_COMBINING} {_MARKS.get(script, '')}"))
 
 
 def phonetic_class() -> str:
@@ -168,6 +171,14 @@ def _without(ranges: Ranges, holes: Ranges) -> Ranges:
         if start <= end:
             kept.append((start, end))
     return kept
+
+
+def _search_class(ranges: Ranges) -> re.Pattern[str]:
+    """One character of the ranges, spelled as none of the others: `re` tells a clean character from a table then.
+
+    Without that each clean character is held against every range beyond U+FFFF, which is 100 times slower.
+    """
+    return re.compile(f"[^{_class(_without([(0, sys.maxunicode)], sorted(ranges)))}]")
 
 
 def _class(ranges: Ranges) -> str:

@@ -33,9 +33,9 @@ def run_at(text: str, index: int) -> Run | None:
     start = index
     while start > 0 and (inner.match(text[start - 1]) or _is_joint(text, start - 1, script)):
         start -= 1
-    matched = word.search(text, start)
-    assert matched is not None and matched.start() <= index
-    return Run(matched.start(), matched.end(), script, matched.group())
+    # A mark after a joiner ends the word to its left, so the first match need not be the one around `index`.
+    found = next(match for match in word.finditer(text, start) if match.end() > index)
+    return Run(found.start(), found.end(), script, found.group())
 
 
 def _is_joint(text: str, index: int, script: str) -> bool:

@@ -83,4 +83,4 @@ def _segmenter(name: Segmenter) -> Callable[[str], Sequence[str]]:
         import fugashi
 
         tagger = fugashi.Tagger("-Owakati")
-        return lambda text: tagger.parse(text).split()  # type: ignore[no-any-return]
+        return lambda text: tagger.parse(text).split()

@@ -1,11 +1,14 @@
-"""Words that give a Latin-script language away although they are plain ASCII.
-
-The most frequent lower-case words of each language, without those that English, its technical writing, pinyin or
-romanised Japanese also have. A word here is never English; most words of these languages are not here.
-"""
+"""Words that tell English from other languages in Latin script, where letters do not."""
 
 from __future__ import annotations
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# The most frequent plain ASCII words of each language, without those that English, its technical writing, pinyin or
+# romanised Japanese also have.
 _WORDS: dict[str, str] = {
     "German": (
         "aber aktuellen allen alten analysieren arbeiten auch auf aus basiert bedeutet beeinflussen beeinflusst "
@@ -13,7 +16,7 @@ _WORDS: dict[str, str] = {
         "davon dem diesem dieser durch einem einer eines eingesetzt einmal enorme entscheidende entscheidender "
         "entwickeln entwickelt erheblichen explizit faszinierendes gemacht gewonnen geworden gibt globale globalen "
         "handelt hatte helfen heutigen hilft ich identifizieren ihr ihre ihren ihrer immer indem ist jedoch kleine "
-        "kleinen komplexe konzentriert lebte lernen letzten mehr mehrere menschliche mich muss nach namens nicht "
+        "kleinen komplexe konzentriert lebte lernen letzten mehr mehrere menschliche mich nach namens nicht "
         "noch nur oder ohne personalisierte programmiert schaffen schnell schwerwiegende sehr seit sich sind sogar "
         "sollte sollten sondern sowie sowohl soziale sozialen spielen spielt treffen umfasst und uns unser unserem "
         "unserer unseres unter untersucht verbessern verschiedene verschiedenen verstehen verwenden verwendet viel "
@@ -87,7 +90,7 @@ _WORDS: dict[str, str] = {
     ),
     "Turkish": (
         "alanlarda almak analiz ancak azaltmaya becerileri belirlemek belirli benzer beslenme bilgi bilgiler "
-        "bilgisayar bilim bir biridir birlikte ciddi destek devam dijital durum durumlarda edebilir edebilirsiniz "
+        "bilgisayar bilim bir biridir birlikte ciddi destek devam dijital durumlarda edebilir edebilirsiniz "
         "eder ederek edilir ekonomik etkiler etkileri etkili etkisi etkisini etmek etmelerine etmeye fazla finansal "
         "fiziksel geldi gelecekteki geleneksel gelir genellikle gerekir gerekli gerekmektedir giderek hareket hedef "
         "herhangi hizmet ifade ilgili ilk insanlar izlemek kabul kadar kapsar karar kimyasal kolay kontrol konudur "
@@ -99,19 +102,53 @@ _WORDS: dict[str, str] = {
     ),
 }
 
-FOREIGN_WORDS: frozenset[str] = frozenset(word for words in _WORDS.values() for word in words.split())
+FOREIGN_WORDS = _words(" ".join(_WORDS.values()))
 
-# Too short or too shared to convict alone; directly before a foreign word they belong to it ("la méthode").
-LEADING_WORDS: frozenset[str] = frozenset(
-    "al au aux da das de del dem den der des di die do dos du e ein el en et gli il kein la las le les lo los mit "
-    "ne o os para por pour que se si son sous un una und une uno van vom von y zu".split()
+# Too short or too shared to convict alone; directly before a foreign word they belong to it: "la méthode".
+LEADING_WORDS = _words(
+    "al au aux da das de del dem den der des di die do dos du e ein el en et gli il kein la las le les lo los mit ne "
+    "o os para por pour que se si son sous un una und une uno van vom von y zu"
 )
 
 # English words that keep an accent.
-ENGLISH_WITH_ACCENT: frozenset[str] = frozenset(
-    "apéritif attaché blasé brûlée café cafés cafetière canapé canapés château cliché clichés communiqué "
-    "consommé crème crêpe crêpes crudités débutante décor déjà détente éclair élite émigré entrée entrées exposé "
-    "façade façades fête fiancé fiancée flambé glacé jalapeño jalapeños matinée mélange naïve naïveté passé pâté "
-    "piñata piñatas précis première protégé protégés purée puréed raison-d'être résumé résumés rosé roué sauté "
-    "sautéed soirée soufflé tête-à-tête touché über voilà vis-à-vis zoë coöperate coöperation naïvely".split()
+ENGLISH_WITH_ACCENT = _words(
+    "apéritif attaché blasé brûlée café cafés cafetière canapé canapés château cliché clichés communiqué consommé "
+    "crème crêpe crêpes crudités débutante décor déjà détente éclair élite émigré entrée entrées exposé façade "
+    "façades fête fiancé fiancée flambé glacé jalapeño jalapeños matinée mélange naïve naïveté passé pâté piñata "
+    "piñatas précis première protégé protégés purée puréed raison-d'être résumé résumés rosé roué sauté sautéed "
+    "soirée soufflé touché über voilà vis-à-vis zoë coöperate coöperation naïvely"
+)
+
+# Frequent English words: a foreign phrase does not reach back over them.
+COMMON_ENGLISH = _words(
+    "a able about above access account across action active add additional address after again algorithm all allow "
+    "allows along already also always am amount an and another answer any app application applications are around as "
+    "at attempt avoid back be because become been before below best better between bit body both build but by call "
+    "can cannot case cases certain chain change changes character characters check child class clear close code color "
+    "common complete complex conditions connection contain contains content context control core cost could count "
+    "create creates current data database day days default describe description despite destination determine "
+    "development did difference different display do document does done double down draw due each effect effective "
+    "either elements else empty enable end entire entry environment equivalent errors etc even event events every "
+    "example exit expression fails feature field fields file find first fix flags follow for form format found free "
+    "from full function future generate generation get give given global good group groups had has have he health "
+    "healthcare help here high history home host hours how human i identify if image implementation important improve "
+    "in include index info information instance instead into is issues it item items its job jobs json just keep key "
+    "keys keywords kind know language large last later least left length less level like line lines link list local "
+    "location locations long longer look lower machine made main make makes many map mark match maximum may me means "
+    "message methods might minutes model models more most move much multiple must my name names necessary needs net "
+    "network never new next no normal not notice now number object objects of off oh ok old on one online open "
+    "operations option options or order organizations original other others our out output over own package pages "
+    "part particular pass path patterns people per performance place plan point points policy positive possible "
+    "present previous print problems process processes product products program project projects prompt provide "
+    "provides public put question raise rather read real reason recent reduce reference refers relevant remove "
+    "replace report request require resources response rest result results return returns right role route rules run "
+    "safe safety same say search second section security see service services set sets several share short should "
+    "show shows similar simple since single size small so software some sort source sources space special specific "
+    "standard start state statement step still store strong structure style subject such summary support sure system "
+    "systems table take takes target tell terms test tests text than that the their them then there therefore these "
+    "they things this those three through time times title to together too tool tools top topic total transform true "
+    "try turn two type types under unique up us usage use user users uses valid value values variable variables "
+    "various version very via view virtual visual vs want was way ways we well were what when where whether which "
+    "while who whole whose why will with within without word words work works world would write written year yield "
+    "you your zero"
 )
