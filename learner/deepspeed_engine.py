@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from learner.engine import DTYPES, Loss, adamw
 from learner.policy import Policy
 from tlpo_ray.config.run import LearnerConfig, ModelConfig
-from tlpo_ray.flow.errors import NonFiniteError
+from tlpo_ray.flow.errors import NonFiniteError, UserError
 from tlpo_ray.flow.weights import WireTensor, to_wire
 
 GATHER_CHUNK = 16
@@ -105,7 +105,9 @@ class DeepSpeedEngine:
         self._engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
 
     def load(self, folder: Path) -> None:
-        self._engine.load_checkpoint(str(folder), tag=TAG)
+        loaded, _ = self._engine.load_checkpoint(str(folder), tag=TAG)
+        if loaded is None:  # DeepSpeed only warns
+            raise UserError(f"{folder} holds no checkpoint: {TAG}/ is missing or empty")
 
     def _check(self, value: Tensor, what: str) -> None:
         # Every rank must raise together, or the others would wait in the next collective.

@@ -40,7 +40,7 @@ class TrainEngine(Protocol):
             The gradient norm before clipping; NaN where the engine does not tell.
 
         Raises:
-            NonFiniteError: a loss or the gradient is NaN or infinite; the weights are as before.
+            NonFiniteError: a loss or the gradient is NaN or infinite. The weights are as before; the run is over.
         """
 
     def tensors(self) -> Iterator[tuple[str, WireTensor]]:
@@ -57,7 +57,11 @@ class TrainEngine(Protocol):
         """Write this rank's part of weights and optimizer state into an existing folder."""
 
     def load(self, folder: Path) -> None:
-        """Continue from what `save` wrote."""
+        """Continue from what `save` wrote.
+
+        Raises:
+            UserError: nothing was written there.
+        """
 
 
 def adamw(model: nn.Module, config: LearnerConfig) -> torch.optim.AdamW:

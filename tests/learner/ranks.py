@@ -77,13 +77,15 @@ class RankResult:
     """Every experiment, by ZeRO stage."""
 
     trained: Mapping[int, Trained]
+    recomputed: Mapping[int, Trained]
+    """With activation checkpointing."""
     bfloat16: Mapping[int, Trained]
     continued: Mapping[int, Continued]
     spoiled: Mapping[int, Spoiled]
 
 
 Build = Callable[..., LearnerWorker]
-"""Of (stage, dtype): this rank's worker, in the one process group of the test."""
+"""Of (stage, dtype, changes to the configuration): this rank's worker, in the one process group of the test."""
 
 
 def run_ranks(setting: Setting) -> list[RankResult]:
@@ -99,16 +101,19 @@ def run_ranks(setting: Setting) -> list[RankResult]:
 def _rank(rank: int, setting: Setting, port: int) -> None:
     torch.set_num_threads(1)
 
-    def build(stage: int, dtype: Dtype = "float32") -> LearnerWorker:
-        config = LearnerConfig.model_validate({**setting.config, "ranks": setting.ranks, "zero_stage": stage})
+    def build(stage: int, dtype: Dtype = "float32", **changes: Any) -> LearnerWorker:
+        fixed = {"ranks": setting.ranks, "zero_stage": stage}
+        config = LearnerConfig.model_validate({**setting.config, **fixed, **changes})
         model = ModelConfig(path=str(setting.model), dtype=dtype)
         return build_learner(model, config, seed=0, rank=rank, ranks=setting.ranks, port=port, deadline_s=120)
 
+    workers = {stage: build(stage) for stage in STAGES}
     result = RankResult(
-        trained={stage: train(build(stage), setting.updates) for stage in STAGES},
+        trained={stage: train(workers[stage], setting.updates) for stage in STAGES},
+        recomputed={stage: train(build(stage, activation_checkpointing=True), setting.updates) for stage in (1, 3)},
         bfloat16={stage: train(build(stage, "bfloat16"), setting.updates) for stage in STAGES},
         continued={stage: continue_run(build, stage, setting) for stage in (1, 3)},
-        spoiled={stage: spoil(build(stage), stage, setting) for stage in STAGES},
+        spoiled={stage: spoil(workers[stage], stage, setting) for stage in STAGES},
     )
     torch.save(result, setting.folder / f"rank-{rank}.pt")
 

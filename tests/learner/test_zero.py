@@ -74,6 +74,14 @@ def test_weights_are_those_of_the_torch_engine(
 
 
 @by_ranks
+@pytest.mark.parametrize("stage", [1, 3])
+def test_recomputing_activations_changes_no_weight(
+    stage: int, ranks: int, results: dict[int, list[RankResult]], expected: Trained
+) -> None:
+    assert difference(results[ranks][0].recomputed[stage].weights, expected.weights) < TOLERANCE
+
+
+@by_ranks
 @by_stage
 def test_reports_of_all_ranks_merge_into_that_of_the_torch_engine(
     stage: int, ranks: int, results: dict[int, list[RankResult]], expected: Trained
