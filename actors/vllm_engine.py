@@ -51,6 +51,8 @@ class VLLMEngine:
             trust_remote_code=model.trust_remote_code,
             seed=seed,
             enforce_eager=not on_gpu,
+            # On the CPU a seeded request whose prompt is cut into chunks crashes: its generator has no offset there.
+            enable_chunked_prefill=on_gpu,
             max_num_seqs=rollout.concurrency,
             tensor_parallel_size=rollout.tensor_parallel,
             max_logprobs=WHOLE_VOCABULARY if rollout.selection == "multinomial" else MAX_LOGPROBS,

@@ -6,11 +6,16 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Before torch and transformers are imported: no network, no threads that fight over the cores.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# Machines are shared: how long an example takes says nothing about the code.
+settings.register_profile("tlpo")
+settings.load_profile("tlpo")
 
 
 @pytest.fixture(scope="session")

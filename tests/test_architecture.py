@@ -15,6 +15,7 @@ PACKAGES = ("tlpo_ray", "actors", "learner", "detectors")
 LAYERS: tuple[tuple[str, int], ...] = (
     ("detectors", 0),
     ("tlpo_ray.config", 0),
+    ("tlpo_ray.flow.errors", 0),
     ("tlpo_ray.flow", 1),
     ("tlpo_ray.cluster", 1),
     ("actors", 2),
@@ -28,7 +29,7 @@ LAYERS: tuple[tuple[str, int], ...] = (
     ("tlpo_ray.commands", 5),
     ("tlpo_ray.cli", 5),
 )
-ALLOWED_BESIDE = {"tlpo_ray.cluster": {"tlpo_ray.flow"}}
+ALLOWED_BESIDE = {"tlpo_ray.cluster": {"tlpo_ray.flow"}, "tlpo_ray.config": {"tlpo_ray.flow.errors"}}
 """Packages of one layer do not import each other, but for these."""
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "ray": ("actors.ray_shell", "learner.ray_shell", "tlpo_ray.flow.ray_shell", "tlpo_ray.cluster"),

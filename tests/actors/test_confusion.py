@@ -45,7 +45,7 @@ def _bytewise(kind: str, text: str) -> list[int]:
     return [single[bytes([byte])] for byte in text.encode()]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(answers())
 def test_y_before_c_has_no_byte_of_the_confused_character_and_y_up_to_c_has(
     answer: tuple[str, list[int], str, str],
@@ -60,7 +60,7 @@ def test_y_before_c_has_no_byte_of_the_confused_character_and_y_up_to_c_has(
     assert len(table.join(ids[: point.token + 1])) > clean_bytes
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(answers())
 def test_the_watch_stops_no_earlier_than_c_and_where_the_whole_answer_is_confused(
     answer: tuple[str, list[int], str, str],

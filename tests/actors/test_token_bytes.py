@@ -41,7 +41,7 @@ def sampled(kind: str, data: st.DataObject) -> list[int]:
     return [token for part in parts for token in part]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(kinds, st.data())
 def test_no_token_before_c_holds_a_byte_of_the_character_and_token_c_does(kind: str, data: st.DataObject) -> None:
     table = TABLES[kind]
@@ -58,14 +58,14 @@ def test_no_token_before_c_holds_a_byte_of_the_character_and_token_c_does(kind: 
     assert table.join(ids)[start:end].decode("utf-8", "surrogateescape") == text[index]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(kinds, texts)
 def test_the_bytes_of_an_encoding_are_the_text(kind: str, text: str) -> None:
     ids = KINDS[kind]()(text, add_special_tokens=False)["input_ids"]
     assert TABLES[kind].text(ids) == text
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(kinds, st.data())
 def test_growing_text_equals_the_whole_text(kind: str, data: st.DataObject) -> None:
     """Token by token, an answer's text is always a prefix of the whole text; unfinished bytes are held back."""

@@ -17,13 +17,16 @@ from tlpo_ray.config.run import DetectorConfig, ModelConfig, RolloutConfig
 from tlpo_ray.flow.records import Outcome, Prompt, RolloutReport
 
 SEED = 3
+QUESTIONS = (
+    ("ko", "일본의 통화는 무엇입니까?"),
+    ("ja", "日本の通貨は何ですか。"),
+    ("zh", "泰国的货币是什么？"),
+    ("ar", "ما هي عملة اليابان؟"),
+)
 PROMPTS = [
     Prompt(index=number, id=f"p{number}", language=language, text=text)
-    for number, (language, text) in enumerate(
-        [("ko", "일본의 통화는 무엇입니까?"), ("ja", "日本の通貨は何ですか。"), ("zh", "泰国的货币是什么？"), ("ar", "ما هي عملة اليابان؟")]
-        * 6
-    )
-]  # fmt: skip
+    for number, (language, text) in enumerate(QUESTIONS * 6)
+]
 TOO_LONG_PROMPT = Prompt(index=99, id="long", language="ko", text="통화 " * 200)
 
 

@@ -25,7 +25,7 @@ CANDIDATES_LIMIT = 64
 class Section(BaseModel):
     """Frozen, and deaf to keys it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 class ModelConfig(Section):

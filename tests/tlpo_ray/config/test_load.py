@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tlpo_ray.config.load import build_config, dump_config, load_config, presets
@@ -82,7 +82,6 @@ SETTINGS = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(chosen=SETTINGS)
 def test_a_dump_loads_back_equal(chosen: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> None:
     config = build_config(chosen, source="test")
@@ -166,7 +165,6 @@ def test_several_mistakes_are_told_in_one_line(file: Path) -> None:
     assert message.count(";") == 3 and message.endswith("and 2 more")
 
 
-@settings(deadline=None)
 @given(key=TEXT, value=TEXT)
 def test_no_override_raises_anything_but_a_config_error(key: str, value: str) -> None:
     try:
@@ -212,7 +210,6 @@ def test_a_wrong_file_is_told(file: Path, text: bytes, said: str) -> None:
     assert said in refusal(file)
 
 
-@settings(deadline=None)
 @given(text=st.text())
 def test_no_file_raises_anything_but_a_config_error(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     file = tmp_path_factory.mktemp("any") / "any.yaml"

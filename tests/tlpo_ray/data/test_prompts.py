@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tlpo_ray.config.run import DataConfig
@@ -150,7 +150,6 @@ def test_a_broken_line_is_named_or_counted(tmp_path: Path, line: bytes, said: st
     assert (len(found.prompts), found.skipped, found.total) == (2, {UNREADABLE: 1}, 3)
 
 
-@settings(deadline=None)
 @given(lines=st.lists(st.one_of(st.just(GOOD), st.binary(max_size=40)), max_size=20))
 def test_every_line_is_accounted_for(lines: list[bytes], tmp_path_factory: pytest.TempPathFactory) -> None:
     file = tmp_path_factory.mktemp("lines") / "p.jsonl"

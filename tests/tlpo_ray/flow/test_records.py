@@ -49,7 +49,7 @@ def same(one: CandidateGroup, other: CandidateGroup) -> bool:
     return plain_values(one) == plain_values(other)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(groups(), max_size=5))
 def test_what_is_decoded_is_what_was_encoded(sent: list[CandidateGroup]) -> None:
     received = decode(encode(sent))
@@ -57,7 +57,7 @@ def test_what_is_decoded_is_what_was_encoded(sent: list[CandidateGroup]) -> None
     assert all(same(one, other) for one, other in zip(sent, received, strict=True))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(groups(), min_size=1, max_size=3))
 def test_any_parquet_reader_opens_experiences(sent: list[CandidateGroup]) -> None:
     file = io.BytesIO()
@@ -66,7 +66,7 @@ def test_any_parquet_reader_opens_experiences(sent: list[CandidateGroup]) -> Non
     assert all(same(one, other) for one, other in zip(sent, received, strict=True))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(groups(), max_size=2), st.data())
 def test_a_damaged_stream_is_refused_or_still_well_formed(sent: list[CandidateGroup], data: st.DataObject) -> None:
     payload = encode(sent)
