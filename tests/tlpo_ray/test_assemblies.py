@@ -55,8 +55,8 @@ def run_config(model: Path, prompts: Path, folder: Path, **settings: object) -> 
             f"folder={folder}",
             "rollout.max_new_tokens=12",
             "rollout.lot=8",
-            "learner.lr=2e-3",
-            "learner.lr_min=2e-4",
+            "learner.lr=1e-4",
+            "learner.lr_min=1e-5",
             *(f"{key}={value}" for key, value in settings.items()),
         ],
     )
@@ -101,7 +101,7 @@ def test_both_assemblies_make_the_same_updates(
     assert summary.accounting == local_summary.accounting
     assert_same_weights(folder, local_folder)
     start = load_file(tiny_model / "model.safetensors")
-    assert max(np.abs(weights(folder)[name] - start[name]).max() for name in start) > 100 * SAME, "nothing was learned"
+    assert max(np.abs(weights(folder)[name] - start[name]).max() for name in start) > 30 * SAME, "nothing was learned"
 
 
 def test_every_actor_had_the_learners_weights_after_every_sync(distributed: tuple[Path, TrainSummary]) -> None:
