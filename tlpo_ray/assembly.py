@@ -17,7 +17,8 @@ from tlpo_ray.train import Parts
 
 if TYPE_CHECKING:
     from actors.worker import Answer, RolloutWorker
-    from learner.worker import LearnerWorker, UpdateReport
+    from learner.report import UpdateReport
+    from learner.worker import LearnerWorker
 
 MIB = 1 << 20
 CANARY_TOKENS = 32
@@ -120,9 +121,6 @@ class LocalFleet:
         exchange.deliver(self.name, report.results, encode(report.groups), self._worker.version)
         return [replace(report, groups=())]
 
-    def settle(self) -> None:
-        """Nothing is ever under way between two calls."""
-
     def answers(
         self, prompts: Sequence[Prompt], samples: int, temperature: float, max_new_tokens: int, seed: int
     ) -> list[Answer]:
@@ -143,9 +141,6 @@ class LocalLearner:
     @property
     def version(self) -> int:
         return self._worker.version
-
-    def ready(self) -> None:
-        """It was built ready."""
 
     def begin_update(self, payload: bytes, progress: float) -> None:
         self._report = self._worker.update(decode(payload), progress)

@@ -44,7 +44,6 @@ class Fleet(Protocol):
 
     def publish(self, update: WeightUpdate) -> None: ...
     def advance(self, exchange: Any, timeout_s: float) -> list[RolloutReport]: ...
-    def settle(self) -> None: ...
     def answers(
         self, prompts: Sequence[Prompt], samples: int, temperature: float, max_new_tokens: int, seed: int
     ) -> list[Any]: ...
@@ -54,9 +53,9 @@ class Fleet(Protocol):
 class Learner(Protocol):
     """The learner group."""
 
-    version: int
+    @property
+    def version(self) -> int: ...
 
-    def ready(self) -> None: ...
     def begin_update(self, payload: bytes, progress: float) -> None: ...
     def poll_update(self, timeout_s: float) -> Any: ...
     def publish(self, canary_context: Sequence[int]) -> WeightUpdate: ...
@@ -235,7 +234,8 @@ class _Run:
             "restarts": self._fleet.restarts,
         }
         seconds = {f"seconds_{name}": value for name, value in tally.seconds.items()}
-        return flow | seconds | self._update.metrics()
+        learned: dict[str, float] = self._update.metrics()
+        return flow | seconds | learned
 
 
 class _Stopwatch:

@@ -35,8 +35,10 @@ def english_setting(value: str) -> detectors.English:
     Raises:
         UserError: it is neither of the two settings.
     """
-    if value == "neutral" or value == "confusion":
-        return value
+    if value == "neutral":
+        return "neutral"
+    if value == "confusion":
+        return "confusion"
     raise UserError(f"--english {value}: expected neutral or confusion")
 
 

@@ -155,7 +155,8 @@ def encode(groups: Sequence[CandidateGroup]) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, SCHEMA) as writer:
         writer.write_batch(to_batch(groups))
-    return sink.getvalue().to_pybytes()
+    payload: bytes = sink.getvalue().to_pybytes()
+    return payload
 
 
 def decode(payload: bytes) -> list[CandidateGroup]:

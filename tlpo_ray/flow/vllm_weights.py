@@ -25,11 +25,11 @@ def register() -> None:
         return
 
     @dataclass
-    class NothingToSetUp(WeightTransferInitInfo):
+    class NothingToSetUp(WeightTransferInitInfo):  # type: ignore[misc]
         pass
 
     @dataclass
-    class OneBucket(WeightTransferUpdateInfo):
+    class OneBucket(WeightTransferUpdateInfo):  # type: ignore[misc]
         bucket: Bucket = field(default_factory=list)
 
     class BucketReceiver(WeightTransferEngine[NothingToSetUp, OneBucket]):  # type: ignore[misc]
