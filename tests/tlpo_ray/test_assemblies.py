@@ -149,9 +149,12 @@ def test_a_killed_rollout_actor_changes_nothing_but_time(
 
 
 def test_a_killed_learner_rank_ends_the_run_and_says_so(tiny_model: Path, prompts: Path, tmp_path: Path) -> None:
+    killed: list[int] = []
+
     def kill_one(progress: Progress) -> None:
-        if progress.version == 1:
-            os.kill(process_ids("ray::LearnerProcess")[0], signal.SIGKILL)
+        if progress.version == 1 and not killed:
+            killed.append(process_ids("ray::LearnerProcess")[0])
+            os.kill(killed[0], signal.SIGKILL)
 
     with pytest.raises(Exception, match="learner rank died"), leaves_no_process("ray::"):
         run(run_config(tiny_model, prompts, tmp_path / "run"), kill_one)
