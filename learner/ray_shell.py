@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayActorError
-from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from learner.report import UpdateReport, merged
@@ -100,27 +100,9 @@ class LearnerGroup:
         self, model: ModelConfig, config: LearnerConfig, flow: FlowConfig, cluster: ClusterConfig, seed: int
     ) -> None:
         self._flow = flow
-        self._config = config
         self.version = 0
         """Policy version of the weights."""
-        bundle = {"CPU": cluster.cpus_per_learner_rank} | (
-            {"GPU": cluster.gpus_per_learner_rank} if cluster.gpus_per_learner_rank else {}
-        )
-        self._place = placement_group([bundle] * config.ranks, strategy="PACK")
-        on_gpu = cluster.gpus_per_learner_rank > 0
-        options = {
-            "num_cpus": cluster.cpus_per_learner_rank,
-            "num_gpus": cluster.gpus_per_learner_rank,
-            "runtime_env": {"env_vars": COMMON_ENV | ({} if on_gpu else CPU_ENV)},
-        }
-        self._ranks = [
-            LearnerRank.options(
-                name=f"tlpo-learner-{rank}",
-                scheduling_strategy=PlacementGroupSchedulingStrategy(self._place, placement_group_bundle_index=rank),
-                **options,
-            ).remote()
-            for rank in range(config.ranks)
-        ]
+        self._place, self._ranks = _start_ranks(config.ranks, cluster)
         address, port = self._wait(self._ranks[0].address.remote(), flow.start_deadline_s, "rank 0 to start")
         self._starting = [
             handle.setup.remote(
@@ -215,3 +197,22 @@ class LearnerGroup:
         except (RayActorError, RuntimeError) as error:
             # RuntimeError: what a collective raises when another rank is gone.
             raise TlpoError(f"a learner rank failed during {what}: {error}") from error
+
+
+def _start_ranks(ranks: int, cluster: ClusterConfig) -> tuple[PlacementGroup, list[Any]]:
+    """A placement group and a process for each rank in it, as close together as can be."""
+    cpus, gpus = cluster.cpus_per_learner_rank, cluster.gpus_per_learner_rank
+    bundle = {"CPU": cpus} | ({"GPU": gpus} if gpus else {})
+    place = placement_group([bundle] * ranks, strategy="PACK")
+    environment = COMMON_ENV | ({} if gpus else CPU_ENV)
+    handles = [
+        LearnerRank.options(
+            name=f"tlpo-learner-{rank}",
+            num_cpus=cpus,
+            num_gpus=gpus,
+            runtime_env={"env_vars": environment},
+            scheduling_strategy=PlacementGroupSchedulingStrategy(place, placement_group_bundle_index=rank),
+        ).remote()
+        for rank in range(ranks)
+    ]
+    return place, handles

@@ -39,7 +39,7 @@ def test_tlpo_is_the_default_form() -> None:
 
 groups = st.integers(2, 16).flatmap(
     lambda n: st.tuples(
-        st.lists(st.floats(-60, 0, width=32), min_size=n, max_size=n),
+        st.lists(st.floats(-200, 0, width=32), min_size=n, max_size=n),
         st.lists(st.sampled_from([-1.0, 1.0]), min_size=n, max_size=n),
     )
 )
@@ -52,7 +52,7 @@ def test_advantages_sum_to_zero_and_their_magnitudes_to_one(group: tuple[list[fl
     (found,) = advantages(row(logp), row(rewards)).double()
     assert abs(float(found.sum())) < 1e-6
     assert abs(float(found.abs().sum()) - 1) < 1e-6
-    assert bool(((found >= 0) == (row(rewards)[0] > 0)).all()), "an advantage has its reward's sign"
+    assert bool((found * row(rewards)[0] >= 0).all()), "an advantage has its reward's sign"
 
 
 @given(groups, st.floats(-30, 30))
@@ -87,7 +87,7 @@ def test_equal_rewards_give_no_signal(logp: list[float], reward: float) -> None:
 
 
 def test_a_confused_token_of_vanishing_probability_still_gets_half_of_the_weight() -> None:
-    found = advantages(row([0.0, -80.0]), row([1.0, -1.0]))
+    found = advantages(row([0.0, -150.0]), row([1.0, -1.0]))
     torch.testing.assert_close(found, row([0.5, -0.5]))
 
 

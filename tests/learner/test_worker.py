@@ -100,6 +100,12 @@ def test_groups_without_signal_change_nothing_when_nothing_else_pulls(tiny_model
     assert same(before, weights(worker))
 
 
+def test_without_beta_no_reference_is_loaded(tiny_model: Path) -> None:
+    worker = make_learner(tiny_model, beta=0)
+    assert worker._reference is None
+    assert worker.update(random_groups(tiny_model, 4), 0.0).steps[-1].kl == 0
+
+
 def test_weight_decay_shrinks_matrices_and_leaves_norms(tiny_model: Path) -> None:
     worker = make_learner(tiny_model, beta=0, weight_decay=0.5, lr=0.1, iterations=1)
     before = weights(worker)
