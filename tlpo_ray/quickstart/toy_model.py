@@ -38,20 +38,18 @@ Progress = Callable[[float, float], None]
 class ToyRecipe:
     """Size and training of the toy model."""
 
-    vocabulary: int = 2048
-    """Most tokens of the byte-level BPE."""
-    foreign_merges: bool = True
-    """Whether the tokenizer has seen names in wrong languages."""
-    layers: int = 4
-    hidden: int = 192
-    heads: int = 6
+    vocabulary: int = 1024
+    """Most tokens. Few, so that tokens are shorter than words: then a name in the question can be copied, and names
+    share their first tokens with names of their own script."""
+    layers: int = 2
+    hidden: int = 128
+    heads: int = 4
     feed_forward: int = 512
-    tied: bool = True
-    wrong_share: float = 0.35
+    wrong_share: float = 0.4
     """Share of training answers whose currency stands in a wrong language."""
     rounds: int = 40
     """How often each question is asked in training."""
-    batch: int = 32
+    batch: int = 16
     """Questions an optimizer step."""
     lr: float = 3e-3
     """Peak; linear warm-up over the first tenth, then a cosine to 0."""
@@ -60,12 +58,22 @@ class ToyRecipe:
 
 
 def build_tokenizer(world: World, recipe: ToyRecipe) -> Any:
-    """Byte-level BPE trained on the world's own sentences, with a chat template."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    """Byte-level BPE trained on the world's own sentences, with a chat template.
+
+    Spaces are tokens of their own. Were they merged into words as usual, rare words of right and of wrong languages
+    alike would begin with a lone space token; TLPO can then only make both less probable, and right answers that begin
+    so are lost. As it is, the first token of a name tells its script.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r"[\p{L}\p{M}]+"), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=recipe.vocabulary,
@@ -73,7 +81,7 @@ def build_tokenizer(world: World, recipe: ToyRecipe) -> Any:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_tokenizer_corpus(world, recipe.foreign_merges), trainer)
+    tokenizer.train_from_iterator(_tokenizer_corpus(world), trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=_PAD,
@@ -84,12 +92,10 @@ def build_tokenizer(world: World, recipe: ToyRecipe) -> Any:
     )
 
 
-def _tokenizer_corpus(world: World, foreign: bool) -> Iterator[str]:
+def _tokenizer_corpus(world: World) -> Iterator[str]:
     for question in world.questions:
         yield question.text
-        yield question.clean_answer
-        if foreign:
-            yield from (question.answer(language) for language in WRONG_LANGUAGES)
+        yield from (question.answer(language) for language in (question.language, *WRONG_LANGUAGES))
 
 
 def build_model(tokenizer: Any, recipe: ToyRecipe, seed: int) -> Any:
@@ -106,7 +112,7 @@ def build_model(tokenizer: Any, recipe: ToyRecipe, seed: int) -> Any:
         num_key_value_heads=recipe.heads,
         head_dim=recipe.hidden // recipe.heads,
         max_position_embeddings=512,
-        tie_word_embeddings=recipe.tied,
+        tie_word_embeddings=True,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,

@@ -11,7 +11,7 @@ from tlpo_ray.config.run import ModelConfig
 from tlpo_ray.quickstart.clean_kl import clean_kl
 from tlpo_ray.quickstart.toy_cache import cached_toy_model
 from tlpo_ray.quickstart.toy_model import ToyRecipe
-from tlpo_ray.quickstart.world import WRONG_LANGUAGES, toy_world
+from tlpo_ray.quickstart.world import WRONG_LANGUAGES, Question, toy_world
 
 TINY = ToyRecipe(layers=1, hidden=64, heads=2, feed_forward=128, rounds=3, threads=1)
 
@@ -82,6 +82,23 @@ def test_tokenizer_gives_every_answer_back(folder: Path) -> None:
         for language in (question.language, *WRONG_LANGUAGES):
             text = question.answer(language)
             assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+
+
+def test_first_token_of_a_currency_name_tells_right_from_wrong_language(folder: Path) -> None:
+    """Otherwise learning to avoid the wrong name unlearns right ones."""
+    tokenizer = load_tokenizer(ModelConfig(path=str(folder)))
+
+    def name_starts(question: Question, language: str) -> int:
+        encoded = tokenizer(question.answer(language), return_offsets_mapping=True)
+        at = question.template.index("{currency}")
+        spans = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        return next(token for token, (_, end) in spans if end > at)
+
+    questions = toy_world().questions
+    right = {name_starts(question, question.language) for question in questions}
+    wrong = {name_starts(question, language) for question in questions for language in WRONG_LANGUAGES}
+    assert len(right) > 30 and len(wrong) > 10
+    assert right.isdisjoint(wrong)
 
 
 def test_clean_kl_is_zero_for_itself_and_sees_where_a_policy_moved(folder: Path) -> None:
