@@ -122,7 +122,8 @@ def is_exempt_word(run: Run, text: str, profile: Profile) -> bool:
         return profile.english == "neutral" or not _is_article(run, text)
     if _LIST_MARK.match(text, run.start) and text[max(run.start - 1, 0)] in " \n\t(" + run.text[0]:
         return True
-    if profile.english == "neutral" and _is_english(word):
+    # The end of a text may be the middle of a word: "und" of "under".
+    if profile.english == "neutral" and (_is_english(word) or (word.isascii() and run.end == len(text))):
         return True
     return not word.isascii() and (_is_reading(word, profile) or _in_phonetic_brackets(run, text))
 

@@ -13,7 +13,7 @@ from detectors.runs import Run, run_at
 
 _PLAIN_WORD = re.compile("[A-Za-z]+")
 # A lower-case word and a space at the end of the searched part, not glued to signs of code or addresses.
-_WORD_BEFORE = re.compile(r"(?<![0-9] )(?<![A-Za-z0-9_.@/\\$`<'’-])([a-z]+) \Z")
+_WORD_BEFORE = re.compile(r"(?<![0-9] )(?<![A-Za-z0-9_.@/\\$`<'’\u00c0-\u024f\u0300-\u036f\u1e00-\u1eff-])([a-z]+) \Z")
 _LONGEST_WORD = 30
 _ENGLISH_ENDINGS = ("ing", "ness", "ly", "ed", "ful")
 
@@ -66,7 +66,7 @@ def _confusions(text: str, profile: Profile, prefix: str, final: bool) -> Iterat
                 continue
         if exempt.cover(run):
             continue
-        start = max(_reach_back(run, whole) if profile.english == "neutral" else run.start, left)
+        start = _reach_back(run, whole, left) if profile.english == "neutral" else max(run.start, left)
         yield Confusion(start - floor, run.end - floor, whole[start : run.end], run.script)
         left = run.end
 
@@ -103,10 +103,10 @@ def _without_unfinished(text: str) -> str:
     return text[:end]
 
 
-def _reach_back(run: Run, text: str) -> int:
+def _reach_back(run: Run, text: str, left: int) -> int:
     """Start of a foreign Latin phrase: lower-case words before its first telling word belong to it, unless English."""
-    start = run.start
-    while run.script == "Latin" and (before := _WORD_BEFORE.search(text, max(start - _LONGEST_WORD, 0), start)):
+    start = max(run.start, left)
+    while run.script == "Latin" and (before := _WORD_BEFORE.search(text, max(start - _LONGEST_WORD, left), start)):
         word = before.group(1)
         if word not in LEADING_WORDS and (word in COMMON_ENGLISH or word.endswith(_ENGLISH_ENDINGS)):
             break

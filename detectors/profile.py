@@ -6,7 +6,7 @@ import difflib
 import re
 import sys
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal, get_args
 
@@ -46,22 +46,22 @@ class Language:
     """Accented letters that only a romanised reading of this language has."""
     pinyin: bool = False
     """Whether toned pinyin syllables are readings."""
-    foreign_letters: str = ""
+    foreign_letters: str = field(default="", repr=False)
     """Letters of its own script that it does not have; a word with one of them is foreign as a whole."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Profile:
     """A language under one English setting. Built by `profile`, compared by identity."""
 
     code: str
     language: Language
     english: English
-    suspects: re.Pattern[str]
+    suspects: re.Pattern[str] = field(repr=False)
     """One character that has to be looked at: a letter that is not the language's own."""
-    beyond_ascii: re.Pattern[str]
+    beyond_ascii: re.Pattern[str] = field(repr=False)
     """One suspect that is not a plain Latin letter."""
-    letters: re.Pattern[str]
+    letters: re.Pattern[str] = field(repr=False)
     """One letter of the language."""
 
     def __reduce__(self) -> tuple[object, tuple[str, str]]:

@@ -1,0 +1,104 @@
+"""What is a confusion and where it begins: one case a rule, written for this test."""
+
+from __future__ import annotations
+
+import pytest
+
+import detectors
+from detectors import English, find, profile
+
+CONFUSED = [
+    # language, setting, text with the confusion's first character after ▸, script
+    ("ko", "neutral", "프랑스의 수도는 ▸Париж 입니다.", "Cyrillic"),
+    ("ko", "neutral", "요▸所로 작용합니다", "Han"),
+    ("ko", "neutral", "수도는 ▸ελληνικά 입니다", "Greek"),
+    ("ko", "neutral", "그것은 ▸không 그렇다.", "Latin"),
+    ("ko", "neutral", "이것은 ▸oder 저것은", "Latin"),
+    ("ko", "neutral", "그는 this is ▸la méthode 라고", "Latin"),
+    ("ko", "neutral", "그는 ▸tornillo también 라고", "Latin"),
+    ("ko", "neutral", "```python\n# ▸说明\n```", "Han"),
+    ("ko", "neutral", "가\x00▸я", "Cyrillic"),
+    ("ko", "confusion", "그는 ▸book 을 읽었다", "Latin"),
+    ("ko", "confusion", "Samsung 은 ▸company 이다", "Latin"),
+    ("ko", "confusion", "다▸iversity 접근", "Latin"),
+    ("ko", "confusion", "그는 ▸a book 을", "Latin"),
+    ("ko", "confusion", "가격은 $5 ~ $10, ▸tax 별도", "Latin"),
+    ("zh", "neutral", "我喜欢▸ラーメン和米饭", "Katakana"),
+    ("zh", "neutral", "以下是 ▸plusieurs 方法", "Latin"),
+    ("zh", "neutral", "这是 ▸façonné 的", "Latin"),
+    ("ja", "neutral", "これは▸问题です", "Han"),
+    ("ja", "neutral", "テストは▸시험です", "Hangul"),
+    ("ja", "confusion", "これはオー▸ganic食品です", "Latin"),
+    ("ar", "neutral", "هذه ▸کتاب جديدة", "Arabic"),
+    ("ar", "neutral", "الم▸úsica جميلة", "Latin"),
+]
+
+CLEAN = [
+    ("ko", "neutral", "Sure, here is the answer in plain English."),
+    ("ko", "neutral", "Beyoncé와 São Paulo, Tōkyō, naïve, can’t, oﬃce"),
+    ("ko", "neutral", "θ와 αβ, 10 μg, ½컵, ⑯번, ❶, 1️⃣ ☀️ Å K Ⅻ ª º"),
+    ("ko", "neutral", "| ɛ œ | /kæt/ ˈhæpi [bɛt] ø |"),
+    ("ko", "neutral", "https://ru.wikipedia.org/wiki/Россия 참고"),
+    ("ko", "neutral", "¯\\_(ツ)_/¯"),
+    ("ko", "neutral", "가\ud800\udce4\ufffd나"),
+    ("ko", "neutral", "끝이 잘린 und"),
+    ("ko", "confusion", "https://example.com/~user#top 과 example.com/path, me.you@example.com"),
+    ("ko", "confusion", "print() get_value(x) range(3) sum(a, b) `code here` ```\nfor x in y\n``` 끝"),
+    ("ko", "confusion", "\\alpha + \\( ab \\) $mc^2 + dx$ <br> <a href=x>"),
+    ("ko", "confusion", "60 km/h, 5kg, 30 min, 200kcal, 2FA, iPhone, _Samsung_, x y z, iv) 넷째, e스포츠"),
+    ("zh", "neutral", "ㄅㄆㄇ 和 ｃｐｕ，他（tuò）shēngdàn xī'ān lǜ"),
+    ("zh", "confusion", "跅（tuò）弛之士"),
+    ("ja", "neutral", "〇〇株式会社 佐々木 〆切 剝 髙 ﾃｽﾄ ㈱ kyōsan"),
+    ("ar", "neutral", "ڤيديو من إنگلترا وپاريس ﷺ ١٢٣"),
+]
+
+
+@pytest.mark.parametrize(("language", "english", "marked", "script"), CONFUSED)
+def test_confusion_begins_at_its_first_character(language: str, english: English, marked: str, script: str) -> None:
+    text = marked.replace("▸", "")
+    found = find(text, profile(language, english))
+    assert found is not None
+    assert (found.index, found.script) == (marked.index("▸"), script)
+    assert text[found.index : found.end] == found.text
+
+
+@pytest.mark.parametrize(("language", "english", "text"), CLEAN)
+def test_exempt_text_is_clean(language: str, english: English, text: str) -> None:
+    assert detectors.spans(text, profile(language, english)) == []
+
+
+def test_prefix_gives_context_but_is_never_the_confusion() -> None:
+    korean = profile("ko", "confusion")
+    assert find("km 입니다", korean, prefix="거리는 60 ") is None
+    assert find("ython 입니다", korean, prefix="P") is None
+    assert find(" 입니다", korean, prefix="그는 book") is None
+    ending = find("ook 입니다", korean, prefix="그는 b")
+    assert ending is not None
+    assert (ending.index, ending.text) == (0, "ook")
+
+
+@pytest.mark.parametrize(
+    ("text", "certain"),
+    [
+        ("수도는 Пари", True),
+        ("그는 book", False),
+        ("그는 book ", True),
+        ("그는 book.", False),
+        ("그는 print(", False),
+        ("그는 print(을", True),
+        ("그는 $word ", False),
+        ("그는 a b", False),
+        ("그는 a bo", True),
+        ("그는 book\udced", False),
+    ],
+)
+def test_unfinished_text_is_confused_only_for_certain(text: str, certain: bool) -> None:
+    assert (find(text, profile("ko", "confusion"), final=False) is not None) is certain
+
+
+def test_spans_are_all_confusions_in_order() -> None:
+    text = "프랑스 Париж 그리고 長期 계획"
+    assert [(span.text, span.script) for span in detectors.spans(text, profile("ko"))] == [
+        ("Париж", "Cyrillic"),
+        ("長期", "Han"),
+    ]
