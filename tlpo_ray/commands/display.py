@@ -21,7 +21,7 @@ def step(what: str) -> Iterator[Spinner]:
     """A line with a spinner while something takes time; it stays, ticked, when that is done."""
     with console.status(what) as spinner:
         yield spinner
-    console.print(f"[green]✓[/green] {spinner.status}")
+    console.print(f"[green]✓[/green] {spinner.status}", soft_wrap=True)
 
 
 @contextmanager

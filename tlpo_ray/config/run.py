@@ -234,6 +234,16 @@ class RunConfig(Section):
                 f"rollout.max_new_tokens {self.rollout.max_new_tokens} leaves no room for a prompt in "
                 f"model.max_context {self.model.max_context}: lower the first or raise the second"
             )
+        if self.stack == "local" and (self.rollout.engine, self.learner.engine) != ("transformers", "torch"):
+            raise ValueError(
+                f"stack local has rollout.engine {self.rollout.engine} and learner.engine {self.learner.engine}: "
+                f"set rollout.engine=transformers and learner.engine=torch, or stack=distributed"
+            )
+        if self.stack == "distributed" and self.learner.engine == "torch" and self.learner.ranks > 1:
+            raise ValueError(
+                f"learner.engine torch is one process, learner.ranks is {self.learner.ranks}: "
+                f"set learner.engine=deepspeed or learner.ranks=1"
+            )
         if self.learner.ranks > self.learner.groups_per_update:
             raise ValueError(
                 f"learner.ranks {self.learner.ranks} exceeds learner.groups_per_update "
