@@ -156,7 +156,7 @@ def test_a_killed_learner_rank_ends_the_run_and_says_so(tiny_model: Path, prompt
             killed.append(process_ids("ray::LearnerProcess")[0])
             os.kill(killed[0], signal.SIGKILL)
 
-    with pytest.raises(Exception, match="a learner rank (died|failed) during an update"), leaves_no_process("ray::"):
+    with pytest.raises(Exception, match=r"a learner rank (died|failed) during an update"), leaves_no_process("ray::"):
         run(run_config(tiny_model, prompts, tmp_path / "run"), kill_one)
 
 

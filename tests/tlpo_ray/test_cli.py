@@ -75,8 +75,10 @@ def test_a_broken_line_names_file_and_line(config: Path, tmp_path: Path) -> None
     assert "line 4" in line
 
 
+@pytest.mark.ray
 def test_more_gpus_than_there_are(config: Path, tmp_path: Path) -> None:
-    line = refused(["train", config, "stack=distributed", "rollout.actors=6", "learner.ranks=2"], tmp_path)
+    asked = ["stack=distributed", "learner.engine=deepspeed", "rollout.actors=6", "learner.ranks=2"]
+    line = refused(["train", config, *asked], tmp_path)
     assert "needs 8 GPUs (rollout 6 + learner 2), the cluster has 0" in line
 
 

@@ -30,7 +30,7 @@ METRICS: dict[str, str] = {
     "kl": "KL estimate to the reference at the candidates, mean, at the last optimizer step",
     "clip_fraction": "share of candidates whose ratio was clipped, at the last optimizer step",
     "ratio_deviation": "largest |ratio - 1| at the last optimizer step",
-    "grad_norm": "gradient norm before clipping, at the last optimizer step",
+    "grad_norm": "gradient norm before clipping, at the last optimizer step; not told under ZeRO-0",
     "eos_mass": "π_old of end-of-text tokens within the candidate sets, mean",
     "reward_mass": "Σ π_old(t) over candidates with reward +1, as a share of the candidate set, mean",
     "canary": "largest |Δ log-probability| between learner and rollout actors after a sync so far, nats",
