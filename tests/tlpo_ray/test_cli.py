@@ -13,6 +13,7 @@ import pytest
 
 TLPO = Path(sys.executable).with_name("tlpo")
 USER_ERROR = 2
+MIF = Path(os.environ.get("TLPO_SHARED", Path(__file__).parents[3] / "shared")) / "data" / "mif" / "ko.jsonl"
 
 
 def tlpo(arguments: Sequence[str | Path], cwd: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -107,6 +108,22 @@ def test_a_local_run_counts_bad_lines_and_long_prompts(config: Path, tmp_path: P
     for name in ("config.yaml", "metrics.jsonl", "model/model.safetensors", "model/tokenizer.json"):
         assert (tmp_path / "run" / name).exists(), name
     assert list((tmp_path / "run" / "tensorboard").iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not MIF.is_file(), reason="shared data are not beside the checkout")
+def test_real_prompts_run_through_and_are_all_accounted_for(tiny_model: Path, tmp_path: Path) -> None:
+    local = ["stack=local", "rollout.engine=transformers", "learner.engine=torch"]
+    sizes = ["model.max_context=160", "rollout.max_new_tokens=8", "learner.groups_per_update=64"]
+    data = [f"model.path={tiny_model}", f"data.prompts={MIF}", "data.language=ko", "folder=run"]
+    done = tlpo(["train", "quickstart", *local, *sizes, *data], tmp_path)
+    assert done.returncode == 0, done.stderr
+    prompts = json.loads((tmp_path / "run" / "result.json").read_text())["prompts"]
+    settled = sum(prompts[name] for name in ("clean", "confused", "uninformative", "stale"))
+    assert settled + sum(prompts["skipped"].values()) == prompts["total"]
+    assert prompts["total"] == len(MIF.read_text(encoding="utf-8").splitlines())
+    assert settled > 100
+    assert prompts["skipped"]["longer than the context"] > 0
 
 
 def test_detect_marks_lines(tmp_path: Path) -> None:
