@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -35,6 +37,8 @@ class VLLMEngine:
         on_gpu = torch.cuda.is_available()
         for name, value in vllm_env(on_gpu=on_gpu).items():
             os.environ.setdefault(name, value)
+        logging.getLogger("torch").setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
         from vllm.config import WeightTransferConfig
         from vllm.engine.arg_utils import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
@@ -60,6 +64,7 @@ class VLLMEngine:
             # Noise in float64 by the request's own generator: what TransformersEngine draws, too.
             use_fp64_gumbel=rollout.reproducible,
             disable_log_stats=True,
+            use_tqdm_on_load=False,
             weight_transfer_config=WeightTransferConfig(backend=vllm_weights.BACKEND),
             **memory,
         )

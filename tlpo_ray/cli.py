@@ -18,6 +18,7 @@ QUIET = {
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "DS_LOG_LEVEL": "error",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
 }
 USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
 """Exit codes: the request was wrong; the run failed; Ctrl-C."""
