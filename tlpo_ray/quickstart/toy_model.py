@@ -29,6 +29,8 @@ _SPECIAL = [_PAD, _END, "<|system|>", "<|user|>", "<|assistant|>"]
 _IGNORED = -100
 _BETAS = (0.9, 0.98)
 _MAX_GRAD_NORM = 1.0
+_THREADS = 1
+"""A second one gains nothing on matrices this small, costs a lot on a busy machine, and would change the weights."""
 
 Progress = Callable[[float, float], None]
 """Of (share of training done, loss in nats a token)."""
@@ -54,7 +56,6 @@ class ToyRecipe:
     lr: float = 3e-3
     """Peak; linear warm-up over the first tenth, then a cosine to 0."""
     weight_decay: float = 0.1
-    threads: int = 2
 
 
 def build_tokenizer(world: World, recipe: ToyRecipe) -> Any:
@@ -169,8 +170,6 @@ class Lessons:
 
 def train_model(model: Any, lessons: Lessons, recipe: ToyRecipe, progress: Progress) -> None:
     """Train on all lessons; the loss is on answers only."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(recipe.threads)
     matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     vectors = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
@@ -186,7 +185,6 @@ def train_model(model: Any, lessons: Lessons, recipe: ToyRecipe, progress: Progr
         schedule.step()
         progress((step + 1) / len(lessons), float(loss.detach()))
     model.eval()
-    torch.set_num_threads(threads)
 
 
 def _lr_share(step: int, steps: int) -> float:
@@ -202,7 +200,12 @@ def train_toy(world: World, recipe: ToyRecipe, seed: int, folder: Path, progress
 
     tokenizer = build_tokenizer(world, recipe)
     model = build_model(tokenizer, recipe, seed)
-    train_model(model, Lessons(world, tokenizer, recipe, seed), recipe, progress)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(_THREADS)
+    try:
+        train_model(model, Lessons(world, tokenizer, recipe, seed), recipe, progress)
+    finally:
+        torch.set_num_threads(threads)
     logging.disable_progress_bar()  # one file of a few MB
     model.save_pretrained(folder)
     logging.enable_progress_bar()

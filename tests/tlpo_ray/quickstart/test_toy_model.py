@@ -13,7 +13,7 @@ from tlpo_ray.quickstart.toy_cache import cached_toy_model
 from tlpo_ray.quickstart.toy_model import ToyRecipe
 from tlpo_ray.quickstart.world import WRONG_LANGUAGES, Question, toy_world
 
-TINY = ToyRecipe(layers=1, hidden=64, heads=2, feed_forward=128, rounds=3, threads=1)
+TINY = ToyRecipe(layers=1, hidden=64, heads=2, feed_forward=128, rounds=3)
 
 pytestmark = pytest.mark.slow
 
