@@ -24,7 +24,7 @@ from tlpo_ray.quickstart.toy_cache import cached_toy_model
 from tlpo_ray.quickstart.world import Question, World, toy_world
 from tlpo_ray.train import Fleet
 
-ROUNDS = 24
+ROUNDS = 40
 """How often the run asks each question."""
 SAMPLES = 8
 """Answers to each question before and after, at the run's temperature."""

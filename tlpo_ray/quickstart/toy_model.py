@@ -196,8 +196,6 @@ def _lr_share(step: int, steps: int) -> float:
 
 def train_toy(world: World, recipe: ToyRecipe, seed: int, folder: Path, progress: Progress) -> None:
     """Train a toy model and save it as a Hugging Face model folder."""
-    from transformers.utils import logging
-
     tokenizer = build_tokenizer(world, recipe)
     model = build_model(tokenizer, recipe, seed)
     threads = torch.get_num_threads()
@@ -206,7 +204,5 @@ def train_toy(world: World, recipe: ToyRecipe, seed: int, folder: Path, progress
         train_model(model, Lessons(world, tokenizer, recipe, seed), recipe, progress)
     finally:
         torch.set_num_threads(threads)
-    logging.disable_progress_bar()  # one file of a few MB
     model.save_pretrained(folder)
-    logging.enable_progress_bar()
     tokenizer.save_pretrained(folder)
