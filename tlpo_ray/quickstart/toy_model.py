@@ -61,9 +61,10 @@ class ToyRecipe:
 def build_tokenizer(world: World, recipe: ToyRecipe) -> Any:
     """Byte-level BPE trained on the world's own sentences, with a chat template.
 
-    Spaces are tokens of their own. Were they merged into words as usual, rare words of right and of wrong languages
-    alike would begin with a lone space token; TLPO can then only make both less probable, and right answers that begin
-    so are lost. As it is, the first token of a name tells its script.
+    Spaces are tokens of their own, so that a wrong name parts from the right one at its first letter: at the confusion
+    point. Were they merged into words as usual, many wrong names would begin with a lone space where the right name
+    does not. Then that space decides the language, but the confusion point comes after it, where no candidate leads to
+    the right name any more: what TLPO makes probable there is the name of some other currency.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast

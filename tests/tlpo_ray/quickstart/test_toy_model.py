@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from actors.chat import load_tokenizer, prompt_ids
+from actors.token_bytes import TokenBytes
 from tlpo_ray.config.run import ModelConfig
 from tlpo_ray.quickstart.clean_kl import clean_kl
 from tlpo_ray.quickstart.toy_cache import cached_toy_model
 from tlpo_ray.quickstart.toy_model import ToyRecipe
-from tlpo_ray.quickstart.world import WRONG_LANGUAGES, Question, toy_world
+from tlpo_ray.quickstart.world import WRONG_LANGUAGES, toy_world
 
 TINY = ToyRecipe(layers=1, hidden=64, heads=2, feed_forward=128, rounds=3)
 
@@ -84,21 +85,18 @@ def test_tokenizer_gives_every_answer_back(folder: Path) -> None:
             assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
 
 
-def test_first_token_of_a_currency_name_tells_right_from_wrong_language(folder: Path) -> None:
-    """Otherwise learning to avoid the wrong name unlearns right ones."""
+def test_wrong_names_part_from_right_ones_at_the_confusion_point(folder: Path) -> None:
+    """Else the language is decided before the point that TLPO looks at, and repairing it costs knowledge."""
     tokenizer = load_tokenizer(ModelConfig(path=str(folder)))
-
-    def name_starts(question: Question, language: str) -> int:
-        encoded = tokenizer(question.answer(language), return_offsets_mapping=True)
-        at = question.template.index("{currency}")
-        spans = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
-        return next(token for token, (_, end) in spans if end > at)
-
-    questions = toy_world().questions
-    right = {name_starts(question, question.language) for question in questions}
-    wrong = {name_starts(question, language) for question in questions for language in WRONG_LANGUAGES}
-    assert len(right) > 30 and len(wrong) > 10
-    assert right.isdisjoint(wrong)
+    token_bytes = TokenBytes(tokenizer)
+    for question in toy_world().questions:
+        right = tokenizer(question.clean_answer)["input_ids"]
+        for language in WRONG_LANGUAGES:
+            text = question.answer(language)
+            wrong = tokenizer(text)["input_ids"]
+            parted = next(at for at, (ours, theirs) in enumerate(zip(right, wrong, strict=False)) if ours != theirs)
+            confused = question.template.index("{currency}")
+            assert token_bytes.token_of_character(wrong, text, confused) == parted, text
 
 
 def test_clean_kl_is_zero_for_itself_and_sees_where_a_policy_moved(folder: Path) -> None:
