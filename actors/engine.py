@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from tlpo_ray.flow.records import Float32, Int32
-from tlpo_ray.flow.weights import Bucket
+from tlpo_ray.flow.weights import Bucket, Rendezvous, TensorMeta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,3 +70,14 @@ class TokenEngine(Protocol):
 
     def close(self) -> None:
         """Free the engine's memory and processes."""
+
+
+@runtime_checkable
+class BroadcastEngine(TokenEngine, Protocol):
+    """An engine that can also take its weights from a broadcast."""
+
+    def join_broadcast(self, rendezvous: Rendezvous, rank: int) -> None:
+        """Meet the learner for `receive_weights`; `rank` is that of this engine's first process, from 1."""
+
+    def receive_weights(self, incoming: Sequence[TensorMeta], version: int) -> None:
+        """Replace all weights by those that the learner broadcasts."""

@@ -2,7 +2,7 @@
 
 A member of the fleet goes STARTING → STALE → IDLE ⇄ BUSY. Only a completed weight sync makes it IDLE, so an actor
 that has just been restarted never answers with old weights. Whoever dies or misses a deadline is replaced; its
-lease returns and nobody else stops.
+lease returns and nobody else stops. Only a broadcast of weights needs all of them at once.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from actors.vllm_env import vllm_env
 from actors.worker import Answer, RolloutWorker, build_worker
 from tlpo_ray.config.run import ClusterConfig, DetectorConfig, FlowConfig, ModelConfig, RolloutConfig
 from tlpo_ray.flow.errors import DeadlineError, TlpoError
+from tlpo_ray.flow.ray_shell import wait_for
 from tlpo_ray.flow.records import Prompt, PromptResult, RolloutReport, encode
-from tlpo_ray.flow.weights import WeightUpdate
+from tlpo_ray.flow.weights import Rendezvous, WeightUpdate
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class RolloutSpec:
     seed: int
     canary_tolerance: float
     """Nats."""
+    weight_transfer: str
 
 
 class LeaseDesk(Protocol):
@@ -52,16 +54,32 @@ class LeaseDesk(Protocol):
     def give_back(self, holder: str) -> int: ...
 
 
+class Broadcaster(Protocol):
+    """The learner's side of broadcast weights."""
+
+    @property
+    def learning(self) -> bool: ...
+
+    def open_broadcast(self, receivers: int) -> tuple[Rendezvous, list[Any]]: ...
+
+    def broadcast(self) -> list[Any]: ...
+
+
 class RolloutProcess:
     """A `RolloutWorker` behind Ray's wire: references in, Arrow out."""
 
     def __init__(self, spec: RolloutSpec) -> None:
-        self._worker: RolloutWorker = build_worker(spec.model, spec.rollout, spec.detector, spec.seed)
-        self._tolerance = spec.canary_tolerance
+        self._spec = spec
 
-    def ready(self) -> int:
-        """Answers once the engine stands; the policy version it holds."""
-        return self._worker.version
+    def setup(self) -> None:
+        """Load the model; apart from `__init__`, so that an error comes back as it was raised."""
+        spec = self._spec
+        self._worker: RolloutWorker = build_worker(
+            spec.model, spec.rollout, spec.detector, spec.seed, spec.weight_transfer
+        )
+
+    def ping(self) -> None:
+        """Answers if it is alive."""
 
     def step(self, prompts: Sequence[Prompt]) -> tuple[RolloutReport, bytes]:
         """One lot: the report without its groups, and the groups as an Arrow stream."""
@@ -71,7 +89,11 @@ class RolloutProcess:
     def load(self, update: WeightUpdate) -> float:
         """Load a policy version bucket by bucket; the canary's difference in nats."""
         resolved = replace(update, buckets=LazyBuckets(update.buckets))
-        return self._worker.load(resolved, self._tolerance)
+        return self._worker.load(resolved, self._spec.canary_tolerance)
+
+    def join_broadcast(self, rendezvous: Rendezvous, rank: int) -> None:
+        """Meet the learner, so that `load` can take weights from its broadcasts."""
+        self._worker.join_broadcast(rendezvous, rank)
 
     def answers(
         self, prompts: Sequence[Prompt], samples: int, temperature: float, max_new_tokens: int, seed: int
@@ -136,6 +158,11 @@ class RolloutFleet:
     def __init__(self, spec: RolloutSpec, count: int, flow: FlowConfig, cluster: ClusterConfig) -> None:
         self._spec = spec
         self._flow = flow
+        self.broadcaster: Broadcaster | None = None
+        """Where weights come from when they are broadcast."""
+        self._met: list[str] = []
+        """Names of the actors that share the current broadcasts."""
+        self._desk: LeaseDesk | None = None
         self._options = {
             "num_cpus": cluster.cpus_per_rollout_actor,
             "num_gpus": cluster.gpus_per_rollout_actor * spec.rollout.tensor_parallel,
@@ -166,11 +193,12 @@ class RolloutFleet:
             TlpoError: more actors died than `flow.max_restarts` allows.
             WeightSyncError: an actor's weights differ from the learner's.
         """
+        self._desk = exchange
+        self._refresh()
         for member in self._members:
-            self._refresh(member)
             if member.state is State.IDLE:
                 self._send_lot(member, exchange)
-        self._turn(exchange, timeout_s)
+        self._turn(timeout_s)
         reports, self._reports = self._reports, []
         return reports
 
@@ -181,9 +209,8 @@ class RolloutFleet:
             DeadlineError: one did not get there in time.
         """
         while any(member.state is not State.IDLE or self._behind(member) for member in self._members):
-            for member in self._members:
-                self._refresh(member)
-            self._turn(None, self._flow.start_deadline_s)
+            self._refresh()
+            self._turn(self._flow.start_deadline_s)
 
     def answers(
         self, prompts: Sequence[Prompt], samples: int, temperature: float, max_new_tokens: int, seed: int
@@ -195,13 +222,11 @@ class RolloutFleet:
         self.settle()
         while todo or any(member.state is not State.IDLE for member in self._members):
             for member in self._members:
-                self._refresh(member)
                 if todo and member.state is State.IDLE:
                     part = todo.popleft()
                     call = member.handle.answers.remote(part, samples, temperature, max_new_tokens, seed)
-                    self._assign(member, State.BUSY, "answers", self._flow.rollout_deadline_s, call, found.extend)
-                    member.task = "answers"
-            lost = self._turn(None, self._flow.rollout_deadline_s)
+                    self._assign(member, State.BUSY, "answer", self._flow.rollout_deadline_s, call, found.extend)
+            lost = self._turn(self._flow.rollout_deadline_s)
             if lost:
                 raise TlpoError(f"rollout actor {lost[0].name} was lost during an evaluation; run it again")
         return sorted(found, key=lambda answer: (answer.prompt_index, answer.sample))
@@ -214,19 +239,73 @@ class RolloutFleet:
     def _spawn(self, name: str) -> Member:
         handle = RolloutActor.options(name=f"tlpo-{name}-{self.restarts}", **self._options).remote(self._spec)
         member = Member(name=f"{name}.{self.restarts}", handle=handle)
-        self._assign(
-            member, State.STARTING, "start", self._flow.start_deadline_s, handle.ready.remote(), lambda version: None
-        )
+        self._assign(member, State.STARTING, "start", self._flow.start_deadline_s, handle.setup.remote())
         return member
 
     def _behind(self, member: Member) -> bool:
         return self._target is not None and member.version != self._target.version
 
-    def _refresh(self, member: Member) -> None:
-        """Send the published weights to an actor that is free and does not have them."""
+    def _refresh(self) -> None:
+        """Send the published weights to the actors that are free and do not have them."""
+        behind = [member for member in self._members if member.call is None and self._behind(member)]
+        if self.broadcaster is None:
+            for member in behind:
+                self._load(member)
+        elif behind and not self.broadcaster.learning:  # else its weights are no published version any more
+            self._broadcast(self.broadcaster)
+
+    def _broadcast(self, broadcaster: Broadcaster) -> None:
+        """Everybody finishes what he does, meets the learner if the fleet has changed, and loads its broadcast."""
+        while any(self._behind(member) for member in self._members):
+            self._call_roll()
+            try:
+                if self._met != [member.name for member in self._members]:
+                    self._meet(broadcaster)
+                sent = broadcaster.broadcast()
+                for member in self._members:
+                    self._load(member)
+                self._together(sent, "to send its weights")
+            except (RuntimeError, RayActorError) as error:
+                # When one is gone, a collective fails for all, and leaves engines with half of their weights.
+                logger.warning("a broadcast of weights failed, all rollout actors are replaced: %s", _brief(error))
+                self._met = []
+                for member in tuple(self._members):
+                    self._replace(member)
+
+    def _call_roll(self) -> None:
+        """Wait until nobody does anything and everybody answers: a collective waits long for the dead."""
+        lost = True
+        while lost:
+            self._rest()
+            for member in self._members:
+                call = member.handle.ping.remote()
+                self._assign(member, member.state, "answer a roll call", self._flow.sync_deadline_s, call)
+            lost = self._rest()
+
+    def _meet(self, broadcaster: Broadcaster) -> None:
+        processes = self._spec.rollout.tensor_parallel
+        rendezvous, opened = broadcaster.open_broadcast(len(self._members) * processes)
+        for number, member in enumerate(self._members):
+            call = member.handle.join_broadcast.remote(rendezvous, 1 + number * processes)
+            self._assign(member, State.STALE, "meet the learner", self._flow.sync_deadline_s, call)
+        self._together(opened, "to meet the rollout actors")
+        self._met = [member.name for member in self._members]
+
+    def _together(self, learners: list[Any], what: str) -> None:
+        """Wait for both sides of something that all of them do at once."""
+        wait_for(learners, self._flow.sync_deadline_s, who="the driver", what=f"the learner {what}")
+        self._rest()
+
+    def _rest(self) -> bool:
+        """Wait until nobody does anything; whether actors were lost (they have been replaced by then)."""
+        lost = False
+        while any(member.call is not None for member in self._members):
+            lost = bool(self._turn(self._flow.start_deadline_s)) or lost
+        return lost
+
+    def _load(self, member: Member) -> None:
         update = self._target
-        if member.call is not None or update is None or not self._behind(member):
-            return
+        assert update is not None
 
         def loaded(difference: float) -> None:
             member.version = update.version
@@ -251,12 +330,18 @@ class RolloutFleet:
         self._assign(member, State.BUSY, "roll out a lot", self._flow.rollout_deadline_s, report_ref, done)
 
     def _assign(
-        self, member: Member, state: State, task: str, deadline_s: float, call: Any, then: Callable[[Any], None]
+        self,
+        member: Member,
+        state: State,
+        task: str,
+        deadline_s: float,
+        call: Any,
+        then: Callable[[Any], None] = lambda value: None,
     ) -> None:
         member.state, member.task, member.call, member.then = state, task, call, then
         member.deadline = time.monotonic() + deadline_s
 
-    def _turn(self, exchange: LeaseDesk | None, timeout_s: float) -> list[Member]:
+    def _turn(self, timeout_s: float) -> list[Member]:
         """Wait for the first finished call or deadline, handle what is there; the actors lost."""
         by_call = {member.call: member for member in self._members if member.call is not None}
         if not by_call:
@@ -269,7 +354,7 @@ class RolloutFleet:
         now = time.monotonic()
         lost += [member for member in by_call.values() if member.call is not None and member.deadline <= now]
         for member in lost:
-            self._replace(member, exchange)
+            self._replace(member)
         return lost
 
     def _finish(self, member: Member) -> bool:
@@ -288,13 +373,13 @@ class RolloutFleet:
         member.state = State.STALE if self._behind(member) else State.IDLE
         return True
 
-    def _replace(self, member: Member, exchange: LeaseDesk | None) -> None:
+    def _replace(self, member: Member) -> None:
         if member.state is State.STARTING and member.deadline <= time.monotonic():
             raise DeadlineError(
                 f"the driver waited {self._flow.start_deadline_s:g} s for rollout actor {member.name} to start"
             )
-        if exchange is not None:
-            exchange.give_back(member.name)
+        if self._desk is not None:
+            self._desk.give_back(member.name)
         if self.restarts >= self._flow.max_restarts:
             raise TlpoError(
                 f"rollout actor {member.name} was lost while it was to {member.task}, and all "

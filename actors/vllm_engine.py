@@ -16,7 +16,7 @@ from actors.vllm_env import vllm_env
 from tlpo_ray.config.run import ModelConfig, RolloutConfig
 from tlpo_ray.flow import vllm_weights
 from tlpo_ray.flow.errors import ModelError
-from tlpo_ray.flow.weights import Bucket
+from tlpo_ray.flow.weights import Bucket, Rendezvous, TensorMeta
 
 MIB = 1 << 20
 WHOLE_VOCABULARY = -1
@@ -33,7 +33,9 @@ class VLLMEngine:
         ModelError: vLLM cannot load the model.
     """
 
-    def __init__(self, model: ModelConfig, rollout: RolloutConfig, seed: int) -> None:
+    def __init__(
+        self, model: ModelConfig, rollout: RolloutConfig, seed: int, weight_transfer: str = "object_store"
+    ) -> None:
         on_gpu = torch.cuda.is_available()
         for name, value in vllm_env(on_gpu=on_gpu).items():
             os.environ.setdefault(name, value)
@@ -65,14 +67,15 @@ class VLLMEngine:
             use_fp64_gumbel=rollout.reproducible,
             disable_log_stats=True,
             use_tqdm_on_load=False,
-            weight_transfer_config=WeightTransferConfig(backend=vllm_weights.BACKEND),
+            weight_transfer_config=WeightTransferConfig(backend=vllm_weights.BACKENDS[weight_transfer]),
             **memory,
         )
         try:
             self._engine = LLMEngine.from_engine_args(arguments)
         except (OSError, ValueError) as error:
             raise ModelError(f"vLLM cannot load {model.path!r}: {str(error).strip().splitlines()[0]}") from error
-        vllm_weights.prepare(self._engine)
+        if weight_transfer == "object_store":
+            vllm_weights.prepare(self._engine)
         self.max_context = model.max_context
         self.eos_ids = _eos_ids(self._engine)
         self.version = 0
@@ -118,7 +121,16 @@ class VLLMEngine:
         return answers
 
     def load_weights(self, buckets: Iterable[Bucket], version: int) -> None:
-        vllm_weights.load(self._engine, buckets, version)
+        vllm_weights.load(self._engine, buckets)
+        self.version = version
+
+    def join_broadcast(self, rendezvous: Rendezvous, rank: int) -> None:
+        """Meet the learner for `receive_weights`; `rank` is that of this engine's first process, from 1."""
+        vllm_weights.join(self._engine, rendezvous, rank)
+
+    def receive_weights(self, incoming: Sequence[TensorMeta], version: int) -> None:
+        """Like `load_weights`, from the learner's broadcast."""
+        vllm_weights.receive(self._engine, incoming)
         self.version = version
 
     def close(self) -> None:

@@ -11,13 +11,13 @@ import numpy as np
 import detectors
 from actors.candidates import candidate_sets, context_of
 from actors.chat import load_tokenizer, prompt_ids
-from actors.engine import CandidateSet, SampleRequest, TokenEngine
+from actors.engine import BroadcastEngine, CandidateSet, SampleRequest, TokenEngine
 from actors.lookahead import Rewarded, rewarded_candidates
 from actors.rollout import Question, Rollout, answer_seed, sample_answers
 from actors.token_bytes import TokenBytes
 from tlpo_ray.config.run import DetectorConfig, ModelConfig, RolloutConfig
 from tlpo_ray.flow.records import CandidateGroup, Outcome, Prompt, PromptResult, RolloutReport, readable
-from tlpo_ray.flow.weights import WeightUpdate, check_canary
+from tlpo_ray.flow.weights import Rendezvous, WeightUpdate, check_canary
 
 TOO_LONG = "longer than the context"
 CANARY_CANDIDATES = 16
@@ -91,11 +91,18 @@ class RolloutWorker:
         Raises:
             WeightSyncError: it is larger than `tolerance`.
         """
-        self._engine.load_weights(update.buckets, update.version)
+        if update.incoming:
+            self._broadcast_engine().receive_weights(update.incoming, update.version)
+        else:
+            self._engine.load_weights(update.buckets, update.version)
         if update.canary is None:
             return 0.0
         (found,) = self._engine.candidates([update.canary.context_ids], CANARY_CANDIDATES)
         return check_canary(update.canary, found.token_ids.tolist(), found.logp.tolist(), tolerance)
+
+    def join_broadcast(self, rendezvous: Rendezvous, rank: int) -> None:
+        """Meet the learner, so that `load` can take weights from its broadcasts."""
+        self._broadcast_engine().join_broadcast(rendezvous, rank)
 
     def answers(
         self, prompts: Sequence[Prompt], samples: int, temperature: float, max_new_tokens: int, seed: int
@@ -132,6 +139,10 @@ class RolloutWorker:
     def close(self) -> None:
         """Free the engine."""
         self._engine.close()
+
+    def _broadcast_engine(self) -> BroadcastEngine:
+        assert isinstance(self._engine, BroadcastEngine), f"{type(self._engine).__name__} takes no broadcasts"
+        return self._engine
 
     def _questions(self, prompts: Sequence[Prompt]) -> tuple[list[Question], list[PromptResult]]:
         questions: list[Question] = []
@@ -188,7 +199,13 @@ def _results(rollouts: Sequence[Rollout], informative: Sequence[CandidateGroup])
     return [PromptResult(prompt_index=rollout.prompt.index, outcome=outcome(rollout)) for rollout in rollouts]
 
 
-def build_worker(model: ModelConfig, rollout: RolloutConfig, detector: DetectorConfig, seed: int) -> RolloutWorker:
+def build_worker(
+    model: ModelConfig,
+    rollout: RolloutConfig,
+    detector: DetectorConfig,
+    seed: int,
+    weight_transfer: str = "object_store",
+) -> RolloutWorker:
     """A worker on the engine that the configuration names.
 
     Raises:
@@ -199,7 +216,7 @@ def build_worker(model: ModelConfig, rollout: RolloutConfig, detector: DetectorC
     if rollout.engine == "vllm":
         from actors.vllm_engine import VLLMEngine
 
-        engine = VLLMEngine(model, rollout, seed)
+        engine = VLLMEngine(model, rollout, seed, weight_transfer)
     else:
         from actors.hf_engine import TransformersEngine
 

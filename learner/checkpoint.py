@@ -10,9 +10,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from tlpo_ray.config.run import ModelConfig
 from tlpo_ray.flow.errors import ResourceError, UserError
-from tlpo_ray.flow.weights import WireTensor, from_wire
 
 PREFIX = "update-"
 STATE_FILE = "state.json"
@@ -67,13 +68,13 @@ def read_state(folder: Path, layout: str) -> dict[str, Any]:
     return state
 
 
-def export_model(tensors: Iterable[tuple[str, WireTensor]], model: ModelConfig, folder: Path) -> None:
+def export_model(tensors: Iterable[tuple[str, Tensor]], model: ModelConfig, folder: Path) -> None:
     """Write weights as a Hugging Face model folder, with configuration, tokenizer and chat template of `model`."""
     from huggingface_hub import save_torch_state_dict
     from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
     written = folder.with_name(folder.name + ".partial")
-    named = {name: from_wire(array) for name, array in tensors}
+    named = {name: tensor.cpu() for name, tensor in tensors}
     source = {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
     shutil.rmtree(written, ignore_errors=True)
     written.mkdir(parents=True)

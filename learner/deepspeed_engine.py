@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from learner.engine import DTYPES, Loss, adamw
+from learner.engine import DTYPES, Loss, adamw, metas
 from learner.policy import Policy
 from tlpo_ray.config.run import LearnerConfig, ModelConfig
 from tlpo_ray.flow.errors import NonFiniteError, UserError
-from tlpo_ray.flow.weights import WireTensor, to_wire
+from tlpo_ray.flow.weights import TensorMeta
 
 GATHER_CHUNK = 16
 """Parameters gathered at a time under ZeRO-3: a layer or two."""
@@ -88,15 +88,18 @@ class DeepSpeedEngine:
         norm = self._engine.get_global_grad_norm()
         return math.nan if norm is None else float(norm)
 
-    def tensors(self) -> Iterator[tuple[str, WireTensor]]:
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
         import deepspeed
 
         named = iter(list(self._engine.module.named_parameters()))
         while chunk := list(islice(named, GATHER_CHUNK)):
             with deepspeed.zero.GatheredParameters([p for _, p in chunk], enabled=self._stage == 3):
                 # Copied inside: outside the context a gathered parameter is empty again.
-                found = [(n, to_wire(p.to(self._dtype, copy=True))) for n, p in chunk] if self.rank == 0 else []
+                found = [(n, p.detach().to(self._dtype, copy=True)) for n, p in chunk] if self.rank == 0 else []
             yield from found
+
+    def metas(self) -> tuple[TensorMeta, ...]:
+        return metas(self._engine.module, self._dtype)
 
     def barrier(self) -> None:
         torch.distributed.barrier()

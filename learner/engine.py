@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from learner.policy import Policy
 from tlpo_ray.config.run import LearnerConfig, ModelConfig
 from tlpo_ray.flow.errors import NonFiniteError
-from tlpo_ray.flow.weights import WireTensor, to_wire
+from tlpo_ray.flow.weights import TensorMeta
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 Loss = Callable[[Policy], Tensor]
@@ -43,12 +43,15 @@ class TrainEngine(Protocol):
             NonFiniteError: a loss or the gradient is NaN or infinite. The weights are as before; the run is over.
         """
 
-    def tensors(self) -> Iterator[tuple[str, WireTensor]]:
-        """Full weights in wire form, Hugging Face names, tied ones once, in the order of the model's parameters.
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Full weights in the model's dtype, Hugging Face names, tied ones once, in the order of its parameters.
 
-        Every rank must iterate to the end; only rank 0 gets any. An array may share memory with the weights: it is
+        Every rank must iterate to the end; only rank 0 gets any. A tensor may share memory with the weights: it is
         good until the next step.
         """
+
+    def metas(self) -> tuple[TensorMeta, ...]:
+        """What `tensors` yields on rank 0, without gathering anything."""
 
     def barrier(self) -> None:
         """Wait until every rank is here."""
@@ -62,6 +65,16 @@ class TrainEngine(Protocol):
         Raises:
             UserError: nothing was written there.
         """
+
+
+def metas(module: nn.Module, dtype: torch.dtype) -> tuple[TensorMeta, ...]:
+    """Name, dtype on the wire and full shape of a model's parameters."""
+    spelled = str(dtype).removeprefix("torch.")
+    return tuple(
+        # Under ZeRO-3 a parameter's own shape is empty.
+        TensorMeta(name=name, dtype=spelled, shape=tuple(getattr(parameter, "ds_shape", parameter.shape)))
+        for name, parameter in module.named_parameters()
+    )
 
 
 def adamw(model: nn.Module, config: LearnerConfig) -> torch.optim.AdamW:
@@ -108,9 +121,12 @@ class TorchEngine:
             self._optimizer.zero_grad()
         return norm
 
-    def tensors(self) -> Iterator[tuple[str, WireTensor]]:
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
         for name, parameter in self._module.named_parameters():
-            yield name, to_wire(parameter.to(self._dtype))
+            yield name, parameter.detach().to(self._dtype)
+
+    def metas(self) -> tuple[TensorMeta, ...]:
+        return metas(self._module, self._dtype)
 
     def barrier(self) -> None:
         """There is nobody to wait for."""

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from learner.batch import pad_contexts
 from learner.engine import TrainEngine
 from learner.policy import next_token_logp
 from tlpo_ray.flow.errors import NonFiniteError
-from tlpo_ray.flow.weights import Bucket, Canary, WeightUpdate, WireTensor, from_wire, in_buckets
+from tlpo_ray.flow.weights import Bucket, Canary, WeightUpdate, in_buckets, to_wire
 
 CANARY_CANDIDATES = 8
 """Tokens the canary compares: few enough that all are among any actor's most probable ones."""
@@ -35,8 +36,21 @@ def weight_update(
         NonFiniteError: a weight is NaN or infinite.
     """
     found = canary(engine, canary_context) if canary_context else None
-    buckets = [put(bucket) for bucket in in_buckets(_finite(engine.tensors()), max_bytes)]
+    on_wire = ((name, to_wire(tensor)) for name, tensor in _finite(engine.tensors()))
+    buckets = [put(bucket) for bucket in in_buckets(on_wire, max_bytes)]
     return WeightUpdate(version=version, buckets=buckets, canary=found) if engine.rank == 0 else None
+
+
+def weight_announcement(engine: TrainEngine, version: int, canary_context: Sequence[int]) -> WeightUpdate:
+    """Policy version `version` without its weights, which a broadcast will bring; every rank must call it.
+
+    Raises:
+        NonFiniteError: a weight is NaN or infinite.
+    """
+    found = canary(engine, canary_context) if canary_context else None
+    for _ in _finite(engine.tensors()):  # before anything is sent: receivers overwrite their weights in place
+        pass
+    return WeightUpdate(version=version, incoming=engine.metas(), canary=found)
 
 
 def canary(engine: TrainEngine, context_ids: Sequence[int]) -> Canary:
@@ -49,12 +63,12 @@ def canary(engine: TrainEngine, context_ids: Sequence[int]) -> Canary:
     )
 
 
-def _finite(tensors: Iterator[tuple[str, WireTensor]]) -> Iterator[tuple[str, WireTensor]]:
+def _finite(tensors: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
     bad = None
-    for name, array in tensors:
+    for name, tensor in tensors:
         # The other ranks gather in step with this one: look at every tensor before saying no.
-        if bad is None and not torch.isfinite(from_wire(array)).all():
+        if bad is None and not torch.isfinite(tensor).all():
             bad = name
-        yield name, array
+        yield name, tensor
     if bad is not None:
         raise NonFiniteError(f"weight {bad} is not finite; this policy version is not published")

@@ -19,7 +19,7 @@ from tlpo_ray.config.run import ClusterConfig, FlowConfig, LearnerConfig, ModelC
 from tlpo_ray.flow.errors import DeadlineError, TlpoError
 from tlpo_ray.flow.ray_shell import wait_for
 from tlpo_ray.flow.records import decode
-from tlpo_ray.flow.weights import WeightUpdate
+from tlpo_ray.flow.weights import Rendezvous, WeightUpdate
 
 MIB = 1 << 20
 CPU_ENV = {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
@@ -64,6 +64,18 @@ class LearnerProcess:
     def publish(self, canary_context: Sequence[int], max_bytes: int) -> WeightUpdate | None:
         """On rank 0 the current policy version, its buckets as references into the object store."""
         return self.worker.publish(canary_context, max_bytes, put=ray.put)
+
+    def announce(self, canary_context: Sequence[int]) -> WeightUpdate:
+        """The current policy version without its weights, for `broadcast`."""
+        return self.worker.announce(canary_context)
+
+    def open_broadcast(self, rendezvous: Rendezvous) -> None:
+        """Meet the receivers of broadcasts."""
+        self.worker.open_broadcast(rendezvous)
+
+    def broadcast(self) -> None:
+        """Send the weights to all receivers."""
+        self.worker.broadcast()
 
     def save(self, root: Path, state: Mapping[str, Any], keep_last: int) -> None:
         """Write this rank's part of a checkpoint."""
@@ -156,15 +168,42 @@ class LearnerGroup:
                 return None
             raise DeadlineError(f"the driver waited {deadline_s:g} s for the learner group: an update")
         report = merged(self._wait(self._updating, deadline_s, "an update"))
+        self._updating = []
         self.version = report.version
         return report
 
+    @property
+    def learning(self) -> bool:
+        """Whether an update is under way."""
+        return bool(self._updating)
+
     def publish(self, canary_context: Sequence[int]) -> WeightUpdate:
         """The current policy version, ready for the rollout actors."""
-        max_bytes = self._flow.bucket_mib * MIB
-        found = self._all("publish", canary_context, max_bytes, what="the weights to be published")
+        what = "the weights to be published"
+        if self._flow.weight_transfer == "object_store":
+            found = self._all("publish", canary_context, self._flow.bucket_mib * MIB, what=what)
+        else:
+            found = self._all("announce", canary_context, what=what)
         update: WeightUpdate = found[0]
         return update
+
+    def open_broadcast(self, receivers: int) -> tuple[Rendezvous, list[Any]]:
+        """Begin to meet the receivers of broadcasts: where, and references that are done when all have come.
+
+        Args:
+            receivers: processes of all inference engines together.
+        """
+        address, port = self._wait(self._ranks[0].address.remote(), self._flow.sync_deadline_s, "a place to meet")
+        backend = self._flow.weight_transfer
+        assert backend != "object_store"
+        rendezvous = Rendezvous(
+            backend=backend, address=address, port=port, size=receivers + 1, deadline_s=self._flow.sync_deadline_s
+        )
+        return rendezvous, [rank.open_broadcast.remote(rendezvous) for rank in self._ranks]
+
+    def broadcast(self) -> list[Any]:
+        """Begin to send the weights to all who have joined; references that are done when they are sent."""
+        return [rank.broadcast.remote() for rank in self._ranks]
 
     def save(self, root: Path, state: Mapping[str, Any], keep_last: int) -> None:
         """Write a checkpoint below `root`, and keep the last few."""

@@ -16,13 +16,14 @@ from learner.batch import GroupBatch, micro_batches
 from learner.engine import DTYPES, Loss, TorchEngine, TrainEngine
 from learner.objective import Objective, tlpo_objective
 from learner.policy import Policy, candidate_logp, eos_ids, load_model, recompute_activations
-from learner.publish import weight_update
+from learner.publish import weight_announcement, weight_update
 from learner.report import StepReport, UpdateReport, share, step_report
 from learner.schedule import learning_rate
 from tlpo_ray.config.run import LearnerConfig, ModelConfig
+from tlpo_ray.flow import vllm_weights
 from tlpo_ray.flow.errors import ConfigError
 from tlpo_ray.flow.records import CandidateGroup
-from tlpo_ray.flow.weights import Bucket, WeightUpdate
+from tlpo_ray.flow.weights import Bucket, Rendezvous, WeightUpdate
 
 
 class LearnerWorker:
@@ -50,6 +51,7 @@ class LearnerWorker:
         self._model = model
         self._config = config
         self._eos_ids = torch.tensor(eos_ids, dtype=torch.long, device=engine.device)
+        self._sender: Any = None
         self.version = 0
         """Policy version of the weights."""
 
@@ -86,6 +88,22 @@ class LearnerWorker:
     ) -> WeightUpdate | None:
         """The current policy version (see `publish.weight_update`); every rank must call it."""
         return weight_update(self._engine, self.version, canary_context, max_bytes, put)
+
+    def announce(self, canary_context: Sequence[int]) -> WeightUpdate:
+        """The current policy version without its weights, for `broadcast`; every rank must call it."""
+        return weight_announcement(self._engine, self.version, canary_context)
+
+    def open_broadcast(self, rendezvous: Rendezvous) -> None:
+        """Meet the receivers; every rank must call it, rank 0 waits for them."""
+        if self._sender is not None:
+            self._sender.shutdown()
+        engine = self._engine
+        self._sender = vllm_weights.sender(rendezvous, engine.rank, engine.metas(), engine.tensors)
+
+    def broadcast(self) -> None:
+        """Send the weights to everyone who has joined; every rank must call it."""
+        assert self._sender is not None, "open_broadcast comes first"
+        self._sender.send_weights()
 
     def save(self, root: Path, state: Mapping[str, Any], keep_last: int) -> None:
         """Write a checkpoint of this version below `root`; every rank must call it.

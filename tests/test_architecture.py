@@ -33,7 +33,7 @@ ALLOWED_BESIDE = {"tlpo_ray.cluster": {"tlpo_ray.flow"}, "tlpo_ray.config": {"tl
 """Packages of one layer do not import each other, but for these."""
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "ray": ("actors.ray_shell", "learner.ray_shell", "tlpo_ray.flow.ray_shell", "tlpo_ray.cluster"),
-    "vllm": ("actors.vllm_engine", "tlpo_ray.flow.vllm_weights"),
+    "vllm": ("actors.vllm_engine", "tlpo_ray.flow.vllm_transfer"),
     "deepspeed": ("learner.deepspeed_engine",),
 }
 WITHOUT_TORCH = ("detectors", "tlpo_ray.config", "tlpo_ray.data", "tlpo_ray.train", "tlpo_ray.cli")

@@ -52,10 +52,13 @@ def _distributed(config: RunConfig, prompts: PromptSet) -> Iterator[Parts]:
             detector=config.detector,
             seed=config.seed,
             canary_tolerance=config.flow.canary_tolerance,
+            weight_transfer=config.flow.weight_transfer,
         )
         # Both groups start at once: loading two engines takes most of a short run.
         fleet = RolloutFleet(spec, config.rollout.actors, config.flow, config.cluster)
         learner = LearnerGroup(config.model, config.learner, config.flow, config.cluster, config.seed)
+        if config.flow.weight_transfer != "object_store":
+            fleet.broadcaster = learner
         exchange = RemoteExchange(
             prompts.prompts,
             prompts.skipped,

@@ -132,32 +132,32 @@ def test_experiences_open_with_a_parquet_reader(distributed: tuple[Path, TrainSu
 def test_a_killed_rollout_actor_changes_nothing_but_time(
     local: tuple[Path, TrainSummary], tiny_model: Path, prompts: Path, tmp_path: Path
 ) -> None:
-    killed: list[int] = []
-
-    def kill_one(progress: Progress) -> None:
-        if progress.version == 2 and not killed:
-            victim = process_ids("ray::RolloutProcess")[0]
-            os.kill(victim, signal.SIGKILL)
-            killed.append(victim)
-
+    killer, killed = kill_at("ray::RolloutProcess", version=2)
     local_folder, local_summary = local
-    summary = run(run_config(tiny_model, prompts, tmp_path / "run"), kill_one)
+    summary = run(run_config(tiny_model, prompts, tmp_path / "run"), killer)
     assert killed
     assert summary.restarts >= 1
     assert summary.accounting == local_summary.accounting
     assert_same_weights(tmp_path / "run", local_folder)
 
 
+def test_broadcast_weights_make_the_same_updates_also_after_an_actor_was_killed(
+    local: tuple[Path, TrainSummary], tiny_model: Path, prompts: Path, tmp_path: Path
+) -> None:
+    killer, killed = kill_at("ray::RolloutProcess", version=2)
+    config = run_config(tiny_model, prompts, tmp_path / "run", **{"flow.weight_transfer": "gloo"})
+    summary = run(config, killer)
+    assert killed
+    assert summary.restarts >= 1
+    assert 0 < summary.canary <= 1e-4
+    assert summary.accounting == local[1].accounting
+    assert_same_weights(tmp_path / "run", local[0])
+
+
 def test_a_killed_learner_rank_ends_the_run_and_says_so(tiny_model: Path, prompts: Path, tmp_path: Path) -> None:
-    killed: list[int] = []
-
-    def kill_one(progress: Progress) -> None:
-        if progress.version == 1 and not killed:
-            killed.append(process_ids("ray::LearnerProcess")[0])
-            os.kill(killed[0], signal.SIGKILL)
-
+    killer, _ = kill_at("ray::LearnerProcess", version=1)
     with pytest.raises(Exception, match=r"a learner rank (died|failed) during an update"), leaves_no_process("ray::"):
-        run(run_config(tiny_model, prompts, tmp_path / "run"), kill_one)
+        run(run_config(tiny_model, prompts, tmp_path / "run"), killer)
 
 
 def test_rollouts_may_run_ahead_of_the_learner(tiny_model: Path, prompts: Path, tmp_path: Path) -> None:
@@ -169,6 +169,18 @@ def test_rollouts_may_run_ahead_of_the_learner(tiny_model: Path, prompts: Path, 
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert max(line["version_lag"] for line in lines) <= 2
     assert max(line["version_lag"] for line in lines) > 0, "nothing ran ahead"
+
+
+def kill_at(title: str, version: int) -> tuple[Callable[[Progress], None], list[int]]:
+    """A listener that kills one process with that title once a policy version is reached, and whom it has killed."""
+    killed: list[int] = []
+
+    def listener(progress: Progress) -> None:
+        if progress.version == version and not killed:
+            killed.append(process_ids(title)[0])
+            os.kill(killed[0], signal.SIGKILL)
+
+    return listener, killed
 
 
 def process_ids(title: str) -> list[int]:

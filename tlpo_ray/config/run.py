@@ -170,8 +170,9 @@ class FlowConfig(Section):
     """Groups the queue holds; when it is full, rollout actors wait."""
     bucket_mib: Positive = 64
     """Size of a bucket of weights on the wire."""
-    weight_transfer: Literal["object_store", "nccl"] = "object_store"
-    """nccl needs GPUs on both sides; the object store works everywhere."""
+    weight_transfer: Literal["object_store", "nccl", "gloo"] = "object_store"
+    """object_store: each rollout actor loads when it is free, works everywhere. nccl: one broadcast from GPU to GPUs,
+    for which all rollout actors stop together. gloo: the same between CPUs."""
     canary_tolerance: Annotated[float, Field(gt=0)] = 0.1
     """Most nats by which actor and learner may differ after a weight sync (bfloat16 kernels differ; float32: 1e-4)."""
     start_deadline_s: Seconds = 600
@@ -243,6 +244,11 @@ class RunConfig(Section):
             raise ValueError(
                 f"learner.engine torch is one process, learner.ranks is {self.learner.ranks}: "
                 f"set learner.engine=deepspeed or learner.ranks=1"
+            )
+        if self.flow.weight_transfer != "object_store" and (self.stack, self.rollout.engine) != ("distributed", "vllm"):
+            raise ValueError(
+                f"flow.weight_transfer {self.flow.weight_transfer} is between processes and into vLLM, but stack is "
+                f"{self.stack} and rollout.engine {self.rollout.engine}: set flow.weight_transfer=object_store"
             )
         if self.learner.ranks > self.learner.groups_per_update:
             raise ValueError(

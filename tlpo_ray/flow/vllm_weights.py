@@ -1,83 +1,89 @@
-"""The one place that knows vLLM's weight-transfer API, which has changed often.
+"""Weights into vLLM: the one door to its weight-transfer API, which has changed often.
 
-On every machine weights travel as buckets of wire tensors (Ray's object store); `BACKEND` is the receiving engine for
-them, registered with vLLM.
+Two ways: buckets that each engine loads when it is free (`load`), or a broadcast that all receive at once (`join`,
+`receive`; the learner's end is `sender`). Nothing here imports vLLM before it is called.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
-from tlpo_ray.flow.weights import Bucket, from_wire
+from tlpo_ray.flow.weights import Bucket, Rendezvous, TensorMeta
 
-BACKEND = "tlpo_object_store"
+if TYPE_CHECKING:
+    from torch import Tensor
+
+OBJECT_STORE, GLOO, NCCL = "tlpo_object_store", "tlpo_gloo", "nccl"
+BACKENDS = {"object_store": OBJECT_STORE, "gloo": GLOO, "nccl": NCCL}
+"""vLLM's names of the receiving engines, by `flow.weight_transfer`; nccl is vLLM's own, the others are ours."""
 
 
 def register() -> None:
-    """Make `BACKEND` known to vLLM in this process."""
-    from vllm.distributed.weight_transfer import WeightTransferEngine, WeightTransferEngineFactory
-    from vllm.distributed.weight_transfer.base import WeightTransferInitInfo, WeightTransferUpdateInfo
+    """Make our receiving engines known to vLLM in this process."""
+    from tlpo_ray.flow import vllm_transfer
 
-    if BACKEND in WeightTransferEngineFactory._registry:
-        return
-
-    @dataclass
-    class NothingToSetUp(WeightTransferInitInfo):  # type: ignore[misc]
-        pass
-
-    @dataclass
-    class OneBucket(WeightTransferUpdateInfo):  # type: ignore[misc]
-        bucket: Bucket = field(default_factory=list)
-
-    class BucketReceiver(WeightTransferEngine[NothingToSetUp, OneBucket]):  # type: ignore[misc]
-        init_info_cls, update_info_cls = NothingToSetUp, OneBucket
-
-        def init_transfer_engine(self, init_info: NothingToSetUp) -> None: ...
-
-        def shutdown(self) -> None: ...
-
-        def start_weight_update(self) -> None:
-            from vllm.model_executor.model_loader.reload import initialize_layerwise_reload
-
-            initialize_layerwise_reload(self.model)
-
-        def receive_weights(self, update_info: OneBucket) -> None:
-            self.model.load_weights([(name, from_wire(array)) for name, array in update_info.bucket])
-
-        def finish_weight_update(self) -> None:
-            from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
-
-            finalize_layerwise_reload(self.model, self.model_config)
-            _repack_tied_head(self.model)
-
-    WeightTransferEngineFactory.register_engine(BACKEND, BucketReceiver)
+    vllm_transfer.register()
 
 
 def prepare(engine: Any) -> None:
-    """Set up the receiving side of a vLLM engine (v1 `LLMEngine`)."""
+    """Set up a vLLM engine (v1 `LLMEngine`) for `load`."""
     # Arrays from the object store are read-only; they are only read.
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
     engine.collective_rpc("init_weight_transfer_engine", kwargs={"init_info": {}})
 
 
-def load(engine: Any, buckets: Iterable[Bucket], version: int) -> None:
-    """Replace all weights of a vLLM engine that has no request running, one bucket in memory at a time."""
+def load(engine: Any, buckets: Iterable[Bucket]) -> None:
+    """Replace all weights of an engine that has no request running, one bucket in memory at a time."""
+    _replace(engine, ({"bucket": bucket} for bucket in buckets))
+
+
+def join(engine: Any, rendezvous: Rendezvous, rank: int) -> None:
+    """Meet the learner and the other engines; waits for all of them.
+
+    Args:
+        rank: of this engine's first process among all that meet, from 1.
+    """
+    engine.collective_rpc("shutdown_weight_transfer_engine")  # leaves an earlier meeting, if there was one
+    place = {"master_address": rendezvous.address, "master_port": rendezvous.port}
+    own = {"packed": True} if rendezvous.backend == "nccl" else {"deadline_s": rendezvous.deadline_s}
+    init_info = place | own | {"rank_offset": rank, "world_size": rendezvous.size}
+    engine.collective_rpc("init_weight_transfer_engine", kwargs={"init_info": init_info})
+
+
+def receive(engine: Any, incoming: Sequence[TensorMeta]) -> None:
+    """Replace all weights of an engine that has no request running by those that the learner broadcasts."""
+    told = {
+        "names": [meta.name for meta in incoming],
+        "dtype_names": [meta.dtype for meta in incoming],
+        "shapes": [list(meta.shape) for meta in incoming],
+    }
+    _replace(engine, [told])
+
+
+def sender(
+    rendezvous: Rendezvous,
+    rank: int,
+    metas: Sequence[TensorMeta],
+    tensors: Callable[[], Iterator[tuple[str, Tensor]]],
+) -> Any:
+    """The learner's end of broadcasts: `send_weights()` and `shutdown()`, both to be called on every learner rank.
+
+    Args:
+        rank: of the learner rank; 0 waits here until all receivers have joined.
+        metas: what `tensors` yields on rank 0.
+        tensors: the current weights; iterated to its end on every rank, because gathering them is a collective.
+    """
+    from tlpo_ray.flow import vllm_transfer
+
+    return vllm_transfer.sender(rendezvous, rank, metas, tensors)
+
+
+def _replace(engine: Any, parts: Iterable[dict[str, Any]]) -> None:
     engine.collective_rpc("start_weight_update")
-    for bucket in buckets:
-        engine.collective_rpc("update_weights", kwargs={"update_info": {"bucket": bucket}})
+    for part in parts:
+        engine.collective_rpc("update_weights", kwargs={"update_info": part})
     engine.collective_rpc("finish_weight_update")
     # Keys and values cached under the old weights would be answered from: off by nats, and silently.
-    assert engine.reset_prefix_cache(), f"prefix cache not reset after loading policy version {version}"
-
-
-def _repack_tied_head(model: Any) -> None:
-    """On the CPU linear layers keep a packed copy of their weights, which the reload renews for every layer that
-    receives some. A tied language-model head receives none and would keep the old ones."""
-    from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
-
-    for module in model.modules():
-        if isinstance(module, VocabParallelEmbedding) and hasattr(module, "cpu_linear"):
-            module.quant_method.process_weights_after_loading(module)
+    assert engine.reset_prefix_cache(), "vLLM's prefix cache could not be reset after a weight sync: a request runs"

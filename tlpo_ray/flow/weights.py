@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -46,12 +45,38 @@ class Canary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TensorMeta:
+    """Name, dtype (as torch spells it) and full shape of one parameter.
+
+    Example: ``TensorMeta(name="model.norm.weight", dtype="bfloat16", shape=(4096,))``
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendezvous:
+    """Where those meet that share a broadcast: learner rank 0, and every process of every inference engine."""
+
+    backend: Literal["nccl", "gloo"]
+    address: str
+    port: int
+    size: int
+    deadline_s: float
+    """How long one waits for the others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WeightUpdate:
-    """One policy version to load: `buckets` are in the order of the model's parameters."""
+    """One policy version to load, parameters in the order of the model's."""
 
     version: int
-    buckets: Sequence[Any]
+    buckets: Sequence[Any] = ()
     """Each a `Bucket`, or a reference that the receiver's transport resolves to one."""
+    incoming: tuple[TensorMeta, ...] = ()
+    """What a broadcast will bring; empty when `buckets` carry the weights."""
     canary: Canary | None
 
 
@@ -99,16 +124,3 @@ def in_buckets(tensors: Iterable[tuple[str, WireTensor]], max_bytes: int) -> Ite
         size += array.nbytes
     if bucket:
         yield bucket
-
-
-def read_safetensors(folder: Path, max_bytes: int) -> Iterator[Bucket]:
-    """The weights of a Hugging Face model folder in wire form: how a late joiner catches up."""
-    from safetensors import safe_open
-
-    def tensors() -> Iterator[tuple[str, WireTensor]]:
-        for file in sorted(folder.glob("*.safetensors")):
-            with safe_open(file, framework="pt") as opened:
-                for name in opened.keys():  # noqa: SIM118  (safe_open is no mapping)
-                    yield name, to_wire(opened.get_tensor(name))
-
-    return in_buckets(tensors(), max_bytes)

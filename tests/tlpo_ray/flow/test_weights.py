@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import save_file
 
 from tlpo_ray.flow.errors import WeightSyncError
-from tlpo_ray.flow.weights import Canary, check_canary, from_wire, in_buckets, read_safetensors, to_wire
+from tlpo_ray.flow.weights import Canary, check_canary, from_wire, in_buckets, to_wire
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -30,15 +27,6 @@ def test_buckets_hold_every_tensor_once_in_order_and_are_bounded(sizes: list[int
     assert [name for bucket in buckets for name, _ in bucket] == [name for name, _ in tensors]
     for bucket in buckets:
         assert len(bucket) == 1 or sum(array.nbytes for _, array in bucket) <= max_bytes
-
-
-def test_a_late_joiner_reads_weights_from_disk(tmp_path: Path) -> None:
-    saved = {f"layer.{i}": torch.randn(4, 4).bfloat16() for i in range(5)}
-    save_file(dict(list(saved.items())[:3]), tmp_path / "model-1.safetensors")
-    save_file(dict(list(saved.items())[3:]), tmp_path / "model-2.safetensors")
-    read = {name: from_wire(array) for bucket in read_safetensors(tmp_path, 64) for name, array in bucket}
-    assert read.keys() == saved.keys()
-    assert all(torch.equal(read[name], saved[name]) for name in saved)
 
 
 def test_canary_measures_the_largest_difference_and_refuses_more() -> None:
