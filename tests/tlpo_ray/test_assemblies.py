@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 from tests.tiny import TEXT
@@ -152,6 +153,24 @@ def test_broadcast_weights_make_the_same_updates_also_after_an_actor_was_killed(
     assert 0 < summary.canary <= 1e-4
     assert summary.accounting == local[1].accounting
     assert_same_weights(tmp_path / "run", local[0])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs: learner and vLLM do not share one in NCCL")
+@pytest.mark.parametrize("transfer", ["object_store", "nccl"])
+def test_the_same_code_on_gpus(transfer: str, tiny_model: Path, prompts: Path, tmp_path: Path) -> None:
+    settings = {
+        "cluster.gpus_per_rollout_actor": 1,
+        "cluster.gpus_per_learner_rank": 1,
+        "rollout.actors": 1,
+        "learner.ranks": 1,
+        "model.dtype": "bfloat16",
+        "flow.canary_tolerance": 0.1,
+        "flow.weight_transfer": transfer,
+    }
+    summary = run(run_config(tiny_model, prompts, tmp_path / "run", **settings))
+    assert summary.updates >= 3
+    assert summary.accounting.complete
 
 
 def test_a_killed_learner_rank_ends_the_run_and_says_so(tiny_model: Path, prompts: Path, tmp_path: Path) -> None:

@@ -165,7 +165,8 @@ class Comparison:
 
 def _toy_model(seed: int, fresh: bool) -> Path:
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[loss]}"))
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bars:
+    quiet = not console.is_terminal
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True, disable=quiet) as bars:
         task = bars.add_task("training a toy model that mixes languages", total=1.0, loss="", visible=False)
 
         def show(share: float, loss: float) -> None:
