@@ -129,7 +129,7 @@ def test_real_prompts_run_through_and_are_all_accounted_for(tiny_model: Path, tm
 def test_detect_marks_lines(tmp_path: Path) -> None:
     done = tlpo(["detect", "--language", "ko"], tmp_path, "통화는 엔입니다\n통화는 єна입니다\n")
     assert done.returncode == 0, done.stderr
-    assert "stdin:2:5" in done.stdout
+    assert "stdin:2:5 통화는 ⟦єна⟧입니다" in done.stdout
     assert "1 of 2 lines" in done.stdout
 
 

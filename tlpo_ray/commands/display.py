@@ -53,7 +53,11 @@ def _figures(progress: RunProgress) -> str:
 
 
 def marked(text: str, spans: list[tuple[int, int]]) -> Text:
-    """Text with the given spans (code points) marked."""
+    """Text with the given spans (code points) marked: by colour, or by brackets where there is none."""
+    if console.color_system is None or console.no_color:
+        for start, end in reversed(spans):
+            text = f"{text[:start]}⟦{text[start:end]}⟧{text[end:]}"
+        return Text(text)
     line = Text(text)
     for start, end in spans:
         line.stylize("bold white on red", start, end)
