@@ -33,16 +33,20 @@ class ConfusionYield:
     _new_prompts: int = field(default=0, init=False)
 
     def observe(self, groups: int, prompts: int) -> None:
-        """Note a finished lot; it counts from the next `rate` on."""
+        """Note a finished lot; it counts from the next `fold` on."""
         self._new_groups += groups
         self._new_prompts += prompts
 
-    def rate(self) -> float:
-        """Groups to expect per prompt, above 0. Independent of the order of what was observed since the last call."""
+    def fold(self) -> None:
+        """Let what was observed count, all at once: the order in which lots came in changes nothing."""
         kept = math.exp(-self._new_prompts / YIELD_MEMORY)
         self.groups = self.groups * kept + self._new_groups
         self.prompts = self.prompts * kept + self._new_prompts
         self._new_groups = self._new_prompts = 0
+
+    @property
+    def rate(self) -> float:
+        """Groups to expect per prompt, above 0."""
         # Half a group more than seen: a rate of 0 would send out every prompt there is.
         return min(1.0, (self.groups + 0.5) / (self.prompts + 0.5))
 
@@ -58,7 +62,7 @@ class Status:
     finished: bool
     """Whether every prompt has its outcome."""
     progress: float
-    """Share of prompts that have left the waiting line, queue and actors (0 to 1): drives the learning rate."""
+    """Share of the prompts that entered the run that have their outcome (0 to 1): drives the learning rate."""
     confusion_rate: float
     """Of the last few hundred prompts; groups per prompt."""
     rerolled: int
@@ -93,8 +97,12 @@ class Exchange:
         self._groups_per_update = groups_per_update
         self._lot = lot
         self._max_staleness = max_staleness
+        self._never_entered = sum(skipped.values())
+        self._capacity = capacity
+        self._window = 0
+        """Prompts of the last window."""
         self._window_left = 0
-        self._window_share = 0
+        """Those of them that nobody holds yet."""
         self._in_learning: list[int] = []
         self._rerolled = 0
 
@@ -105,9 +113,12 @@ class Exchange:
             holder: name of the rollout actor.
             sharers: rollout actors that ask now; what may go out is divided among them.
         """
+        if self._max_staleness > 0 and self._queue.full:
+            return []
         if not self._window_left:
-            self._open_window(sharers)
-        lot = self._ledger.lease(holder, min(self._window_share, self._window_left))
+            self._open_window()
+        share = min(self._lot, math.ceil(self._window / max(1, sharers)))
+        lot = self._ledger.lease(holder, min(share, self._window_left))
         self._window_left -= len(lot)
         return lot
 
@@ -134,11 +145,12 @@ class Exchange:
         """`holder` is gone: its prompts wait again; how many."""
         returned = self._ledger.give_back(holder)
         self._window_left += returned
+        self._window = max(self._window, self._window_left)
         return returned
 
     def take(self, learner_version: int) -> bytes:
-        """The next update's groups, as an Arrow stream; `learned` or `not_learned` must follow."""
-        assert not self._in_learning, "the last update was neither learned nor not_learned"
+        """The next update's groups, as an Arrow stream; `learned` must follow."""
+        assert not self._in_learning, "the last update's groups were not learned"
         self._ledger.close_queued(self._queue.expire(learner_version), Outcome.STALE)
         self._in_learning, payload = self._queue.take(self._groups_per_update)
         if self._max_staleness == 0:
@@ -152,11 +164,6 @@ class Exchange:
         self._in_learning = []
         self._ledger.close_queued(self._queue.expire(learner_version), Outcome.STALE)
 
-    def not_learned(self) -> None:
-        """The update failed: the prompts of the groups taken last wait again."""
-        self._ledger.give_back_queued(self._in_learning)
-        self._in_learning = []
-
     def status(self) -> Status:
         """The exchange at a glance."""
         accounting = self._ledger.accounting()
@@ -165,8 +172,8 @@ class Exchange:
             queue_depth=len(self._queue),
             ready=self._ready(),
             finished=accounting.complete,
-            progress=accounting.settled / max(1, accounting.total),
-            confusion_rate=self._yield.rate(),
+            progress=(accounting.settled - self._never_entered) / max(1, accounting.total - self._never_entered),
+            confusion_rate=self._yield.rate,
             rerolled=self._rerolled,
         )
 
@@ -177,12 +184,12 @@ class Exchange:
         nothing_more = not (ledger.waiting or ledger.leased)
         return len(queue) >= self._groups_per_update or (nothing_more and len(queue) > 0)
 
-    def _open_window(self, sharers: int) -> None:
-        if self._queue.full or (
-            self._max_staleness == 0 and (self._ledger.leased or self._ready() or self._in_learning)
-        ):
+    def _open_window(self) -> None:
+        """Let as many prompts out as may fill what the learner can still take in time and the queue can hold."""
+        in_turn = self._max_staleness == 0
+        if in_turn and (self._ledger.leased or self._ready() or self._in_learning):
             return
-        wanted = self._groups_per_update * (self._max_staleness + 1) - len(self._queue)
-        out = math.ceil(wanted / self._yield.rate()) - self._ledger.leased
-        self._window_left = max(0, min(out, self._ledger.waiting))
-        self._window_share = min(self._lot, math.ceil(self._window_left / max(1, sharers)))
+        self._yield.fold()
+        wanted = min(self._groups_per_update * (self._max_staleness + 1), self._capacity) - len(self._queue)
+        out = math.ceil(wanted / self._yield.rate) - self._ledger.leased
+        self._window = self._window_left = max(0, min(out, self._ledger.waiting))

@@ -44,10 +44,6 @@ class CandidateQueue:
         """Whether producers have to wait."""
         return len(self._entries) >= self._capacity
 
-    def oldest_version(self) -> int | None:
-        """Policy version of the oldest group; None when empty."""
-        return self._entries[0].version if self._entries else None
-
     def admit(self, batch: pa.RecordBatch, learner_version: int) -> list[int]:
         """Take in the groups that are fresh enough; prompt indices of those that are too old."""
         stale: list[int] = []

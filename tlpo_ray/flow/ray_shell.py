@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from tlpo_ray.config.run import FlowConfig
-from tlpo_ray.flow.errors import DeadlineError
+from tlpo_ray.flow.errors import DeadlineError, TlpoError
 from tlpo_ray.flow.exchange import Exchange, Status
 from tlpo_ray.flow.records import Prompt, PromptResult
 
@@ -63,7 +63,7 @@ class RemoteExchange:
     def deliver(
         self, holder: str, results: Sequence[PromptResult], payload: Any, learner_version: int
     ) -> tuple[PromptResult, ...]:
-        """`payload` may be a reference: then its bytes never pass through this process."""
+        """`payload` may be a reference, which is passed on as it is."""
         accepted: tuple[PromptResult, ...] = self._call("deliver", holder, results, payload, learner_version)
         return accepted
 
@@ -78,13 +78,14 @@ class RemoteExchange:
     def learned(self, learner_version: int) -> None:
         self._call("learned", learner_version)
 
-    def not_learned(self) -> None:
-        self._call("not_learned")
-
     def status(self) -> Status:
         status: Status = self._call("status")
         return status
 
     def _call(self, method: str, *arguments: Any) -> Any:
         ref = getattr(self._actor, method).remote(*arguments)
-        return wait_for(ref, EXCHANGE_DEADLINE_S, who="the driver", what=f"the exchange to {method.replace('_', ' ')}")
+        what = f"the exchange to {method.replace('_', ' ')}"
+        try:
+            return wait_for(ref, EXCHANGE_DEADLINE_S, who="the driver", what=what)
+        except RayActorError as error:
+            raise TlpoError(f"the driver waited for {what}, but its process died") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -100,20 +101,15 @@ def test_groups_too_old_are_refused_on_admission_and_at_the_learner() -> None:
 
 
 def test_at_staleness_zero_what_is_learned_does_not_depend_on_the_number_of_actors() -> None:
-    def updates(actors: int) -> list[list[int]]:
-        exchange = make_exchange(120, groups=3, lot=7)
-        return run_to_end(exchange, actors, lambda index, version: (index * 7 + version) % 5 == 0)
+    def updates(actors: int, deaths: bool) -> list[list[int]]:
+        exchange = make_exchange(2_000, groups=8, lot=7)
 
-    assert updates(1) == updates(2) == updates(5)
+        def is_confused(index: int, version: int) -> bool:  # less and less often, as in a real run
+            return (index * 2654435761 + version * 40503) % 1000 < 300 / (1 + version / 4)
 
+        return run_to_end(exchange, actors, is_confused, deaths)
 
-def test_a_failed_update_gives_its_prompts_back() -> None:
-    exchange = make_exchange(12, groups=2, lot=12)
-    roll(exchange, "a", exchange.lease("a", 1), 0, lambda index: True)
-    exchange.take(0)
-    exchange.not_learned()
-    accounting = exchange.status().accounting
-    assert accounting.confused == 0 and accounting.waiting == accounting.total
+    assert updates(1, False) == updates(2, False) == updates(5, False) == updates(3, True)
 
 
 @given(
@@ -124,14 +120,17 @@ def test_a_failed_update_gives_its_prompts_back() -> None:
     actors=st.integers(1, 4),
     salt=st.integers(0, 1000),
     share=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+    deaths=st.booleans(),
 )
 def test_every_prompt_is_learned_or_settled_exactly_once(
-    n: int, groups: int, lot: int, staleness: int, actors: int, salt: int, share: float
+    n: int, groups: int, lot: int, staleness: int, actors: int, salt: int, share: float, deaths: bool
 ) -> None:
     exchange = make_exchange(n, groups=groups, lot=lot, staleness=staleness)
-    learned = run_to_end(
-        exchange, actors, lambda index, version: (index * 2654435761 + version * 97 + salt) % 1000 < share * 1000
-    )
+
+    def is_confused(index: int, version: int) -> bool:
+        return (index * 2654435761 + version * 97 + salt) % 1000 < share * 1000
+
+    learned = run_to_end(exchange, actors, is_confused, deaths)
     status = exchange.status()
     assert status.finished and status.accounting.balanced
     counts = Counter(index for update in learned for index in update)
@@ -140,19 +139,60 @@ def test_every_prompt_is_learned_or_settled_exactly_once(
     assert status.accounting.clean + status.accounting.confused + status.accounting.stale == n
 
 
-def run_to_end(exchange: Exchange, actors: int, is_confused: object) -> list[list[int]]:
-    """The learner's loop with actors that answer in turn; prompt indices of each update."""
-    assert callable(is_confused)
+def test_a_window_that_a_dead_actor_emptied_is_given_out_again() -> None:
+    exchange = make_exchange(40, groups=2, lot=4, staleness=2)
+    held = {holder: exchange.lease(holder, 2) for holder in ("a", "b", "c", "d", "e", "f")}
+    assert exchange.lease("idle", 2) == [], "enough prompts are out"
+    assert exchange.give_back("a") == len(held["a"]) > 0
+    assert exchange.lease("b2", 2)
+
+
+def test_the_queue_is_bounded_by_its_capacity_and_the_lots_that_are_out() -> None:
+    exchange = make_exchange(1_000, groups=8, lot=8, capacity=8, staleness=10)
+    deepest = 0
+    for _ in range(200):
+        lot = exchange.lease("a", 1)
+        roll(exchange, "a", lot, 0, lambda index: True)
+        deepest = max(deepest, exchange.status().queue_depth)
+    assert deepest <= 16
+
+
+def test_prompts_that_never_entered_the_run_are_no_progress() -> None:
+    exchange = Exchange(
+        make_prompts(10), {"too long": 90}, groups_per_update=2, lot=10, capacity=8, max_staleness=0
+    )  # fmt: skip
+    assert exchange.status().progress == 0.0
+    roll(exchange, "a", exchange.lease("a", 1), 0, lambda index: False)
+    assert 0 < exchange.status().progress <= 1
+
+
+def run_to_end(
+    exchange: Exchange, actors: int, is_confused: Callable[[int, int], bool], deaths: bool
+) -> list[list[int]]:
+    """The driver's loop with actors that answer one after the other; prompt indices of each update.
+
+    Args:
+        deaths: now and then an actor dies with its lease.
+    """
     version, learned = 0, []
-    for _ in range(10_000):
-        if exchange.status().finished:
+    held: dict[str, list[Prompt]] = {}
+    for turn in range(100_000):
+        status = exchange.status()  # looked at between any two lots, as a driver does
+        if status.finished:
             return learned
-        if exchange.status().ready:
+        if status.ready:
             learned.append([group.prompt_index for group in decode(exchange.take(version))])
             version += 1
             exchange.learned(version)
             continue
-        lots = [(f"a{i}", exchange.lease(f"a{i}", actors)) for i in range(actors)]
-        for holder, lot in reversed(lots):
-            roll(exchange, holder, lot, version, lambda index: is_confused(index, version))  # noqa: B023
+        for number in range(actors):
+            if not held.get(f"a{number}"):
+                held[f"a{number}"] = exchange.lease(f"a{number}", actors)
+        busy = sorted((holder for holder, lot in held.items() if lot), reverse=turn % 2 == 0)
+        if busy:
+            lot = held.pop(busy[0])
+            if deaths and turn % 5 == 0:
+                exchange.give_back(busy[0])
+            else:
+                roll(exchange, busy[0], lot, version, lambda index: is_confused(index, version))  # noqa: B023
     raise AssertionError("the run never ended")
