@@ -1,18 +1,23 @@
 # Two commands do everything: `make demo` and `make test`. Both set up .venv first when it is missing.
 #
-#   DEVICE=cpu|gpu     which builds of torch and vLLM (default cpu)
+#   DEVICE=cpu|gpu     which builds of torch and vLLM (default: what .venv was set up for, else cpu)
 #   TORCH_INDEX=URL    an index to take torch from, if pip's own has no CPU build: the address that PyTorch's
 #                      installation page gives for "pip, Linux, CPU"
 #   PYTHON=python3.11  the interpreter that .venv is made of
 
 PYTHON ?= python3
-DEVICE ?= cpu
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.tlpo-$(DEVICE)
+STAMP := $(VENV)/.tlpo-device
+SET_UP_FOR := $(shell cat $(STAMP) 2>/dev/null)
+DEVICE ?= $(or $(SET_UP_FOR),cpu)
 LOCK := requirements/$(DEVICE).lock
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input --no-deps
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+ifneq ($(filter-out $(DEVICE),$(SET_UP_FOR)),)
+$(error $(VENV) is set up for DEVICE=$(SET_UP_FOR), asked for $(DEVICE): both builds of vLLM in one place break it; rm -r $(VENV) first)
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-fast lint format check bench clean
@@ -42,7 +47,7 @@ check: lint ## Style, types and import directions
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -q tests/test_architecture.py
 
-bench: $(STAMP) ## Speed and memory as ratios against the alternative, measured in one run
+bench: $(STAMP) ## Speed as ratios against the alternative, measured in one run
 	@$(BIN)/python -m tests.bench
 
 clean: ## Remove .venv and everything that was built or cached here
@@ -56,4 +61,4 @@ $(STAMP): $(LOCK) pyproject.toml
 	@$(PIP) $(INDEX) -r $(LOCK)
 	@$(PIP) -e .
 	@$(BIN)/python -c 'import sys, torch; built = torch.version.cuda; sys.exit(("$(DEVICE)" == "cpu" and built is not None) and "make: torch came as a CUDA build ("+built+"); run make clean, then make setup TORCH_INDEX=<the CPU index of the PyTorch installation page>")'
-	@touch $@
+	@echo $(DEVICE) > $@

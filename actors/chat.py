@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from tlpo_ray.config.run import ModelConfig
-from tlpo_ray.flow.errors import ModelError
+from tlpo_ray.flow.errors import ModelError, first_line
 
 
 def load_tokenizer(model: ModelConfig) -> Any:
@@ -27,7 +27,7 @@ def _load(path: str, revision: str | None, trust_remote_code: bool) -> Any:
     except (OSError, ValueError) as error:
         raise ModelError(
             f"model {path!r}: no tokenizer found; give a folder with a Hugging Face model or a hub name that can be "
-            f"reached ({_first_line(error)})"
+            f"reached ({first_line(error)})"
         ) from error
     if not tokenizer.is_fast:
         raise ModelError(f"model {path!r}: {type(tokenizer).__name__} is not a fast tokenizer, whose bytes are unknown")
@@ -48,8 +48,3 @@ def prompt_ids(tokenizer: Any, model: ModelConfig, text: str) -> list[int]:
         messages, add_generation_prompt=True, tokenize=False, **model.chat_template_kwargs
     )
     return list(tokenizer(rendered, add_special_tokens=False)["input_ids"])
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

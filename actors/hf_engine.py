@@ -15,7 +15,7 @@ from torch import Tensor
 
 from actors.engine import CandidateSet, SampleRequest, Watch
 from tlpo_ray.config.run import ModelConfig, RolloutConfig
-from tlpo_ray.flow.errors import ModelError
+from tlpo_ray.flow.errors import ModelError, first_line
 from tlpo_ray.flow.weights import Bucket, from_wire
 
 Choose = Callable[[int, Tensor], int]
@@ -45,7 +45,7 @@ class TransformersEngine:
                 use_safetensors=True,
             )
         except (OSError, ValueError) as error:
-            raise ModelError(f"model {model.path!r} cannot be loaded: {str(error).splitlines()[0]}") from error
+            raise ModelError(f"model {model.path!r} cannot be loaded: {first_line(error)}") from error
         self._model = loaded.to(self._device).eval()
         self._batch = rollout.concurrency
         self.max_context = model.max_context

@@ -2,7 +2,8 @@
 
 A member of the fleet goes STARTING → STALE → IDLE ⇄ BUSY. Only a completed weight sync makes it IDLE, so an actor
 that has just been restarted never answers with old weights. Whoever dies or misses a deadline is replaced; its
-lease returns and nobody else stops. Only a broadcast of weights needs all of them at once.
+lease returns and nobody else stops. Only a broadcast of weights needs all of them at once: who is lost in the middle of
+one, takes the others with him.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ from ray.exceptions import RayActorError, RayTaskError
 from actors.vllm_env import vllm_env
 from actors.worker import Answer, RolloutWorker, build_worker
 from tlpo_ray.config.run import ClusterConfig, DetectorConfig, FlowConfig, ModelConfig, RolloutConfig
-from tlpo_ray.flow.errors import DeadlineError, TlpoError
+from tlpo_ray.flow.errors import DeadlineError, TlpoError, first_line
 from tlpo_ray.flow.ray_shell import wait_for
 from tlpo_ray.flow.records import Prompt, PromptResult, RolloutReport, encode
 from tlpo_ray.flow.weights import Rendezvous, WeightUpdate
 
 logger = logging.getLogger(__name__)
+
+IDLE_S = 0.05
+"""How long a fleet without work waits before it is asked again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,10 +271,11 @@ class RolloutFleet:
                 self._together(sent, "to send its weights")
             except (RuntimeError, RayActorError) as error:
                 # When one is gone, a collective fails for all, and leaves engines with half of their weights.
-                logger.warning("a broadcast of weights failed, all rollout actors are replaced: %s", _brief(error))
+                logger.warning("a broadcast of weights failed, all rollout actors are replaced: %s", first_line(error))
                 self._met = []
+                self._spend_restart(self._members[0])
                 for member in tuple(self._members):
-                    self._replace(member)
+                    self._respawn(member)
 
     def _call_roll(self) -> None:
         """Wait until nobody does anything and everybody answers: a collective waits long for the dead."""
@@ -345,6 +350,7 @@ class RolloutFleet:
         """Wait for the first finished call or deadline, handle what is there; the actors lost."""
         by_call = {member.call: member for member in self._members if member.call is not None}
         if not by_call:
+            time.sleep(min(timeout_s, IDLE_S))  # nobody has work: whoever asks again and again must not spin
             return []
         first_deadline = min(member.deadline for member in by_call.values()) - time.monotonic()
         ready, _ = ray.wait(list(by_call), num_returns=1, timeout=max(0.0, min(timeout_s, first_deadline)))
@@ -366,7 +372,7 @@ class RolloutFleet:
         except RayTaskError as error:
             raise error.cause from error
         except RayActorError as error:
-            logger.warning("rollout actor %s died while it was to %s: %s", member.name, member.task, _brief(error))
+            logger.warning("rollout actor %s died while it was to %s: %s", member.name, member.task, first_line(error))
             return False
         member.call, member.then = None, None
         then(value)
@@ -378,18 +384,20 @@ class RolloutFleet:
             raise DeadlineError(
                 f"the driver waited {self._flow.start_deadline_s:g} s for rollout actor {member.name} to start"
             )
-        if self._desk is not None:
-            self._desk.give_back(member.name)
+        self._spend_restart(member)
+        self._respawn(member)
+
+    def _spend_restart(self, member: Member) -> None:
         if self.restarts >= self._flow.max_restarts:
             raise TlpoError(
                 f"rollout actor {member.name} was lost while it was to {member.task}, and all "
                 f"{self._flow.max_restarts} restarts (flow.max_restarts) are used up"
             )
         self.restarts += 1
+
+    def _respawn(self, member: Member) -> None:
+        if self._desk is not None:
+            self._desk.give_back(member.name)
         ray.kill(member.handle, no_restart=True)
         logger.warning("rollout actor %s is replaced (restart %d)", member.name, self.restarts)
         self._members[self._members.index(member)] = self._spawn(member.name.split(".")[0])
-
-
-def _brief(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

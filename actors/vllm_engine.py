@@ -15,7 +15,7 @@ from actors.engine import CandidateSet, SampleRequest, Watch
 from actors.vllm_env import vllm_env
 from tlpo_ray.config.run import ModelConfig, RolloutConfig
 from tlpo_ray.flow import vllm_weights
-from tlpo_ray.flow.errors import ModelError
+from tlpo_ray.flow.errors import ModelError, first_line
 from tlpo_ray.flow.weights import Bucket, Rendezvous, TensorMeta
 
 MIB = 1 << 20
@@ -73,7 +73,7 @@ class VLLMEngine:
         try:
             self._engine = LLMEngine.from_engine_args(arguments)
         except (OSError, ValueError) as error:
-            raise ModelError(f"vLLM cannot load {model.path!r}: {str(error).strip().splitlines()[0]}") from error
+            raise ModelError(f"vLLM cannot load {model.path!r}: {first_line(error)}") from error
         if weight_transfer == "object_store":
             vllm_weights.prepare(self._engine)
         self.max_context = model.max_context
@@ -101,7 +101,8 @@ class VLLMEngine:
 
     def draw(self, contexts: Sequence[Sequence[int]], n: int, seeds: Sequence[int]) -> list[CandidateSet]:
         drawn: list[CandidateSet] = []
-        for row, seed in zip(self._probe(contexts, WHOLE_VOCABULARY), seeds, strict=True):
+        for context, seed in zip(contexts, seeds, strict=True):
+            (row,) = self._probe([context], WHOLE_VOCABULARY)  # one at a time: a row holds an object for every token
             everything = _top(row, len(row))
             generator = torch.Generator().manual_seed(seed)
             picked = torch.multinomial(torch.from_numpy(everything.logp).exp(), n, generator=generator)
@@ -188,5 +189,5 @@ def _top(row: dict[int, Any], n: int) -> CandidateSet:
 
 def _eos_ids(engine: Any) -> frozenset[int]:
     fields = engine.model_config.try_get_generation_config() or {}
-    eos = fields.get("eos_token_id", engine.model_config.hf_config.eos_token_id)
+    eos = fields.get("eos_token_id") or getattr(engine.model_config.hf_config, "eos_token_id", None)
     return frozenset(eos if isinstance(eos, list) else [] if eos is None else [eos])

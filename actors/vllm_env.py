@@ -9,6 +9,7 @@ COMMON = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 ON_CPU = {
+    "CUDA_VISIBLE_DEVICES": "",  # asked for no GPU: use none, also where there are some
     "OMP_NUM_THREADS": "1",  # two threads beside another busy process decode two to three times slower
     "TORCH_COMPILE_DISABLE": "1",  # one compiled helper would cost 12 s at the first log-probabilities
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",

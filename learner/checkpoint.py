@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from tlpo_ray.config.run import ModelConfig
-from tlpo_ray.flow.errors import ResourceError, UserError
+from tlpo_ray.flow.errors import ResourceError, UserError, first_line
 
 PREFIX = "update-"
 STATE_FILE = "state.json"
@@ -74,7 +74,7 @@ def export_model(tensors: Iterable[tuple[str, Tensor]], model: ModelConfig, fold
     from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
     written = folder.with_name(folder.name + ".partial")
-    named = {name: tensor.cpu() for name, tensor in tensors}
+    named = dict(tensors)
     source = {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
     shutil.rmtree(written, ignore_errors=True)
     written.mkdir(parents=True)
@@ -99,8 +99,9 @@ def writing(what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:  # RuntimeError: torch.save on a full disk
-        detail = str(error).splitlines()[0]
-        raise ResourceError(f"cannot write {what}: {detail}; free space there or choose another folder") from error
+        raise ResourceError(
+            f"cannot write {what}: {first_line(error)}; free space there or choose another folder"
+        ) from error
 
 
 def _remove(folder: Path) -> None:

@@ -78,7 +78,7 @@ def metas(module: nn.Module, dtype: torch.dtype) -> tuple[TensorMeta, ...]:
 
 
 def adamw(model: nn.Module, config: LearnerConfig) -> torch.optim.AdamW:
-    """AdamW with weight decay on matrices only: norms and biases keep their scale, as in the paper's trainer."""
+    """AdamW with weight decay on matrices only: norms and biases keep their scale."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": config.weight_decay},

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from learner.batch import Contexts, GroupBatch
 from tlpo_ray.config.run import ModelConfig
-from tlpo_ray.flow.errors import ModelError
+from tlpo_ray.flow.errors import ModelError, first_line
 
 Policy = Callable[..., Any]
 """A causal language model as something to call; an engine may stand between it and the caller."""
@@ -59,7 +59,7 @@ def load_model(config: ModelConfig, dtype: torch.dtype, *, trainable: bool) -> n
             use_safetensors=True,
         )
     except (OSError, ValueError, SafetensorError) as error:
-        raise ModelError(f"model {config.path!r} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+        raise ModelError(f"model {config.path!r} cannot be loaded: {first_line(error)}") from error
     return model.eval().requires_grad_(trainable)
 
 

@@ -22,7 +22,7 @@ from tlpo_ray.flow.records import decode
 from tlpo_ray.flow.weights import Rendezvous, WeightUpdate
 
 MIB = 1 << 20
-CPU_ENV = {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
+CPU_ENV = {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 COMMON_ENV = {"TOKENIZERS_PARALLELISM": "false", "DS_LOG_LEVEL": "error"}
 
 

@@ -143,7 +143,7 @@ class LearnerWorker:
         Raises:
             ResourceError: the folder cannot be written.
         """
-        tensors = list(self._engine.tensors())
+        tensors = [(name, tensor.cpu()) for name, tensor in self._engine.tensors()]
         if self._engine.rank == 0:
             with checkpoint.writing(f"the model to {folder}"):
                 checkpoint.export_model(tensors, self._model, folder)

@@ -79,6 +79,9 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="Most prompts to use.")] = None,
     seed: int = 0,
     skip_bad: Annotated[bool, typer.Option("--skip-bad")] = False,
+    like: Annotated[
+        str | None, typer.Option(help="Preset or YAML file by which prompts are put (chat template, system prompt).")
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="Folder for answers.jsonl and result.json.")] = None,
 ) -> None:
     """Response and word pass rate (RPR, WPR) of sampled answers."""
@@ -86,7 +89,8 @@ def evaluate(
 
     evaluate_command(
         model=model, prompts=prompts, language=language, english=english, samples=samples, temperature=temperature,
-        max_new_tokens=max_new_tokens, engine=engine, limit=limit, seed=seed, skip_bad=skip_bad, output=output,
+        max_new_tokens=max_new_tokens, engine=engine, limit=limit, seed=seed, skip_bad=skip_bad, like=like,
+        output=output,
     )  # fmt: skip
 
 

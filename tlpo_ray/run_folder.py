@@ -3,7 +3,7 @@
 config.yaml        the configuration as it was used
 metrics.jsonl      one line an update; tensorboard/ holds the same
 experiences/       every candidate group that was learned from, Parquet
-checkpoints/       to continue from
+checkpoints/       weights and optimizer state
 model/             the trained policy, Hugging Face format
 result.json        how it ended
 """
@@ -38,18 +38,22 @@ class RunFolder:
     """
 
     @staticmethod
-    def refuse_used(path: Path) -> None:
-        """A second run never writes into the first one's folder.
+    def refuse_unusable(path: Path) -> None:
+        """A second run never writes into the first one's folder, and none begins that could not be kept.
 
         Raises:
             UserError: the folder holds a run.
+            ResourceError: it cannot be made or written.
         """
         if (path / "config.yaml").exists():
             raise UserError(f"{path} holds a run already: choose another with folder=…, or move it away")
+        there = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise ResourceError(f"cannot write the run folder {path}: {there} is no folder that you may write")
 
     def __init__(self, config: RunConfig) -> None:
         self.path = config.folder
-        self.refuse_used(self.path)
+        self.refuse_unusable(self.path)
         try:
             for name in ("experiences", "checkpoints", "tensorboard"):
                 (self.path / name).mkdir(parents=True, exist_ok=True)

@@ -128,7 +128,7 @@ def train(config: RunConfig, parts: Parts, folder: RunFolder, listener: Listener
     """Run until every prompt has its outcome.
 
     Raises:
-        TlpoError: see `flow.errors`; what was learned up to the last checkpoint is kept.
+        TlpoError: see `flow.errors`; checkpoints and experiences written so far stay.
     """
     run = _Run(config, parts, folder, listener)
     while run.collect():  # answers, confusion points, candidate sets, lookahead rewards: Eq. 1 to 3

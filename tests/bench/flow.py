@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
-from tests.bench.__main__ import Row, compared
+from tests.bench.compare import Row, compared
 from tests.tiny import random_groups
 from tlpo_ray.flow.exchange import Exchange
 from tlpo_ray.flow.records import Outcome, Prompt, PromptResult, decode, encode

@@ -10,7 +10,7 @@ import torch
 
 from learner.batch import make_batch
 from learner.policy import candidate_logp, load_model
-from tests.bench.__main__ import Row, compared
+from tests.bench.compare import Row, compared
 from tests.tiny import CANDIDATES, random_groups
 from tlpo_ray.config.run import ModelConfig
 

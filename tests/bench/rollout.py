@@ -10,7 +10,7 @@ import numpy as np
 from actors.engine import SampleRequest
 from actors.hf_engine import TransformersEngine
 from actors.vllm_engine import VLLMEngine
-from tests.bench.__main__ import Row, compared
+from tests.bench.compare import Row, compared
 from tlpo_ray.config.run import ModelConfig, RolloutConfig
 
 ANSWERS, NEW_TOKENS = 128, 48

@@ -26,7 +26,7 @@ def step(what: str) -> Iterator[Spinner]:
 
 @contextmanager
 def training_progress() -> Iterator[Listener]:
-    """A live line: prompts done, confusion, RPR so far, groups in the queue, updates, policy version, speed."""
+    """A live line: prompts done, confusion, RPR so far, groups in the queue, policy version (= updates), speed."""
     columns = (
         TextColumn("[bold]TLPO"),
         BarColumn(bar_width=20),
@@ -48,7 +48,7 @@ def _figures(progress: RunProgress) -> str:
     tokens_per_second = progress.tally.tokens_generated / max(progress.seconds, 1e-9)
     return (
         f"confusion now {progress.status.confusion_rate:.1%} · RPR so far {progress.tally.rpr:.3f} · "
-        f"queue {progress.status.queue_depth} · updates {progress.version} · {tokens_per_second:,.0f} tok/s"
+        f"queue {progress.status.queue_depth} · policy v{progress.version} · {tokens_per_second:,.0f} tok/s"
     )
 
 

@@ -21,7 +21,7 @@ from tlpo_ray.config.load import Settings, build_config, load_config
 from tlpo_ray.config.run import DataConfig, RunConfig
 from tlpo_ray.data.prompts import PromptSet, read_prompts
 from tlpo_ray.evaluation.rates import Rates, rate_answers
-from tlpo_ray.flow.errors import ModelError, PromptFileError, ResourceError, UserError
+from tlpo_ray.flow.errors import ModelError, PromptFileError, ResourceError, UserError, first_line
 from tlpo_ray.run_folder import write_json
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def evaluate_command(
     limit: int | None,
     seed: int,
     skip_bad: bool,
+    like: str | None,
     output: Path | None,
 ) -> None:
     """Sample `samples` answers a prompt, print their rates, and keep both in `output` when given.
@@ -62,13 +63,14 @@ def evaluate_command(
     asked: Result = {
         "model": model, "prompts": prompts, "language": language, "english": english, "samples": samples,
         "temperature": temperature, "max_new_tokens": max_new_tokens, "engine": engine, "limit": limit, "seed": seed,
+        "like": like,
     }  # fmt: skip
     chosen = _prompts(_data(prompts, language, limit, skip_bad), seed)
     context = _context(model, max_new_tokens)
     config = build_config(
         {
             "seed": seed,
-            "model": {"path": model, "max_context": context} | _as_trained(model),
+            "model": {"path": model, "max_context": context} | _put_as(model, like),
             "data": {"prompts": prompts},
             "detector": {"english": setting},
             "rollout": {
@@ -107,20 +109,20 @@ def _context(model: str, max_new_tokens: int) -> int:
     try:
         text = AutoConfig.from_pretrained(model).get_text_config()
     except (OSError, ValueError) as error:
-        raise ModelError(
-            f"model {model!r}: no such folder or hub name ({str(error).strip().splitlines()[0]})"
-        ) from error
+        raise ModelError(f"model {model!r}: no such folder or hub name ({first_line(error)})") from error
     needed = PROMPT_ROOM + max_new_tokens
     return min(needed, getattr(text, "max_position_embeddings", needed))
 
 
-def _as_trained(model: str) -> Settings:
-    """How prompts were put to the model of a run folder: a repaired model is asked as it was trained."""
-    config = Path(model).parent / "config.yaml"
-    if Path(model).name != "model" or not config.is_file():
+def _put_as(model: str, like: str | None) -> Settings:
+    """How prompts are put to the model: as a preset or file says, else as the run folder that holds it says."""
+    own = Path(model).parent / "config.yaml"
+    if like is None and Path(model).name == "model" and own.is_file():
+        like = str(own)
+    if like is None:
         return {}
-    trained = load_config(str(config)).model
-    return trained.model_dump(include={"system_prompt", "chat_template_kwargs"})
+    put = load_config(like).model
+    return put.model_dump(include={"system_prompt", "chat_template_kwargs"})
 
 
 def _data(prompts: str, language: str, limit: int | None, skip_bad: bool) -> DataConfig:

@@ -45,7 +45,7 @@ def quickstart_command(stack: str, fresh: bool, seed: int, overrides: Sequence[s
     world, seconds = toy_world(), dict[str, float]()
     with lap(seconds, "toy_model"):
         model = _toy_model(seed, fresh)
-    config = load_config("quickstart", [f"model.path={model}", f"seed={seed}", *STACKS[stack], *overrides])
+    config = load_config(_preset(), [f"model.path={model}", f"seed={seed}", *STACKS[stack], *overrides])
     _move_away(config.folder)
     config = _with_prompts(config, world)
     comparison = Comparison(world, config)
@@ -161,6 +161,13 @@ class Comparison:
 
         policy, reference = (AutoModelForCausalLM.from_pretrained(path) for path in (model, self._config.model.path))
         return clean_kl(policy, reference, load_tokenizer(self._config.model), self._config.model, self._world)
+
+
+def _preset() -> str:
+    """vLLM's CUDA build runs on GPUs only."""
+    import torch
+
+    return "quickstart-gpu" if torch.cuda.is_available() else "quickstart"
 
 
 def _toy_model(seed: int, fresh: bool) -> Path:

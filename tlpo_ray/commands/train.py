@@ -59,7 +59,8 @@ def run_training(
         TlpoError: see `flow.errors`.
     """
     seconds = {} if seconds is None else seconds
-    RunFolder.refuse_used(config.folder)
+    config = _anchored(config)
+    RunFolder.refuse_unusable(config.folder)
     prompts = checked_prompts(config)
     with _ready(config, prompts, seconds) as parts, RunFolder(config) as folder:
         if examination is not None:
@@ -67,11 +68,11 @@ def run_training(
                 examination.before(parts.fleet)
         with lap(seconds, "train"), training_progress() as listener:
             summary = train(config, parts, folder, listener)
+        with lap(seconds, "export"):
+            parts.learner.export(folder.path / "model")
         if examination is not None:
             with lap(seconds, "evaluate_after"):
                 examination.after(parts.fleet)
-        with lap(seconds, "export"):
-            parts.learner.export(folder.path / "model")
     findings: Result = {}
     if examination is not None:
         with lap(seconds, "score"):
@@ -79,6 +80,14 @@ def run_training(
     result = findings | result_of(config, summary, seconds)
     folder.write_result(result)
     return result
+
+
+def _anchored(config: RunConfig) -> RunConfig:
+    """Local paths made absolute: actors and ranks run in folders of their own."""
+    model = config.model
+    if Path(model.path).exists():
+        model = model.model_copy(update={"path": str(Path(model.path).resolve())})
+    return config.model_copy(update={"folder": config.folder.resolve(), "model": model})
 
 
 def checked_prompts(config: RunConfig) -> PromptSet:

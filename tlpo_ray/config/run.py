@@ -23,7 +23,7 @@ CANDIDATES_LIMIT = 64
 
 
 class Section(BaseModel):
-    """Frozen, and deaf to keys it does not know."""
+    """Frozen; a key it does not know is refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
@@ -124,7 +124,8 @@ class LearnerConfig(Section):
     ranks: Positive = 1
     """Learner ranks (data parallel)."""
     zero_stage: Literal[0, 1, 2, 3] = 1
-    """What DeepSpeed shards: 1 optimizer state, 2 gradients too, 3 weights too."""
+    """What DeepSpeed shards: 1 optimizer state, 2 gradients too, 3 weights too. A rank still loads the whole policy
+    before it is sharded, and holds the whole reference policy while β is above 0."""
     groups_per_update: Positive = 8
     """Confusion points an update learns from (8 x 16 = 128 candidate tokens)."""
     iterations: Positive = 2
@@ -167,7 +168,7 @@ class FlowConfig(Section):
     max_staleness: Annotated[int, Field(ge=0)] = 0
     """Most policy versions a group may be behind the learner; 0 is strictly on-policy."""
     queue_capacity: Positive = 256
-    """Groups the queue holds; when it is full, rollout actors wait."""
+    """Groups at which rollout actors get no more prompts until the learner has taken some."""
     bucket_mib: Positive = 64
     """Size of a bucket of weights on the wire."""
     weight_transfer: Literal["object_store", "nccl", "gloo"] = "object_store"

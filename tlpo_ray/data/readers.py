@@ -15,7 +15,7 @@ from typing import IO, Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tlpo_ray.flow.errors import PromptFileError
+from tlpo_ray.flow.errors import PromptFileError, first_line
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+|\w[\w-]*")
@@ -103,7 +103,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise PromptFileError(f"{path}: damaged gzip file ({error})") from error
     except pa.ArrowException as error:
-        raise PromptFileError(f"{path}: damaged Parquet file ({_first_line(error)})") from error
+        raise PromptFileError(f"{path}: damaged Parquet file ({first_line(error)})") from error
     except OSError as error:
         raise PromptFileError(f"{path}: {error.strerror or error}") from error
 
@@ -209,10 +209,6 @@ def _hub_parquet(name: str, subset: str | None, split: str) -> Any:
 def _hub_error(name: str, subset: str | None, split: str, error: Exception) -> PromptFileError:
     asked = f"{name} (data.subset={subset}, data.split={split})"
     return PromptFileError(
-        f"{asked}: no such file here, and the hub dataset cannot be loaded: {_first_line(error)}; "
+        f"{asked}: no such file here, and the hub dataset cannot be loaded: {first_line(error)}; "
         f"without a network give a file or folder as data.prompts"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

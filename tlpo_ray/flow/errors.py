@@ -46,3 +46,9 @@ class WeightSyncError(TlpoError):
 
 class NonFiniteError(TlpoError):
     """A loss, gradient or weight is NaN or infinite."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or the name of its kind if it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -35,9 +35,9 @@ METRICS: dict[str, str] = {
     "reward_mass": "Σ π_old(t) over candidates with reward +1, as a share of the candidate set, mean",
     "canary": "largest |Δ log-probability| between learner and rollout actors after a sync so far, nats",
     "restarts": "rollout actors replaced so far",
-    "seconds_collect": "waiting for candidate groups",
-    "seconds_update": "the learner's update",
-    "seconds_publish": "gathering weights and handing them out",
+    "seconds_collect": "waiting for candidate groups, over the run so far",
+    "seconds_update": "the learner's updates, over the run so far",
+    "seconds_publish": "gathering weights and handing them out, over the run so far",
 }
 
 

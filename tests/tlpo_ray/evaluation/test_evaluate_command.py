@@ -24,7 +24,7 @@ def options(tmp_path: Path) -> dict[str, Any]:
     return {
         "model": str(tmp_path / "no-model"), "prompts": str(file), "language": "ko", "english": "neutral",
         "samples": 2, "temperature": 0.6, "max_new_tokens": 12, "engine": "transformers", "limit": None, "seed": 0,
-        "skip_bad": False, "output": tmp_path / "out",
+        "skip_bad": False, "like": None, "output": tmp_path / "out",
     }  # fmt: skip
 
 
