@@ -16,7 +16,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from learner.report import UpdateReport, merged
 from learner.worker import LearnerWorker, build_learner
 from tlpo_ray.config.run import ClusterConfig, FlowConfig, LearnerConfig, ModelConfig
-from tlpo_ray.flow.errors import DeadlineError, TlpoError
+from tlpo_ray.flow.errors import DeadlineError, TlpoError, first_line
 from tlpo_ray.flow.ray_shell import wait_for
 from tlpo_ray.flow.records import decode
 from tlpo_ray.flow.weights import Rendezvous, WeightUpdate
@@ -235,7 +235,7 @@ class LearnerGroup:
             return wait_for(refs, deadline_s, who="the driver", what=f"the learner group: {what}")
         except (RayActorError, RuntimeError) as error:
             # RuntimeError: what a collective raises when another rank is gone.
-            raise TlpoError(f"a learner rank failed during {what}: {error}") from error
+            raise TlpoError(f"a learner rank failed during {what}: {first_line(error)}") from error
 
 
 def _start_ranks(ranks: int, cluster: ClusterConfig) -> tuple[PlacementGroup, list[Any]]:

@@ -42,10 +42,12 @@ def quickstart_command(stack: str, fresh: bool, seed: int, overrides: Sequence[s
     """
     if stack not in STACKS:
         raise UserError(f"--stack {stack}: expected {' or '.join(STACKS)}")
+    settings = [f"seed={seed}", *STACKS[stack], *overrides]
+    load_config(_preset(), ["model.path=.", *settings])  # a wrong setting is told before a model is trained
     world, seconds = toy_world(), dict[str, float]()
     with lap(seconds, "toy_model"):
         model = _toy_model(seed, fresh)
-    config = load_config(_preset(), [f"model.path={model}", f"seed={seed}", *STACKS[stack], *overrides])
+    config = load_config(_preset(), [f"model.path={model}", *settings])
     _move_away(config.folder)
     config = _with_prompts(config, world)
     comparison = Comparison(world, config)
