@@ -89,6 +89,7 @@ def test_a_missing_prompt_file_a_bad_setting_and_a_used_folder(config: Path, tmp
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text("name: first\n")
     assert "holds a run already" in refused(["train", config], tmp_path)
+    assert "is no folder" in refused(["train", config, "folder=prompts.jsonl/run"], tmp_path)
 
 
 @pytest.mark.slow
