@@ -181,11 +181,6 @@ class RolloutFleet:
         for number in range(count):
             self._members.append(self._spawn(f"rollout-{number}"))
 
-    @property
-    def members(self) -> tuple[Member, ...]:
-        """The rollout actors as they stand."""
-        return tuple(self._members)
-
     def publish(self, update: WeightUpdate) -> None:
         """From now on only answers of this policy version are wanted; each actor loads it when it is next free."""
         self._target = update
@@ -358,7 +353,8 @@ class RolloutFleet:
             ready, _ = ray.wait(list(by_call), num_returns=len(by_call), timeout=0)
         lost = [member for call in ready if (member := by_call[call]) and not self._finish(member)]
         now = time.monotonic()
-        lost += [member for member in by_call.values() if member.call is not None and member.deadline <= now]
+        running = [member for member in by_call.values() if member.call is not None and member not in lost]
+        lost += [member for member in running if member.deadline <= now]
         for member in lost:
             self._replace(member)
         return lost

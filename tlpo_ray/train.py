@@ -172,6 +172,7 @@ class _Run:
             while (update := self._learner.poll_update(0.0 if overlap else POLL_S)) is None:
                 if overlap:
                     self._roll_out(POLL_S)
+                    self._look()
             self._update = update
             self._exchange.learned(self._learner.version)
 
