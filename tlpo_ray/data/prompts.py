@@ -15,6 +15,8 @@ from tlpo_ray.flow.records import Prompt
 UNREADABLE = "cannot be read"
 CONTEXT_FIELD = "input"
 """Bactrian-X: what an instruction refers to, put after it on a new line."""
+USUAL_FIELDS = ("prompt", "instruction", "question", "text")
+"""Where other people keep their prompts."""
 
 Reject = Callable[[Prompt], str | None]
 """The reason to skip a prompt, or None to keep it."""
@@ -111,7 +113,8 @@ def _no_text(fields: Mapping[str, object], name: str) -> str:
         return f"field {name!r} " + (
             "is empty" if isinstance(value, str) else f"holds {type(value).__name__}, not text"
         )
-    hint = "; set data.prompt_field=instruction" if isinstance(fields.get("instruction"), str) else ""
+    likely = next((usual for usual in USUAL_FIELDS if isinstance(fields.get(usual), str)), None)
+    hint = f"; set data.prompt_field={likely}" if likely else ""
     return f"no field {name!r}; found {', '.join(fields) or 'no fields'}{hint}"
 
 
