@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,9 +13,11 @@ from dataclasses import dataclass
 import ray
 
 from tlpo_ray.config.run import RunConfig
-from tlpo_ray.flow.errors import ResourceError
+from tlpo_ray.flow.errors import ResourceError, first_line
 
 MIB = 1 << 20
+KNOCK_S = 10.0
+"""How long the port of a cluster may take to answer."""
 LOCAL_DEFAULTS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # keeps Ray from warning about processes without GPUs
@@ -90,9 +93,23 @@ def connected(config: RunConfig) -> Iterator[None]:
 
 def _join(address: str) -> None:
     try:
+        _knock(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except ConnectionError as error:
-        raise ResourceError(f"no Ray cluster answers at {address}: {error}; start it or unset the address") from error
+    except OSError as error:  # ConnectionError among them, which Ray raises
+        raise ResourceError(
+            f"no Ray cluster answers at {address} ({first_line(error)}): start it, or unset cluster.address and RAY_ADDRESS"
+        ) from error
+
+
+def _knock(address: str) -> None:
+    """Ray itself would try for minutes where nobody listens.
+
+    Raises:
+        OSError: nobody does.
+    """
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
 
 
 def _start_here(config: RunConfig) -> None:

@@ -83,6 +83,12 @@ def test_more_gpus_than_there_are(config: Path, tmp_path: Path) -> None:
     assert "needs 8 GPUs (rollout 6 + learner 2), the cluster has 0" in line
 
 
+def test_a_cluster_that_is_not_there(config: Path, tmp_path: Path) -> None:
+    distributed = ["stack=distributed", "learner.engine=deepspeed", "learner.ranks=1"]
+    line = refused(["train", config, *distributed, "cluster.address=127.0.0.1:9"], tmp_path)
+    assert "no Ray cluster answers at 127.0.0.1:9" in line
+
+
 def test_a_missing_prompt_file_a_bad_setting_and_a_used_folder(config: Path, tmp_path: Path) -> None:
     assert "nothing.jsonl" in refused(["train", config, "data.prompts=nothing.jsonl"], tmp_path)
     assert "english" in refused(["train", config, "detector.english=strict"], tmp_path)
