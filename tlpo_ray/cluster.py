@@ -97,7 +97,7 @@ def _join(address: str) -> None:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except OSError as error:  # ConnectionError among them, which Ray raises
         raise ResourceError(
-            f"no Ray cluster answers at {address} ({first_line(error)}): start it, or unset cluster.address and RAY_ADDRESS"
+            f"no Ray cluster answers at {address} ({first_line(error)}): start it or unset cluster.address, RAY_ADDRESS"
         ) from error
 
 
