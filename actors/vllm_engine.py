@@ -16,7 +16,7 @@ from actors.vllm_env import vllm_env
 from tlpo_ray.config.run import ModelConfig, RolloutConfig
 from tlpo_ray.flow import vllm_weights
 from tlpo_ray.flow.errors import ModelError, first_line
-from tlpo_ray.flow.weights import Bucket, Rendezvous, TensorMeta
+from tlpo_ray.flow.weights import RECEIVERS, Bucket, Rendezvous, TensorMeta
 
 MIB = 1 << 20
 WHOLE_VOCABULARY = -1
@@ -67,7 +67,7 @@ class VLLMEngine:
             use_fp64_gumbel=rollout.reproducible,
             disable_log_stats=True,
             use_tqdm_on_load=False,
-            weight_transfer_config=WeightTransferConfig(backend=vllm_weights.BACKENDS[weight_transfer]),
+            weight_transfer_config=WeightTransferConfig(backend=RECEIVERS[weight_transfer]),
             **memory,
         )
         try:

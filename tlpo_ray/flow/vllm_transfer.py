@@ -24,8 +24,9 @@ from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
 from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
-from tlpo_ray.flow.vllm_weights import GLOO, OBJECT_STORE
-from tlpo_ray.flow.weights import Bucket, Rendezvous, TensorMeta, from_wire
+from tlpo_ray.flow.weights import RECEIVERS, Bucket, Rendezvous, TensorMeta, from_wire
+
+OBJECT_STORE, GLOO = RECEIVERS["object_store"], RECEIVERS["gloo"]
 
 
 def register() -> None:

@@ -15,10 +15,6 @@ from tlpo_ray.flow.weights import Bucket, Rendezvous, TensorMeta
 if TYPE_CHECKING:
     from torch import Tensor
 
-OBJECT_STORE, GLOO, NCCL = "tlpo_object_store", "tlpo_gloo", "nccl"
-BACKENDS = {"object_store": OBJECT_STORE, "gloo": GLOO, "nccl": NCCL}
-"""vLLM's names of the receiving engines, by `flow.weight_transfer`; nccl is vLLM's own, the others are ours."""
-
 
 def register() -> None:
     """Make our receiving engines known to vLLM in this process."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # the driver carries weights without ever looking at them: it
     import torch
 
 WireTensor = npt.NDArray[Any]
+RECEIVERS = {"object_store": "tlpo_object_store", "gloo": "tlpo_gloo", "nccl": "nccl"}
+"""Names in vLLM's registry of receiving engines, by `flow.weight_transfer`; nccl is vLLM's own, the others are ours."""
 Bucket = list[tuple[str, WireTensor]]
 """Named tensors under Hugging Face names; tied weights appear once."""
 
