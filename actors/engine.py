@@ -81,3 +81,10 @@ class BroadcastEngine(TokenEngine, Protocol):
 
     def receive_weights(self, incoming: Sequence[TensorMeta], version: int) -> None:
         """Replace all weights by those that the learner broadcasts."""
+
+
+def eos_set(configured: int | list[int] | None) -> frozenset[int]:
+    """End-of-text tokens as a model's configuration gives them: one, several or none."""
+    if configured is None:
+        return frozenset()
+    return frozenset(configured if isinstance(configured, list) else [configured])

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from actors.engine import CandidateSet, SampleRequest, Watch
+from actors.engine import CandidateSet, SampleRequest, Watch, eos_set
 from tlpo_ray.config.run import ModelConfig, RolloutConfig
 from tlpo_ray.flow.errors import ModelError, first_line
 from tlpo_ray.flow.weights import Bucket, from_wire
@@ -49,7 +49,7 @@ class TransformersEngine:
         self._model = loaded.to(self._device).eval()
         self._batch = rollout.concurrency
         self.max_context = model.max_context
-        self.eos_ids = _eos_ids(self._model)
+        self.eos_ids = eos_set(self._model.generation_config.eos_token_id)
         self.version = 0
 
     def sample(self, requests: Sequence[SampleRequest], watch: Watch | None = None) -> list[list[int]]:
@@ -163,8 +163,3 @@ def _draw(logits: Tensor, temperature: float, generator: torch.Generator | None)
 
 def _candidate_set(ids: Tensor, logp: Tensor) -> CandidateSet:
     return CandidateSet(token_ids=ids.int().cpu().numpy(), logp=logp.float().cpu().numpy())
-
-
-def _eos_ids(model: Any) -> frozenset[int]:
-    eos = model.generation_config.eos_token_id
-    return frozenset(eos if isinstance(eos, list) else [] if eos is None else [eos])

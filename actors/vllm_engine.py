@@ -11,17 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from actors.engine import CandidateSet, SampleRequest, Watch
+from actors.engine import CandidateSet, SampleRequest, Watch, eos_set
 from actors.vllm_env import vllm_env
-from tlpo_ray.config.run import ModelConfig, RolloutConfig
+from tlpo_ray.config.run import CANDIDATES_LIMIT, MIB, ModelConfig, RolloutConfig
 from tlpo_ray.flow import vllm_weights
 from tlpo_ray.flow.errors import ModelError, first_line
 from tlpo_ray.flow.weights import RECEIVERS, Bucket, Rendezvous, TensorMeta
 
-MIB = 1 << 20
 WHOLE_VOCABULARY = -1
 """vLLM's word for a log-probability of every token."""
-MAX_LOGPROBS = 64
 OnTokens = Callable[[int, Any], bool]
 """Of (request, vLLM's output of one step): whether to abort it."""
 
@@ -61,7 +59,7 @@ class VLLMEngine:
             enable_chunked_prefill=on_gpu,
             max_num_seqs=rollout.concurrency,
             tensor_parallel_size=rollout.tensor_parallel,
-            max_logprobs=WHOLE_VOCABULARY if rollout.selection == "multinomial" else MAX_LOGPROBS,
+            max_logprobs=WHOLE_VOCABULARY if rollout.selection == "multinomial" else CANDIDATES_LIMIT,
             logprobs_mode="raw_logprobs",
             # Noise in float64 by the request's own generator: what TransformersEngine draws, too.
             use_fp64_gumbel=rollout.reproducible,
@@ -189,5 +187,4 @@ def _top(row: dict[int, Any], n: int) -> CandidateSet:
 
 def _eos_ids(engine: Any) -> frozenset[int]:
     fields = engine.model_config.try_get_generation_config() or {}
-    eos = fields.get("eos_token_id") or getattr(engine.model_config.hf_config, "eos_token_id", None)
-    return frozenset(eos if isinstance(eos, list) else [] if eos is None else [eos])
+    return eos_set(fields.get("eos_token_id") or getattr(engine.model_config.hf_config, "eos_token_id", None))

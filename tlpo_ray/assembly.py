@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tlpo_ray.config.run import RunConfig
+from tlpo_ray.config.run import MIB, RunConfig
 from tlpo_ray.data.prompts import PromptSet
 from tlpo_ray.flow.exchange import Exchange
 from tlpo_ray.flow.records import Prompt, RolloutReport, decode, encode
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from learner.report import UpdateReport
     from learner.worker import LearnerWorker
 
-MIB = 1 << 20
 CANARY_TOKENS = 32
 """Most context tokens of the canary: enough to pass through every layer, cheap enough for every sync."""
 
@@ -59,13 +58,7 @@ def _distributed(config: RunConfig, prompts: PromptSet) -> Iterator[Parts]:
         learner = LearnerGroup(config.model, config.learner, config.flow, config.cluster, config.seed)
         if config.flow.weight_transfer != "object_store":
             fleet.broadcaster = learner
-        exchange = RemoteExchange(
-            prompts.prompts,
-            prompts.skipped,
-            config.flow,
-            groups_per_update=config.learner.groups_per_update,
-            lot=config.rollout.lot,
-        )
+        exchange = RemoteExchange(prompts.prompts, prompts.skipped, **_exchange_settings(config))
         try:
             learner.ready()
             fleet.publish(learner.publish(canary_context))
@@ -84,14 +77,7 @@ def _local(config: RunConfig, prompts: PromptSet) -> Iterator[Parts]:
 
     rollout = build_worker(config.model, config.rollout, config.detector, config.seed)
     learner = build_learner(config.model, config.learner, seed=config.seed)
-    exchange = Exchange(
-        prompts.prompts,
-        prompts.skipped,
-        groups_per_update=config.learner.groups_per_update,
-        lot=config.rollout.lot,
-        capacity=config.flow.queue_capacity,
-        max_staleness=config.flow.max_staleness,
-    )
+    exchange = Exchange(prompts.prompts, prompts.skipped, **_exchange_settings(config))
     parts = Parts(
         exchange=exchange,
         fleet=LocalFleet(rollout, config),
@@ -129,9 +115,6 @@ class LocalFleet:
     ) -> list[Answer]:
         return self._worker.answers(prompts, samples, temperature, max_new_tokens, seed)
 
-    def close(self) -> None:
-        """The process ends it."""
-
 
 class LocalLearner:
     """One learner worker in this process."""
@@ -162,8 +145,14 @@ class LocalLearner:
     def export(self, folder: Path) -> None:
         self._worker.export(folder)
 
-    def close(self) -> None:
-        """The process ends it."""
+
+def _exchange_settings(config: RunConfig) -> dict[str, int]:
+    return {
+        "groups_per_update": config.learner.groups_per_update,
+        "lot": config.rollout.lot,
+        "capacity": config.flow.queue_capacity,
+        "max_staleness": config.flow.max_staleness,
+    }
 
 
 def _canary_context(config: RunConfig, prompts: Sequence[Prompt]) -> tuple[int, ...]:

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 
 import ray
 
-from tlpo_ray.config.run import RunConfig
+from tlpo_ray.config.run import MIB, RunConfig
 from tlpo_ray.flow.errors import ResourceError, first_line
 
-MIB = 1 << 20
 KNOCK_S = 10.0
 """How long the port of a cluster may take to answer."""
 LOCAL_DEFAULTS = {

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -75,9 +76,8 @@ class RunFolder:
         if not self._experiences:
             return
         file = self.path / "experiences" / f"groups-{self._files:05d}.parquet"
-        partial = file.with_suffix(".tmp")
-        pq.write_table(pa.concat_tables(self._experiences).cast(SCHEMA), partial, compression="zstd")
-        os.replace(partial, file)
+        with replacing(file) as partial:
+            pq.write_table(pa.concat_tables(self._experiences).cast(SCHEMA), partial, compression="zstd")
         self._experiences.clear()
         self._files += 1
 
@@ -99,6 +99,13 @@ class RunFolder:
 
 def write_json(file: Path, value: object) -> None:
     """Write JSON for people (indented, own scripts kept), whole or not at all."""
+    with replacing(file) as partial:
+        partial.write_text(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """A path to write to, which takes the place of `file` when the block ends well."""
     partial = file.with_suffix(".tmp")
-    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+    yield partial
     os.replace(partial, file)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,9 +19,9 @@ from tlpo_ray.commands.train import stack_versions
 from tlpo_ray.config.load import Settings, build_config, load_config
 from tlpo_ray.config.run import DataConfig, RunConfig
 from tlpo_ray.data.prompts import PromptSet, read_prompts
-from tlpo_ray.evaluation.rates import Rates, rate_answers
+from tlpo_ray.evaluation.rates import Rates, rates_of
 from tlpo_ray.flow.errors import ModelError, PromptFileError, ResourceError, UserError, first_line
-from tlpo_ray.run_folder import write_json
+from tlpo_ray.run_folder import replacing, write_json
 
 if TYPE_CHECKING:
     from actors.worker import Answer
@@ -57,7 +56,7 @@ def evaluate_command(
         UserError: an option, the prompts or the model is wrong, or `output` holds a result already.
     """
     setting = english_setting(english)
-    detectors.profile(language, setting)
+    profile = detectors.profile(language, setting)
     if output is not None:
         _refuse_used(output)
     asked: Result = {
@@ -81,12 +80,13 @@ def evaluate_command(
         source="evaluate",
     )  # fmt: skip
     answers = _answers(config, chosen, samples)
-    rates = rate_answers([(language, answer.text) for answer in answers], setting)
+    words = [detectors.count(answer.text, profile) for answer in answers]
+    rates = rates_of(words)
     counts = _counts(answers, chosen)
     console.print(_table(rates, counts, f"{model} · {language} · English: {english}"))
     if output is not None:
         versions = {"detector_version": detectors.DETECTOR_VERSION, "stack": stack_versions()}
-        _keep(output, asked | rates.as_json() | counts | versions, _rows(answers, chosen, config))
+        _keep(output, asked | rates.as_json() | counts | versions, _rows(answers, words, chosen, profile))
         console.print(f"answers: {output / ANSWERS}\nresult:  {output / RESULT}")
 
 
@@ -197,13 +197,14 @@ def _rate(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _rows(answers: Sequence[Answer], chosen: PromptSet, config: RunConfig) -> list[Result]:
+def _rows(
+    answers: Sequence[Answer], words: Sequence[detectors.Counts], chosen: PromptSet, profile: detectors.Profile
+) -> list[Result]:
     """One line of `answers.jsonl` an answer, with its first confused word."""
     rows: list[Result] = []
-    for answer in answers:
+    for answer, count in zip(answers, words, strict=True):
         prompt = chosen.prompts[answer.prompt_index]
-        profile = detectors.profile(prompt.language, config.detector.english)
-        count, found = detectors.count(answer.text, profile), detectors.find(answer.text, profile)
+        found = detectors.find(answer.text, profile)
         rows.append(
             {
                 "id": prompt.id,
@@ -225,9 +226,8 @@ def _keep(output: Path, result: Result, rows: Sequence[Result]) -> None:
     """The answers first, so that a folder with a result is complete."""
     try:
         output.mkdir(parents=True, exist_ok=True)
-        partial = (output / ANSWERS).with_suffix(".tmp")
-        partial.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-        os.replace(partial, output / ANSWERS)
+        with replacing(output / ANSWERS) as partial:
+            partial.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
         write_json(output / RESULT, result)
     except OSError as error:
         raise ResourceError(f"cannot write to {output}: {error.strerror or error}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import detectors
@@ -79,7 +79,11 @@ def rate_answers(answers: Iterable[tuple[str, str]], english: detectors.English)
     Raises:
         UnknownLanguageError: a language has no detector.
     """
-    counts = [detectors.count(text, detectors.profile(language, english)) for language, text in answers]
+    return rates_of([detectors.count(text, detectors.profile(language, english)) for language, text in answers])
+
+
+def rates_of(counts: Sequence[detectors.Counts]) -> Rates:
+    """Rates of answers whose words have been counted."""
     return Rates(
         answers=len(counts),
         failed=sum(count.status == "fail" for count in counts),

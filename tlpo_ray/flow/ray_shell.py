@@ -8,7 +8,6 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
-from tlpo_ray.config.run import FlowConfig
 from tlpo_ray.flow.errors import DeadlineError, TlpoError
 from tlpo_ray.flow.exchange import Exchange, Status
 from tlpo_ray.flow.records import Prompt, PromptResult
@@ -41,10 +40,11 @@ class RemoteExchange:
         self,
         prompts: Sequence[Prompt],
         skipped: Mapping[str, int],
-        flow: FlowConfig,
         *,
         groups_per_update: int,
         lot: int,
+        capacity: int,
+        max_staleness: int,
     ) -> None:
         options = {"num_cpus": 0, "name": "tlpo-exchange", "max_concurrency": 1}
         self._actor = ExchangeActor.options(**options).remote(
@@ -52,8 +52,8 @@ class RemoteExchange:
             skipped,
             groups_per_update=groups_per_update,
             lot=lot,
-            capacity=flow.queue_capacity,
-            max_staleness=flow.max_staleness,
+            capacity=capacity,
+            max_staleness=max_staleness,
         )
 
     def lease(self, holder: str, sharers: int) -> list[Prompt]:
