@@ -1,29 +1,50 @@
-"""Where a text leaves its language: rules on letters and words, without a model and without dependencies.
+"""Where a text leaves its language: rules on letters, words and passages. Needs nothing else of this project.
 
 >>> import detectors
 >>> detectors.find("통화는 єна입니다", detectors.profile("ko"))
-Confusion(index=4, end=7, text='єна', script='Cyrillic')
+Confusion(index=4, end=7, text='єна', script='Cyrillic', tier='script')
 """
 
 from __future__ import annotations
 
+from detectors.detector import (
+    Detector,
+    LanguageDetector,
+    UnknownDetectorError,
+    build_detector,
+    detector_names,
+)
 from detectors.find import Confusion, find, spans
-from detectors.profile import English, Profile, UnknownLanguageError, languages, profile
+from detectors.languages import UnknownLanguageError, languages
+from detectors.options import Options
+from detectors.profile import English, MissingExtraError, Profile, profile
+from detectors.rates import Rates, pass_rates, rates_of, wilson_interval
+from detectors.stream import Stream
+from detectors.terms import TermsDetector
 from detectors.words import Counts, count
 
-# Goes into every candidate group: changes with anything that changes a verdict.
-DETECTOR_VERSION = "1"
-
 __all__ = [
-    "DETECTOR_VERSION",
     "Confusion",
     "Counts",
+    "Detector",
     "English",
+    "LanguageDetector",
+    "MissingExtraError",
+    "Options",
     "Profile",
+    "Rates",
+    "Stream",
+    "TermsDetector",
+    "UnknownDetectorError",
     "UnknownLanguageError",
+    "build_detector",
     "count",
+    "detector_names",
     "find",
     "languages",
+    "pass_rates",
     "profile",
+    "rates_of",
     "spans",
+    "wilson_interval",
 ]

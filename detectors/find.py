@@ -6,8 +6,17 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from detectors.exemptions import WORD_SCRIPTS, ExemptSpans, is_exempt_word, is_settled, unsettled_from
-from detectors.lexicon import COMMON_ENGLISH, FOREIGN_WORDS, LEADING_WORDS
+from detectors.exemptions import (
+    WORD_SCRIPTS,
+    Cursor,
+    ExemptSpans,
+    is_exempt_hanja,
+    is_exempt_word,
+    is_settled,
+    unsettled_from,
+)
+from detectors.lexicon import LEADING_WORDS, english_words, foreign_words
+from detectors.passages import first_foreign, is_open
 from detectors.profile import Profile
 from detectors.runs import Run, run_at
 
@@ -15,12 +24,16 @@ _PLAIN_WORD = re.compile("[A-Za-z]+")
 # A lower-case word and a space at the end of the searched part, not glued to signs of code or addresses.
 _WORD_BEFORE = re.compile(r"(?<![0-9] )(?<![A-Za-z0-9_.@/\\$`<'’\u00c0-\u024f\u0300-\u036f\u1e00-\u1eff-])([a-z]+) \Z")
 _LONGEST_WORD = 30
+_CHUNK, _CONTEXT = 8192, 1024
+"""Characters of settled text above which some are forgotten, and how many of them are kept."""
+_LONGEST_REACH = 8
+"""Words a foreign phrase reaches back over at most."""
 _ENGLISH_ENDINGS = ("ing", "ness", "ly", "ed", "ful")
 
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """A stretch of text in another language.
+    """A stretch of text in another language, or another localised error.
 
     Example: in "블랙홀의 중력은 настільки 강력하여" it is `Confusion(9, 18, "настільки", "Cyrillic")`.
     """
@@ -31,6 +44,9 @@ class Confusion:
     """One past its last code point."""
     text: str
     script: str
+    """Unicode script of the confused letters; other detectors say what kind of error it is."""
+    tier: str = "script"
+    """Which rule found it: `script`, `alphabet`, `word` or `passage`."""
 
 
 def find(text: str, profile: Profile, prefix: str = "", final: bool = True) -> Confusion | None:
@@ -42,51 +58,165 @@ def find(text: str, profile: Profile, prefix: str = "", final: bool = True) -> C
             it and ends in `text` is confused from index 0 on.
         final: False if `text` may go on: then only a confusion that no continuation can move or remove.
     """
-    return next(_confusions(text, profile, prefix, final), None)
+    if _is_clean(text, profile, prefix):
+        return None
+    return Scan(profile, prefix, text).next(final)
 
 
 def spans(text: str, profile: Profile) -> list[Confusion]:
     """All confusions of a text, from left to right, without overlaps."""
-    return list(_confusions(text, profile, "", True))
+    return [] if _is_clean(text, profile, "") else list(Scan(profile, "", text))
 
 
-def _confusions(text: str, profile: Profile, prefix: str, final: bool) -> Iterator[Confusion]:
-    if _is_clean(text, profile, prefix):
-        return
-    floor = len(prefix)
-    whole = prefix + (text if final else _without_unfinished(text))
-    exempt = ExemptSpans(whole)
-    settled = len(whole) if final else unsettled_from(whole)
-    left = floor
-    for run in _suspicious_runs(whole, floor, profile):
-        if run.script in WORD_SCRIPTS:
-            if not final and not is_settled(run, whole, settled):
-                return
-            if is_exempt_word(run, whole, profile):
+class Scan:
+    """One pass over a text that may still grow.
+
+    Args:
+        prefix: context, never confused itself.
+        text: what is known so far.
+    """
+
+    def __init__(self, profile: Profile, prefix: str = "", text: str = "") -> None:
+        self._profile = profile
+        self._floor = len(prefix)
+        self._whole = prefix + text
+        self._left = self._floor
+        self._letters = Cursor()
+        self._passages = Cursor()
+        self._behind = Cursor()
+        self._exempt: dict[str, ExemptSpans] = {}
+        self._pending = False
+
+    def grow(self, piece: str) -> Confusion | None:
+        """Append text; the next confusion if it is certain already."""
+        self._whole += piece
+        behind = len(self._whole) - self._letters.position
+        if not self._pending and behind < _CHUNK and self._profile.attention.search(piece) is None:
+            return None
+        found = self.next(final=False)
+        if found is None:
+            self._pending = self._is_pending()
+            self._forget()
+        return found
+
+    def copy(self) -> Scan:
+        """A scan of its own that goes on from here."""
+        twin = Scan(self._profile)
+        twin.__dict__.update(self.__dict__, _exempt={})
+        return twin
+
+    def next(self, final: bool) -> Confusion | None:
+        """The next confusion; None if there is none, or, when not `final`, none that is certain already."""
+        text = self._whole if final else without_unfinished(self._whole)
+        run, start = self._next_run(text, final)
+        if self._profile.checks_passages and self._passages.position < len(text):
+            limit = len(text) if final else self._letters.position
+            passage, self._passages = first_foreign(
+                self._spans(text, "passages", self._passages),
+                self._passages.position,
+                limit if run is None else start,
+                final or run is not None,
+            )
+            if passage is not None and passage.end > self._floor:
+                self._exempt.pop("letters")  # they are asked again, from further left
+                return self._found(text, max(passage.start, self._left), passage.end, "Latin", "passage")
+        if run is None:
+            return None
+        self._passages = self._behind
+        return self._found(text, start, run.end, run.script, self._tier(run))
+
+    def __iter__(self) -> Iterator[Confusion]:
+        """All that are left, of a text that is complete."""
+        while (found := self.next(final=True)) is not None:
+            yield found
+
+    def _next_run(self, text: str, final: bool) -> tuple[Run | None, int]:
+        """The first run that is a confusion, and where the confusion starts."""
+        exempt = self._spans(text, "letters", self._letters)
+        settled = len(text) if final else unsettled_from(text)
+        for run in _suspicious_runs(text, max(self._letters.position, self._left), self._profile):
+            if run.script in WORD_SCRIPTS:
+                if not final and not is_settled(run, text, settled):
+                    settled = run.start
+                    break
+                if is_exempt_word(run, text, self._profile):
+                    continue
+            elif run.script == "Han" and is_exempt_hanja(run, text, self._profile):
                 continue
-        if exempt.cover(run):
-            continue
-        start = _reach_back(run, whole, left) if profile.english == "neutral" else max(run.start, left)
-        yield Confusion(start - floor, run.end - floor, whole[start : run.end], run.script)
-        left = run.end
+            if exempt.cover(run):
+                continue
+            self._letters, self._behind = exempt.cursor_at(run.start), exempt.cursor_at(run.end)
+            start = max(run.start, self._left)
+            return run, _reach_back(run, text, self._left) if self._profile.english == "neutral" else start
+        self._letters = exempt.cursor_at(min(settled, len(text)))
+        return None, 0
+
+    def _is_pending(self) -> bool:
+        """Whether text that is harmless in itself may settle something: an unfinished word, an open passage."""
+        if self._profile.suspects.search(self._whole, self._letters.position) is not None:
+            return True
+        return self._profile.checks_passages and is_open(self._whole, self._profile, self._passages)
+
+    def _forget(self) -> None:
+        """Drop text that is settled and too far back to be context, so that a text of any length may be streamed."""
+        settled = self._letters.position
+        if self._profile.checks_passages:
+            settled = min(settled, self._passages.position)
+        if settled < _CHUNK:
+            return
+        # Words do not reach over white space, so what is left begins with a whole one.
+        cut = max(self._whole.rfind(space, 0, settled - _CONTEXT) for space in " \n") + 1
+        self._whole = self._whole[cut:]
+        self._floor -= cut
+        self._left = max(self._left - cut, 0)
+        self._letters = self._letters.shifted(-cut)
+        self._passages = self._passages.shifted(-cut)
+
+    def _spans(self, text: str, name: str, cursor: Cursor) -> ExemptSpans:
+        """The exempt spans from the cursor on; those of a text that did not grow are not looked for again."""
+        known = self._exempt.get(name)
+        if known is None or known.text is not text:
+            known = self._exempt[name] = ExemptSpans(text, self._profile, cursor)
+        return known
+
+    def _found(self, text: str, start: int, end: int, script: str, tier: str) -> Confusion:
+        self._left = end
+        return Confusion(start - self._floor, end - self._floor, text[start:end], script, tier)
+
+    def _tier(self, run: Run) -> str:
+        if run.script in self._profile.language.scripts:
+            return "alphabet"
+        return "word" if run.text.isascii() and self._profile.english == "neutral" else "script"
+
+
+def without_unfinished(text: str) -> str:
+    """`text` without the bytes of an unfinished character at its end."""
+    end = len(text)
+    while end > 0 and (text[end - 1] == "\ufffd" or "\ud800" <= text[end - 1] <= "\udfff"):
+        end -= 1
+    return text[:end]
 
 
 def _is_clean(text: str, profile: Profile, prefix: str) -> bool:
     """Whether `text` is clean at first sight: nearly every text of a good model, at the speed of `re`."""
+    if profile.checks_passages and profile.language.is_latin:
+        return False
     if profile.suspects.search(text) is None:
         return True
     if profile.english != "neutral" or _PLAIN_WORD.match(prefix[-1:]) or profile.beyond_ascii.search(text):
         return False
-    return FOREIGN_WORDS.isdisjoint(_PLAIN_WORD.findall(text))
+    words = _PLAIN_WORD.findall(text)
+    return not (profile.checks_passages and len(words) >= 3) and foreign_words().isdisjoint(words)
 
 
 def _suspicious_runs(text: str, start: int, profile: Profile) -> Iterator[Run]:
     """Runs of scripts or letters that are not the language's own and that end after `start`."""
     position = start
+    foreign = foreign_words() if profile.options.words else frozenset()
     while suspect := profile.suspects.search(text, position):
         if profile.english == "neutral" and suspect.start() > start:
             plain = _PLAIN_WORD.match(text, suspect.start())
-            if plain is not None and plain.group() not in FOREIGN_WORDS:
+            if plain is not None and plain.group() not in foreign:
                 position = plain.end()
                 continue
         run = run_at(text, suspect.start())
@@ -95,20 +225,17 @@ def _suspicious_runs(text: str, start: int, profile: Profile) -> Iterator[Run]:
             yield run
 
 
-def _without_unfinished(text: str) -> str:
-    """`text` without the bytes of an unfinished character at its end."""
-    end = len(text)
-    while end > 0 and (text[end - 1] == "\ufffd" or "\ud800" <= text[end - 1] <= "\udfff"):
-        end -= 1
-    return text[:end]
-
-
 def _reach_back(run: Run, text: str, left: int) -> int:
     """Start of a foreign Latin phrase: lower-case words before its first telling word belong to it, unless English."""
     start = max(run.start, left)
-    while run.script == "Latin" and (before := _WORD_BEFORE.search(text, max(start - _LONGEST_WORD, left), start)):
+    if run.script != "Latin":
+        return start
+    for _ in range(_LONGEST_REACH):
+        before = _WORD_BEFORE.search(text, max(start - _LONGEST_WORD, left), start)
+        if before is None:
+            break
         word = before.group(1)
-        if word not in LEADING_WORDS and (word in COMMON_ENGLISH or word.endswith(_ENGLISH_ENDINGS)):
+        if word not in LEADING_WORDS and (word in english_words() or word.endswith(_ENGLISH_ENDINGS)):
             break
         start = before.start(1)
     return start

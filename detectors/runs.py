@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
-from detectors.profile import mark_class, script_class, script_of
+from detectors.scripts import mark_class, script_class, script_of
 
 # Inside a Latin word: don't, l’éthique, color-coded.
 _LATIN_JOINERS = "'’ʼ‐‑-"

@@ -11,11 +11,14 @@ from functools import cache
 from typing import Literal
 
 from detectors.find import Confusion, spans
-from detectors.profile import Profile, Segmenter
+from detectors.languages import Segmenter
+from detectors.profile import EXTRA, MissingExtraError, Profile
 
 # Segmenters are C code that stops or fails at these.
 _UNREADABLE = re.compile("[\ud800-\udfff\0]")
 _PIECE = re.compile(r"\S+")
+_SPACE = re.compile(r"\s")
+_LINE = re.compile(r"^[^\w\n]*\w", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,15 +27,23 @@ class Counts:
 
     words: int
     confused_words: int
+    lines: int
+    """Lines with a letter or a digit."""
+    confused_lines: int
+    """Lines that hold a part of a confusion."""
     status: Literal["pass", "fail", "empty"]
     """"empty": neither a word of the target language nor a confusion."""
 
 
 def count(text: str, profile: Profile) -> Counts:
-    """Count the words of the target language and the confused ones.
+    """Count the words of the target language and the confused ones, and the lines.
 
-    A word is what white space separates (Korean, Arabic) or what jieba (Chinese) and MeCab (Japanese) find; a
-    confused span that no white space separates from a word makes that word confused, otherwise it is a word itself.
+    A word is what white space separates or, in Chinese, Japanese and Thai, what jieba, MeCab and PyThaiNLP find. A
+    confused span that no white space separates from a word makes that word confused, otherwise its words are words of
+    their own.
+
+    Raises:
+        MissingExtraError: the library that finds words of this language is not installed.
     """
     found = spans(text, profile)
     if profile.language.segmenter == "spaces":
@@ -40,22 +51,58 @@ def count(text: str, profile: Profile) -> Counts:
     else:
         confused = len(found)
         words = confused + _count_segmented(text, found, profile)
-    return Counts(words=words, confused_words=confused, status="fail" if found else "pass" if words else "empty")
+    lines, confused_lines = _count_lines(text, found)
+    return Counts(
+        words=words,
+        confused_words=confused,
+        lines=lines,
+        confused_lines=confused_lines,
+        status="fail" if found else "pass" if words else "empty",
+    )
 
 
 def _count_pieces(text: str, found: Sequence[Confusion], profile: Profile) -> tuple[int, int]:
+    """Words and confused words among the pieces between white space."""
     words = confused = 0
-    remaining = list(reversed(found))
-    for piece in _PIECE.finditer(text):
-        hit = False
-        while remaining and remaining[-1].index < piece.end():
-            hit = True
-            if remaining[-1].end > piece.end():
-                break
-            remaining.pop()
-        words += hit or profile.letters.search(piece.group()) is not None
-        confused += hit
-    return words, confused
+    position = 0
+    for span in found:
+        # Whole pieces: from the start of the first that the span touches to the end of the last.
+        if span.end <= position:
+            continue
+        start = max(_piece_start(text, span.index), position)
+        end = _piece_end(text, span.end)
+        words += len(profile.words.findall(text, position, start))
+        touched = len(_PIECE.findall(text, max(start, position), end))
+        words += touched
+        confused += touched
+        position = end
+    return words + len(profile.words.findall(text, position)), confused
+
+
+def _piece_start(text: str, index: int) -> int:
+    while index > 0 and not text[index - 1].isspace():
+        index -= 1
+    return index
+
+
+def _piece_end(text: str, index: int) -> int:
+    found = _SPACE.search(text, index)
+    return len(text) if found is None else found.start()
+
+
+def _count_lines(text: str, found: Sequence[Confusion]) -> tuple[int, int]:
+    """Lines with a letter or digit, and those of them that hold a part of a confusion."""
+    lines = len(_LINE.findall(text))
+    confused = 0
+    counted_to = 0
+    for span in found:
+        start, end = max(span.index, counted_to), span.end
+        if start >= end:
+            continue
+        confused += text.count("\n", start, end) + 1
+        line_end = text.find("\n", end)
+        counted_to = len(text) if line_end < 0 else line_end + 1
+    return max(lines, confused), confused
 
 
 def _count_segmented(text: str, found: Sequence[Confusion], profile: Profile) -> int:
@@ -63,24 +110,38 @@ def _count_segmented(text: str, found: Sequence[Confusion], profile: Profile) ->
     ends = [*(span.index for span in found), len(text)]
     segment = _segmenter(profile.language.segmenter)
     return sum(
-        profile.letters.search(word) is not None
+        len(profile.words.findall(segment(_UNREADABLE.sub(" ", text[start:end]))))
         for start, end in zip(starts, ends, strict=True)
-        for word in segment(_UNREADABLE.sub(" ", text[start:end]))
     )
 
 
 @cache
-def _segmenter(name: Segmenter) -> Callable[[str], Sequence[str]]:
-    """Loaded at its first use: the dictionaries take a second and up to 250 MB."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if name == "jieba":
-            import jieba
+def _segmenter(name: Segmenter) -> Callable[[str], str]:
+    """Puts a space between words. Loaded at its first use: the dictionaries take a second and up to 250 MB."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return {"jieba": _jieba, "mecab": _mecab, "newmm": _newmm}[name]()
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"words are counted with {error.name}, which is not installed: {EXTRA}") from error
 
-            jieba.setLogLevel(logging.WARNING)
-            jieba.initialize()
-            return jieba.lcut  # type: ignore[no-any-return]
-        import fugashi
 
-        tagger = fugashi.Tagger("-Owakati")
-        return lambda text: tagger.parse(text).split()
+def _jieba() -> Callable[[str], str]:
+    import jieba
+
+    jieba.setLogLevel(logging.WARNING)
+    jieba.initialize()
+    return lambda text: " ".join(jieba.cut(text))
+
+
+def _mecab() -> Callable[[str], str]:
+    import fugashi
+
+    tagger = fugashi.Tagger("-Owakati")
+    return lambda text: str(tagger.parse(text))
+
+
+def _newmm() -> Callable[[str], str]:
+    from pythainlp.tokenize import word_tokenize
+
+    return lambda text: " ".join(word_tokenize(text, engine="newmm"))

@@ -1,4 +1,4 @@
-"""Response and word pass rate of answers."""
+"""Response, word and line pass rates of answers (equations 8 and 9)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import detectors
+from detectors.profile import Profile
+from detectors.words import Counts, count
 
 Z_95 = 1.959964
 """Standard normal quantile of a two-sided 95 % interval."""
@@ -30,6 +31,9 @@ class Rates:
     """Answers with neither a word of their language nor a confused one."""
     words: int
     confused_words: int
+    lines: int
+    """Lines with a letter or a digit."""
+    confused_lines: int
 
     @property
     def passed(self) -> int:
@@ -53,9 +57,19 @@ class Rates:
         return _share(self.answers - self.failed, self.answers)
 
     @property
+    def rpr_of_all_interval(self) -> tuple[float, float] | None:
+        """95 % Wilson interval of `rpr_of_all`."""
+        return wilson_interval(self.answers - self.failed, self.answers) if self.answers else None
+
+    @property
     def wpr(self) -> float | None:
         """Words without confusion / words (Eq. 9); None when there is no word."""
         return _share(self.words - self.confused_words, self.words)
+
+    @property
+    def line_pass_rate(self) -> float | None:
+        """Lines without confusion / lines; None when there is no line."""
+        return _share(self.lines - self.confused_lines, self.lines)
 
     def as_json(self) -> dict[str, object]:
         """Rates and the counts behind them."""
@@ -63,26 +77,30 @@ class Rates:
             "rpr": self.rpr,
             "rpr_interval_95": self.rpr_interval,
             "rpr_of_all": self.rpr_of_all,
+            "rpr_of_all_interval_95": self.rpr_of_all_interval,
             "wpr": self.wpr,
+            "line_pass_rate": self.line_pass_rate,
             "answers": self.answers,
             "passed": self.passed,
             "failed": self.failed,
             "empty": self.empty,
             "words": self.words,
             "confused_words": self.confused_words,
+            "lines": self.lines,
+            "confused_lines": self.confused_lines,
         }
 
 
-def rate_answers(answers: Iterable[tuple[str, str]], english: detectors.English) -> Rates:
-    """Rates of (language, text) pairs.
+def pass_rates(responses: Iterable[str], profile: Profile) -> Rates:
+    """RPR, WPR (Eq. 8, 9) and line pass rate of responses in one language.
 
     Raises:
-        UnknownLanguageError: a language has no detector.
+        MissingExtraError: the library that finds words of this language is not installed.
     """
-    return rates_of([detectors.count(text, detectors.profile(language, english)) for language, text in answers])
+    return rates_of([count(response, profile) for response in responses])
 
 
-def rates_of(counts: Sequence[detectors.Counts]) -> Rates:
+def rates_of(counts: Sequence[Counts]) -> Rates:
     """Rates of answers whose words have been counted."""
     return Rates(
         answers=len(counts),
@@ -90,6 +108,8 @@ def rates_of(counts: Sequence[detectors.Counts]) -> Rates:
         empty=sum(count.status == "empty" for count in counts),
         words=sum(count.words for count in counts),
         confused_words=sum(count.confused_words for count in counts),
+        lines=sum(count.lines for count in counts),
+        confused_lines=sum(count.confused_lines for count in counts),
     )
 
 

@@ -1,0 +1,90 @@
+"""What a detector is: anything that finds the first localised error of a text. Languages are one kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Protocol, runtime_checkable
+
+from detectors.find import Confusion, find
+from detectors.profile import English, Profile, profile
+
+GROUP = "tlpo_ray.detectors"
+"""Entry-point group in which packages announce detectors."""
+
+
+class UnknownDetectorError(ValueError):
+    """No detector of that name, or not with these settings; the message is one line for its user."""
+
+
+@runtime_checkable
+class Detector(Protocol):
+    """Finds where a text first goes wrong. `Stream`, rollouts, rewards and `tlpo detect` need no more than this.
+
+    Three laws keep training honest; `detectors.testing.check_laws` tests them:
+
+    1. `find(text[:e.index])` is None for `e = find(text)`: the index is the first wrong character.
+    2. What `find(text[:k], final=False)` finds, `find(text)` finds at the same index: certain is certain.
+    3. `find(text[k:], prefix=text[:k])` is the same error, counted from k, for every k up to its index.
+    """
+
+    version: str
+    """Changes whenever a verdict can: it is written into every candidate group."""
+
+    def find(self, text: str, prefix: str = "", final: bool = True) -> Confusion | None:
+        """The first error in `text`, indices counted from its start.
+
+        Args:
+            text: may hold lone surrogates (bytes of unfinished characters): no evidence either way.
+            prefix: what stands to the left of `text`: context, never itself the error.
+            final: False if `text` may go on: then only an error that no continuation can move or remove.
+        """
+
+
+class Factory(Protocol):
+    """What an entry point of `GROUP` names: makes the detector of one language."""
+
+    def __call__(self, language: str, english: English, **settings: Any) -> Detector:
+        """Raise ValueError with one clear line for wrong settings."""
+
+
+class LanguageDetector:
+    """Words of a wrong language, by the profile of a language."""
+
+    def __init__(self, language: str, english: English = "neutral", **options: Any) -> None:
+        self.profile: Profile = profile(language, english, **options)
+        self.version = self.profile.version
+
+    def find(self, text: str, prefix: str = "", final: bool = True) -> Confusion | None:
+        """The first confusion; see `detectors.find`."""
+        return find(text, self.profile, prefix, final)
+
+
+def detector_names() -> tuple[str, ...]:
+    """Names of the installed detectors."""
+    return tuple(sorted(_installed()))
+
+
+def build_detector(
+    name: str, language: str, english: English = "neutral", settings: Mapping[str, Any] | None = None
+) -> Detector:
+    """The detector of that name for texts in `language`.
+
+    Raises:
+        UnknownDetectorError: there is none of that name, or it does not take the settings.
+        UnknownLanguageError: it is about languages and does not know this one.
+    """
+    found = _installed().get(name)
+    if found is None:
+        raise UnknownDetectorError(f"detector {name!r}: not installed; there are: {', '.join(detector_names())}")
+    factory: Factory = found.load()
+    try:
+        return factory(language, english, **(settings or {}))
+    except TypeError as error:
+        raise UnknownDetectorError(f"detector {name!r}: {error}") from error
+
+
+@cache
+def _installed() -> dict[str, EntryPoint]:
+    return {found.name: found for found in entry_points(group=GROUP)}

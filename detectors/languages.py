@@ -1,0 +1,248 @@
+"""The language table: one row a language. To add one, add a row; a test shows which rows it must pass.
+
+A row says in which scripts a language is written and, where several languages share a script, which letters of it are
+its own. Everything else has a default.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Literal
+
+from detectors.script_ranges import RANGES
+from detectors.scripts import Ranges, ranges_of, ranges_of_letters, without
+
+Segmenter = Literal["spaces", "jieba", "mecab", "newmm"]
+
+
+class UnknownLanguageError(ValueError):
+    """No detector for the language; the message is one line for its user."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Language:
+    """One row of the table.
+
+    Example: Ukrainian is `Language(name="Ukrainian", scripts=("Cyrillic",), alphabet="абвгґ…")`: the ы of a Russian
+    word is Cyrillic, but not in the alphabet, so the word is foreign.
+    """
+
+    name: str
+    scripts: tuple[str, ...]
+    alphabet: str = field(default="", repr=False)
+    """Its letters (small ones suffice) where languages share the script; a word with any other letter of the script is
+    foreign as a whole. Empty takes every letter of the script."""
+    foreign_letters: str = field(default="", repr=False)
+    """The same from the other side: letters of its scripts that it does not have."""
+    segmenter: Segmenter = "spaces"
+    """What finds its words, for counting only."""
+    pinyin: bool = False
+    """Whether syllables with tone marks are readings."""
+    common_words: str = field(default="", repr=False)
+    """The words that hold its sentences together, for languages of Latin script: what is taken for this language has
+    to have some of them."""
+    not_told_from: tuple[str, ...] = ()
+    """Languages so near that identification of a line cannot tell them from this one."""
+    romanised: str = field(default="", repr=False)
+    """Further letters with signs above or below that only its romanised readings have."""
+
+    @property
+    def is_latin(self) -> bool:
+        """Whether it is written in the Latin script, where letters alone tell little."""
+        return "Latin" in self.scripts
+
+    def foreign_ranges(self) -> Ranges:
+        """Letters of its own scripts that are not its own."""
+        listed = ranges_of_letters(self.foreign_letters)
+        if not self.alphabet:
+            return listed
+        letters = [pair for script in self.scripts for pair in without(ranges_of(RANGES[script]), ranges_of(_SIGNS))]
+        own = {form for letter in self.alphabet for form in (letter, letter.upper(), letter.lower()) if len(form) == 1}
+        return sorted(without(sorted(letters), ranges_of_letters("".join(own))) + listed)
+
+
+# Vowel signs, Quranic and Church Slavonic signs, tatweel, and ligatures (as in ﷺ): no letters of an alphabet.
+_SIGNS = (
+    "483-489 A66F-A67F 2DE0-2DFF FE2E-FE2F 610-61A 640 64B-65F 670 6D6-6ED 6F0-6F9 870-887 890-89F 8CA-8FF "
+    "FB50-FDFF FE70-FEFF"
+)
+
+_RUSSIAN = "абвгдеёжзийклмнопрстуфхцчшщъыьэюяѣѳѵ"
+_UKRAINIAN = "абвгґдеєжзиіїйклмнопрстуфхцчшщьюя"
+_KAZAKH = "абвгдеёжзийклмнопрстуфхцчшщъыьэюяәғқңөұүһі"
+_ARABIC = "ءآأؤإئابةتثجحخدذرزسشصضطظعغفقكلمنهوىيٱٮٯ"
+
+
+@cache
+def _simplified_only() -> str:
+    """Chinese characters that Japanese does not write: in GB 2312 but not in JIS X 0208 with its extensions."""
+    rows = (bytes((high, low)).decode("gb2312", "ignore") for high in range(0xB0, 0xF8) for low in range(0xA1, 0xFF))
+    return "".join(char for char in rows if char and not char.encode("cp932", "ignore"))
+
+
+LANGUAGES: dict[str, Language] = {
+    # پ چ ڤ گ and Maghrebi letters are here: Arabic writes loan words with them.
+    "ar": Language(name="Arabic", scripts=("Arabic",), alphabet=_ARABIC + "پچڤگژڭڥڨ"),
+    "bn": Language(name="Bengali", scripts=("Bengali",), foreign_letters="ৰৱ"),  # Assamese
+    "cs": Language(
+        name="Czech", scripts=("Latin",),
+        common_words=(
+            "a v je se na že s to z do o i ve pro jako za by ale po jsou byl tak který která nebo aby jeho není "
+            "může"
+        ),
+    ),
+    "de": Language(
+        name="German", scripts=("Latin",),
+        common_words=(
+            "der die und in den von zu das mit sich des auf für ist im dem nicht ein eine als auch es an werden "
+            "aus er hat dass sie nach wird bei einer um am sind noch wie einem über einen zum war haben nur oder "
+            "aber vor zur bis mehr durch man wir ich"
+        ),
+    ),
+    "el": Language(name="Greek", scripts=("Greek",)),
+    "en": Language(
+        name="English", scripts=("Latin",),
+        common_words=(
+            "the of and to in a is that for it on as with are be this by or an from at was which have not can you "
+            "we they their has will but your more about into than these its i he she his"
+        ),
+    ),
+    "es": Language(
+        name="Spanish", scripts=("Latin",),
+        common_words=(
+            "de la que el en y a los del se las por un para con no una su al lo como más pero sus le o este "
+            "porque esta entre cuando muy sin sobre también hasta hay donde es son ser fue te me mi ha"
+        ),
+    ),
+    "fa": Language(name="Persian", scripts=("Arabic",), alphabet=_ARABIC + "پچژگکیۀ"),
+    "fr": Language(
+        name="French", scripts=("Latin",),
+        common_words=(
+            "de la le et les des en un du une que est pour qui dans par plus pas au sur ne se ce il sont son avec "
+            "ou mais comme nous vous cette à être leur aux ces elle je votre vos ont"
+        ),
+    ),
+    "he": Language(name="Hebrew", scripts=("Hebrew",)),
+    "hi": Language(name="Hindi", scripts=("Devanagari",)),
+    "hu": Language(
+        name="Hungarian", scripts=("Latin",),
+        common_words="a az és hogy nem is egy ez meg van volt csak de mint el ki már vagy ha be ezt azt lehet egyik",
+    ),
+    "id": Language(
+        name="Indonesian", scripts=("Latin",), not_told_from=("ms",),
+        common_words=(
+            "yang dan di dengan untuk dari dalam ini itu pada adalah ke tidak atau akan oleh juga dapat sebagai "
+            "ada bisa karena mereka telah saya kita anda lebih"
+        ),
+    ),
+    "it": Language(
+        name="Italian", scripts=("Latin",),
+        common_words=(
+            "di e il la che in un a per è una sono con non si da del le i della al gli dei nel come più anche ma "
+            "lo alla questo o ha su delle nella"
+        ),
+    ),
+    "ja": Language(
+        name="Japanese",
+        scripts=("Hiragana", "Katakana", "Han"),
+        segmenter="mecab",
+        foreign_letters=_simplified_only(),
+    ),
+    "kk": Language(name="Kazakh", scripts=("Cyrillic",), alphabet=_KAZAKH),
+    "ko": Language(name="Korean", scripts=("Hangul",), romanised="ŏŭ"),
+    "ms": Language(
+        name="Malay", scripts=("Latin",), not_told_from=("id",),
+        common_words=(
+            "yang dan di dengan untuk dari dalam ini itu pada adalah ke tidak atau akan oleh juga boleh sebagai "
+            "ada kerana mereka telah saya kita anda lebih"
+        ),
+    ),
+    "ne": Language(name="Nepali", scripts=("Devanagari",)),
+    "nl": Language(
+        name="Dutch", scripts=("Latin",),
+        common_words=(
+            "de het een van en in is dat op te zijn met voor niet aan er om ook als maar bij uit door naar dan of "
+            "over nog wordt deze worden heeft ik je"
+        ),
+    ),
+    "pl": Language(
+        name="Polish", scripts=("Latin",),
+        common_words=(
+            "w i na z się do nie to że jest o jak po co tak za od przez dla są być ale może oraz czy ten które "
+            "który"
+        ),
+    ),
+    "pt": Language(
+        name="Portuguese", scripts=("Latin",),
+        common_words=(
+            "de a o que e do da em um para é com não uma os no se na por mais as dos como mas foi ao ele das tem "
+            "à seu sua ou ser quando muito nos já está eu também pelo pela até"
+        ),
+    ),
+    "ro": Language(
+        name="Romanian", scripts=("Latin",),
+        common_words="și în de la a cu pe nu o că să este din un mai pentru care sunt ca au prin sau fi ar dar",
+    ),
+    "ru": Language(name="Russian", scripts=("Cyrillic",), alphabet=_RUSSIAN),
+    "sw": Language(
+        name="Swahili", scripts=("Latin",),
+        common_words="ya na wa kwa ni katika la za kama hii au cha yake hiyo huo kuwa watu pia lakini hivyo yao hizo ili",
+    ),
+    "th": Language(name="Thai", scripts=("Thai",), segmenter="newmm"),
+    "tr": Language(
+        name="Turkish", scripts=("Latin",),
+        common_words=(
+            "ve bir bu da de için ile olarak çok daha gibi kadar olan en ama sonra ise değil ne var veya her "
+            "olduğu"
+        ),
+    ),
+    "uk": Language(name="Ukrainian", scripts=("Cyrillic",), alphabet=_UKRAINIAN),
+    "ur": Language(name="Urdu", scripts=("Arabic",), alphabet=_ARABIC + "پچژگکیٹڈڑںھہۂۃےۓۀ"),
+    "vi": Language(
+        name="Vietnamese", scripts=("Latin",),
+        common_words=(
+            "và của là có trong được cho các một những không với người này đã để khi từ về như cũng đến ra vào sẽ "
+            "bạn"
+        ),
+    ),
+    "yo": Language(
+        name="Yoruba", scripts=("Latin",),
+        common_words="ní ti àti tí ó sí jẹ́ fún pé wọ́n kan náà bí láti ń nípa gbogbo tó ṣe mo wà ó̩ kò",
+    ),
+    "zh": Language(name="Chinese", scripts=("Han", "Bopomofo"), segmenter="jieba", pinyin=True),
+}
+
+
+def languages() -> tuple[str, ...]:
+    """Codes of the languages that have a detector."""
+    return tuple(LANGUAGES)
+
+
+@cache
+def common_words(code: str) -> frozenset[str]:
+    """`Language.common_words` as a set."""
+    return frozenset(LANGUAGES[code].common_words.split())
+
+
+def language(code: str) -> Language:
+    """A row of the table.
+
+    Raises:
+        UnknownLanguageError: there is none.
+    """
+    if code not in LANGUAGES:
+        raise UnknownLanguageError(_unknown(code))
+    return LANGUAGES[code]
+
+
+def _unknown(code: str) -> str:
+    import difflib
+
+    names = {row.name.lower(): known for known, row in LANGUAGES.items()} | {known: known for known in LANGUAGES}
+    wanted = unicodedata.normalize("NFKC", code).lower()
+    near = difflib.get_close_matches(wanted, names, n=2, cutoff=0.5) or [wanted.replace("_", "-").split("-")[0]]
+    codes = dict.fromkeys(names[name] for name in near if name in names)
+    nearest = f"; nearest: {', '.join(codes)}" if codes else ""
+    return f"language {code!r}: no detector for it{nearest}; there are: {', '.join(LANGUAGES)}"
