@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import detectors
-from actors.token_bytes import AnswerText, TokenBytes
+from actors.token_bytes import GrowingText, TokenBytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +18,8 @@ class ConfusionPoint:
 
     token: int
     """c: index into the sampled token ids of the first token with a byte of the first confused character."""
+    last_token: int
+    """Index of the token that completes this character: nobody can know of the confusion before it."""
     found: detectors.Confusion
     response: str
     """The answer as it was judged."""
@@ -26,26 +28,25 @@ class ConfusionPoint:
 class ConfusionWatch:
     """Watches one answer grow and says when its first confusion is certain."""
 
-    def __init__(self, token_bytes: TokenBytes, profile: detectors.Profile) -> None:
-        self._answer = AnswerText(token_bytes)
-        self._profile = profile
+    def __init__(self, token_bytes: TokenBytes, detector: detectors.Detector) -> None:
+        self._text = GrowingText(token_bytes)
+        self._stream = detectors.Stream(detector)
 
     def push(self, token_ids: Sequence[int]) -> bool:
         """True once no continuation can move or remove the first confusion."""
-        piece = self._answer.push(token_ids)
-        return bool(piece) and detectors.find(self._answer.text, self._profile, final=False) is not None
+        return self._stream.feed(self._text.push(token_ids)) is not None
 
 
 def confusion_point(
-    token_ids: Sequence[int], token_bytes: TokenBytes, profile: detectors.Profile
+    token_ids: Sequence[int], token_bytes: TokenBytes, detector: detectors.Detector
 ) -> ConfusionPoint | None:
     """The confusion point of a sampled answer; None if it is clean.
 
     Found from byte offsets of the tokens as they were sampled: nothing is encoded again and no word searched for.
     """
     response = token_bytes.text(token_ids)
-    found = detectors.find(response, profile)
+    found = detector.find(response)
     if found is None:
         return None
-    token = token_bytes.token_of_character(token_ids, response, found.index)
-    return ConfusionPoint(token=token, found=found, response=response)
+    token, last_token = token_bytes.tokens_of_character(token_ids, response, found.index)
+    return ConfusionPoint(token=token, last_token=last_token, found=found, response=response)

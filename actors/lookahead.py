@@ -32,7 +32,7 @@ def rewarded_candidates(
     engine: TokenEngine,
     confused: Sequence[Rollout],
     sets: Sequence[CandidateSet],
-    profiles: Sequence[detectors.Profile],
+    judging: Sequence[detectors.Detector],
     token_bytes: TokenBytes,
     k: int,
 ) -> list[Rewarded]:
@@ -41,7 +41,7 @@ def rewarded_candidates(
     All continuations are one batch over shared prefixes. None is asked for where the candidate ends the answer or is
     already confused by itself: more text cannot change its reward.
     """
-    judges = [Judge(rollout, token_bytes, profile) for rollout, profile in zip(confused, profiles, strict=True)]
+    judges = [Judge(rollout, token_bytes, detector) for rollout, detector in zip(confused, judging, strict=True)]
     tails: dict[tuple[int, int], list[int]] = {
         (row, column): []
         for row, chosen in enumerate(sets)
@@ -62,25 +62,31 @@ class Judge:
     The context matters: an URL, a unit after a number or a capitalised word may begin before the confusion point.
     """
 
-    def __init__(self, rollout: Rollout, token_bytes: TokenBytes, profile: detectors.Profile) -> None:
+    def __init__(self, rollout: Rollout, token_bytes: TokenBytes, detector: detectors.Detector) -> None:
         assert rollout.point is not None
         self._token_bytes = token_bytes
-        self._profile = profile
         left = codecs.getincrementaldecoder("utf-8")(errors="surrogateescape")
-        self._prefix = left.decode(token_bytes.join(rollout.token_ids[: rollout.point.token]))
+        self._stream = detectors.Stream(
+            detector, prefix=left.decode(token_bytes.join(rollout.token_ids[: rollout.point.token]))
+        )
         # A character that is still open at c belongs to the continuation.
         self._open: bytes = left.getstate()[0]
 
     def certain(self, token_ids: Sequence[int]) -> bool:
         """Whether the continuation is confused whatever follows."""
-        return detectors.find(self._text(token_ids), self._profile, self._prefix, final=False) is not None
+        return self._stream.copy().feed(self._text(token_ids)) is not None
 
     def rewards(self, continuations: Sequence[Sequence[int]]) -> Rewarded:
         """Reward and text of each continuation."""
         texts = [self._text(token_ids) for token_ids in continuations]
-        confused = [detectors.find(text, self._profile, self._prefix) is not None for text in texts]
+        confused = [self._is_confused(text) for text in texts]
         rewards = np.where(confused, CONFUSED_REWARD, CLEAN_REWARD).astype(np.float32)
         return Rewarded(rewards=rewards, lookaheads=tuple(map(readable, texts)))
+
+    def _is_confused(self, text: str) -> bool:
+        whole = self._stream.copy()
+        whole.feed(text)
+        return whole.close() is not None
 
     def _text(self, token_ids: Sequence[int]) -> str:
         # An unfinished last character decodes to lone surrogates, which are no evidence for any detector.

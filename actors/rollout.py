@@ -33,7 +33,7 @@ class Question:
 
     prompt: Prompt
     prompt_ids: tuple[int, ...]
-    profile: detectors.Profile
+    detector: detectors.Detector
 
 
 def sample_answers(
@@ -49,14 +49,14 @@ def sample_answers(
         )
         for question in questions
     ]
-    watches = [ConfusionWatch(token_bytes, question.profile) for question in questions]
+    watches = [ConfusionWatch(token_bytes, question.detector) for question in questions]
     answers = engine.sample(requests, lambda request, new_ids: watches[request].push(new_ids))
     return [
         Rollout(
             prompt=question.prompt,
             prompt_ids=question.prompt_ids,
             token_ids=tuple(token_ids),
-            point=confusion_point(token_ids, token_bytes, question.profile),
+            point=confusion_point(token_ids, token_bytes, question.detector),
         )
         for question, token_ids in zip(questions, answers, strict=True)
     ]

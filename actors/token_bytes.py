@@ -7,6 +7,7 @@ lone surrogate. So every code point knows exactly which bytes it stands for, and
 from __future__ import annotations
 
 import codecs
+import itertools
 import json
 import re
 from bisect import bisect_right
@@ -51,34 +52,28 @@ class TokenBytes:
         """The text of a sequence of tokens, undecodable bytes as lone surrogates."""
         return self.join(token_ids).decode("utf-8", errors="surrogateescape")
 
-    def token_of_character(self, token_ids: Sequence[int], text: str, index: int) -> int:
-        """Position in `token_ids` of the first token that contributes a byte to code point `index` of their text.
+    def tokens_of_character(self, token_ids: Sequence[int], text: str, index: int) -> tuple[int, int]:
+        """Positions in `token_ids` of the first and the last token with a byte of code point `index` of their text.
 
         Args:
-            text: what `text(token_ids)` gives; only its first `index` code points are looked at.
+            text: what `text(token_ids)` gives; only its first `index` + 1 code points are looked at.
         """
-        offset = len(text[:index].encode("utf-8", errors="surrogateescape"))
-        ends: list[int] = []
-        total = 0
-        for token_id in token_ids:
-            total += len(self[token_id])
-            ends.append(total)
-        return bisect_right(ends, offset)
+        start = len(text[:index].encode("utf-8", errors="surrogateescape"))
+        last = start + len(text[index].encode("utf-8", errors="surrogateescape")) - 1
+        ends = list(itertools.accumulate(len(self[token_id]) for token_id in token_ids))
+        return bisect_right(ends, start), bisect_right(ends, last)
 
 
-class AnswerText:
-    """The text of an answer while it grows; an unfinished character at its end is held back."""
+class GrowingText:
+    """The text of an answer piece by piece; an unfinished character at its end is held back."""
 
     def __init__(self, token_bytes: TokenBytes) -> None:
         self._token_bytes = token_bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="surrogateescape")
-        self.text = ""
 
     def push(self, token_ids: Iterable[int]) -> str:
-        """Append tokens; the text that they completed."""
-        piece = self._decoder.decode(self._token_bytes.join(token_ids))
-        self.text += piece
-        return piece
+        """The text that these further tokens complete."""
+        return self._decoder.decode(self._token_bytes.join(token_ids))
 
 
 def _spelling(tokenizer: Any) -> Any:

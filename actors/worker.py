@@ -54,7 +54,8 @@ class RolloutWorker:
         self._engine = engine
         self._model = model
         self._config = rollout
-        self._english = detector.english
+        self._detector_config = detector
+        self._detectors: dict[str, detectors.Detector] = {}
         self._seed = seed
         self._tokenizer = load_tokenizer(model)
         self._token_bytes = TokenBytes(self._tokenizer)
@@ -80,7 +81,7 @@ class RolloutWorker:
             groups=informative,
             tokens_generated=sum(len(rollout.token_ids) for rollout in rollouts),
             tokens_discarded=sum(
-                len(rollout.token_ids) - rollout.point.token - 1 for rollout in confused if rollout.point
+                len(rollout.token_ids) - rollout.point.last_token - 1 for rollout in confused if rollout.point
             ),
             seconds=time.monotonic() - began,
         )
@@ -152,18 +153,25 @@ class RolloutWorker:
             if len(ids) >= self._engine.max_context:
                 skipped.append(PromptResult(prompt_index=prompt.index, outcome=Outcome.SKIPPED, reason=TOO_LONG))
             else:
-                questions.append(Question(prompt=prompt, prompt_ids=ids, profile=self._profile(prompt)))
+                questions.append(Question(prompt=prompt, prompt_ids=ids, detector=self._detector(prompt)))
         return questions, skipped
 
     def _prompt_ids(self, prompt: Prompt) -> tuple[int, ...]:
         return tuple(prompt_ids(self._tokenizer, self._model, prompt.text))
 
-    def _profile(self, prompt: Prompt) -> detectors.Profile:
-        return detectors.profile(prompt.language, self._english)
+    def _detector(self, prompt: Prompt) -> detectors.Detector:
+        if prompt.language not in self._detectors:
+            self._detectors[prompt.language] = detectors.build_detector(
+                self._detector_config.name,
+                prompt.language,
+                self._detector_config.english,
+                self._detector_config.settings,
+            )
+        return self._detectors[prompt.language]
 
     def _reward(self, confused: Sequence[Rollout], sets: Sequence[CandidateSet]) -> list[Rewarded]:
-        profiles = [self._profile(rollout.prompt) for rollout in confused]
-        return rewarded_candidates(self._engine, confused, sets, profiles, self._token_bytes, self._config.lookahead)
+        judging = [self._detector(rollout.prompt) for rollout in confused]
+        return rewarded_candidates(self._engine, confused, sets, judging, self._token_bytes, self._config.lookahead)
 
     def _group(self, rollout: Rollout, chosen: CandidateSet, rewarded: Rewarded) -> CandidateGroup:
         point = rollout.point
@@ -179,7 +187,7 @@ class RolloutWorker:
             rewards=rewarded.rewards,
             sampling_version=self.version,
             probing_version=self.version,
-            detector_version=detectors.DETECTOR_VERSION,
+            detector_version=self._detector(rollout.prompt).version,
             response=point.response,
             span_start=point.found.index,
             span_end=point.found.end,

@@ -7,17 +7,18 @@ Confusion(index=4, end=7, text='єна', script='Cyrillic', tier='script')
 
 from __future__ import annotations
 
-from detectors.detector import (
-    Detector,
-    LanguageDetector,
+from detectors.detector import Detector, build_detector, detector_names
+from detectors.errors import (
+    DetectorError,
+    MissingExtraError,
+    SettingError,
     UnknownDetectorError,
-    build_detector,
-    detector_names,
+    UnknownLanguageError,
 )
 from detectors.find import Confusion, find, spans
-from detectors.languages import UnknownLanguageError, languages
+from detectors.languages import languages
 from detectors.options import Options
-from detectors.profile import English, MissingExtraError, Profile, profile
+from detectors.profile import English, Profile, profile
 from detectors.rates import Rates, pass_rates, rates_of, wilson_interval
 from detectors.stream import Stream
 from detectors.terms import TermsDetector
@@ -27,12 +28,13 @@ __all__ = [
     "Confusion",
     "Counts",
     "Detector",
+    "DetectorError",
     "English",
-    "LanguageDetector",
     "MissingExtraError",
     "Options",
     "Profile",
     "Rates",
+    "SettingError",
     "Stream",
     "TermsDetector",
     "UnknownDetectorError",

@@ -7,30 +7,28 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol, runtime_checkable
 
-from detectors.find import Confusion, find
-from detectors.profile import English, Profile, profile
+from detectors.errors import SettingError, UnknownDetectorError
+from detectors.find import Confusion
+from detectors.profile import English
 
 GROUP = "tlpo_ray.detectors"
 """Entry-point group in which packages announce detectors."""
 
 
-class UnknownDetectorError(ValueError):
-    """No detector of that name, or not with these settings; the message is one line for its user."""
-
-
 @runtime_checkable
 class Detector(Protocol):
-    """Finds where a text first goes wrong. `Stream`, rollouts, rewards and `tlpo detect` need no more than this.
+    """Finds where a text first goes wrong: all that `Stream`, rollouts, rewards and `tlpo detect` need.
 
-    Three laws keep training honest; `detectors.testing.check_laws` tests them:
+    A language `Profile` is one. Three laws keep training honest:
 
     1. `find(text[:e.index])` is None for `e = find(text)`: the index is the first wrong character.
     2. What `find(text[:k], final=False)` finds, `find(text)` finds at the same index: certain is certain.
     3. `find(text[k:], prefix=text[:k])` is the same error, counted from k, for every k up to its index.
     """
 
-    version: str
-    """Changes whenever a verdict can: it is written into every candidate group."""
+    @property
+    def version(self) -> str:
+        """Changes whenever a verdict can: it is written into every candidate group."""
 
     def find(self, text: str, prefix: str = "", final: bool = True) -> Confusion | None:
         """The first error in `text`, indices counted from its start.
@@ -46,19 +44,7 @@ class Factory(Protocol):
     """What an entry point of `GROUP` names: makes the detector of one language."""
 
     def __call__(self, language: str, english: English, **settings: Any) -> Detector:
-        """Raise ValueError with one clear line for wrong settings."""
-
-
-class LanguageDetector:
-    """Words of a wrong language, by the profile of a language."""
-
-    def __init__(self, language: str, english: English = "neutral", **options: Any) -> None:
-        self.profile: Profile = profile(language, english, **options)
-        self.version = self.profile.version
-
-    def find(self, text: str, prefix: str = "", final: bool = True) -> Confusion | None:
-        """The first confusion; see `detectors.find`."""
-        return find(text, self.profile, prefix, final)
+        """Raises `SettingError`, one clear line, for wrong settings."""
 
 
 def detector_names() -> tuple[str, ...]:
@@ -72,8 +58,8 @@ def build_detector(
     """The detector of that name for texts in `language`.
 
     Raises:
-        UnknownDetectorError: there is none of that name, or it does not take the settings.
-        UnknownLanguageError: it is about languages and does not know this one.
+        UnknownDetectorError: there is none of that name.
+        DetectorError: it does not take the language or the settings.
     """
     found = _installed().get(name)
     if found is None:
@@ -82,7 +68,7 @@ def build_detector(
     try:
         return factory(language, english, **(settings or {}))
     except TypeError as error:
-        raise UnknownDetectorError(f"detector {name!r}: {error}") from error
+        raise SettingError(f"detector {name!r}: {error}") from error
 
 
 @cache

@@ -109,15 +109,17 @@ class Scan:
         """The next confusion; None if there is none, or, when not `final`, none that is certain already."""
         text = self._whole if final else without_unfinished(self._whole)
         run, start = self._next_run(text, final)
-        if self._profile.checks_passages and self._passages.position < len(text):
-            limit = len(text) if final else self._letters.position
+        limit = start if run is not None else len(text) if final else self._letters.position
+        while self._profile.checks_passages and self._passages.position < limit:
             passage, self._passages = first_foreign(
                 self._spans(text, "passages", self._passages),
                 self._passages.position,
-                limit if run is None else start,
+                limit,
                 final or run is not None,
             )
-            if passage is not None and passage.end > self._floor:
+            if passage is None:
+                break
+            if passage.end > self._floor:
                 self._exempt.pop("letters")  # they are asked again, from further left
                 return self._found(text, max(passage.start, self._left), passage.end, "Latin", "passage")
         if run is None:
@@ -137,7 +139,7 @@ class Scan:
         for run in _suspicious_runs(text, max(self._letters.position, self._left), self._profile):
             if run.script in WORD_SCRIPTS:
                 if not final and not is_settled(run, text, settled):
-                    settled = run.start
+                    settled = min(settled, run.start)
                     break
                 if is_exempt_word(run, text, self._profile):
                     continue

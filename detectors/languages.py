@@ -11,14 +11,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal
 
+from detectors.errors import UnknownLanguageError
 from detectors.script_ranges import RANGES
 from detectors.scripts import Ranges, ranges_of, ranges_of_letters, without
 
 Segmenter = Literal["spaces", "jieba", "mecab", "newmm"]
-
-
-class UnknownLanguageError(ValueError):
-    """No detector for the language; the message is one line for its user."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,7 +223,7 @@ def common_words(code: str) -> frozenset[str]:
     return frozenset(LANGUAGES[code].common_words.split())
 
 
-def language(code: str) -> Language:
+def language_row(code: str) -> Language:
     """A row of the table.
 
     Raises:

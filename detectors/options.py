@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args, get_type_hints
+
+from detectors.errors import SettingError
 
 Verdict = Literal["exempt", "judge"]
 
@@ -33,3 +36,29 @@ class Options:
     installed, "on" demands it."""
     allowed: frozenset[str] = frozenset()
     """Words that are never confused, in small letters."""
+
+
+def checked_options(given: Mapping[str, Any]) -> Options:
+    """Options by name, as they stand in a configuration.
+
+    Raises:
+        SettingError: a name or a value is none of an option.
+    """
+    kinds = get_type_hints(Options)
+    for name, value in given.items():
+        if name not in kinds:
+            raise SettingError(f"option {name!r} of a language detector: there are {', '.join(kinds)}")
+        choices = get_args(kinds[name]) if name != "allowed" else ()
+        choices = (True, False) if kinds[name] is bool else choices
+        if choices and value not in choices:
+            raise SettingError(f"option {name}={value!r} of a language detector: expected {_spelled(choices)}")
+        if name == "allowed" and (isinstance(value, str) or not all(isinstance(word, str) for word in value)):
+            raise SettingError(f"option allowed={value!r} of a language detector: expected a list of words")
+    options = dict(given)
+    if "allowed" in options:
+        options["allowed"] = frozenset(word.lower() for word in options["allowed"])
+    return Options(**options)
+
+
+def _spelled(choices: tuple[object, ...]) -> str:
+    return " or ".join(str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in choices)

@@ -7,12 +7,16 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from detectors.languages import LANGUAGES, Language, language
-from detectors.options import Options
+from detectors.errors import MissingExtraError, SettingError
+from detectors.languages import Language, language_row
+from detectors.options import Options, checked_options
 from detectors.script_ranges import RANGES
 from detectors.scripts import COMBINING, Ranges, as_class, ranges_of, ranges_of_letters, search_class, without
+
+if TYPE_CHECKING:
+    from detectors.find import Confusion
 
 English = Literal["neutral", "confusion"]
 
@@ -30,10 +34,6 @@ _EXEMPT = (
 )
 _FULL_WIDTH_LATIN = "FF21-FF3A FF41-FF5A"
 _LIGATURES = "FB00-FB06"
-
-
-class MissingExtraError(ValueError):
-    """A library is needed that is not installed; the message is one line for its user."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -70,39 +70,38 @@ class Profile:
         what = "lines" if self.language.is_latin else "passages of plain letters"
         return f"{what} in another language of Latin script are not checked: {EXTRA}"
 
+    def find(self, text: str, prefix: str = "", final: bool = True) -> Confusion | None:
+        """See `detectors.find`."""
+        from detectors.find import find  # which needs profiles
+
+        return find(text, self, prefix, final)
+
     def __reduce__(self) -> tuple[object, tuple[str, str, Options]]:
         return _built, (self.code, self.english, self.options)
 
 
-def profile(code: str, english: English = "neutral", **options: Any) -> Profile:
+def profile(language: str, english: English = "neutral", **options: Any) -> Profile:
     """The detector profile of a language.
 
     Args:
-        code: one of `languages()`, e.g. "ko".
+        language: one of `languages()`, e.g. "ko".
         english: "neutral": English is neither target nor confusion; "confusion": any English is confusion.
         options: fields of `Options`.
 
     Raises:
         UnknownLanguageError: there is no detector for the language.
-        ValueError: `english` or an option is none.
+        SettingError: `english` or an option is none.
         MissingExtraError: `passages="on"` without lingua.
     """
-    if code not in LANGUAGES:
-        language(code)  # raises
+    language_row(language)  # or raise
     if english not in get_args(English):
-        raise ValueError(f"English setting {english!r}: expected neutral or confusion")
-    unknown = [name for name in options if name not in Options.__dataclass_fields__]
-    if unknown:
-        known = ", ".join(Options.__dataclass_fields__)
-        raise ValueError(f"option {unknown[0]!r} of a language profile: there are {known}")
-    if "allowed" in options:
-        options["allowed"] = frozenset(word.lower() for word in options["allowed"])
-    return _built(code, english, Options(**options))
+        raise SettingError(f"English setting {english!r}: expected neutral or confusion")
+    return _built(language, english, checked_options(options))
 
 
 @cache
 def _built(code: str, english: English, options: Options) -> Profile:
-    row = language(code)
+    row = language_row(code)
     foreign = [RANGES[script] for script in RANGES if script not in row.scripts]
     # An accent of its own belongs to a letter of the language's script, or to a Latin one.
     marks = "" if row.is_latin else COMBINING

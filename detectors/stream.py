@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from detectors.detector import Detector, LanguageDetector
+from detectors.detector import Detector
 from detectors.find import Confusion, Scan, without_unfinished
 from detectors.profile import Profile
 
@@ -24,9 +24,7 @@ class Stream:
         prefix: what stands to the left of the text: context, never itself confused; indices count from behind it.
     """
 
-    def __init__(self, detector: Profile | Detector, prefix: str = "") -> None:
-        if isinstance(detector, LanguageDetector):
-            detector = detector.profile
+    def __init__(self, detector: Detector, prefix: str = "") -> None:
         self._scan: _Scan = Scan(detector, prefix) if isinstance(detector, Profile) else _Rescan(detector, prefix)
         self._found: Confusion | None = None
 

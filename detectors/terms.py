@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from detectors.errors import SettingError
 from detectors.find import Confusion
 
 _WORD = re.compile(r"\w")
@@ -29,7 +30,7 @@ class TermsDetector:
         ignore_case: whether "Foo" forbids "foo".
 
     Raises:
-        ValueError: nothing is forbidden, a pattern is none or matches nothing at all, or the file cannot be read.
+        SettingError: nothing is forbidden, a pattern is none or matches nothing at all, or the file cannot be read.
     """
 
     def __init__(
@@ -44,9 +45,9 @@ class TermsDetector:
     ) -> None:
         terms = [*terms, *(_read(file) if file else ())]
         if isinstance(patterns, str) or not all(isinstance(term, str) and term.strip() for term in terms):
-            raise ValueError("detector terms: terms and patterns are lists of texts")
+            raise SettingError("detector terms: terms and patterns are lists of texts")
         if not (terms or patterns):
-            raise ValueError("detector terms: nothing is forbidden; give terms, patterns or file")
+            raise SettingError("detector terms: nothing is forbidden; give terms, patterns or file")
         self._terms = [term.strip().lower() for term in terms]
         self._longest = max(map(len, self._terms), default=0)
         self._has_patterns = bool(patterns)
@@ -98,9 +99,9 @@ def _checked(pattern: Any) -> str:
     try:
         compiled = re.compile(pattern)
     except (re.error, TypeError) as error:
-        raise ValueError(f"detector terms: {pattern!r} is no regular expression ({error})") from error
+        raise SettingError(f"detector terms: {pattern!r} is no regular expression ({error})") from error
     if compiled.match("") is not None:
-        raise ValueError(f"detector terms: the pattern {pattern!r} matches the empty text, so every text")
+        raise SettingError(f"detector terms: the pattern {pattern!r} matches the empty text, so every text")
     return str(pattern)
 
 
@@ -108,5 +109,5 @@ def _read(file: str) -> list[str]:
     try:
         lines = Path(file).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"detector terms: cannot read {file}: {error}") from error
+        raise SettingError(f"detector terms: cannot read {file}: {error}") from error
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
+from detectors.errors import MissingExtraError
 from detectors.find import Confusion, spans
 from detectors.languages import Segmenter
-from detectors.profile import EXTRA, MissingExtraError, Profile
+from detectors.profile import EXTRA, Profile
 
 # Segmenters are C code that stops or fails at these.
 _UNREADABLE = re.compile("[\ud800-\udfff\0]")

@@ -21,7 +21,6 @@ LAYERS: tuple[tuple[str, int], ...] = (
     ("actors", 2),
     ("learner", 2),
     ("tlpo_ray.data", 2),
-    ("tlpo_ray.evaluation", 3),
     ("tlpo_ray.quickstart", 3),
     ("tlpo_ray.train", 4),
     ("tlpo_ray.assembly", 4),

@@ -153,10 +153,10 @@ def main() -> None:
 
 def _one_line(error: Exception) -> tuple[str, int] | None:
     """Message and exit code of an error meant for the user; None for a bug of ours, which keeps its traceback."""
-    from detectors import UnknownLanguageError
+    from detectors import DetectorError
     from tlpo_ray.flow.errors import TlpoError, UserError
 
-    if isinstance(error, UserError | UnknownLanguageError):
+    if isinstance(error, UserError | DetectorError):
         return str(error), USER_ERROR
     if isinstance(error, TlpoError):
         return str(error), FAILURE

@@ -28,7 +28,7 @@ def judge(left: Sequence[int], language: str = "ko", english: detectors.English 
         prompt=Prompt(index=0, id="p", language=language, text=""),
         prompt_ids=(),
         token_ids=(*left, 0),
-        point=ConfusionPoint(token=len(left), found=found, response=""),
+        point=ConfusionPoint(token=len(left), last_token=len(left), found=found, response=""),
     )
     return Judge(rollout, TABLE, detectors.profile(language, english))
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.token_bytes import AnswerText, TokenBytes
+from actors.token_bytes import GrowingText, TokenBytes
 from tests.vocabularies import SPECIAL, TEXTS, byte_level, mistral, sentence_piece
 
 KINDS = {"byte-level": byte_level, "sentencepiece": sentence_piece}
@@ -52,9 +52,11 @@ def test_no_token_before_c_holds_a_byte_of_the_character_and_token_c_does(kind: 
     index = data.draw(st.integers(0, len(text) - 1))
     start = len(text[:index].encode("utf-8", "surrogateescape"))
     end = len(text[: index + 1].encode("utf-8", "surrogateescape"))
-    c = table.token_of_character(ids, text, index)
+    c, last = table.tokens_of_character(ids, text, index)
     assert len(table.join(ids[:c])) <= start
     assert len(table.join(ids[: c + 1])) > start
+    assert c <= last
+    assert len(table.join(ids[:last])) < end <= len(table.join(ids[: last + 1]))
     assert table.join(ids)[start:end].decode("utf-8", "surrogateescape") == text[index]
 
 
@@ -71,12 +73,12 @@ def test_growing_text_equals_the_whole_text(kind: str, data: st.DataObject) -> N
     """Token by token, an answer's text is always a prefix of the whole text; unfinished bytes are held back."""
     table = TABLES[kind]
     ids = sampled(kind, data)
-    growing = AnswerText(table)
-    whole = table.text(ids)
+    growing = GrowingText(table)
+    whole, text = table.text(ids), ""
     for count, token in enumerate(ids, start=1):
-        growing.push([token])
-        assert whole.startswith(growing.text)
-        held = len(table.join(ids[:count])) - len(growing.text.encode("utf-8", "surrogateescape"))
+        text += growing.push([token])
+        assert whole.startswith(text)
+        held = len(table.join(ids[:count])) - len(text.encode("utf-8", "surrogateescape"))
         assert 0 <= held <= 3
 
 
@@ -89,7 +91,7 @@ def test_a_character_over_several_tokens_and_a_token_over_several_characters(kin
     assert any(len(table.text([token])) > 1 for token in known), "needs a token of several characters"
     ids = [*known, *rare]
     text = table.text(ids)
-    assert table.token_of_character(ids, text, text.index("𠮷")) == len(known)
+    assert table.tokens_of_character(ids, text, text.index("𠮷")) == (len(known), len(ids) - 1)
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
@@ -107,6 +109,6 @@ def test_a_published_vocabulary(tmp_path: Path) -> None:
         assert table.text(ids).removeprefix(" ") == text  # SentencePiece puts a space in front
         whole = table.text(ids)
         for index, character in enumerate(whole):
-            c = table.token_of_character(ids, whole, index)
+            c, _ = table.tokens_of_character(ids, whole, index)
             assert character not in table.text(ids[:c])[index:]
             assert table.join(ids[: c + 1]).startswith(whole[:index].encode())

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detectors import Detector, LanguageDetector, Profile, Stream, TermsDetector, count, find, languages, profile, spans
+from detectors import Detector, Profile, Stream, TermsDetector, count, find, languages, profile, spans
 from detectors.exemptions import Cursor, ExemptSpans
 from detectors.runs import Run
 from detectors.scripts import script_of
@@ -88,8 +88,8 @@ def test_a_stream_says_the_same_as_find_however_the_text_is_cut(text: str, at: P
     same_stream(text, at, range(len(text)))
 
 
-def same_stream(text: str, at: Profile | Detector, cuts: range | list[int]) -> None:
-    final = at.find(text) if isinstance(at, Detector) else find(text, at)
+def same_stream(text: str, at: Detector, cuts: range | list[int]) -> None:
+    final = at.find(text)
     stream = Stream(at)
     for start, end in itertools.pairwise([0, *cuts, len(text)]):
         early = stream.feed(text[start:end])
@@ -179,10 +179,3 @@ def test_a_million_of_anything_ends() -> None:
         text = unit * (200_000 // len(unit))
         for at in (profile("ja"), profile("ko", "confusion"), profile("ru", passages="off")):
             spans(text, at)
-
-
-def test_a_language_detector_is_its_profile() -> None:
-    detector = LanguageDetector("ko", "confusion")
-    assert isinstance(detector, Detector)
-    assert detector.find("그는 book 을") == find("그는 book 을", profile("ko", "confusion"))
-    assert detector.version == detector.profile.version

@@ -19,7 +19,6 @@ from tlpo_ray.commands.train import stack_versions
 from tlpo_ray.config.load import Settings, build_config, load_config
 from tlpo_ray.config.run import DataConfig, RunConfig
 from tlpo_ray.data.prompts import PromptSet, read_prompts
-from tlpo_ray.evaluation.rates import Rates, rates_of
 from tlpo_ray.flow.errors import ModelError, PromptFileError, ResourceError, UserError, first_line
 from tlpo_ray.run_folder import replacing, write_json
 
@@ -81,11 +80,11 @@ def evaluate_command(
     )  # fmt: skip
     answers = _answers(config, chosen, samples)
     words = [detectors.count(answer.text, profile) for answer in answers]
-    rates = rates_of(words)
+    rates = detectors.rates_of(words)
     counts = _counts(answers, chosen)
     console.print(_table(rates, counts, f"{model} · {language} · English: {english}"))
     if output is not None:
-        versions = {"detector_version": detectors.DETECTOR_VERSION, "stack": stack_versions()}
+        versions = {"detector_version": profile.version, "stack": stack_versions()}
         _keep(output, asked | rates.as_json() | counts | versions, _rows(answers, words, chosen, profile))
         console.print(f"answers: {output / ANSWERS}\nresult:  {output / RESULT}")
 
@@ -176,7 +175,7 @@ def _counts(answers: Sequence[Answer], chosen: PromptSet) -> Result:
     }
 
 
-def _table(rates: Rates, counts: Result, title: str) -> Table:
+def _table(rates: detectors.Rates, counts: Result, title: str) -> Table:
     low, high = rates.rpr_interval or (None, None)
     table = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=ROUNDED)
     table.add_row("RPR", _rate(rates.rpr), f"answers without a confused word; 95 %: {_rate(low)} to {_rate(high)}")

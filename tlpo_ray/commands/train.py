@@ -94,20 +94,25 @@ def checked_prompts(config: RunConfig) -> PromptSet:
     """The run's prompts; an unknown language and an empty set are refused before anything starts.
 
     Raises:
-        UnknownLanguageError: a prompt's language has no detector.
+        DetectorError: there is no such detector, not with these settings, or none for a prompt's language.
         PromptFileError: the prompts cannot be read, or none is left.
     """
     for language in config.data.languages or filter(None, [config.data.language]):
-        detectors.profile(language, config.detector.english)
+        _check_detector(config, language)
     prompts = read_prompts(config.data, config.seed, _foreign(config) if config.data.drop_foreign else None)
     for language in {prompt.language for prompt in prompts.prompts}:
-        detectors.profile(language, config.detector.english)
+        _check_detector(config, language)
     if not prompts.prompts:
         raise PromptFileError(
             f"{config.data.prompts}: none of {prompts.total} prompts is left (skipped: {dict(prompts.skipped)}); "
             f"check data.languages, data.max_characters and the file"
         )
     return prompts
+
+
+def _check_detector(config: RunConfig, language: str) -> None:
+    detector = config.detector
+    detectors.build_detector(detector.name, language, detector.english, detector.settings)
 
 
 def result_of(config: RunConfig, summary: TrainSummary, seconds: dict[str, float]) -> Result:

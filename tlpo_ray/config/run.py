@@ -81,10 +81,14 @@ class DataConfig(Section):
 
 
 class DetectorConfig(Section):
-    """What counts as confusion."""
+    """What counts as confusion, or as another error that shows at one place of a text."""
 
+    name: str = "language"
+    """Which detector: `language` finds words of a wrong language, `terms` forbidden terms; packages may add others."""
     english: English = "neutral"
     """neutral: English is neither target nor confusion; confusion: any English is confusion."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """The detector's own, e.g. `passages: off` for `language` (detectors/options.py), `terms: [...]` for `terms`."""
 
 
 class RolloutConfig(Section):

@@ -20,7 +20,7 @@ METRICS: dict[str, str] = {
     "prompts_rerolled": "prompts rolled out again because an update was full",
     "queue_depth": "candidate groups waiting for the learner",
     "tokens_generated": "tokens sampled by the rollout actors, lookaheads left out",
-    "tokens_discarded": "sampled tokens beyond a confusion point",
+    "tokens_discarded": "tokens sampled beyond the first confused character",
     "tokens_per_second": "sampled tokens a second of wall time, since the last update",
     "policy_version": "updates made",
     "version_lag": "policy versions between sampling and learning, mean over the update's groups",

@@ -103,7 +103,7 @@ class RolloutReport:
     tokens_generated: int
     """Sampled tokens, those of lookaheads left out."""
     tokens_discarded: int
-    """Of these, tokens sampled beyond the confusion point before the abort took effect."""
+    """Of these, tokens sampled beyond the first confused character before the abort took effect."""
     seconds: float
 
 

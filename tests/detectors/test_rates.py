@@ -6,51 +6,49 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors import UnknownLanguageError
-from tlpo_ray.evaluation.rates import Rates, rate_answers, wilson_interval
+from detectors import Rates, pass_rates, profile, rates_of, wilson_interval
 
 CLEAN, CONFUSED, EMPTY = "일본의 통화는 엔입니다.", "일본의 통화는 єна입니다.", "42"
+KOREAN = profile("ko")
 
 
 def test_rates_of_plain_answers() -> None:
-    rates = rate_answers([("ko", CLEAN), ("ko", CONFUSED), ("ko", CLEAN), ("ko", EMPTY), ("ko", "")], "neutral")
+    rates = pass_rates([CLEAN, CONFUSED, CLEAN, EMPTY, ""], KOREAN)
     assert (rates.answers, rates.passed, rates.failed, rates.empty) == (5, 2, 1, 2)
     assert (rates.words, rates.confused_words) == (9, 1)
-    assert rates.rpr == 2 / 3 and rates.rpr_of_all == 4 / 5 and rates.wpr == 8 / 9
+    assert (rates.lines, rates.confused_lines) == (4, 1)
+    assert (rates.rpr, rates.rpr_of_all, rates.wpr, rates.line_pass_rate) == (2 / 3, 4 / 5, 8 / 9, 3 / 4)
     assert rates.rpr_interval == wilson_interval(2, 3)
+    assert rates.rpr_of_all_interval == wilson_interval(4, 5)
 
 
-def test_each_answer_is_judged_in_its_own_language() -> None:
-    assert rate_answers([("ja", "通貨は円です。"), ("ko", CLEAN)], "neutral").rpr == 1
-    assert rate_answers([("ko", "通貨は円です。"), ("ko", CLEAN)], "neutral").rpr == 1 / 2
+def test_a_line_is_confused_by_any_part_of_a_confusion_in_it() -> None:
+    rates = pass_rates(["하나\n둘 слово и\nещё\n\n---\n셋"], KOREAN)
+    assert (rates.lines, rates.confused_lines) == (4, 2)
 
 
 def test_the_english_setting_decides_about_english() -> None:
-    answers = [("ko", "통화는 the yen 입니다.")]
-    assert rate_answers(answers, "neutral").rpr == 1
-    assert rate_answers(answers, "confusion").rpr == 0
+    answers = ["통화는 the yen 입니다."]
+    assert pass_rates(answers, KOREAN).rpr == 1
+    assert pass_rates(answers, profile("ko", "confusion")).rpr == 0
 
 
 def test_silence_has_no_rate_but_is_counted() -> None:
-    rates = rate_answers([("ko", ""), ("ko", EMPTY)], "neutral")
+    rates = pass_rates(["", EMPTY], KOREAN)
     assert (rates.rpr, rates.rpr_interval, rates.wpr, rates.rpr_of_all, rates.empty) == (None, None, None, 1, 2)
-    assert rate_answers([], "neutral").rpr_of_all is None
-
-
-def test_an_unknown_language_is_refused() -> None:
-    with pytest.raises(UnknownLanguageError):
-        rate_answers([("xx", CLEAN)], "neutral")
+    nothing = rates_of([])
+    assert (nothing.rpr_of_all, nothing.rpr_of_all_interval, nothing.line_pass_rate) == (None, None, None)
 
 
 @given(st.lists(st.sampled_from([CLEAN, CONFUSED, EMPTY, ""]), max_size=12))
 def test_every_answer_is_counted_once(texts: list[str]) -> None:
-    rates = rate_answers([("ko", text) for text in texts], "neutral")
+    rates = pass_rates(texts, KOREAN)
     assert rates.passed == texts.count(CLEAN) and rates.failed == texts.count(CONFUSED)
     assert rates.passed + rates.failed + rates.empty == rates.answers == len(texts)
 
 
 def test_the_json_holds_rates_and_counts() -> None:
-    rates = Rates(answers=4, failed=1, empty=1, words=10, confused_words=2)
+    rates = Rates(answers=4, failed=1, empty=1, words=10, confused_words=2, lines=5, confused_lines=1)
     found = rates.as_json()
     assert (found["rpr"], found["rpr_of_all"], found["wpr"], found["passed"]) == (2 / 3, 3 / 4, 0.8, 2)
 
