@@ -58,14 +58,14 @@ def find(text: str, profile: Profile, prefix: str = "", final: bool = True) -> C
             it and ends in `text` is confused from index 0 on.
         final: False if `text` may go on: then only a confusion that no continuation can move or remove.
     """
-    if _is_clean(text, profile, prefix):
+    if _is_clean(text, profile):
         return None
     return Scan(profile, prefix, text).next(final)
 
 
 def spans(text: str, profile: Profile) -> list[Confusion]:
     """All confusions of a text, from left to right, without overlaps."""
-    return [] if _is_clean(text, profile, "") else list(Scan(profile, "", text))
+    return [] if _is_clean(text, profile) else list(Scan(profile, "", text))
 
 
 class Scan:
@@ -120,7 +120,7 @@ class Scan:
             if passage is None:
                 break
             if passage.end > self._floor:
-                self._exempt.pop("letters")  # they are asked again, from further left
+                self._exempt.pop("letters", None)  # they are asked again, from further left
                 return self._found(text, max(passage.start, self._left), passage.end, "Latin", "passage")
         if run is None:
             return None
@@ -134,9 +134,13 @@ class Scan:
 
     def _next_run(self, text: str, final: bool) -> tuple[Run | None, int]:
         """The first run that is a confusion, and where the confusion starts."""
+        begin = max(self._letters.position, self._left)
+        if final and self._has_only_english(text, begin):
+            self._letters = Cursor(len(text))
+            return None, 0
         exempt = self._spans(text, "letters", self._letters)
         settled = len(text) if final else unsettled_from(text)
-        for run in _suspicious_runs(text, max(self._letters.position, self._left), self._profile):
+        for run in _suspicious_runs(text, begin, self._profile):
             if run.script in WORD_SCRIPTS:
                 if not final and not is_settled(run, text, settled):
                     settled = min(settled, run.start)
@@ -150,8 +154,20 @@ class Scan:
             self._letters, self._behind = exempt.cursor_at(run.start), exempt.cursor_at(run.end)
             start = max(run.start, self._left)
             return run, _reach_back(run, text, self._left) if self._profile.english == "neutral" else start
-        self._letters = exempt.cursor_at(min(settled, len(text)))
+        self._letters = Cursor(len(text)) if final else exempt.cursor_at(settled)
         return None, 0
+
+    def _has_only_english(self, text: str, begin: int) -> bool:
+        """Whether all suspects from `begin` on are plain words that could be English, and English is neutral."""
+        profile = self._profile
+        if profile.suspects.search(text, begin) is None:
+            return True
+        if profile.english != "neutral" or profile.beyond_ascii.search(text, begin) is not None:
+            return False
+        # A word that begins further left is another word.
+        if begin > 0 and _PLAIN_WORD.match(text, begin - 1):
+            return False
+        return not profile.options.words or foreign_words().isdisjoint(_PLAIN_WORD.findall(text, begin))
 
     def _is_pending(self) -> bool:
         """Whether text that is harmless in itself may settle something: an unfinished word, an open passage."""
@@ -199,16 +215,9 @@ def without_unfinished(text: str) -> str:
     return text[:end]
 
 
-def _is_clean(text: str, profile: Profile, prefix: str) -> bool:
+def _is_clean(text: str, profile: Profile) -> bool:
     """Whether `text` is clean at first sight: nearly every text of a good model, at the speed of `re`."""
-    if profile.checks_passages and profile.language.is_latin:
-        return False
-    if profile.suspects.search(text) is None:
-        return True
-    if profile.english != "neutral" or _PLAIN_WORD.match(prefix[-1:]) or profile.beyond_ascii.search(text):
-        return False
-    words = _PLAIN_WORD.findall(text)
-    return not (profile.checks_passages and len(words) >= 3) and foreign_words().isdisjoint(words)
+    return profile.suspects.search(text) is None and not (profile.checks_passages and profile.language.is_latin)
 
 
 def _suspicious_runs(text: str, start: int, profile: Profile) -> Iterator[Run]:

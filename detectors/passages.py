@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -32,6 +34,8 @@ LEAST_COMMON = 0.15
 """Share of the likeliest language's common words that a passage has to have: names and romanised text have none."""
 ENGLISH_SHARE = 0.6
 """Share of known English words above which a passage is English."""
+PLAIN_SHARE, PLAIN_LEAD = 0.2, 2
+"""Share of its common words, and lead over every other language's, that make a passage plainly of a language."""
 
 _LATIN = script_class("Latin")
 _LETTERS = f"[{_LATIN}][{_LATIN}{mark_class('Latin')}]*"
@@ -58,15 +62,17 @@ def first_foreign(exempt: ExemptSpans, position: int, limit: int, is_end: bool) 
         is_end: whether the text ends at `limit`, as far as passages go; otherwise one that may go on is left for later.
     """
     text, profile = exempt.text, exempt.profile
-    cursor = exempt.cursor_at(position)
+    judged = position
     for start, end, closed in _passages(text, profile, position, limit):
         if not (closed or is_end):
             break
+        judged = end
+        if not _may_be_foreign(_WORD.findall(text, start, end), profile):
+            continue
         words = [run for run in _runs(text, start, end) if not exempt.cover(run) and not _is_sign(run, text, profile)]
         if _is_foreign(words, profile):
             return Passage(_first_word(words, profile), end), exempt.cursor_at(end)
-        cursor = exempt.cursor_at(end)
-    return None, cursor
+    return None, Cursor(limit) if is_end else exempt.cursor_at(judged)
 
 
 def is_open(text: str, profile: Profile, cursor: Cursor) -> bool:
@@ -126,21 +132,48 @@ def _other_letters() -> str:
     return "".join(as_class(ranges_of(ranges)) for script, ranges in RANGES.items() if script != "Latin")
 
 
+def _may_be_foreign(words: Sequence[str], profile: Profile) -> bool:
+    """What costs little to ask first: enough words, and neither plainly English nor plainly the language itself."""
+    if len(words) < LEAST_WORDS:
+        return False
+    small = [word for word in words if word.islower()]
+    if len(small) < LEAST_SMALL_WORDS:
+        return False
+    if _english_is_home(profile) and len(english_words().intersection(small)) >= ENGLISH_SHARE * len(set(small)):
+        return False
+    if profile.language.is_latin:
+        return not _is_plainly(profile.code, small)
+    return sum(map(looks_romanised, small)) < MOST_ROMANISED * len(small)
+
+
+def _is_plainly(code: str, words: Sequence[str]) -> bool:
+    """Whether the language's common words hold these words together, and those of no other language as well."""
+    common = Counter(itertools.chain.from_iterable(map(_languages_of().get, words, itertools.repeat(()))))
+    own = common.pop(code, 0)
+    return own >= PLAIN_SHARE * len(words) and own >= max(common.values(), default=0) + PLAIN_LEAD
+
+
+@cache
+def _languages_of() -> dict[str, tuple[str, ...]]:
+    """The languages of each common word."""
+    found: dict[str, tuple[str, ...]] = {}
+    for code in LANGUAGES:
+        for word in common_words(code):
+            found[word] = (*found.get(word, ()), code)
+    return found
+
+
 def _is_foreign(words: Sequence[Run], profile: Profile) -> bool:
     small = [run.text for run in words if run.text.islower()]
     if len(words) < LEAST_WORDS or len(small) < LEAST_SMALL_WORDS:
-        return False
-    if _english_is_home(profile) and sum(word in english_words() for word in small) >= ENGLISH_SHARE * len(small):
-        return False
-    if not profile.language.is_latin and sum(map(looks_romanised, small)) >= MOST_ROMANISED * len(small):
         return False
     line, home = " ".join(run.text for run in words), _home(profile)
     if sum(_confidences(line, quick=True)[code] for code in home) > HOME_ABOVE:
         return False
     confidences = _confidences(line, quick=False)
-    likeliest = max(confidences, key=lambda code: confidences[code])
     if sum(confidences[code] for code in home) >= FOREIGN_BELOW:
         return False
+    likeliest = max(confidences, key=lambda code: confidences[code])
     common = _common(small, likeliest)
     return common >= max(2, LEAST_COMMON * len(small)) and all(common > _common(small, code) for code in home)
 
