@@ -10,8 +10,8 @@ from functools import cache
 from detectors.lexicon import ENGLISH_WITH_ACCENT, NAME_PARTICLES, foreign_words
 from detectors.profile import Profile
 from detectors.readings import PHONETIC, is_reading
-from detectors.runs import Run
-from detectors.scripts import as_class
+from detectors.runs import LATIN_JOINERS, Run
+from detectors.scripts import as_class, basic_latin_class, mark_class
 
 # Scripts of signs and names: a word of these may be exempt.
 WORD_SCRIPTS = ("Latin", "Greek")
@@ -51,7 +51,7 @@ _SPANS = {
     "math": rf"\$(?=\S)(?:[^$\nFOREIGN]{{1,3}}|(?=[^$\n]*[\\^_=+*<>{{}}])[^$\nFOREIGN]{{1,{_FORMULA}}})(?<=\S)\$",
     "command": r"\\(?:begin|end)\{[a-z*]* | \\[A-Za-z]+",
     "tag": r"</?[A-Za-z][^<>\n]*",
-    "call": rf"{_NAME}\((?:\s*"
+    "call": rf"{_NAME}\((?:[\t\ ]*"
     rf"| [A-Za-z](?:,\ ?[A-Za-z])*"
     rf"| (?=[^)\n]{{0,60}}[0-9_='\"\[\]{{}}*+<>%(]){_ARGUMENTS})\)",
     "unit": rf"[0-9]\s?(?:{_UNITS})(?:[/·](?:{_UNITS}))*(?![A-Za-z])",
@@ -67,7 +67,8 @@ _CLOSERS = {
 _CLOSER_LENGTH = 3
 _IN_ANY_SCRIPT = ("url", "shrug")
 _OPEN_CALL = re.compile(rf"{_NAME}\({_ARGUMENTS}(?:\({_ARGUMENT})?\Z")
-_UNFINISHED = re.compile(r"[A-Za-z0-9._%+@:/~#?&='’‐‑`$\\<{(¯-]")
+_IN_WORD = re.compile(rf"[{basic_latin_class()}{mark_class('Latin')}{LATIN_JOINERS}]")
+_UNFINISHED = re.compile(rf"[{basic_latin_class()}{mark_class('Latin')}0-9._%+@:/~#?&='’‐‑`$\\<{{(¯-]")
 _NUMBER_BEFORE = re.compile(r"[0-9]\s\Z")
 
 _LIST_MARK = re.compile(r"(?:x{0,3}(?:ix|iv|v?i{1,3}|v)|x{1,3})(?=[).])")
@@ -93,6 +94,18 @@ class Cursor:
         return Cursor(max(self.position + by, 0), self.inside)
 
 
+@dataclass(frozen=True, slots=True)
+class _Span:
+    start: int
+    end: int
+    """Beyond the text's end if the span is open there."""
+    kind: str | None
+    opened: int
+    """Where its inside begins; for spans over several lines."""
+    closing: int
+    """Where its closing mark begins."""
+
+
 class ExemptSpans:
     """Exempt spans of one text, found as far as they are asked for; ask from left to right."""
 
@@ -100,47 +113,61 @@ class ExemptSpans:
         self.text = text
         self.profile = profile
         self._pattern = _pattern(profile)
-        self._start = self._opened = self._end = cursor.position
-        self._kind = cursor.inside
-        self._is_resumed = cursor.inside is not None
-        if cursor.inside is not None:
-            self._close(cursor.position)
+        self._from = cursor
+        at = cursor.position
+        self._spans = [_Span(at, at, None, at, at) if cursor.inside is None else self._over_lines(at, at, cursor.inside)]
 
     def cover(self, run: Run) -> bool:
         """Whether the run begins in an exempt span; letters of other scripts than Latin and Greek only in addresses."""
-        # The end of a run may be asked about again, from within the span that is open there.
-        start = max(run.start, self._start) if self._is_resumed and run.end > self._start else run.start
-        return self._covers(start) and (run.script in WORD_SCRIPTS or self._kind in _IN_ANY_SCRIPT)
+        start = run.start
+        if self._from.inside is not None and start < self._from.position < run.end:
+            start = self._from.position  # the word that the cursor stands in lies in the open span, too
+        span = self._span_at(start)
+        return span.start <= start < span.end and (run.script in WORD_SCRIPTS or span.kind in _IN_ANY_SCRIPT)
 
     def cursor_at(self, position: int) -> Cursor:
         """Where to go on later so as to find the same spans, also when the text has grown."""
-        if not self._covers(position):
-            return Cursor(position)
-        if self._kind not in _CLOSERS:
-            return Cursor(self._start)
-        position = min(position, len(self.text) - _CLOSER_LENGTH + 1)  # a closing mark may be half there
-        if position < self._opened:
-            return Cursor(self._start, self._kind if self._is_resumed else None)
-        return Cursor(position, self._kind)
+        self._span_at(position)
+        for span in reversed(self._spans):
+            position = self._word_start(position)
+            if position <= self._from.position:
+                return self._from
+            # A span that ends where the text ends may go on when that does.
+            if not span.start < position < span.end + (span.end == len(self.text)):
+                continue
+            if span.kind in _CLOSERS:
+                # The closing mark stays ahead, also one that is half there.
+                inside = min(position, span.closing, len(self.text) - _CLOSER_LENGTH + 1)
+                if inside >= span.opened:
+                    return Cursor(inside, span.kind)
+            position = span.start
+        return Cursor(position) if position > self._from.position else self._from
 
-    def _covers(self, position: int) -> bool:
-        # A span that ends where the text ends may go on when that does.
-        while self._end <= position and self._end < len(self.text):
-            match = self._pattern.search(self.text, self._end)
+    def _span_at(self, position: int) -> _Span:
+        """The span at `position`, or the next one, or the last."""
+        while self._spans[-1].end <= position:
+            match = self._pattern.search(self.text, self._spans[-1].end)
             if match is None:
-                self._start = self._end = len(self.text)
-                self._is_resumed = False
-                return False
-            self._start, self._end, self._kind = match.start(), match.end(), match.lastgroup
-            self._opened, self._is_resumed = match.end(), False
-            if self._kind in _CLOSERS:
-                self._close(self._end)
-        return self._start <= position
+                nothing = len(self.text)
+                self._spans.append(_Span(nothing, nothing + 1, None, nothing, nothing))
+            elif match.lastgroup in _CLOSERS:
+                self._spans.append(self._over_lines(match.start(), match.end(), match.lastgroup))
+            else:
+                self._spans.append(_Span(match.start(), match.end(), match.lastgroup, match.end(), match.end()))
+        return self._spans[-1]
 
-    def _close(self, position: int) -> None:
-        assert self._kind is not None
-        closed = _CLOSERS[self._kind].search(self.text, position)
-        self._end = len(self.text) + 1 if closed is None else closed.end()
+    def _over_lines(self, start: int, opened: int, kind: str) -> _Span:
+        closed = _CLOSERS[kind].search(self.text, opened)
+        closing, end = closed.span() if closed else (len(self.text), len(self.text) + 1)
+        return _Span(start, end, kind, opened, closing)
+
+    def _word_start(self, position: int) -> int:
+        """`position`, or the start of the Latin word that it stands in."""
+        if position < len(self.text) and not _IN_WORD.match(self.text, position):
+            return position
+        while position > self._from.position and _IN_WORD.match(self.text, position - 1):
+            position -= 1
+        return position
 
 
 @cache

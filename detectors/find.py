@@ -118,6 +118,7 @@ class Scan:
                 final or run is not None,
             )
             if passage is None:
+                self._exempt.pop("passages")
                 break
             if passage.end > self._floor:
                 self._exempt.pop("letters", None)  # they are asked again, from further left
@@ -155,6 +156,7 @@ class Scan:
             start = max(run.start, self._left)
             return run, _reach_back(run, text, self._left) if self._profile.english == "neutral" else start
         self._letters = Cursor(len(text)) if final else exempt.cursor_at(settled)
+        self._exempt.pop("letters")  # the cursor may stand further left than what was asked last
         return None, 0
 
     def _has_only_english(self, text: str, begin: int) -> bool:

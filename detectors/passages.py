@@ -18,7 +18,7 @@ from detectors.profile import Profile
 from detectors.readings import PHONETIC, is_reading, looks_romanised
 from detectors.runs import Run
 from detectors.script_ranges import RANGES
-from detectors.scripts import as_class, mark_class, ranges_of, script_class
+from detectors.scripts import as_class, basic_latin_class, in_basic_plane, mark_class
 
 LEAST_WORDS = 5
 """Below that identification is guesswork."""
@@ -37,7 +37,7 @@ ENGLISH_SHARE = 0.6
 PLAIN_SHARE, PLAIN_LEAD = 0.2, 2
 """Share of its common words, and lead over every other language's, that make a passage plainly of a language."""
 
-_LATIN = script_class("Latin")
+_LATIN = basic_latin_class()
 _LETTERS = f"[{_LATIN}][{_LATIN}{mark_class('Latin')}]*"
 _A_LETTER = re.compile(f"[{_LATIN}]")
 _WORD = re.compile(f"{_LETTERS}(?:['’-]{_LETTERS})*")
@@ -129,7 +129,8 @@ def _stretch() -> re.Pattern[str]:
 
 
 def _other_letters() -> str:
-    return "".join(as_class(ranges_of(ranges)) for script, ranges in RANGES.items() if script != "Latin")
+    others = " ".join(ranges for script, ranges in RANGES.items() if script != "Latin")
+    return as_class(in_basic_plane(others))
 
 
 def _may_be_foreign(words: Sequence[str], profile: Profile) -> bool:

@@ -9,7 +9,7 @@ from functools import cache
 from detectors.scripts import mark_class, script_class, script_of
 
 # Inside a Latin word: don't, l’éthique, color-coded.
-_LATIN_JOINERS = "'’ʼ‐‑-"
+LATIN_JOINERS = "'’ʼ‐‑-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +31,15 @@ def run_at(text: str, index: int) -> Run | None:
             return None
     inner, word = _patterns(script)
     start = index
-    while start > 0 and (inner.match(text[start - 1]) or _is_joint(text, start - 1, script)):
+    while start > 0 and (inner.match(text[start - 1]) or _is_joint(text, start - 1, script, inner)):
         start -= 1
     # A mark after a joiner ends the word to its left, so the first match need not be the one around `index`.
     found = next(match for match in word.finditer(text, start) if match.end() > index)
     return Run(found.start(), found.end(), script, found.group())
 
 
-def _is_joint(text: str, index: int, script: str) -> bool:
-    return script == "Latin" and index > 0 and text[index] in _LATIN_JOINERS and script_of(text[index - 1]) == "Latin"
+def _is_joint(text: str, index: int, script: str, inner: re.Pattern[str]) -> bool:
+    return script == "Latin" and index > 0 and text[index] in LATIN_JOINERS and inner.match(text[index - 1]) is not None
 
 
 @cache
@@ -47,5 +47,5 @@ def _patterns(script: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
     """One character inside a word of the script, and a word."""
     letter = script_class(script)
     inner = f"[{letter}{mark_class(script)}]"
-    joined = f"(?:[{_LATIN_JOINERS}][{letter}]{inner}*)*" if script == "Latin" else ""
+    joined = f"(?:[{LATIN_JOINERS}][{letter}]{inner}*)*" if script == "Latin" else ""
     return re.compile(inner), re.compile(f"[{letter}]{inner}*{joined}")
