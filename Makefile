@@ -20,7 +20,7 @@ $(error $(VENV) is set up for DEVICE=$(SET_UP_FOR), asked for $(DEVICE): both bu
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format check bench clean
+.PHONY: help setup demo test test-fast lint format check bench lcb clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ check: lint ## Style, types and import directions
 
 bench: $(STAMP) ## Speed as ratios against the alternative, measured in one run
 	@$(BIN)/python -m tests.bench
+
+lcb: $(STAMP) ## Write docs/lcb.md: pass rates of the Language Confusion Benchmark's answers in the folder LCB=…
+	@$(BIN)/python -m tests.bench.lcb $(LCB)
 
 clean: ## Remove .venv and everything that was built or cached here
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -14,9 +14,9 @@ import pytest
 from tlpo_ray.config.load import presets
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("deploy/*.md")])
-FOLDERS = ("tlpo_ray", "actors", "learner", "detectors", "deploy", "tests", "requirements")
-TOP_LEVEL = {"tlpo_ray", "actors", "learner", "detectors", "deploy", "tests", "requirements"}
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("deploy/*.md"), *ROOT.glob("docs/*.md")])
+FOLDERS = ("tlpo_ray", "actors", "learner", "detectors", "deploy", "docs", "tests", "requirements")
+TOP_LEVEL = set(FOLDERS)
 
 
 def quoted(document: Path) -> list[str]:
@@ -64,6 +64,6 @@ def test_a_wheel_holds_all_packages_presets_and_types(tmp_path: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     for preset in presets():
         assert f"tlpo_ray/config/presets/{preset}.yaml" in names
-    for file in ("tlpo_ray/py.typed", "actors/worker.py", "learner/worker.py", "detectors/find.py"):
+    for file in ("tlpo_ray/py.typed", "actors/worker.py", "learner/worker.py", "detectors/data/words.txt"):
         assert file in names
     assert {name.split("/")[0] for name in names if "dist-info" not in name} == set(FOLDERS[:4])

@@ -22,10 +22,14 @@ from tlpo_ray.quickstart.toy_model import CHAT_TEMPLATE, ToyRecipe, build_model,
 
 pytestmark = pytest.mark.slow
 
-THINGS = [f"{kind} {number}" for kind in ("order", "parcel", "invoice", "letter") for number in range(10, 26)]
+THINGS = (
+    "order parcel invoice letter book chair table lamp engine ticket report sample carpet mirror blanket basket "
+    "contract camera guitar kettle ladder magnet needle pillow"
+).split()
 JARGON, PLAIN = "asap", "as soon as possible"
 JARGON_SHARE = 0.4
-SAMPLES = 8
+SAMPLES = 16
+BATCH = 8
 SPECIAL = ["<|pad|>", "<|end|>", "<|user|>", "<|assistant|>"]
 
 
@@ -45,7 +49,7 @@ def tokenizer() -> Any:
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=384,
+        vocab_size=512,
         special_tokens=SPECIAL,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
@@ -64,13 +68,13 @@ class Lessons:
         self._words, self._rounds, self._random = words, rounds, Random(0)
 
     def __len__(self) -> int:
-        return self._rounds * len(THINGS) // 16
+        return self._rounds * -(-len(THINGS) // BATCH)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for _ in range(self._rounds):
             order = self._random.sample(THINGS, len(THINGS))
-            for start in range(0, len(order), 16):
-                yield self._batch(order[start : start + 16])
+            for start in range(0, len(order), BATCH):
+                yield self._batch(order[start : start + BATCH])
 
     def _batch(self, things: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         texts = []
@@ -84,9 +88,9 @@ class Lessons:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "jargon"
-    words, recipe = tokenizer(), ToyRecipe(layers=2, hidden=64, heads=2, feed_forward=128, lr=1e-2)
+    words, recipe = tokenizer(), ToyRecipe(layers=2, hidden=64, heads=4, feed_forward=128, lr=3e-3)
     made = build_model(words, recipe, seed=0)
-    train_model(made, Lessons(words, rounds=60), recipe, lambda share, loss: None)  # type: ignore[arg-type]
+    train_model(made, Lessons(words, rounds=400), recipe, lambda share, loss: None)  # type: ignore[arg-type]
     made.save_pretrained(folder)
     words.save_pretrained(folder)
     return folder
@@ -109,7 +113,7 @@ def shares(given: Sequence[Answer]) -> tuple[float, float]:
 
 def test_a_forbidden_term_is_unlearned_and_nothing_else(model: Path, tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.jsonl"
-    rows = [{"language": "en", "prompt": question(thing)} for _ in range(12) for thing in THINGS]
+    rows = [{"language": "en", "prompt": question(thing)} for _ in range(20) for thing in THINGS]
     prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = load_config(
         "quickstart",
@@ -120,7 +124,7 @@ def test_a_forbidden_term_is_unlearned_and_nothing_else(model: Path, tmp_path: P
         ],
     )  # fmt: skip
     jargon_before, right_before = shares(answers(config, model))
-    assert jargon_before > 0.2
+    assert jargon_before > 0.2 and right_before > 0.9
     result = run_training(config)
     jargon, right = shares(answers(config, tmp_path / "run" / "model"))
     assert jargon < jargon_before / 5
