@@ -115,7 +115,9 @@ class ExemptSpans:
         self._pattern = _pattern(profile)
         self._from = cursor
         at = cursor.position
-        self._spans = [_Span(at, at, None, at, at) if cursor.inside is None else self._over_lines(at, at, cursor.inside)]
+        self._spans = [
+            _Span(at, at, None, at, at) if cursor.inside is None else self._over_lines(at, at, cursor.inside)
+        ]
 
     def cover(self, run: Run) -> bool:
         """Whether the run begins in an exempt span; letters of other scripts than Latin and Greek only in addresses."""

@@ -84,14 +84,15 @@ LANGUAGES: dict[str, Language] = {
     "ar": Language(name="Arabic", scripts=("Arabic",), alphabet=_ARABIC + "پچڤگژڭڥڨ"),
     "bn": Language(name="Bengali", scripts=("Bengali",), foreign_letters="ৰৱ"),  # Assamese
     "cs": Language(
-        name="Czech", scripts=("Latin",),
+        name="Czech",
+        scripts=("Latin",),
         common_words=(
-            "a v je se na že s to z do o i ve pro jako za by ale po jsou byl tak který která nebo aby jeho není "
-            "může"
+            "a v je se na že s to z do o i ve pro jako za by ale po jsou byl tak který která nebo aby jeho není může"
         ),
     ),
     "de": Language(
-        name="German", scripts=("Latin",),
+        name="German",
+        scripts=("Latin",),
         common_words=(
             "der die und in den von zu das mit sich des auf für ist im dem nicht ein eine als auch es an werden "
             "aus er hat dass sie nach wird bei einer um am sind noch wie einem über einen zum war haben nur oder "
@@ -100,14 +101,16 @@ LANGUAGES: dict[str, Language] = {
     ),
     "el": Language(name="Greek", scripts=("Greek",)),
     "en": Language(
-        name="English", scripts=("Latin",),
+        name="English",
+        scripts=("Latin",),
         common_words=(
             "the of and to in a is that for it on as with are be this by or an from at was which have not can you "
             "we they their has will but your more about into than these its i he she his"
         ),
     ),
     "es": Language(
-        name="Spanish", scripts=("Latin",),
+        name="Spanish",
+        scripts=("Latin",),
         common_words=(
             "de la que el en y a los del se las por un para con no una su al lo como más pero sus le o este "
             "porque esta entre cuando muy sin sobre también hasta hay donde es son ser fue te me mi ha"
@@ -115,7 +118,8 @@ LANGUAGES: dict[str, Language] = {
     ),
     "fa": Language(name="Persian", scripts=("Arabic",), alphabet=_ARABIC + "پچژگکیۀ"),
     "fr": Language(
-        name="French", scripts=("Latin",),
+        name="French",
+        scripts=("Latin",),
         common_words=(
             "de la le et les des en un du une que est pour qui dans par plus pas au sur ne se ce il sont son avec "
             "ou mais comme nous vous cette à être leur aux ces elle je votre vos ont"
@@ -124,18 +128,22 @@ LANGUAGES: dict[str, Language] = {
     "he": Language(name="Hebrew", scripts=("Hebrew",)),
     "hi": Language(name="Hindi", scripts=("Devanagari",)),
     "hu": Language(
-        name="Hungarian", scripts=("Latin",),
+        name="Hungarian",
+        scripts=("Latin",),
         common_words="a az és hogy nem is egy ez meg van volt csak de mint el ki már vagy ha be ezt azt lehet egyik",
     ),
     "id": Language(
-        name="Indonesian", scripts=("Latin",), not_told_from=("ms",),
+        name="Indonesian",
+        scripts=("Latin",),
+        not_told_from=("ms",),
         common_words=(
             "yang dan di dengan untuk dari dalam ini itu pada adalah ke tidak atau akan oleh juga dapat sebagai "
             "ada bisa karena mereka telah saya kita anda lebih"
         ),
     ),
     "it": Language(
-        name="Italian", scripts=("Latin",),
+        name="Italian",
+        scripts=("Latin",),
         common_words=(
             "di e il la che in un a per è una sono con non si da del le i della al gli dei nel come più anche ma "
             "lo alla questo o ha su delle nella"
@@ -145,12 +153,14 @@ LANGUAGES: dict[str, Language] = {
         name="Japanese",
         scripts=("Hiragana", "Katakana", "Han"),
         segmenter="mecab",
-        foreign_letters=_simplified_only(),
+        foreign_letters=_simplified_only() + "們您她妳嗎呢啦喔麼很",
     ),
     "kk": Language(name="Kazakh", scripts=("Cyrillic",), alphabet=_KAZAKH),
     "ko": Language(name="Korean", scripts=("Hangul",), romanised="ŏŭ"),
     "ms": Language(
-        name="Malay", scripts=("Latin",), not_told_from=("id",),
+        name="Malay",
+        scripts=("Latin",),
+        not_told_from=("id",),
         common_words=(
             "yang dan di dengan untuk dari dalam ini itu pada adalah ke tidak atau akan oleh juga boleh sebagai "
             "ada kerana mereka telah saya kita anda lebih"
@@ -158,54 +168,59 @@ LANGUAGES: dict[str, Language] = {
     ),
     "ne": Language(name="Nepali", scripts=("Devanagari",)),
     "nl": Language(
-        name="Dutch", scripts=("Latin",),
+        name="Dutch",
+        scripts=("Latin",),
         common_words=(
             "de het een van en in is dat op te zijn met voor niet aan er om ook als maar bij uit door naar dan of "
             "over nog wordt deze worden heeft ik je"
         ),
     ),
     "pl": Language(
-        name="Polish", scripts=("Latin",),
+        name="Polish",
+        scripts=("Latin",),
         common_words=(
-            "w i na z się do nie to że jest o jak po co tak za od przez dla są być ale może oraz czy ten które "
-            "który"
+            "w i na z się do nie to że jest o jak po co tak za od przez dla są być ale może oraz czy ten które który"
         ),
     ),
     "pt": Language(
-        name="Portuguese", scripts=("Latin",),
+        name="Portuguese",
+        scripts=("Latin",),
         common_words=(
             "de a o que e do da em um para é com não uma os no se na por mais as dos como mas foi ao ele das tem "
             "à seu sua ou ser quando muito nos já está eu também pelo pela até"
         ),
     ),
     "ro": Language(
-        name="Romanian", scripts=("Latin",),
+        name="Romanian",
+        scripts=("Latin",),
         common_words="și în de la a cu pe nu o că să este din un mai pentru care sunt ca au prin sau fi ar dar",
     ),
     "ru": Language(name="Russian", scripts=("Cyrillic",), alphabet=_RUSSIAN),
     "sw": Language(
-        name="Swahili", scripts=("Latin",),
+        name="Swahili",
+        scripts=("Latin",),
         common_words="ya na wa kwa ni katika la za kama hii au cha yake hiyo huo kuwa watu pia lakini hivyo yao hizo ili",
     ),
     "th": Language(name="Thai", scripts=("Thai",), segmenter="newmm"),
     "tr": Language(
-        name="Turkish", scripts=("Latin",),
+        name="Turkish",
+        scripts=("Latin",),
         common_words=(
-            "ve bir bu da de için ile olarak çok daha gibi kadar olan en ama sonra ise değil ne var veya her "
-            "olduğu"
+            "ve bir bu da de için ile olarak çok daha gibi kadar olan en ama sonra ise değil ne var veya her olduğu"
         ),
     ),
     "uk": Language(name="Ukrainian", scripts=("Cyrillic",), alphabet=_UKRAINIAN),
     "ur": Language(name="Urdu", scripts=("Arabic",), alphabet=_ARABIC + "پچژگکیٹڈڑںھہۂۃےۓۀ"),
     "vi": Language(
-        name="Vietnamese", scripts=("Latin",),
+        name="Vietnamese",
+        scripts=("Latin",),
         common_words=(
-            "và của là có trong được cho các một những không với người này đã để khi từ về như cũng đến ra vào sẽ "
-            "bạn"
+            "và của là có trong được cho các một những không với người này đã để khi từ về như cũng đến ra vào sẽ bạn"
         ),
     ),
     "yo": Language(
-        name="Yoruba", scripts=("Latin",),
+        name="Yoruba",
+        scripts=("Latin",),
         common_words="ní ti àti tí ó sí jẹ́ fún pé wọ́n kan náà bí láti ń nípa gbogbo tó ṣe mo wà ó̩ kò",
     ),
     "zh": Language(name="Chinese", scripts=("Han", "Bopomofo"), segmenter="jieba", pinyin=True),
@@ -239,7 +254,8 @@ def _unknown(code: str) -> str:
 
     names = {row.name.lower(): known for known, row in LANGUAGES.items()} | {known: known for known in LANGUAGES}
     wanted = unicodedata.normalize("NFKC", code).lower()
-    near = difflib.get_close_matches(wanted, names, n=2, cutoff=0.5) or [wanted.replace("_", "-").split("-")[0]]
+    without_region = wanted.replace("_", "-").split("-")[0]
+    near = [without_region] if without_region in names else difflib.get_close_matches(wanted, names, n=2, cutoff=0.5)
     codes = dict.fromkeys(names[name] for name in near if name in names)
     nearest = f"; nearest: {', '.join(codes)}" if codes else ""
     return f"language {code!r}: no detector for it{nearest}; there are: {', '.join(LANGUAGES)}"

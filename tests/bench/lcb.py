@@ -54,20 +54,23 @@ def page(found: dict[Key, list[Counts]]) -> str:
     """The page in Markdown."""
     models = sorted({key[0] for key in found})
     languages = sorted({key[2] for key in found})
-    return "\n\n".join(
-        [
-            "# The detectors on the Language Confusion Benchmark",
-            f"{sum(map(len, found.values())) // 2:,} answers of {len(models)} models in {len(languages)} languages "
-            f"({', '.join(languages)}), the benchmark's own outputs. Made by `make lcb LCB=FOLDER`; detector "
-            f"`{profile('es').version}`. Means over languages. RPR: answers without a confused word among those with a "
-            "word of their language; RPR of all: among all answers; WPR: words without confusion; lines: lines without "
-            "confusion. An all-English answer in a language of another script has no word of its language where English "
-            "is neutral, so the two RPR differ; where English is confusion it fails.",
-            *(_overview(found, models, languages, task) for task in TASKS),
-            _order(found, models, languages),
-            *(_by_language(found, models, languages, english) for english in get_args(English)),
-        ]
-    ) + "\n"
+    return (
+        "\n\n".join(
+            [
+                "# The detectors on the Language Confusion Benchmark",
+                f"{sum(map(len, found.values())) // 2:,} answers of {len(models)} models in {len(languages)} languages "
+                f"({', '.join(languages)}), the benchmark's own outputs. Made by `make lcb LCB=FOLDER`; detector "
+                f"`{profile('es').version}`. Means over languages. RPR: answers without a confused word among those with a "
+                "word of their language; RPR of all: among all answers; WPR: words without confusion; lines: lines without "
+                "confusion. An all-English answer in a language of another script has no word of its language where English "
+                "is neutral, so the two RPR differ; where English is confusion it fails.",
+                *(_overview(found, models, languages, task) for task in TASKS),
+                _order(found, models, languages),
+                *(_by_language(found, models, languages, english) for english in get_args(English)),
+            ]
+        )
+        + "\n"
+    )
 
 
 def _rates(found: dict[Key, list[Counts]], model: str, tasks: Iterable[str], language: str, english: English) -> Rates:

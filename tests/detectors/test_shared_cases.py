@@ -1,4 +1,4 @@
-"""Verdict and index on cases and hand-read answers kept outside the repository; skipped without them."""
+"""Verdict and index on cases, hand-read answers and real prompts kept outside the repository; skipped without them."""
 
 from __future__ import annotations
 
@@ -10,27 +10,36 @@ from typing import Any
 
 import pytest
 
-from detectors import English, find, languages, profile
+from detectors import English, find, profile
 
 SHARED = Path(os.environ.get("TLPO_SHARED", Path(__file__).parents[3] / "shared")) / "data"
-REQUIRED = 0.95
+REQUIRED = 0.97
+LEXICAL_REQUIRED = 0.6
+MOST_FLAGGED_PROMPTS = 7
+"""Of 541 prompts a language; that many quote words of other languages."""
+PROMPT_FILES = ("ar_local", "en", "ja", "ko", "ru", "th", "uk", "zh_local")
 
 pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="shared data are not beside the checkout")
 
 
 def _rows(name: str) -> list[dict[str, Any]]:
-    lines = (SHARED / name).read_text(encoding="utf-8").splitlines()
-    return [row for row in map(json.loads, lines) if row["lang"] in languages()]
+    return [json.loads(line) for line in (SHARED / name).read_text(encoding="utf-8").splitlines()]
 
 
 def test_every_firm_case() -> None:
-    wrong = {}
+    wrong: dict[str, object] = {}
+    lexical: Counter[bool] = Counter()
     for row in _rows("detector_cases.jsonl"):
+        if row.get("debatable"):
+            continue
         found = find(row["text"], profile(row["lang"], row["english"]))
-        expected = row["expected"]["confusion_index"]
-        if not row.get("debatable") and (found and found.index) != expected:
-            wrong[row["id"]] = (expected, found)
+        right = (found and found.index) == row["expected"]["confusion_index"]
+        if row["tier"] == "lexical":
+            lexical[right] += 1
+        elif not right:
+            wrong[row["id"]] = (row["expected"], found)
     assert not wrong
+    assert lexical[True] >= LEXICAL_REQUIRED * lexical.total() > 0
 
 
 @pytest.mark.parametrize(
@@ -51,3 +60,18 @@ def test_precision_recall_and_index_on_read_answers(english: English, label: str
     assert seen["both"] >= REQUIRED * seen["found"]
     assert seen["both"] >= REQUIRED * seen["confused"]
     assert seen["exact"] >= REQUIRED * seen["both"]
+
+
+@pytest.mark.parametrize("name", PROMPT_FILES)
+def test_real_prompts_are_flagged_only_where_they_quote_other_languages(name: str) -> None:
+    at = profile(name.split("_")[0])
+    flagged = read = 0
+    for line in (SHARED / "mif" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
+        try:
+            prompt = json.loads(line)["prompt"]
+        except ValueError:
+            continue  # one line is broken as published
+        read += 1
+        flagged += find(prompt, at) is not None
+    assert read >= 540
+    assert flagged <= MOST_FLAGGED_PROMPTS
