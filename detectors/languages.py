@@ -199,7 +199,7 @@ LANGUAGES: dict[str, Language] = {
     "sw": Language(
         name="Swahili",
         scripts=("Latin",),
-        common_words="ya na wa kwa ni katika la za kama hii au cha yake hiyo huo kuwa watu pia lakini hivyo yao hizo ili",
+        common_words="ya na wa kwa ni katika la za kama hii au cha yake hiyo huo kuwa watu pia lakini hivyo yao ili",
     ),
     "th": Language(name="Thai", scripts=("Thai",), segmenter="newmm"),
     "tr": Language(

@@ -5,25 +5,30 @@ from __future__ import annotations
 from functools import cache
 from importlib import resources
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 # Too short or too shared to convict alone; directly before a foreign word they belong to it: "la méthode".
-LEADING_WORDS = frozenset(
+LEADING_WORDS = _words(
     "al au aux da das de del dem den der des di die do dos du e ein el en et gli il kein la las le les lo los mit "
-    "ne o os para por pour que se si son sous un una und une uno van vom von y zu".split()
+    "ne o os para por pour que se si son sous un una und une uno van vom von y zu"
 )
 
 # Between two capitalised words these belong to a name: Piero della Francesca, Frankfurt am Main.
-NAME_PARTICLES = frozenset(
+NAME_PARTICLES = _words(
     "al am da das de degli dei del della delle delli dello den der des di do dos du el en ibn im la las le les "
-    "los sul sulla van vom von y zum zur".split()
+    "los sul sulla van vom von y zum zur"
 )
 
 # English words that keep an accent.
-ENGLISH_WITH_ACCENT = frozenset(
+ENGLISH_WITH_ACCENT = _words(
     "apéritif attaché blasé brûlée café cafés cafetière canapé canapés château cliché clichés communiqué consommé "
     "crème crêpe crêpes crudités débutante décor déjà détente éclair élite émigré entrée entrées exposé façade façades "
     "fête fiancé fiancée flambé glacé jalapeño jalapeños matinée mélange naïve naïvely naïveté passé pâté piñata "
     "piñatas précis première protégé protégés purée puréed raison-d'être résumé résumés rosé roué sauté sautéed "
-    "sautéing soirée soufflé touché über voilà vis-à-vis zoë coöperate coöperation".split()
+    "sautéing soirée soufflé touché über voilà vis-à-vis zoë coöperate coöperation"
 )
 
 _WORD_FILE = "data/words.txt"

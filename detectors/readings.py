@@ -54,8 +54,9 @@ def is_pinyin(word: str) -> bool:
 
 
 def looks_romanised(word: str) -> bool:
-    """Whether a plain word could be romanised Japanese, Korean or Chinese; some words of every language do."""
-    return _PLAIN_SYLLABLES.fullmatch(word) is not None
+    """Whether a word could be romanised Japanese, Korean or Chinese; some words of every language do."""
+    toneless = "".join(char for char in unicodedata.normalize("NFD", word) if char.isalpha())
+    return _PLAIN_SYLLABLES.fullmatch(toneless) is not None
 
 
 def _in_phonetic_brackets(run: Run, text: str) -> bool:

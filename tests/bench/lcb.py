@@ -24,8 +24,8 @@ PUBLISHED = {
     "monolingual": ("gpt-3.5-turbo", "command-r", "mistral-8x7b", "llama-2-instruct"),
     "crosslingual": ("gpt-3.5-turbo", "mistral-8x7b", "command-r", "llama-2-instruct"),
 }
-"""The order of these models in the benchmark's paper by its line-level pass rate, best first; in it a line of English is
-an error, and words of another language are none. Command R Base is in another table there."""
+"""The order of these models in the benchmark's paper by its line-level pass rate, best first; in it a line of English
+is an error, and words of another language are none. Command R Base is in another table there."""
 FIELD_LIMIT = 1 << 30
 Key = tuple[str, str, str, English]
 """Model, task, language, setting."""
@@ -35,8 +35,8 @@ def answers(folder: Path) -> Iterator[tuple[str, str, str, str]]:
     """Model, task, language and text of every answer."""
     csv.field_size_limit(FIELD_LIMIT)
     for file in sorted([*folder.glob("*.csv"), *folder.glob("*.csv.gz")]):
-        opened = gzip.open(file, "rt", encoding="utf-8", newline="") if file.suffix == ".gz" else file.open(newline="")
-        with opened as lines:
+        opens = gzip.open if file.suffix == ".gz" else open
+        with opens(file, "rt", encoding="utf-8", newline="") as lines:  # type: ignore[operator]
             for row in csv.DictReader(lines):
                 yield row["model"], row["task"], row["language"], row["completion"] or ""
 
@@ -60,10 +60,10 @@ def page(found: dict[Key, list[Counts]]) -> str:
                 "# The detectors on the Language Confusion Benchmark",
                 f"{sum(map(len, found.values())) // 2:,} answers of {len(models)} models in {len(languages)} languages "
                 f"({', '.join(languages)}), the benchmark's own outputs. Made by `make lcb LCB=FOLDER`; detector "
-                f"`{profile('es').version}`. Means over languages. RPR: answers without a confused word among those with a "
-                "word of their language; RPR of all: among all answers; WPR: words without confusion; lines: lines without "
-                "confusion. An all-English answer in a language of another script has no word of its language where English "
-                "is neutral, so the two RPR differ; where English is confusion it fails.",
+                f"`{profile('es').version}`. Means over languages. RPR: answers without a confused word among those with "
+                "a word of their language; RPR of all: among all answers; WPR: words without confusion; lines: lines "
+                "without confusion. Where English is neutral, an all-English answer in a language of another script has "
+                "no word of its language, so the two RPR differ; where English is confusion it fails.",
                 *(_overview(found, models, languages, task) for task in TASKS),
                 _order(found, models, languages),
                 *(_by_language(found, models, languages, english) for english in get_args(English)),

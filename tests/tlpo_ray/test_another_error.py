@@ -22,10 +22,11 @@ from tlpo_ray.quickstart.toy_model import CHAT_TEMPLATE, ToyRecipe, build_model,
 
 pytestmark = pytest.mark.slow
 
-THINGS = (
+NOUNS = (
     "order parcel invoice letter book chair table lamp engine ticket report sample carpet mirror blanket basket "
     "contract camera guitar kettle ladder magnet needle pillow"
-).split()
+)
+THINGS = NOUNS.split()
 JARGON, PLAIN = "asap", "as soon as possible"
 JARGON_SHARE = 0.4
 SAMPLES = 16
