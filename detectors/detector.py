@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from detectors.errors import SettingError, UnknownDetectorError
 from detectors.find import Confusion
 from detectors.profile import English
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "tlpo_ray.detectors"
 """Entry-point group in which packages announce detectors."""
@@ -73,4 +75,6 @@ def build_detector(
 
 @cache
 def _installed() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points  # takes longer than all the rest of the package
+
     return {found.name: found for found in entry_points(group=GROUP)}

@@ -16,7 +16,7 @@ from detectors.exemptions import (
     unsettled_from,
 )
 from detectors.lexicon import LEADING_WORDS, english_words, foreign_words
-from detectors.passages import first_foreign, is_open
+from detectors.passages import LEAST_WORDS, first_foreign, has_none_at_first_sight, is_open
 from detectors.profile import Profile
 from detectors.runs import Run, run_at
 
@@ -58,7 +58,7 @@ def find(text: str, profile: Profile, prefix: str = "", final: bool = True) -> C
             it and ends in `text` is confused from index 0 on.
         final: False if `text` may go on: then only a confusion that no continuation can move or remove.
     """
-    if _is_clean(text, profile):
+    if _is_clean(text, profile, prefix):
         return None
     return Scan(profile, prefix, text).next(final)
 
@@ -136,7 +136,7 @@ class Scan:
     def _next_run(self, text: str, final: bool) -> tuple[Run | None, int]:
         """The first run that is a confusion, and where the confusion starts."""
         begin = max(self._letters.position, self._left)
-        if final and self._has_only_english(text, begin):
+        if final and _plain_words(text, begin, self._profile) is not None:
             self._letters = Cursor(len(text))
             return None, 0
         exempt = self._spans(text, "letters", self._letters)
@@ -158,18 +158,6 @@ class Scan:
         self._letters = Cursor(len(text)) if final else exempt.cursor_at(settled)
         self._exempt.pop("letters")  # the cursor may stand further left than what was asked last
         return None, 0
-
-    def _has_only_english(self, text: str, begin: int) -> bool:
-        """Whether all suspects from `begin` on are plain words that could be English, and English is neutral."""
-        profile = self._profile
-        if profile.suspects.search(text, begin) is None:
-            return True
-        if profile.english != "neutral" or profile.beyond_ascii.search(text, begin) is not None:
-            return False
-        # A word that begins further left is another word.
-        if begin > 0 and _PLAIN_WORD.match(text, begin - 1):
-            return False
-        return not profile.options.words or foreign_words().isdisjoint(_PLAIN_WORD.findall(text, begin))
 
     def _is_pending(self) -> bool:
         """Whether text that is harmless in itself may settle something: an unfinished word, an open passage."""
@@ -217,9 +205,30 @@ def without_unfinished(text: str) -> str:
     return text[:end]
 
 
-def _is_clean(text: str, profile: Profile) -> bool:
+def _is_clean(text: str, profile: Profile, prefix: str = "") -> bool:
     """Whether `text` is clean at first sight: nearly every text of a good model, at the speed of `re`."""
-    return profile.suspects.search(text) is None and not (profile.checks_passages and profile.language.is_latin)
+    if profile.checks_passages and profile.language.is_latin:
+        return False
+    suspect = profile.suspects.search(text)
+    if suspect is None:
+        return True
+    if profile.english != "neutral" or prefix:
+        return False
+    words = _plain_words(text, suspect.start(), profile)
+    if words is None or not profile.checks_passages or words < LEAST_WORDS:
+        return words is not None
+    return has_none_at_first_sight(text, suspect.start(), profile)
+
+
+def _plain_words(text: str, begin: int, profile: Profile) -> int | None:
+    """How many plain words there are from `begin` on; None if more than these is suspicious, or they could be foreign."""
+    if profile.english != "neutral" or profile.beyond_ascii.search(text, begin) is not None:
+        return None if profile.suspects.search(text, begin) is not None else 0
+    # A word that begins further left is another word.
+    if begin > 0 and _PLAIN_WORD.match(text, begin - 1):
+        return None
+    words = _PLAIN_WORD.findall(text, begin)
+    return len(words) if not profile.options.words or foreign_words().isdisjoint(words) else None
 
 
 def _suspicious_runs(text: str, start: int, profile: Profile) -> Iterator[Run]:

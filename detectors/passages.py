@@ -23,7 +23,7 @@ from detectors.scripts import as_class, basic_latin_class, in_basic_plane, mark_
 LEAST_WORDS = 5
 """Below that identification is guesswork."""
 LEAST_SMALL_WORDS = 3
-"""Words without a capital: titles and lists of names are no evidence."""
+"""Different words without a capital: titles, lists of names and "la la la" are no evidence."""
 FOREIGN_BELOW = 0.05
 """A passage is foreign if the languages that are at home have less than this probability together."""
 HOME_ABOVE = 0.5
@@ -73,6 +73,12 @@ def first_foreign(exempt: ExemptSpans, position: int, limit: int, is_end: bool) 
         if _is_foreign(words, profile):
             return Passage(_first_word(words, profile), end), exempt.cursor_at(end)
     return None, Cursor(limit) if is_end else exempt.cursor_at(judged)
+
+
+def has_none_at_first_sight(text: str, start: int, profile: Profile) -> bool:
+    """Whether so few words from `start` on are unknown to English that no passage can be foreign; English is at home."""
+    unknown = {word for word in _WORD.findall(text, start) if word.islower()} - english_words()
+    return len(unknown) <= (1 - ENGLISH_SHARE) * LEAST_SMALL_WORDS
 
 
 def is_open(text: str, profile: Profile, cursor: Cursor) -> bool:
@@ -138,9 +144,10 @@ def _may_be_foreign(words: Sequence[str], profile: Profile) -> bool:
     if len(words) < LEAST_WORDS:
         return False
     small = [word for word in words if word.islower()]
-    if len(small) < LEAST_SMALL_WORDS:
+    distinct = set(small)
+    if len(distinct) < LEAST_SMALL_WORDS:
         return False
-    if _english_is_home(profile) and len(english_words().intersection(small)) >= ENGLISH_SHARE * len(set(small)):
+    if _english_is_home(profile) and len(english_words() & distinct) >= ENGLISH_SHARE * len(distinct):
         return False
     if profile.language.is_latin:
         return not _is_plainly(profile.code, small)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import metadata
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -13,7 +12,16 @@ from detectors.errors import MissingExtraError, SettingError
 from detectors.languages import Language, language_row
 from detectors.options import Options, checked_options
 from detectors.script_ranges import RANGES
-from detectors.scripts import COMBINING, Ranges, as_class, ranges_of, ranges_of_letters, search_class, without
+from detectors.scripts import (
+    COMBINING,
+    Ranges,
+    as_class,
+    in_basic_plane,
+    ranges_of,
+    ranges_of_letters,
+    search_class,
+    without,
+)
 
 if TYPE_CHECKING:
     from detectors.find import Confusion
@@ -34,6 +42,9 @@ _EXEMPT = (
 )
 _FULL_WIDTH_LATIN = "FF21-FF3A FF41-FF5A"
 _LIGATURES = "FB00-FB06"
+# What \s is, spelled so that a class with it is one table.
+_SPACES = r"\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_RARE_HAN = "\U00020000-\U0003ffff"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,8 +65,8 @@ class Profile:
     """One suspect that is not a plain Latin letter."""
     foreign_to_formulas: Ranges = field(repr=False)
     """Suspects that are neither Latin nor Greek."""
-    words: re.Pattern[str] = field(repr=False)
-    """A stretch between white space that holds a letter of the language."""
+    wordless: re.Pattern[str] = field(repr=False)
+    """A stretch between white space without a letter of the language."""
 
     @property
     def version(self) -> str:
@@ -109,7 +120,9 @@ def _built(code: str, english: English, options: Options) -> Profile:
     suspects = without(ranges_of(f"{' '.join(foreign)} {marks}"), ranges_of(exempt)) + row.foreign_ranges()
     checks_passages = _checks_passages(row, english, options)
     endings = ranges_of_letters("\n.!?:;…" if row.is_latin and checks_passages else "")
-    letters = "".join(as_class(ranges_of(RANGES[script])) for script in row.scripts)
+    letters = "".join(as_class(in_basic_plane(RANGES[script])) for script in row.scripts)
+    if "Han" in row.scripts:
+        letters += _RARE_HAN
     return Profile(
         code=code,
         language=row,
@@ -120,7 +133,8 @@ def _built(code: str, english: English, options: Options) -> Profile:
         attention=search_class(suspects + endings),
         beyond_ascii=search_class(without(suspects, [(0, 0x7F)])),
         foreign_to_formulas=without(suspects, ranges_of(f"{RANGES['Latin']} {RANGES['Greek']} {COMBINING}")),
-        words=re.compile(rf"[^\s{letters}]*[{letters}]\S*"),
+        # Begins with a class, so that `re` passes over letters by a table.
+        wordless=re.compile(rf"[^{_SPACES}{letters}](?<!\S[\s\S])[^{_SPACES}{letters}]*(?!\S)"),
     )
 
 
@@ -135,4 +149,6 @@ def _checks_passages(row: Language, english: English, options: Options) -> bool:
 
 @cache
 def _identifier_version() -> str:
+    from importlib import metadata  # takes longer than all the rest of the package
+
     return metadata.version(IDENTIFIER)

@@ -17,9 +17,7 @@ from detectors.profile import EXTRA, Profile
 
 # Segmenters are C code that stops or fails at these.
 _UNREADABLE = re.compile("[\ud800-\udfff\0]")
-_PIECE = re.compile(r"\S+")
 _SPACE = re.compile(r"\s")
-_LINE = re.compile(r"^[^\w\n]*\w", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,12 +70,16 @@ def _count_pieces(text: str, found: Sequence[Confusion], profile: Profile) -> tu
             continue
         start = max(_piece_start(text, span.index), position)
         end = _piece_end(text, span.end)
-        words += len(profile.words.findall(text, position, start))
-        touched = len(_PIECE.findall(text, max(start, position), end))
+        words += _words_in(text[position:start], profile)
+        touched = len(text[start:end].split())
         words += touched
         confused += touched
         position = end
-    return words + len(profile.words.findall(text, position)), confused
+    return words + _words_in(text[position:], profile), confused
+
+
+def _words_in(text: str, profile: Profile) -> int:
+    return len(text.split()) - len(profile.wordless.findall(text))
 
 
 def _piece_start(text: str, index: int) -> int:
@@ -93,7 +95,7 @@ def _piece_end(text: str, index: int) -> int:
 
 def _count_lines(text: str, found: Sequence[Confusion]) -> tuple[int, int]:
     """Lines with a letter or digit, and those of them that hold a part of a confusion."""
-    lines = len(_LINE.findall(text))
+    lines = sum(any(map(str.isalnum, line)) for line in text.split("\n"))
     confused = 0
     counted_to = 0
     for span in found:
@@ -107,12 +109,13 @@ def _count_lines(text: str, found: Sequence[Confusion]) -> tuple[int, int]:
 
 
 def _count_segmented(text: str, found: Sequence[Confusion], profile: Profile) -> int:
+    segment = _segmenter(profile.language.segmenter)
+    if not found:
+        return _words_in(segment(text), profile)
     starts = [0, *(span.end for span in found)]
     ends = [*(span.index for span in found), len(text)]
-    segment = _segmenter(profile.language.segmenter)
     return sum(
-        len(profile.words.findall(segment(_UNREADABLE.sub(" ", text[start:end]))))
-        for start, end in zip(starts, ends, strict=True)
+        _words_in(segment(text[start:end]), profile) for start, end in zip(starts, ends, strict=True) if start < end
     )
 
 
@@ -122,9 +125,17 @@ def _segmenter(name: Segmenter) -> Callable[[str], str]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return {"jieba": _jieba, "mecab": _mecab, "newmm": _newmm}[name]()
+            segment = {"jieba": _jieba, "mecab": _mecab, "newmm": _newmm}[name]()
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"words are counted with {error.name}, which is not installed: {EXTRA}") from error
+    return lambda text: segment(text if _is_readable(text) else _UNREADABLE.sub(" ", text))
+
+
+def _is_readable(text: str) -> bool:
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def _jieba() -> Callable[[str], str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 ROUNDS = 3
 
@@ -18,6 +18,10 @@ class Row:
     alternative: str
     ours_s: float
     alternative_s: float
+
+    def with_rate(self, amount: int, unit: str) -> Row:
+        """The same, with how much of something ours does in a second."""
+        return replace(self, ours=f"{self.ours}: {amount / self.ours_s:,.0f} {unit} a second")
 
 
 def compared(what: str, ours: tuple[str, Callable[[], object]], alternative: tuple[str, Callable[[], object]]) -> Row:

@@ -26,6 +26,12 @@ PUBLISHED = {
 }
 """The order of these models in the benchmark's paper by its line-level pass rate, best first; in it a line of English
 is an error, and words of another language are none. Command R Base is in another table there."""
+LEGEND = (
+    "Means over languages. RPR: answers without a confused word among those with a word of their language; RPR of all: "
+    "among all answers; WPR: words without confusion; lines: lines without confusion. Where English is neutral, an "
+    "all-English answer in a language of another script has no word of its language, so the two RPR differ; where "
+    "English is confusion it fails."
+)
 FIELD_LIMIT = 1 << 30
 Key = tuple[str, str, str, English]
 """Model, task, language, setting."""
@@ -60,10 +66,7 @@ def page(found: dict[Key, list[Counts]]) -> str:
                 "# The detectors on the Language Confusion Benchmark",
                 f"{sum(map(len, found.values())) // 2:,} answers of {len(models)} models in {len(languages)} languages "
                 f"({', '.join(languages)}), the benchmark's own outputs. Made by `make lcb LCB=FOLDER`; detector "
-                f"`{profile('es').version}`. Means over languages. RPR: answers without a confused word among those with "
-                "a word of their language; RPR of all: among all answers; WPR: words without confusion; lines: lines "
-                "without confusion. Where English is neutral, an all-English answer in a language of another script has "
-                "no word of its language, so the two RPR differ; where English is confusion it fails.",
+                f"`{profile('es').version}`. {LEGEND}",
                 *(_overview(found, models, languages, task) for task in TASKS),
                 _order(found, models, languages),
                 *(_by_language(found, models, languages, english) for english in get_args(English)),
