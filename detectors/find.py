@@ -221,7 +221,7 @@ def _is_clean(text: str, profile: Profile, prefix: str = "") -> bool:
 
 
 def _plain_words(text: str, begin: int, profile: Profile) -> int | None:
-    """How many plain words there are from `begin` on; None if more than these is suspicious, or they could be foreign."""
+    """The number of plain words from `begin` on; None if anything else is suspicious, or one of them foreign."""
     if profile.english != "neutral" or profile.beyond_ascii.search(text, begin) is not None:
         return None if profile.suspects.search(text, begin) is not None else 0
     # A word that begins further left is another word.

@@ -76,7 +76,7 @@ def first_foreign(exempt: ExemptSpans, position: int, limit: int, is_end: bool) 
 
 
 def has_none_at_first_sight(text: str, start: int, profile: Profile) -> bool:
-    """Whether so few words from `start` on are unknown to English that no passage can be foreign; English is at home."""
+    """Whether too few words from `start` on are unknown to English for a foreign passage, where English is at home."""
     unknown = {word for word in _WORD.findall(text, start) if word.islower()} - english_words()
     return len(unknown) <= (1 - ENGLISH_SHARE) * LEAST_SMALL_WORDS
 
