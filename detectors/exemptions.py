@@ -7,11 +7,11 @@ import unicodedata
 from dataclasses import dataclass
 from functools import cache
 
-from detectors.lexicon import ENGLISH_WITH_ACCENT, NAME_PARTICLES, foreign_words
+from detectors.lexicon import ARTICLES, ENGLISH_WITH_ACCENT, NAME_PARTICLES, begins_english, english_words
 from detectors.profile import Profile
 from detectors.readings import PHONETIC, is_reading
 from detectors.runs import LATIN_JOINERS, Run
-from detectors.scripts import as_class, basic_latin_class, mark_class
+from detectors.scripts import as_class, basic_latin_class, mark_class, script_of
 
 # Scripts of signs and names: a word of these may be exempt.
 WORD_SCRIPTS = ("Latin", "Greek")
@@ -19,7 +19,7 @@ WORD_SCRIPTS = ("Latin", "Greek")
 _UNITS = (
     "kcal|cal|kJ|mAh|Ah|kWh|Wh|kW|MW|rpm|mph|kph|km|cm|mm|nm|μm|µm|um|dm|m|kg|mg|μg|µg|mcg|g|lbs|lb|oz|ml|mL|cl|dl|L|l|"
     "ms|ns|sec|s|min|mins|hrs|hr|h|in|ft|yd|mi|ha|a|px|pt|em|rem|dpi|fps|bps|kbps|hz|kb|mb|gb|tb|ppm|ppb|mol|mmol|"
-    "dB|atm|bar|psi|eV|rad|am|pm|x|th|st|nd|rd|°C|°F"
+    "dB|atm|bar|psi|eV|rad|am|pm|x|th|st|nd|rd|bpm|tsp|tbsp|hPa|kPa|mA|mV|lm|°C|°F"
 )
 _STOPS = r"\s<>\"'`、。，；！？：（）「」『』【】《》〈〉〔〕؟،؛"
 _PATH = rf"(?:[/?#][^{_STOPS}]*)?"
@@ -31,6 +31,11 @@ _DOMAIN_ENDS = (
 _ARGUMENT = r"(?:(?![A-Za-z]\ [A-Za-z])[\x20-\x27\x2a-\x7e]){0,60}"
 _ARGUMENTS = rf"{_ARGUMENT}(?:\({_ARGUMENT}\){_ARGUMENT}){{0,2}}"
 _NAME = r"(?<![A-Za-z0-9_.])[A-Za-z_][A-Za-z0-9_]{0,63}(?:\.[A-Za-z_][A-Za-z0-9_]{0,63}){0,4}"
+_TAGS = (
+    "abbr|article|audio|blockquote|body|br|button|caption|code|dd|del|details|div|dl|dt|em|fig|figure|font|footer|form|"
+    "h[1-6]|head|header|hr|html|iframe|img|input|label|li|link|main|meta|nav|ol|option|pre|script|section|select|"
+    "small|span|strong|style|sub|summary|sup|svg|table|tbody|td|textarea|th|thead|title|tr|ul|video|[abipqsu]"
+)
 _FORMULA = 240
 """Longest formula between single dollar signs."""
 _CALL = 400
@@ -50,7 +55,7 @@ _SPANS = {
     "square": r"\\\[",
     "math": rf"\$(?=\S)(?:[^$\nFOREIGN]{{1,3}}|(?=[^$\n]*[\\^_=+*<>{{}}])[^$\nFOREIGN]{{1,{_FORMULA}}})(?<=\S)\$",
     "command": r"\\(?:begin|end)\{[a-z*]* | \\[A-Za-z]+",
-    "tag": r"</?[A-Za-z][^<>\n]*",
+    "tag": rf"</?(?:(?:{_TAGS})(?![A-Za-z0-9-])|[A-Za-z][A-Za-z0-9-]*(?=[\t\ ]*/?>|[\t\ ]+[A-Za-z:-]+=))[^<>\n]*",
     "call": rf"{_NAME}\((?:[\t\ ]*"
     rf"| [A-Za-z](?:,\ ?[A-Za-z])*"
     rf"| (?=[^)\n]{{0,60}}[0-9_='\"\[\]{{}}*+<>%(]){_ARGUMENTS})\)",
@@ -69,12 +74,19 @@ _IN_ANY_SCRIPT = ("url", "shrug")
 _OPEN_CALL = re.compile(rf"{_NAME}\({_ARGUMENTS}(?:\({_ARGUMENT})?\Z")
 _IN_WORD = re.compile(rf"[{basic_latin_class()}{mark_class('Latin')}{LATIN_JOINERS}]")
 _UNFINISHED = re.compile(rf"[{basic_latin_class()}{mark_class('Latin')}0-9._%+@:/~#?&='’‐‑`$\\<{{(¯-]")
+_OPEN_TAG = re.compile(r"</?[A-Za-z][A-Za-z0-9-]*[\t ]*(?:/|[A-Za-z:-]*)\Z")
 _NUMBER_BEFORE = re.compile(r"[0-9]\s\Z")
 
 _LIST_MARK = re.compile(r"(?:x{0,3}(?:ix|iv|v?i{1,3}|v)|x{1,3})(?=[).])")
-_ARTICLE_BEFORE = re.compile(r"[A-Za-z]{2} ")
+_ARTICLE_BEFORE = re.compile(r"[A-Za-z'’][A-Za-z],? \Z")
 _ARTICLE_AFTER = re.compile(r" [A-Za-z]{2}")
+_LONGEST_BEFORE_ARTICLE = 4
 _ARTICLE_LOOKAHEAD = 3
+_ARTICLE_WORD_BEFORE = re.compile(r"(?<![A-Za-z0-9'’_-])([a-z]+) \Z")
+_LONGEST_ARTICLE = 8
+_LEAST_BEHIND_ARTICLE = 3
+_MAYBE_UNFINISHED = 4
+"""Letters up to which a word at the end of a text may be the beginning of any other."""
 _NAME_BEFORE = re.compile(r"\b[A-Z][\w’'-]* \Z")
 _NAME_AFTER = re.compile(r" (?:(?:la|le|las|los|den|der|des|dem) )?[A-Z]")
 _NAME_LOOKAHEAD = 6
@@ -194,6 +206,9 @@ def unsettled_from(text: str) -> int:
     if "(" in text[line:]:
         for call in _OPEN_CALL.finditer(text, line):
             start = min(start, call.start())
+    tag = text.rfind("<", line)
+    if tag >= 0 and _OPEN_TAG.match(text, tag):
+        start = min(start, tag)
     dollar = text.rfind("$", max(line, len(text) - _FORMULA))
     return start if dollar < 0 else min(start, dollar)
 
@@ -218,16 +233,15 @@ def is_exempt_word(run: Run, text: str, profile: Profile) -> bool:
         word = word.lower()
     if PHONETIC.search(run.text):
         return True
+    if not word.isascii() and _is_glued(run, text, both=True):
+        return False
     if sum(char.isalpha() for char in word) == 1:
         return profile.english == "neutral" or not _is_article(run, text)
     if _LIST_MARK.match(text, run.start) and text[max(run.start - 1, 0)] in " \n\t(" + run.text[0]:
         return True
-    # The end of a text may be the middle of a word: "und" of "under".
-    if profile.english == "neutral" and (
-        _is_english(word, run, text, profile) or (word.isascii() and run.end == len(text))
-    ):
+    if profile.english == "neutral" and _is_english(word, run, text, profile):
         return True
-    return not word.isascii() and options.readings == "exempt" and is_reading(word, run, text, profile)
+    return options.readings == "exempt" and is_reading(word, run, text, profile)
 
 
 def is_exempt_hanja(run: Run, text: str, profile: Profile) -> bool:
@@ -243,14 +257,36 @@ def is_exempt_hanja(run: Run, text: str, profile: Profile) -> bool:
 
 
 def _is_article(run: Run, text: str) -> bool:
-    before = _ARTICLE_BEFORE.match(text, max(run.start - _ARTICLE_LOOKAHEAD, 0), run.start)
+    before = _ARTICLE_BEFORE.search(text, max(run.start - _LONGEST_BEFORE_ARTICLE, 0), run.start)
     return run.text == "a" and bool(before or _ARTICLE_AFTER.match(text, run.end))
+
+
+def _is_glued(run: Run, text: str, both: bool) -> bool:
+    """Whether a letter of another script stands directly before the run and, if `both`, behind it."""
+    before = run.start > 0 and script_of(text[run.start - 1]) not in ("Common", "Latin")
+    return before and (not both or (run.end < len(text) and script_of(text[run.end]) not in ("Common", "Latin")))
 
 
 def _is_english(word: str, run: Run, text: str, profile: Profile) -> bool:
     if not word.isascii():
         return word in ENGLISH_WITH_ACCENT
-    return not profile.options.words or word not in foreign_words() or _is_in_name(word, run, text)
+    if not is_foreign_word(word, run.start, text, profile) or _is_in_name(word, run, text):
+        return True
+    # A fragment inside a word of another script is no word.
+    if _is_glued(run, text, both=run.end < len(text)):
+        return True
+    # The end of a text may be the middle of a word: "und" of "under".
+    return run.end == len(text) and (len(word) <= _MAYBE_UNFINISHED or begins_english(word))
+
+
+def is_foreign_word(word: str, start: int, text: str, profile: Profile) -> bool:
+    """Whether a plain word is foreign: known to be, or unknown to English and behind a foreign article."""
+    if word in profile.foreign_words:
+        return True
+    if not profile.foreign_words or not word.islower() or len(word) < _LEAST_BEHIND_ARTICLE or word in english_words():
+        return False
+    article = _ARTICLE_WORD_BEFORE.search(text, max(start - _LONGEST_ARTICLE, 0), start)
+    return article is not None and article[1] in ARTICLES
 
 
 def _is_in_name(word: str, run: Run, text: str) -> bool:

@@ -12,22 +12,32 @@ from detectors.exemptions import (
     ExemptSpans,
     is_exempt_hanja,
     is_exempt_word,
+    is_foreign_word,
     is_settled,
     unsettled_from,
 )
-from detectors.lexicon import LEADING_WORDS, english_words, foreign_words
+from detectors.lexicon import ARTICLES, LEADING_WORDS, english_words
 from detectors.passages import LEAST_WORDS, first_foreign, has_none_at_first_sight, is_open
 from detectors.profile import Profile
 from detectors.runs import Run, run_at
 
 _PLAIN_WORD = re.compile("[A-Za-z]+")
-# A lower-case word and a space at the end of the searched part, not glued to signs of code or addresses.
-_WORD_BEFORE = re.compile(r"(?<![0-9] )(?<![A-Za-z0-9_.@/\\$`<'’\u00c0-\u024f\u0300-\u036f\u1e00-\u1eff-])([a-z]+) \Z")
+# A plain word or an amount, and a space or a comma with one, at the end of the searched part; not glued to signs of
+# code or addresses.
+_WORD_BEFORE = re.compile(
+    r"(?<![0-9] )(?<![A-Za-z0-9_.@/\\$`<'’\u00c0-\u024f\u0300-\u036f\u1e00-\u1eff-])([A-Za-z]+|[$€£]?[0-9]+),? \Z"
+)
+# From a Chinese character to the end of the searched part, without kana and without what ends a sentence.
+_SENTENCE_WITHOUT_KANA = re.compile("[\u3400-\u9fff][^\u3040-\u30ff。！？!?：:「」『』()（）\\n]*\\Z")
+_CHINESE_GRAMMAR = re.compile("[，的了是在這这個个與与及和為为須须它]")
+_LONGEST_SENTENCE = 80
 _LONGEST_WORD = 30
 _CHUNK, _CONTEXT = 8192, 1024
 """Characters of settled text above which some are forgotten, and how many of them are kept."""
 _LONGEST_REACH = 8
 """Words a foreign phrase reaches back over at most."""
+_MOST_PASSED = 2
+"""Of these in a row that English or names have, too."""
 _ENGLISH_ENDINGS = ("ing", "ness", "ly", "ed", "ful")
 
 
@@ -153,8 +163,7 @@ class Scan:
             if exempt.cover(run):
                 continue
             self._letters, self._behind = exempt.cursor_at(run.start), exempt.cursor_at(run.end)
-            start = max(run.start, self._left)
-            return run, _reach_back(run, text, self._left) if self._profile.english == "neutral" else start
+            return run, _reach_back(run, text, self._left, self._profile)
         self._letters = Cursor(len(text)) if final else exempt.cursor_at(settled)
         self._exempt.pop("letters")  # the cursor may stand further left than what was asked last
         return None, 0
@@ -228,17 +237,16 @@ def _plain_words(text: str, begin: int, profile: Profile) -> int | None:
     if begin > 0 and _PLAIN_WORD.match(text, begin - 1):
         return None
     words = _PLAIN_WORD.findall(text, begin)
-    return len(words) if not profile.options.words or foreign_words().isdisjoint(words) else None
+    return len(words) if profile.foreign_words.isdisjoint(words) and ARTICLES.isdisjoint(words) else None
 
 
 def _suspicious_runs(text: str, start: int, profile: Profile) -> Iterator[Run]:
     """Runs of scripts or letters that are not the language's own and that end after `start`."""
     position = start
-    foreign = foreign_words() if profile.options.words else frozenset()
     while suspect := profile.suspects.search(text, position):
         if profile.english == "neutral" and suspect.start() > start:
             plain = _PLAIN_WORD.match(text, suspect.start())
-            if plain is not None and plain.group() not in foreign:
+            if plain is not None and not is_foreign_word(plain.group(), plain.start(), text, profile):
                 position = plain.end()
                 continue
         run = run_at(text, suspect.start())
@@ -247,17 +255,37 @@ def _suspicious_runs(text: str, start: int, profile: Profile) -> Iterator[Run]:
             yield run
 
 
-def _reach_back(run: Run, text: str, left: int) -> int:
-    """Start of a foreign Latin phrase: lower-case words before its first telling word belong to it, unless English."""
-    start = max(run.start, left)
-    if run.script != "Latin":
+def _reach_back(run: Run, text: str, left: int, profile: Profile) -> int:
+    """Start of a foreign Latin phrase: the words before its first telling word that belong to it.
+
+    Unknown small words belong to it. One or two words that English or names have, and numbers, belong to it if a word
+    that is certainly foreign stands before them: "un article de blog sur".
+    """
+    start = position = max(run.start, left)
+    if run.script == "Han" and profile.code == "ja":
+        return _chinese_from(text, start, left)
+    if run.script != "Latin" or profile.english != "neutral":
         return start
+    passed = 0
     for _ in range(_LONGEST_REACH):
-        before = _WORD_BEFORE.search(text, max(start - _LONGEST_WORD, left), start)
+        before = _WORD_BEFORE.search(text, max(position - _LONGEST_WORD, left), position)
         if before is None:
             break
-        word = before.group(1)
-        if word not in LEADING_WORDS and (word in english_words() or word.endswith(_ENGLISH_ENDINGS)):
+        word, position = before[1], before.start(1)
+        if word in LEADING_WORDS or word in profile.foreign_words:
+            start, passed = position, 0
+        elif passed == 0 and word.islower() and not (word in english_words() or word.endswith(_ENGLISH_ENDINGS)):
+            start = position
+        elif passed < _MOST_PASSED:
+            passed += 1
+        else:
             break
-        start = before.start(1)
     return start
+
+
+def _chinese_from(text: str, start: int, left: int) -> int:
+    """Start of the Chinese sentence in a Japanese text that the run at `start` gives away."""
+    before = _SENTENCE_WITHOUT_KANA.search(text, max(start - _LONGEST_SENTENCE, left), start)
+    if before is None or not _CHINESE_GRAMMAR.search(before[0]):
+        return start
+    return before.start()

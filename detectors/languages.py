@@ -90,6 +90,14 @@ LANGUAGES: dict[str, Language] = {
             "a v je se na že s to z do o i ve pro jako za by ale po jsou byl tak který která nebo aby jeho není může"
         ),
     ),
+    "da": Language(
+        name="Danish",
+        scripts=("Latin",),
+        common_words=(
+            "og i at det er en til på som med for den af de der ikke et om fra har jeg var men han kan ved vi sig så "
+            "dette eller også skal være"
+        ),
+    ),
     "de": Language(
         name="German",
         scripts=("Latin",),
@@ -117,6 +125,11 @@ LANGUAGES: dict[str, Language] = {
         ),
     ),
     "fa": Language(name="Persian", scripts=("Arabic",), alphabet=_ARABIC + "پچژگکیۀ"),
+    "fi": Language(
+        name="Finnish",
+        scripts=("Latin",),
+        common_words="on ja ei se että oli mutta kun joka ovat myös niin kuin hän voi sekä tai tämä tähän jos kanssa",
+    ),
     "fr": Language(
         name="French",
         scripts=("Latin",),
@@ -153,7 +166,7 @@ LANGUAGES: dict[str, Language] = {
         name="Japanese",
         scripts=("Hiragana", "Katakana", "Han"),
         segmenter="mecab",
-        foreign_letters=_simplified_only() + "們您她妳嗎呢啦喔麼很",
+        foreign_letters=_simplified_only() + "們您她妳嗎呢啦喔麼很對從讓關經點數樣",
     ),
     "kk": Language(name="Kazakh", scripts=("Cyrillic",), alphabet=_KAZAKH),
     "ko": Language(name="Korean", scripts=("Hangul",), romanised="ŏŭ"),
@@ -196,6 +209,14 @@ LANGUAGES: dict[str, Language] = {
         common_words="și în de la a cu pe nu o că să este din un mai pentru care sunt ca au prin sau fi ar dar",
     ),
     "ru": Language(name="Russian", scripts=("Cyrillic",), alphabet=_RUSSIAN),
+    "sv": Language(
+        name="Swedish",
+        scripts=("Latin",),
+        common_words=(
+            "och i att det som en på är av för med den till inte har de ett om jag var men från så kan vi sig detta "
+            "eller också ska"
+        ),
+    ),
     "sw": Language(
         name="Swahili",
         scripts=("Latin",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from functools import cache
 from importlib import resources
 
@@ -31,6 +32,9 @@ ENGLISH_WITH_ACCENT = _words(
     "sautéing soirée soufflé touché über voilà vis-à-vis zoë coöperate coöperation"
 )
 
+# Articles and the like that no English text has: an unknown word behind one of them is foreign, too: "una casa".
+ARTICLES = _words("das der des ein eine einem einen einer eines gli il las los que un una une uno und von")
+
 _WORD_FILE = "data/words.txt"
 
 
@@ -41,10 +45,24 @@ def english_words() -> frozenset[str]:
 
 
 @cache
-def foreign_words() -> frozenset[str]:
-    """Frequent plain words of German, Spanish, French, Indonesian, Italian, Portuguese and Turkish that no English
-    text, no pinyin and no romanised Japanese holds: each convicts by itself."""
-    return frozenset().union(*(words for name, words in _sections().items() if name != "English"))
+def foreign_words(*without: str) -> frozenset[str]:
+    """Frequent plain words of languages other than English, of `data/words.txt` but for the languages `without`.
+
+    No English text, no pinyin and no romanised Japanese holds them: each convicts by itself.
+    """
+    return frozenset().union(*(words for name, words in _sections().items() if name not in ("English", *without)))
+
+
+def begins_english(start: str) -> bool:
+    """Whether a known English word begins so."""
+    words = _english_in_order()
+    at = bisect_left(words, start)
+    return at < len(words) and words[at].startswith(start)
+
+
+@cache
+def _english_in_order() -> list[str]:
+    return sorted(english_words())
 
 
 @cache

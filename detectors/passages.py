@@ -103,9 +103,9 @@ def _is_sign(run: Run, text: str, profile: Profile) -> bool:
 
 
 def _first_word(words: Sequence[Run], profile: Profile) -> int:
-    """Where a foreign passage begins: at its first small word, or beyond the English words that lead to it."""
+    """Where a foreign passage begins: at its first small word, or beyond the words of home that lead to it."""
     small = [run for run in words if run.text.islower()]
-    known = english_words() if _english_is_home(profile) else frozenset()
+    known = english_words() if _english_is_home(profile) else common_words(profile.code)
     return next((run.start for run in small if run.text not in known), small[0].start)
 
 
@@ -182,8 +182,9 @@ def _is_foreign(words: Sequence[Run], profile: Profile) -> bool:
     if sum(confidences[code] for code in home) >= FOREIGN_BELOW:
         return False
     likeliest = max(confidences, key=lambda code: confidences[code])
-    common = _common(small, likeliest)
-    return common >= max(2, LEAST_COMMON * len(small)) and all(common > _common(small, code) for code in home)
+    all_small = [run.text.lower() for run in words]
+    common = _common(all_small, likeliest)
+    return common >= max(2, LEAST_COMMON * len(small)) and all(common > _common(all_small, code) for code in home)
 
 
 def _common(words: Sequence[str], code: str) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from detectors.errors import MissingExtraError, SettingError
 from detectors.languages import Language, language_row
+from detectors.lexicon import foreign_words
 from detectors.options import Options, checked_options
 from detectors.script_ranges import RANGES
 from detectors.scripts import (
@@ -65,6 +66,8 @@ class Profile:
     """One suspect that is not a plain Latin letter."""
     foreign_to_formulas: Ranges = field(repr=False)
     """Suspects that are neither Latin nor Greek."""
+    foreign_words: frozenset[str] = field(repr=False)
+    """Plain words that convict; tier `word`."""
     wordless: re.Pattern[str] = field(repr=False)
     """A stretch between white space without a letter of the language."""
 
@@ -133,9 +136,18 @@ def _built(code: str, english: English, options: Options) -> Profile:
         attention=search_class(suspects + endings),
         beyond_ascii=search_class(without(suspects, [(0, 0x7F)])),
         foreign_to_formulas=without(suspects, ranges_of(f"{RANGES['Latin']} {RANGES['Greek']} {COMBINING}")),
+        foreign_words=_foreign_words(row, english, options),
         # Begins with a class, so that `re` passes over letters by a table.
         wordless=re.compile(rf"[^{_SPACES}{letters}](?<!\S[\s\S])[^{_SPACES}{letters}]*(?!\S)"),
     )
+
+
+def _foreign_words(row: Language, english: English, options: Options) -> frozenset[str]:
+    if row.is_latin or english == "confusion" or not options.words:
+        return frozenset()
+    # Romanised Hindi, Arabic and Russian are full of words that Indonesian and Turkish have taken from them.
+    related = ("Arabic", "Bengali", "Cyrillic", "Devanagari")
+    return foreign_words("Indonesian", "Turkish") if row.scripts[0] in related else foreign_words()
 
 
 def _checks_passages(row: Language, english: English, options: Options) -> bool:

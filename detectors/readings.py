@@ -35,11 +35,17 @@ _PLAIN_SYLLABLES = re.compile(
     r"(?:iang|iong|uang|eo|eu|ae|ang|eng|ing|ong|iao|ian|uan|ai|ei|ao|ou|ui|uo|ia|ie|[aiueo])(?:n(?![aiueoy]))?|n)+"
 )
 
+_TONED_BEFORE = re.compile("[āáǎàēéěèīíǐìōóǒòūúǔùǖǘǚǜ][a-zA-Z]{0,3}[^A-Za-z\n]{1,2}\\Z")
+_LONGEST_SYLLABLES = 8
+
 PHONETIC = re.compile(f"[{phonetic_class()}]")
 
 
 def is_reading(word: str, run: Run, text: str, profile: Profile) -> bool:
-    """Whether a lower-case word with letters beyond ASCII is a reading. `word` is the run's text, NFKC."""
+    """Whether a lower-case word is a reading. `word` is the run's text, NFKC."""
+    if word.isascii():
+        before = _TONED_BEFORE.search(text, max(run.start - _LONGEST_SYLLABLES, 0), run.start)
+        return before is not None and is_pinyin(word)
     signs = [char for char in unicodedata.normalize("NFC", word) if not char.isascii() and char.isalpha()]
     romanised = _ROMANISED.union(profile.language.romanised)
     if any(char in romanised for char in signs) and all(char in romanised or char in _ONLY_BESIDE for char in signs):

@@ -17,7 +17,8 @@ from detectors.scripts import script_of
 _WORDS = (
     "привет é für quelques und la de the word print a in x km Samsung x2 e.g. iv) tuò ō œ ɛ αβ γ Σ ﬁ ｃ "
     "한국 어는 我 们 今天 です シ ー عربي ک ی الم úsica ` ``` $ $$ \\( \\) \\[ \\] \\frac { } http :// .com www. @ "
-    "( ) [ ] / < > = + _ - ' ’ . , ? | # ~ 3 ˈ і ы қ สวัสดี नमस्ते বাংলা Ελλάδα שלום degli Piero Francesca auf"
+    "( ) [ ] / < > = + _ - ' ’ . , ? | # ~ 3 ˈ і ы қ สวัสดี नमस्ते বাংলা Ελλάδα שלום degli Piero Francesca auf "
+    "una casa un article blog <foo <item id= /> cantidad voor $24 Wǒ de 5 的 對 byder"
 )
 _SENTENCES = (
     "Das ist nicht so gut wie es sein sollte. ",
