@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -68,9 +69,15 @@ def build_detector(
         raise UnknownDetectorError(f"detector {name!r}: not installed; there are: {', '.join(detector_names())}")
     factory: Factory = found.load()
     try:
-        return factory(language, english, **(settings or {}))
+        inspect.signature(factory).bind(language, english, **(settings or {}))
     except TypeError as error:
-        raise SettingError(f"detector {name!r}: {error}") from error
+        raise SettingError(f"detector {name!r}: {error}; its settings: {_settings_of(factory)}") from error
+    return factory(language, english, **(settings or {}))
+
+
+def _settings_of(factory: Factory) -> str:
+    names = [name for name, one in inspect.signature(factory).parameters.items() if one.kind is one.KEYWORD_ONLY]
+    return ", ".join(names) or "none"
 
 
 @cache

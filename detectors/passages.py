@@ -71,7 +71,7 @@ def first_foreign(exempt: ExemptSpans, position: int, limit: int, is_end: bool) 
             continue
         words = [run for run in _runs(text, start, end) if not exempt.cover(run) and not _is_sign(run, text, profile)]
         if _is_foreign(words, profile):
-            return Passage(_first_word(words, profile), end), exempt.cursor_at(end)
+            return Passage(_first_word(words, profile), words[-1].end), exempt.cursor_at(end)
     return None, Cursor(limit) if is_end else exempt.cursor_at(judged)
 
 

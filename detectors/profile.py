@@ -82,7 +82,8 @@ class Profile:
         if self.checks_passages or (not self.language.is_latin and self.english == "confusion"):
             return None
         what = "lines" if self.language.is_latin else "passages of plain letters"
-        return f"{what} in another language of Latin script are not checked: {EXTRA}"
+        remedy = "passages is off" if self.options.passages == "off" else EXTRA
+        return f"{what} in another language of Latin script are not checked: {remedy}"
 
     def find(self, text: str, prefix: str = "", final: bool = True) -> Confusion | None:
         """See `detectors.find`."""

@@ -43,9 +43,10 @@ class TermsDetector:
         file: str | None = None,
         ignore_case: bool = True,
     ) -> None:
+        for name, given in (("terms", terms), ("patterns", patterns)):
+            if not isinstance(given, list | tuple) or not all(isinstance(one, str) and one.strip() for one in given):
+                raise SettingError(f"detector terms: {name}={given!r}: expected a list of texts")
         terms = [*terms, *(_read(file) if file else ())]
-        if isinstance(patterns, str) or not all(isinstance(term, str) and term.strip() for term in terms):
-            raise SettingError("detector terms: terms and patterns are lists of texts")
         if not (terms or patterns):
             raise SettingError("detector terms: nothing is forbidden; give terms, patterns or file")
         self._terms = [term.strip().lower() for term in terms]

@@ -94,17 +94,78 @@ def evaluate(
     )  # fmt: skip
 
 
+InputFormat = Annotated[
+    str,
+    typer.Option(
+        help="auto, text, jsonl or csv. auto goes by the ending (.txt .md .jsonl .ndjson .json .csv .tsv); anything "
+        "else, and standard input, is JSONL with --field and plain text without.",
+        rich_help_panel="Input",
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Setting of the detector, e.g. hanja_in_brackets=exempt or, of terms, file=forbidden.txt; repeatable.",
+        rich_help_panel="Rules",
+    ),
+]
+
+
 @app.command()
 def detect(
-    files: Annotated[list[Path] | None, typer.Argument(help="Text or JSONL files; none reads standard input.")] = None,
-    language: Annotated[str, typer.Option(help="Language that the text should be in.")] = "",
-    english: English = "neutral",
-    field: Annotated[str | None, typer.Option(help="Field of JSONL lines that holds the text.")] = None,
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Files, folders, also gzip; none or - reads standard input.")
+    ] = None,
+    input_format: InputFormat = "auto",
+    field: Annotated[
+        str | None,
+        typer.Option(help="Field of the text. Default: text, answer and their like.", rich_help_panel="Input"),
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Count bad records and go on.", rich_help_panel="Input")
+    ] = False,
+    language: Annotated[
+        str | None, typer.Option(help="Language that all texts should be in, e.g. ko.", rich_help_panel="Rules")
+    ] = None,
+    language_field: Annotated[
+        str | None, typer.Option(help="Field of the language. Default: language or lang.", rich_help_panel="Rules")
+    ] = None,
+    english: Annotated[
+        str, typer.Option(help="Of English: neutral is never confusion, confusion always.", rich_help_panel="Rules")
+    ] = "neutral",
+    detector: Annotated[
+        str, typer.Option(help="language, terms or another that is installed.", rich_help_panel="Rules")
+    ] = "language",
+    settings: Settings = None,
+    output: Annotated[
+        str, typer.Option(help="marked text, a table of rates by language, or jsonl.", rich_help_panel="Output")
+    ] = "marked",
+    fail_above: Annotated[
+        float | None,
+        typer.Option(metavar="RATE", help="Exit 1 if a greater share (0 to 1) is confused.", rich_help_panel="Output"),
+    ] = None,
 ) -> None:
-    """Mark words of a wrong language in a text, line by line."""
-    from tlpo_ray.commands.detect import detect_command
+    """Find words of a wrong language: in lines of plain text, records of JSONL or CSV.
 
-    detect_command(files or [], language, english, field)
+    marked: FILE:LINE:COLUMN and the line; of a record FILE:RECORD:LINE:COLUMN.
+
+    jsonl, one object a span: file, record, line, column, index, end, text,
+    script, tier, language. line and column count from 1: in the file for plain
+    text, in the text of the record for JSONL and CSV. record is the line of a
+    text or JSONL file, the row below the header of a CSV file. index and end
+    (one past the last) are code points of the line or record, from 0.
+    """
+    from tlpo_ray.commands.detect import Request, detect_command
+
+    request = Request(
+        files=files or [], input_format=input_format, field=field, skip_bad=skip_bad, language=language,
+        language_field=language_field, english=english, detector=detector, settings=settings or [], output=output,
+        fail_above=fail_above,
+    )  # fmt: skip
+    if not detect_command(request):
+        raise typer.Exit(FAILURE)
 
 
 @app.command()

@@ -71,7 +71,8 @@ def test_detectors_are_found_by_name() -> None:
         ("terms", {"patterns": ["("]}, SettingError, "no regular expression"),
         ("terms", {"patterns": ["x*"]}, SettingError, "matches the empty text"),
         ("terms", {"file": "/no/such/file"}, SettingError, "cannot read"),
-        ("terms", {"colour": 1}, SettingError, "colour"),
+        ("terms", {"terms": "asap"}, SettingError, "expected a list of texts"),
+        ("terms", {"colour": 1}, SettingError, "'colour'; its settings: terms, patterns, file, ignore_case"),
         ("language", {"colour": 1}, SettingError, "colour"),
     ],
 )
