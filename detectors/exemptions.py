@@ -24,7 +24,7 @@ _UNITS = (
 _STOPS = r"\s<>\"'`、。，；！？：（）「」『』【】《》〈〉〔〕؟،؛"
 _PATH = rf"(?:[/?#][^{_STOPS}]*)?"
 _DOMAIN_ENDS = (
-    "com|org|net|edu|gov|mil|int|info|io|ai|app|dev|co|biz|me|tv|kr|jp|cn|tw|hk|de|fr|uk|us|eu|ru|ae|sa|eg|"
+    "com|org|net|edu|gov|mil|int|info|io|ai|app|dev|co|biz|me|tv|kr|jp|cn|tw|hk|de|fr|uk|us|eu|ru|ae|sa|eg|be|nl|ch|br|"
     "py|js|ts|java|cpp|json|csv|tsv|txt|md|html|htm|css|xml|yaml|yml|toml|sql|sh|pdf|docx|xlsx|png|jpg|jpeg|gif|svg|mp3|"
     "mp4|zip|exe"
 )
@@ -47,7 +47,7 @@ _TOKEN = 1024
 _SPANS = {
     "url": rf"(?:https?|ftp)://(?:[!-.0-;=?-~]+|[^/{_STOPS}]+){_PATH}"
     rf"| (?<![A-Za-z0-9_.@-])(?:[A-Za-z0-9-]{{1,63}}\.){{1,8}}(?:{_DOMAIN_ENDS})(?![A-Za-z0-9_-]){_PATH}",
-    "email": r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+",
+    "email": r"(?<![A-Za-z0-9._%+-])(?:mailto:)?[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+",
     "fence": r"```",
     "code": r"(?P<tick>`+)[^\n]*?(?:(?P=tick)|$)",
     "dollars": r"\$\$",
@@ -59,7 +59,8 @@ _SPANS = {
     "call": rf"{_NAME}\((?:[\t\ ]*"
     rf"| [A-Za-z](?:,\ ?[A-Za-z])*"
     rf"| (?=[^)\n]{{0,60}}[0-9_='\"\[\]{{}}*+<>%(]){_ARGUMENTS})\)",
-    "unit": rf"[0-9]\s?(?:{_UNITS})(?:[/·](?:{_UNITS}))*(?![A-Za-z])",
+    "unit": rf"[0-9]\s?(?:{_UNITS})(?:[/·](?:{_UNITS}|day|week|month|year))*(?![A-Za-z])",
+    "entity": r"&[A-Za-z]{2,8};",
     "shrug": r"¯\\{0,2}_\(ツ",
 }
 # These run over lines: the pattern above finds where they open, these where they close.
@@ -192,7 +193,7 @@ def _pattern(profile: Profile) -> re.Pattern[str]:
     # A formula with a confusion in it is none: or the text before that would be judged otherwise than the whole.
     kinds = kinds.replace("FOREIGN", as_class(profile.foreign_to_formulas))
     # `lastgroup` is the kind: groups inside one are unnamed, but for the tick, which closes before its kind does.
-    return re.compile(rf"(?=[A-Za-z0-9`$\\<_.%+¯-])(?:{kinds})", re.VERBOSE | re.DOTALL | re.MULTILINE)
+    return re.compile(rf"(?=[A-Za-z0-9`$\\<_.%+¯&-])(?:{kinds})", re.VERBOSE | re.DOTALL | re.MULTILINE)
 
 
 def unsettled_from(text: str) -> int:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.status import Status as Spinner
 from rich.text import Text
 
-from tlpo_ray.train import Listener
-from tlpo_ray.train import Progress as RunProgress
+if TYPE_CHECKING:
+    from tlpo_ray.train import Listener
+    from tlpo_ray.train import Progress as RunProgress
 
 console = Console(highlight=False)
 
