@@ -158,6 +158,8 @@ def _is_plainly(code: str, words: Sequence[str]) -> bool:
     """Whether the language's common words hold these words together, and those of no other language as well."""
     common = Counter(itertools.chain.from_iterable(map(_languages_of().get, words, itertools.repeat(()))))
     own = common.pop(code, 0)
+    for near in LANGUAGES[code].not_told_from:
+        del common[near]
     return own >= PLAIN_SHARE * len(words) and own >= max(common.values(), default=0) + PLAIN_LEAD
 
 
