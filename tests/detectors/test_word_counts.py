@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from detectors import English, UnknownLanguageError, count, languages, profile
+from detectors import English, count, profile
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,9 @@ from detectors import English, UnknownLanguageError, count, languages, profile
         ("zh", "neutral", "我们去привет学校", (4, 1, "fail")),
         ("ja", "neutral", "猫が好きです。", (4, 0, "pass")),
         ("ja", "neutral", "猫\0が\udce4好き", (3, 0, "pass")),
+        ("th", "neutral", "ฉันรักภาษาไทย hello привет", (4, 1, "fail")),
+        ("hi", "neutral", "मैं हिन्दी बोलता हूँ।", (4, 0, "pass")),
+        ("es", "neutral", "El 猫 es bonito.", (4, 1, "fail")),
         ("zh", "neutral", "", (0, 0, "empty")),
     ],
 )
@@ -30,25 +33,23 @@ def test_count(language: str, english: English, text: str, expected: tuple[int, 
     assert (found.words, found.confused_words, found.status) == expected
 
 
-def test_an_unknown_language_names_the_nearest_and_all() -> None:
-    with pytest.raises(UnknownLanguageError) as error:
-        profile("Korean")
-    message = str(error.value)
-    assert "'Korean'" in message
-    assert "nearest: ko" in message
-    assert all(code in message for code in languages())
-    assert "\n" not in message
-
-
-def test_profiles_are_cached_per_setting() -> None:
-    assert profile("ko") is profile("ko")
-    assert profile("ko", "neutral") is not profile("ko", "confusion")
-
-
 def test_importing_the_detectors_loads_nothing_outside_the_standard_library() -> None:
     code = (
         "import sys, detectors; detectors.find('가я', detectors.profile('ko'));"
-        "print([m for m in sys.modules if m.split('.')[0] in {'jieba', 'fugashi', 'regex', 'numpy', 'torch'}])"
+        "heavy = {'jieba', 'fugashi', 'pythainlp', 'lingua', 'regex', 'numpy', 'torch'};"
+        "print([name for name in sys.modules if name.split('.')[0] in heavy])"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+def test_a_missing_library_is_named_in_one_line() -> None:
+    code = (
+        "import sys; sys.modules['pythainlp'] = None; import detectors\n"
+        "assert detectors.find('ภาษา', detectors.profile('th')) is None\n"
+        "try: detectors.count('ภาษา', detectors.profile('th'))\n"
+        "except detectors.MissingExtraError as error: print(error)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "pythainlp" in ran.stdout and "pip install" in ran.stdout
+    assert ran.stdout.count("\n") == 1
