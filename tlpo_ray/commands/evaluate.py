@@ -182,6 +182,7 @@ def _table(rates: detectors.Rates, counts: Result, title: str) -> Table:
     table.add_row(
         "WPR", _rate(rates.wpr), f"words without confusion; {rates.confused_words:,} of {rates.words:,} confused"
     )
+    table.add_row("lines", _rate(rates.line_pass_rate), f"lines without confusion; {rates.lines:,} lines")
     table.add_row(
         "answers", f"{rates.answers:,}", f"{rates.failed:,} confused; to {counts['prompts_answered']:,} prompts"
     )
