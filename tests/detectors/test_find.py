@@ -81,6 +81,7 @@ CLEAN = [
     ("zh", "confusion", "我的最爱 Wǒ de zuì ài"),
     ("ko", "confusion", "<br> <custom-tag> <item id=x> 120 bpm, 2 tsp, 5 kWh/day, youtu.be/x, mailto:a@b.com, &nbsp;"),
     ("ja", "neutral", "東京都、大阪府、具体的内容（慶應義塾大学）"),
+    ("ko", "neutral", "los angeles 와 las vegas"),
     ("ko", "neutral", "피에로 Piero della Francesca 와 Frankfurt am Main"),
     ("ko", "neutral", "공식 $x_1 = \\alpha + y$ 과 $$ E = mc^2 $$"),
     ("zh", "neutral", "繁體字與简体字都是中文。"),
