@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -111,17 +111,20 @@ def _count_lines(text: str, found: Sequence[Confusion]) -> tuple[int, int]:
 def _count_segmented(text: str, found: Sequence[Confusion], profile: Profile) -> int:
     segment = _segmenter(profile.language.segmenter)
     if not found:
-        return _words_in(segment(text), profile)
+        return _words_of(segment(text), profile)
     starts = [0, *(span.end for span in found)]
     ends = [*(span.index for span in found), len(text)]
-    return sum(
-        _words_in(segment(text[start:end]), profile) for start, end in zip(starts, ends, strict=True) if start < end
-    )
+    return sum(_words_of(segment(text[start:end]), profile) for start, end in zip(starts, ends, strict=True))
+
+
+def _words_of(segmented: str, profile: Profile) -> int:
+    """Words of a text in which one space stands between any two pieces."""
+    return segmented.count(" ") + bool(segmented) - len(profile.wordless.findall(segmented))
 
 
 @cache
 def _segmenter(name: Segmenter) -> Callable[[str], str]:
-    """Puts a space between words. Loaded at its first use: the dictionaries take a second and up to 250 MB."""
+    """Puts one space between two pieces. Loaded at its first use: the dictionaries take a second and up to 250 MB."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -143,17 +146,26 @@ def _jieba() -> Callable[[str], str]:
 
     jieba.setLogLevel(logging.WARNING)
     jieba.initialize()
-    return lambda text: " ".join(jieba.cut(text))
+    return lambda text: _joined(jieba.cut(text))
 
 
 def _mecab() -> Callable[[str], str]:
     import fugashi
 
     tagger = fugashi.Tagger("-Owakati")
-    return lambda text: str(tagger.parse(text))
+    # What is white space to Python, MeCab takes for words in part.
+    return lambda text: str(tagger.parse(_evenly(text)))
 
 
 def _newmm() -> Callable[[str], str]:
     from pythainlp.tokenize import word_tokenize
 
-    return lambda text: " ".join(word_tokenize(text, engine="newmm"))
+    return lambda text: _joined(word_tokenize(text, engine="newmm"))
+
+
+def _joined(pieces: Iterable[str]) -> str:
+    return _evenly(" ".join(pieces))
+
+
+def _evenly(text: str) -> str:
+    return " ".join(text.split())
