@@ -7,7 +7,7 @@ Confusion(index=4, end=7, text='єна', script='Cyrillic', tier='script')
 
 from __future__ import annotations
 
-from detectors.detector import Detector, build_detector, detector_names
+from detectors.detector import Detector, build_detector, detector_names, spans
 from detectors.errors import (
     DetectorError,
     MissingExtraError,
@@ -15,7 +15,7 @@ from detectors.errors import (
     UnknownDetectorError,
     UnknownLanguageError,
 )
-from detectors.find import Confusion, find, spans
+from detectors.find import Confusion, find
 from detectors.languages import languages
 from detectors.options import Options
 from detectors.profile import English, Profile, profile

@@ -8,8 +8,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from detectors.errors import SettingError, UnknownDetectorError
-from detectors.find import Confusion
-from detectors.profile import English
+from detectors.find import Confusion, confusions
+from detectors.profile import English, Profile
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -41,6 +41,22 @@ class Detector(Protocol):
             prefix: what stands to the left of `text`: context, never itself the error.
             final: False if `text` may go on: then only an error that no continuation can move or remove.
         """
+
+
+def spans(text: str, detector: Detector) -> list[Confusion]:
+    """All errors of a text, from left to right, without overlaps.
+
+    A detector other than a language profile is asked again for what lies behind each error.
+    """
+    if isinstance(detector, Profile):
+        return confusions(text, detector)
+    found: list[Confusion] = []
+    start = 0
+    while start < len(text) and (error := detector.find(text[start:], text[:start])) is not None:
+        index, end = start + error.index, start + max(error.end, error.index + 1)
+        found.append(Confusion(index, end, text[index:end], error.script, error.tier))
+        start = end
+    return found
 
 
 class Factory(Protocol):

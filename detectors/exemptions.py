@@ -112,11 +112,11 @@ class _Span:
     start: int
     end: int
     """Beyond the text's end if the span is open there."""
-    kind: str | None
-    opened: int
-    """Where its inside begins; for spans over several lines."""
-    closing: int
-    """Where its closing mark begins."""
+    kind: str | None = None
+    opened: int = 0
+    """Where its inside begins; of spans over several lines only."""
+    closing: int = 0
+    """Where its closing mark begins; of these, too."""
 
 
 class ExemptSpans:
@@ -128,9 +128,7 @@ class ExemptSpans:
         self._pattern = _pattern(profile)
         self._from = cursor
         at = cursor.position
-        self._spans = [
-            _Span(at, at, None, at, at) if cursor.inside is None else self._over_lines(at, at, cursor.inside)
-        ]
+        self._spans = [_Span(at, at) if cursor.inside is None else self._over_lines(at, at, cursor.inside)]
 
     def cover(self, run: Run) -> bool:
         """Whether the run begins in an exempt span; letters of other scripts than Latin and Greek only in addresses."""
@@ -163,12 +161,11 @@ class ExemptSpans:
         while self._spans[-1].end <= position:
             match = self._pattern.search(self.text, self._spans[-1].end)
             if match is None:
-                nothing = len(self.text)
-                self._spans.append(_Span(nothing, nothing + 1, None, nothing, nothing))
+                self._spans.append(_Span(len(self.text), len(self.text) + 1))
             elif match.lastgroup in _CLOSERS:
                 self._spans.append(self._over_lines(match.start(), match.end(), match.lastgroup))
             else:
-                self._spans.append(_Span(match.start(), match.end(), match.lastgroup, match.end(), match.end()))
+                self._spans.append(_Span(match.start(), match.end(), match.lastgroup))
         return self._spans[-1]
 
     def _over_lines(self, start: int, opened: int, kind: str) -> _Span:

@@ -22,6 +22,7 @@ from detectors.profile import Profile
 from detectors.runs import Run, run_at
 
 _PLAIN_WORD = re.compile("[A-Za-z]+")
+_ENDS_IN_WORD = re.compile(r"([A-Za-z]+) ?\Z")
 # A plain word or an amount, and a space or a comma with one, at the end of the searched part; not glued to signs of
 # code or addresses.
 _WORD_BEFORE = re.compile(
@@ -56,7 +57,7 @@ class Confusion:
     script: str
     """Unicode script of the confused letters; other detectors say what kind of error it is."""
     tier: str = "script"
-    """Which rule found it: `script`, `alphabet`, `word` or `passage`."""
+    """Which rule found it: `script`, `alphabet`, `word` or `passage`; of other detectors, theirs."""
 
 
 def find(text: str, profile: Profile, prefix: str = "", final: bool = True) -> Confusion | None:
@@ -73,7 +74,7 @@ def find(text: str, profile: Profile, prefix: str = "", final: bool = True) -> C
     return Scan(profile, prefix, text).next(final)
 
 
-def spans(text: str, profile: Profile) -> list[Confusion]:
+def confusions(text: str, profile: Profile) -> list[Confusion]:
     """All confusions of a text, from left to right, without overlaps."""
     return [] if _is_clean(text, profile) else list(Scan(profile, "", text))
 
@@ -233,8 +234,9 @@ def _plain_words(text: str, begin: int, profile: Profile) -> int | None:
     """The number of plain words from `begin` on; None if anything else is suspicious, or one of them foreign."""
     if profile.english != "neutral" or profile.beyond_ascii.search(text, begin) is not None:
         return None if profile.suspects.search(text, begin) is not None else 0
-    # A word that begins further left is another word.
-    if begin > 0 and _PLAIN_WORD.match(text, begin - 1):
+    # A word that begins further left is another word, and one behind an article may be foreign.
+    before = _ENDS_IN_WORD.search(text, max(begin - _LONGEST_WORD, 0), begin)
+    if before is not None and (before.end(1) == begin or before[1] in ARTICLES):
         return None
     words = _PLAIN_WORD.findall(text, begin)
     return len(words) if profile.foreign_words.isdisjoint(words) and ARTICLES.isdisjoint(words) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from detectors.profile import Profile
 from detectors.words import Counts, count
@@ -70,6 +70,10 @@ class Rates:
     def line_pass_rate(self) -> float | None:
         """Lines without confusion / lines; None when there is no line."""
         return _share(self.lines - self.confused_lines, self.lines)
+
+    def __add__(self, other: Rates) -> Rates:
+        """Of the answers of both."""
+        return Rates(**{one.name: getattr(self, one.name) + getattr(other, one.name) for one in fields(Rates)})
 
     def as_json(self) -> dict[str, object]:
         """Rates and the counts behind them."""

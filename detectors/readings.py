@@ -11,7 +11,7 @@ from detectors.scripts import phonetic_class
 
 # Signs that romanisations share and European languages do not write: long vowels, dots and lines below consonants,
 # third tones.
-_ROMANISED = frozenset("āēīōūȳǖḍḥḫḡġḷḹḻṁṃṇṅṉṛṝṟṣṭṯẓẕḏḵžǎǐǒǔǚ") - {"ž"}
+_ROMANISED = frozenset("āēīōūȳǖḍḥḫḡġḷḹḻṁṃṇṅṉṛṝṟṣṭṯẓẕḏḵǎǐǒǔǚ")
 _ONLY_BESIDE = frozenset("ñśçšžʾʿʻ")
 """Signs that count as romanised in a word that has one of the others, too: jñāna."""
 _TONES = re.compile("[\u0300\u0301\u0304\u030c]")

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Literal
 
 from detectors.errors import MissingExtraError
-from detectors.find import Confusion, spans
+from detectors.find import Confusion, confusions
 from detectors.languages import Segmenter
 from detectors.profile import EXTRA, Profile
 
@@ -44,7 +44,7 @@ def count(text: str, profile: Profile) -> Counts:
     Raises:
         MissingExtraError: the library that finds words of this language is not installed.
     """
-    found = spans(text, profile)
+    found = confusions(text, profile)
     if profile.language.segmenter == "spaces":
         words, confused = _count_pieces(text, found, profile)
     else:

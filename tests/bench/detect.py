@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import os
 import subprocess
 import sys
 import unicodedata
@@ -14,10 +11,11 @@ from pathlib import Path
 
 from detectors import Profile, Stream, count, find, profile
 from tests.bench.compare import Row, compared
+from tests.bench.lcb import answers_in
+from tests.shared import DATA
 from tlpo_ray.quickstart.world import toy_world
 
-SHARED = Path(os.environ.get("TLPO_SHARED", Path(__file__).parents[3] / "shared")) / "data"
-ANSWERS = SHARED / "lcb_completions" / "gpt-3.5-turbo.csv.gz"
+ANSWERS = DATA / "lcb_completions" / "gpt-3.5-turbo.csv.gz"
 SPACED = ("ko", "ar", "ru", "hi")
 ALL = (*SPACED, "zh", "ja")
 TOKEN = 3
@@ -29,9 +27,8 @@ def answers() -> dict[str, list[str]]:
     """Clean answers by language: of the Language Confusion Benchmark, else of the toy world."""
     texts: dict[str, list[str]] = {}
     if ANSWERS.is_file():
-        with gzip.open(ANSWERS, "rt", encoding="utf-8", newline="") as lines:
-            for row in csv.DictReader(lines):
-                texts.setdefault(row["language"], []).append(row["completion"])
+        for _, _, language, text in answers_in(ANSWERS):
+            texts.setdefault(language, []).append(text)
     else:
         for question in toy_world().questions:
             texts.setdefault(question.language, []).append(question.clean_answer * 12)

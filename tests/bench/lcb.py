@@ -10,6 +10,7 @@ import gzip
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from statistics import mean
 from typing import get_args
@@ -37,20 +38,20 @@ Key = tuple[str, str, str, English]
 """Model, task, language, setting."""
 
 
-def answers(folder: Path) -> Iterator[tuple[str, str, str, str]]:
-    """Model, task, language and text of every answer."""
+def answers_in(file: Path) -> Iterator[tuple[str, str, str, str]]:
+    """Model, task, language and text of every answer of a file."""
     csv.field_size_limit(FIELD_LIMIT)
-    for file in sorted([*folder.glob("*.csv"), *folder.glob("*.csv.gz")]):
-        opens = gzip.open if file.suffix == ".gz" else open
-        with opens(file, "rt", encoding="utf-8", newline="") as lines:  # type: ignore[operator]
-            for row in csv.DictReader(lines):
-                yield row["model"], row["task"], row["language"], row["completion"] or ""
+    opens = gzip.open if file.suffix == ".gz" else open
+    with opens(file, "rt", encoding="utf-8", newline="") as lines:  # type: ignore[operator]
+        for row in csv.DictReader(lines):
+            yield row["model"], row["task"], row["language"], row["completion"] or ""
 
 
 def counted(folder: Path) -> dict[Key, list[Counts]]:
     """The words of every answer, in both settings."""
     found: dict[Key, list[Counts]] = defaultdict(list)
-    for model, task, language, text in answers(folder):
+    files = sorted([*folder.glob("*.csv"), *folder.glob("*.csv.gz")])
+    for model, task, language, text in chain.from_iterable(map(answers_in, files)):
         for english in get_args(English):
             found[model, task, language, english].append(count(text, profile(language, english)))
     return found

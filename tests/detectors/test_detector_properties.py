@@ -89,6 +89,10 @@ def test_a_stream_says_the_same_as_find_however_the_text_is_cut(text: str, at: P
     same_stream(text, at, range(len(text)))
 
 
+def test_a_stream_remembers_the_article_before_a_word_that_waits() -> None:
+    same_stream("слово <un wordprint(de", profile("uk"), range(22))
+
+
 def same_stream(text: str, at: Detector, cuts: range | list[int]) -> None:
     final = at.find(text)
     stream = Stream(at)

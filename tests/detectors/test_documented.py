@@ -55,6 +55,13 @@ def test_the_options_page_names_every_option() -> None:
     assert all(re.search(rf"\b{code}\b", page) for code in detectors.languages())
 
 
+def test_all_errors_of_any_detector() -> None:
+    at = detectors.TermsDetector(terms=["asap", "foo"])
+    found = detectors.spans("Do foo asap, not food.\nASAP", at)
+    assert [(error.index, error.text) for error in found] == [(3, "foo"), (7, "asap"), (23, "ASAP")]
+    assert detectors.spans("통화는 єна, ещё", detectors.profile("ko"))[1].text == "ещё"
+
+
 def test_detectors_are_found_by_name() -> None:
     assert {"language", "terms"} <= set(detectors.detector_names())
     assert build_detector("language", "ko") is detectors.profile("ko")

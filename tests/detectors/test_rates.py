@@ -33,6 +33,12 @@ def test_the_english_setting_decides_about_english() -> None:
     assert pass_rates(answers, profile("ko", "confusion")).rpr == 0
 
 
+def test_rates_add_up() -> None:
+    assert pass_rates([CLEAN, CONFUSED], KOREAN) + pass_rates([EMPTY], KOREAN) == pass_rates(
+        [CLEAN, CONFUSED, EMPTY], KOREAN
+    )
+
+
 def test_silence_has_no_rate_but_is_counted() -> None:
     rates = pass_rates(["", EMPTY], KOREAN)
     assert (rates.rpr, rates.rpr_interval, rates.wpr, rates.rpr_of_all, rates.empty) == (None, None, None, 1, 2)

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from detectors import English, find, profile
+from tests.shared import DATA
 
-SHARED = Path(os.environ.get("TLPO_SHARED", Path(__file__).parents[3] / "shared")) / "data"
 REQUIRED = 0.97
 LEXICAL_REQUIRED = 0.6
 MOST_FLAGGED_PROMPTS = 7
 """Of 541 prompts a language; that many quote words of other languages."""
 PROMPT_FILES = ("ar_local", "en", "ja", "ko", "ru", "th", "uk", "zh_local")
 
-pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="shared data are not beside the checkout")
+pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="shared data are not beside the checkout")
 
 
 def _rows(name: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (SHARED / name).read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in (DATA / name).read_text(encoding="utf-8").splitlines()]
 
 
 def test_every_firm_case() -> None:
@@ -66,7 +64,7 @@ def test_precision_recall_and_index_on_read_answers(english: English, label: str
 def test_real_prompts_are_flagged_only_where_they_quote_other_languages(name: str) -> None:
     at = profile(name.split("_")[0])
     flagged = read = 0
-    for line in (SHARED / "mif" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
+    for line in (DATA / "mif" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
         try:
             prompt = json.loads(line)["prompt"]
         except ValueError:

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.shared import DATA
+
 TLPO = Path(sys.executable).with_name("tlpo")
 USER_ERROR = 2
-MIF = Path(os.environ.get("TLPO_SHARED", Path(__file__).parents[3] / "shared")) / "data" / "mif" / "ko.jsonl"
+MIF = DATA / "mif" / "ko.jsonl"
 
 
 def tlpo(arguments: Sequence[str | Path], cwd: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import detectors
@@ -30,7 +30,7 @@ class Tally:
             self.rates = _sum(self.rates, detectors.rates_of([counts]))
 
     def __add__(self, other: Tally) -> Tally:
-        rates = self.rates if other.rates is None else _sum(self.rates, other.rates)
+        rates = _sum(self.rates, other.rates)
         return Tally(self.units + other.units, self.confused + other.confused, rates)
 
     @property
@@ -86,7 +86,7 @@ class Judge:
         if self._counts_words and isinstance(detector, detectors.Profile):
             counts = detectors.count(unit.text, detector)
         else:
-            spans = _spans(unit.text, detector)
+            spans = detectors.spans(unit.text, detector)
         self.tallies[language].add(bool(spans) if counts is None else counts.status == "fail", counts)
         return language or None, spans
 
@@ -112,21 +112,5 @@ class Judge:
         return self._detectors[language]
 
 
-def _spans(text: str, detector: detectors.Detector) -> list[detectors.Confusion]:
-    """All errors of a text; detectors that know only the first are asked again for what lies behind it."""
-    if isinstance(detector, detectors.Profile):
-        return detectors.spans(text, detector)
-    spans: list[detectors.Confusion] = []
-    start = 0
-    while start < len(text) and (found := detector.find(text[start:], text[:start])) is not None:
-        index, end = start + found.index, start + max(found.end, found.index + 1)
-        spans.append(detectors.Confusion(index, end, text[index:end], found.script, found.tier))
-        start = end
-    return spans
-
-
-def _sum(one: detectors.Rates | None, other: detectors.Rates) -> detectors.Rates:
-    if one is None:
-        return other
-    added = {field.name: getattr(one, field.name) + getattr(other, field.name) for field in fields(detectors.Rates)}
-    return detectors.Rates(**added)
+def _sum(one: detectors.Rates | None, other: detectors.Rates | None) -> detectors.Rates | None:
+    return one + other if one is not None and other is not None else one or other

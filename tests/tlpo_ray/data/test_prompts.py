@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.shared import DATA
 from tlpo_ray.config.run import DataConfig
 from tlpo_ray.data.prompts import UNREADABLE, PromptSet, read_prompts
 from tlpo_ray.flow.errors import PromptFileError
@@ -28,8 +29,7 @@ ROWS: Rows = [
     {"id": "b", "language": "ja", "prompt": "大韓民国の通貨は何ですか?"},
     {"id": "c", "language": "ar", "prompt": "ما هي عملة اليابان؟"},
 ]
-SHARED = Path(os.environ.get("TLPO_SHARED", Path(__file__).resolve().parents[4] / "shared"))
-MIF = SHARED / "data" / "mif"
+MIF = DATA / "mif"
 
 
 def jsonl(rows: Rows) -> bytes:
