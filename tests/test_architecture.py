@@ -21,21 +21,30 @@ LAYERS: tuple[tuple[str, int], ...] = (
     ("actors", 2),
     ("learner", 2),
     ("tlpo_ray.data", 2),
+    ("tlpo_ray.report", 2),
+    ("tlpo_ray.evaluation", 3),
+    ("tlpo_ray.baselines", 3),
     ("tlpo_ray.quickstart", 3),
     ("tlpo_ray.train", 4),
     ("tlpo_ray.assembly", 4),
     ("tlpo_ray.run_folder", 4),
-    ("tlpo_ray.commands", 5),
-    ("tlpo_ray.cli", 5),
+    ("tlpo_ray.experiment", 5),
+    ("tlpo_ray.commands", 6),
+    ("tlpo_ray.cli", 7),
 )
-ALLOWED_BESIDE = {"tlpo_ray.cluster": {"tlpo_ray.flow"}, "tlpo_ray.config": {"tlpo_ray.flow.errors"}}
+ALLOWED_BESIDE = {
+    "tlpo_ray.baselines": {"tlpo_ray.evaluation"},
+    "tlpo_ray.cluster": {"tlpo_ray.flow"},
+    "tlpo_ray.config": {"tlpo_ray.flow.errors"},
+}
 """Packages of one layer do not import each other, but for these."""
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "ray": ("actors.ray_shell", "learner.ray_shell", "tlpo_ray.flow.ray_shell", "tlpo_ray.cluster"),
     "vllm": ("actors.vllm_engine", "tlpo_ray.flow.vllm_transfer"),
     "deepspeed": ("learner.deepspeed_engine",),
+    "trl": ("tlpo_ray.baselines",),
 }
-WITHOUT_TORCH = ("detectors", "tlpo_ray.config", "tlpo_ray.data", "tlpo_ray.train", "tlpo_ray.cli")
+WITHOUT_TORCH = ("detectors", "tlpo_ray.config", "tlpo_ray.data", "tlpo_ray.report", "tlpo_ray.train", "tlpo_ray.cli")
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:

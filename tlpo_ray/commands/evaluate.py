@@ -6,29 +6,25 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast, get_args
 
 from rich.box import ROUNDED
-from rich.progress import track
 from rich.table import Table
 
 import detectors
 from tlpo_ray.commands.detect import english_setting
 from tlpo_ray.commands.display import console, step
 from tlpo_ray.commands.train import stack_versions
-from tlpo_ray.config.load import Settings, build_config, load_config
-from tlpo_ray.config.run import DataConfig, RunConfig
+from tlpo_ray.config.run import DataConfig, ModelConfig
 from tlpo_ray.data.prompts import PromptSet, read_prompts
-from tlpo_ray.flow.errors import ModelError, PromptFileError, ResourceError, UserError, first_line
+from tlpo_ray.evaluation.sampling import Engine, Sampling, asked_model, sampled_answers
+from tlpo_ray.flow.errors import PromptFileError, ResourceError, UserError
 from tlpo_ray.run_folder import replacing, write_json
 
 if TYPE_CHECKING:
     from actors.worker import Answer
 
 RESULT, ANSWERS = "result.json", "answers.jsonl"
-PROMPT_ROOM = 2048
-"""Tokens of context kept for a prompt, where the model has as many."""
-CPU_KV_CACHE_MIB = 1024
 Result = dict[str, object]
 
 
@@ -64,21 +60,10 @@ def evaluate_command(
         "like": like,
     }  # fmt: skip
     chosen = _prompts(_data(prompts, language, limit, skip_bad), seed)
-    context = _context(model, max_new_tokens)
-    config = build_config(
-        {
-            "seed": seed,
-            "model": {"path": model, "max_context": context} | _put_as(model, like),
-            "data": {"prompts": prompts},
-            "detector": {"english": setting},
-            "rollout": {
-                "engine": engine, "temperature": temperature, "max_new_tokens": min(max_new_tokens, context - 1),
-            },
-        },
-        [] if _on_gpu() else ["model.dtype=float32", f"rollout.kv_cache_mib={CPU_KV_CACHE_MIB}"],
-        source="evaluate",
-    )  # fmt: skip
-    answers = _answers(config, chosen, samples)
+    sampling = Sampling(
+        samples=samples, temperature=temperature, max_new_tokens=max_new_tokens, engine=_engine(engine), seed=seed
+    )
+    answers = _answers(asked_model(model, max_new_tokens, like), chosen, sampling)
     words = [detectors.count(answer.text, profile) for answer in answers]
     rates = detectors.rates_of(words)
     counts = _counts(answers, chosen)
@@ -95,33 +80,10 @@ def _refuse_used(output: Path) -> None:
             raise UserError(f"--output {output} holds a {name} already: choose another folder, or move it away")
 
 
-def _on_gpu() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_available())
-
-
-def _context(model: str, max_new_tokens: int) -> int:
-    """Tokens of prompt and answer together: what is needed, but no more than the model has positions."""
-    from transformers import AutoConfig
-
-    try:
-        text = AutoConfig.from_pretrained(model).get_text_config()
-    except (OSError, ValueError) as error:
-        raise ModelError(f"model {model!r}: no such folder or hub name ({first_line(error)})") from error
-    needed = PROMPT_ROOM + max_new_tokens
-    return min(needed, getattr(text, "max_position_embeddings", needed))
-
-
-def _put_as(model: str, like: str | None) -> Settings:
-    """How prompts are put to the model: as a preset or file says, else as the run folder that holds it says."""
-    own = Path(model).parent / "config.yaml"
-    if like is None and Path(model).name == "model" and own.is_file():
-        like = str(own)
-    if like is None:
-        return {}
-    put = load_config(like).model
-    return put.model_dump(include={"system_prompt", "chat_template_kwargs"})
+def _engine(name: str) -> Engine:
+    if name not in get_args(Engine):
+        raise UserError(f"--engine {name}: expected {' or '.join(get_args(Engine))}")
+    return cast(Engine, name)
 
 
 def _data(prompts: str, language: str, limit: int | None, skip_bad: bool) -> DataConfig:
@@ -144,23 +106,13 @@ def _prompts(data: DataConfig, seed: int) -> PromptSet:
     return chosen
 
 
-def _answers(config: RunConfig, chosen: PromptSet, samples: int) -> list[Answer]:
-    """All answers, in lots as large as the engine runs at once, so that progress shows."""
-    from actors.worker import build_worker
+def _answers(model: ModelConfig, chosen: PromptSet, sampling: Sampling) -> list[Answer]:
+    with step(f"{len(chosen.prompts):,} prompts · {model.path} ({sampling.engine})") as spinner:
 
-    rollout, lot = config.rollout, config.rollout.concurrency
-    with step(f"{len(chosen.prompts):,} prompts · loading {config.model.path} ({rollout.engine})"):
-        worker = build_worker(config.model, rollout, config.detector, config.seed)
-    answers: list[Answer] = []
-    try:
-        for start in track(range(0, len(chosen.prompts), lot), "sampling answers", console=console, transient=True):
-            prompts = chosen.prompts[start : start + lot]
-            answers += worker.answers(prompts, samples, rollout.temperature, rollout.max_new_tokens, config.seed)
-    finally:
-        worker.close()
-    if not answers:
-        raise UserError(f"no prompt leaves room for an answer in {config.model.max_context} tokens of context")
-    return answers
+        def show(done: int, total: int) -> None:
+            spinner.update(f"{done:,} of {total:,} prompts · {model.path} ({sampling.engine})")
+
+        return sampled_answers(model, chosen.prompts, sampling, show)
 
 
 def _counts(answers: Sequence[Answer], chosen: PromptSet) -> Result:
