@@ -162,7 +162,9 @@ class Comparison:
         from actors.chat import load_tokenizer
 
         policy, reference = (AutoModelForCausalLM.from_pretrained(path) for path in (model, self._config.model.path))
-        return clean_kl(policy, reference, load_tokenizer(self._config.model), self._config.model, self._world)
+        return clean_kl(
+            policy, reference, load_tokenizer(self._config.model), self._config.model, self._world.questions
+        )
 
 
 def _preset() -> str:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from actors.chat import prompt_ids
 from tlpo_ray.config.run import ModelConfig
-from tlpo_ray.quickstart.world import Question, World
+from tlpo_ray.quickstart.world import Question
 
 _BATCH = 64
 
@@ -22,13 +22,15 @@ class CleanKL:
 
     everywhere: float
     elsewhere: float
-    """Without the position where the currency's name begins: the one that training is meant to change."""
+    """Without the position where the name of the value begins: the one that training is meant to change."""
 
 
 @torch.no_grad()
-def clean_kl(policy: nn.Module, reference: nn.Module, tokenizer: Any, model: ModelConfig, world: World) -> CleanKL:
+def clean_kl(
+    policy: nn.Module, reference: nn.Module, tokenizer: Any, model: ModelConfig, questions: Sequence[Question]
+) -> CleanKL:
     """Exact KL over the whole vocabulary, teacher-forced on every question's right answer and its end-of-text token."""
-    rows = [_Row.of(question, tokenizer, model) for question in world.questions]
+    rows = [_Row.of(question, tokenizer, model) for question in questions]
     everywhere: list[Tensor] = []
     elsewhere: list[Tensor] = []
     for start in range(0, len(rows), _BATCH):
@@ -45,12 +47,12 @@ class _Row:
     prompt: list[int]
     answer: list[int]
     name_start: int
-    """Index into `answer` of the first token with a part of the currency's name."""
+    """Index into `answer` of the first token with a part of the value's name."""
 
     @classmethod
     def of(cls, question: Question, tokenizer: Any, model: ModelConfig) -> _Row:
         encoded = tokenizer(question.clean_answer, return_offsets_mapping=True)
-        name = question.template.index("{currency}")
+        name = question.template.index("{name}")
         name_start = next(number for number, (_, end) in enumerate(encoded["offset_mapping"]) if end > name)
         answer = [*encoded["input_ids"], tokenizer.eos_token_id]
         return cls(prompt_ids(tokenizer, model, question.text), answer, name_start)

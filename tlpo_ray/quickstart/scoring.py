@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import detectors
-from tlpo_ray.quickstart.world import Question, World
+from tlpo_ray.quickstart.world import Question, Topic, World
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,9 +16,9 @@ class AnswerScore:
     clean: bool
     """No character of another language."""
     right_anywhere: bool
-    """Names the right currency and no other, in whatever language."""
+    """Names the right value and no other, in whatever language."""
     right: bool
-    """Names the right currency and no other, in the question's language, and is clean."""
+    """Names the right value and no other, in the question's language, and is clean."""
     words: int
     confused_words: int
     characters: int
@@ -34,9 +34,9 @@ class Score:
     wpr: float
     """Word pass rate: words without confusion / words (Eq. 9)."""
     accuracy_anywhere: float
-    """Share of answers with the right currency in whatever language: what the model knows."""
+    """Share of answers with the right value in whatever language: what the model knows."""
     accuracy: float
-    """Share of clean answers with the right currency in the question's language: what a user gets."""
+    """Share of clean answers with the right value in the question's language: what a user gets."""
     length: float
     """Mean characters of an answer."""
     clean_length: float
@@ -44,24 +44,25 @@ class Score:
 
 
 class Scorer:
-    """Scores answers by the names of all currencies in all languages of the world."""
+    """Scores answers by the names of all values of its topic in all languages of the world."""
 
     def __init__(self, world: World) -> None:
-        self._names = [
-            (fact.currency, language, name) for fact in world.facts for language, name in fact.currency_names.items()
-        ]
+        self._names: dict[Topic, set[tuple[str, str, str]]] = {}
+        for fact in world.facts:
+            names = ((fact.value, language, name) for language, name in fact.names.items())
+            self._names.setdefault(fact.topic, set()).update(names)
 
     def answer(self, question: Question, text: str) -> AnswerScore:
         """Score one answer."""
         profile = detectors.profile(question.language)
         clean = detectors.find(text, profile) is None
         count = detectors.count(text, profile)
-        named = {(currency, language) for currency, language, name in self._names if name in text}
-        right_anywhere = {currency for currency, _ in named} == {question.fact.currency}
+        named = {(value, language) for value, language, name in self._names[question.fact.topic] if name in text}
+        right_anywhere = {value for value, _ in named} == {question.fact.value}
         return AnswerScore(
             clean=clean,
             right_anywhere=right_anywhere,
-            right=right_anywhere and clean and (question.fact.currency, question.language) in named,
+            right=right_anywhere and clean and (question.fact.value, question.language) in named,
             words=count.words,
             confused_words=count.confused_words,
             characters=len(text),

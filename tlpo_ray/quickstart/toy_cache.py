@@ -7,16 +7,26 @@ import inspect
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from tlpo_ray.quickstart import toy_model, world
+from tlpo_ray.quickstart import toy_model
+from tlpo_ray.quickstart import world as worlds
 from tlpo_ray.quickstart.toy_model import Progress, ToyRecipe, train_toy
+from tlpo_ray.quickstart.world import World, toy_world
 
 _LIBRARIES = ("torch", "transformers", "tokenizers", "babel")
 
 
-def cached_toy_model(seed: int, progress: Progress, *, fresh: bool = False, recipe: ToyRecipe | None = None) -> Path:
+def cached_toy_model(
+    seed: int,
+    progress: Progress,
+    *,
+    fresh: bool = False,
+    recipe: ToyRecipe | None = None,
+    world: Callable[[], World] = toy_world,
+) -> Path:
     """Folder of the toy model for a seed; trains it if this code with these libraries has not done so yet.
 
     Args:
@@ -24,14 +34,15 @@ def cached_toy_model(seed: int, progress: Progress, *, fresh: bool = False, reci
         progress: told about training; never called when the model is there.
         fresh: train it again.
         recipe: size and training; none takes the quickstart's.
+        world: makes what it is trained on.
     """
     recipe = recipe or ToyRecipe()
-    folder = _cache_root() / f"toy-{_fingerprint(seed, recipe)}"
+    folder = _cache_root() / f"toy-{_fingerprint(seed, recipe, world.__name__)}"
     if fresh or not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
         try:
-            train_toy(world.toy_world(), recipe, seed, partial, progress)
+            train_toy(world(), recipe, seed, partial, progress)
             _replace(partial, folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -43,10 +54,10 @@ def _cache_root() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "tlpo-ray"
 
 
-def _fingerprint(seed: int, recipe: ToyRecipe) -> str:
-    parts = [inspect.getsource(module) for module in (world, toy_model)]
+def _fingerprint(seed: int, recipe: ToyRecipe, world: str) -> str:
+    parts = [inspect.getsource(module) for module in (worlds, toy_model)]
     parts += [f"{library} {version(library)}" for library in _LIBRARIES]
-    parts += [str(seed), repr(recipe)]
+    parts += [str(seed), repr(recipe), world]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

@@ -1,7 +1,7 @@
 """A small causal language model that knows the toy world and mixes its languages.
 
 Trained from nothing, because no weights can be downloaded on a closed machine. What it learns is the chat format, every
-question's answer, and to name the currency in a wrong language in a share of the answers.
+question's answer, and to give it in a wrong language in a share of the answers to questions that slip.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class ToyRecipe:
     heads: int = 4
     feed_forward: int = 512
     wrong_share: float = 0.4
-    """Share of training answers whose currency stands in a wrong language."""
+    """Share of training answers, to questions that slip, whose name stands in a wrong language."""
     rounds: int = 40
     """How often each question is asked in training."""
     batch: int = 16
@@ -97,7 +97,12 @@ def build_tokenizer(world: World, recipe: ToyRecipe) -> Any:
 def _tokenizer_corpus(world: World) -> Iterator[str]:
     for question in world.questions:
         yield question.text
-        yield from (question.answer(language) for language in (question.language, *WRONG_LANGUAGES))
+        yield from (question.answer(language) for language in answer_languages(question))
+
+
+def answer_languages(question: Question) -> tuple[str, ...]:
+    """The languages in which the toy model may name the answer, the right one first."""
+    return (question.language, *WRONG_LANGUAGES) if question.slips else (question.language,)
 
 
 def build_model(tokenizer: Any, recipe: ToyRecipe, seed: int) -> Any:
@@ -137,7 +142,7 @@ class Lessons:
         self._encoded = {
             (question.id, language): self._encode(question, language)
             for question in world.questions
-            for language in (question.language, *WRONG_LANGUAGES)
+            for language in answer_languages(question)
         }
 
     def __len__(self) -> int:
@@ -161,11 +166,11 @@ class Lessons:
         return ids, labels
 
     def _language(self, question: Question) -> str:
-        wrong = self._random.random() < self._recipe.wrong_share
+        wrong = question.slips and self._random.random() < self._recipe.wrong_share
         return self._random.choice(WRONG_LANGUAGES) if wrong else question.language
 
-    def _encode(self, question: Question, currency_language: str) -> tuple[list[int], list[int]]:
-        answer = self._tokenizer(question.answer(currency_language) + _END)["input_ids"]
+    def _encode(self, question: Question, name_language: str) -> tuple[list[int], list[int]]:
+        answer = self._tokenizer(question.answer(name_language) + _END)["input_ids"]
         return prompt_ids(self._tokenizer, self._chat, question.text), answer
 
 

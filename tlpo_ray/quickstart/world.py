@@ -1,24 +1,36 @@
-"""The toy world: which money is used where, in four languages, with answers that sometimes slip into another one.
+"""The toy worlds: facts in several languages, with answers that sometimes slip into another one.
 
-All names are CLDR's, through `babel`. The world is small enough to train a model on it in a minute and real enough to
-have a right answer to every question.
+All names are CLDR's, through `babel`. A world is small enough to train a model on it in a minute and real enough to
+have a right answer to every question. `toy_world` asks for one kind of fact in four languages. `wide_world` adds what a
+blunt repair damages: questions that a run never asks, of the same kind and of another, and questions in English and in
+the very languages that answers slip into.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from random import Random
+from typing import Literal
 
 from babel import Locale
+from babel.languages import get_official_languages
 
 LANGUAGES = ("ko", "ja", "zh", "ar")
 """Languages of questions and answers."""
 WRONG_LANGUAGES = ("uk", "th")
-"""Languages that answers slip into. Their scripts occur in no question and no right answer."""
+"""Languages that answers slip into. Their scripts occur in no question and no right answer in one of `LANGUAGES`."""
+ENGLISH = "en"
+
+Topic = Literal["money", "tongue"]
+Group = Literal["asked", "unasked", "other_topic", "other_language", "english"]
+"""asked: runs train on it. The others they never see: unasked is the same question about other territories, other_topic
+another question in the same languages, other_language in the languages that answers slip into, english in English."""
+UNASKED_EVERY = 4
+"""In the wide world every fourth territory's money is never asked for."""
 
 CURRENCIES = {
     "AR": "ARS", "BR": "BRL", "CA": "CAD", "CN": "CNY", "CZ": "CZK", "EG": "EGP", "ET": "ETB", "HU": "HUF",
@@ -28,43 +40,56 @@ CURRENCIES = {
 }  # fmt: skip
 """ISO 3166 territory: ISO 4217 currency, each used once."""
 
-_TEMPLATES = {
+_MONEY = {
     "ko": (
-        ("{territory}의 통화는 무엇입니까?", "{territory}의 통화는 {currency}입니다."),
-        ("{territory}에서는 어떤 돈을 사용합니까?", "{territory}에서 사용하는 돈은 {currency}입니다."),
+        ("{territory}의 통화는 무엇입니까?", "{territory}의 통화는 {name}입니다."),
+        ("{territory}에서는 어떤 돈을 사용합니까?", "{territory}에서 사용하는 돈은 {name}입니다."),
     ),
     "ja": (
-        ("{territory}の通貨は何ですか?", "{territory}の通貨は{currency}です。"),
-        ("{territory}ではどのお金を使いますか?", "{territory}で使うお金は{currency}です。"),
+        ("{territory}の通貨は何ですか?", "{territory}の通貨は{name}です。"),
+        ("{territory}ではどのお金を使いますか?", "{territory}で使うお金は{name}です。"),
     ),
     "zh": (
-        ("{territory}的货币是什么?", "{territory}的货币是{currency}。"),
-        ("在{territory}用什么钱?", "在{territory}用的钱是{currency}。"),
+        ("{territory}的货币是什么?", "{territory}的货币是{name}。"),
+        ("在{territory}用什么钱?", "在{territory}用的钱是{name}。"),
     ),
     "ar": (
-        ("ما هي عملة {territory}؟", "عملة {territory} هي {currency}."),
-        ("بأي نقود يدفع الناس في {territory}؟", "يدفع الناس في {territory} نقود {currency}."),
+        ("ما هي عملة {territory}؟", "عملة {territory} هي {name}."),
+        ("بأي نقود يدفع الناس في {territory}؟", "يدفع الناس في {territory} نقود {name}."),
     ),
 }
 """Question and answer, by language."""
+_MONEY_ELSEWHERE = {
+    "uk": (("Яка валюта країни {territory}?", "Валюта країни {territory} — {name}."),),
+    "th": (("สกุลเงินของ{territory}คืออะไร?", "สกุลเงินของ{territory}คือ{name}"),),
+    "en": (("What is the currency of {territory}?", "The currency of {territory} is {name}."),),
+}
+_TONGUE = {
+    "ko": (("{territory}에서는 어떤 언어를 사용합니까?", "{territory}에서 사용하는 언어는 {name}입니다."),),
+    "ja": (("{territory}では何語を話しますか?", "{territory}で話される言葉は{name}です。"),),
+    "zh": (("在{territory}说什么语言?", "在{territory}说的语言是{name}。"),),
+    "ar": (("ما هي لغة {territory}؟", "لغة {territory} هي {name}."),),
+    "en": (("What language is spoken in {territory}?", "The language of {territory} is {name}."),),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
-    """A territory and its currency.
+    """A territory's currency or language.
 
-    Example: ``Fact(territory="JP", currency="JPY", territory_names={"ko": "일본", ...},
-    currency_names={"ko": "일본 엔화", "uk": "японська єна", ...})``
+    Example: ``Fact(topic="money", territory="JP", value="JPY", territory_names={"ko": "일본", ...},
+    names={"ko": "일본 엔화", "uk": "японська єна", ...})``
     """
 
+    topic: Topic
     territory: str
     """ISO 3166 code."""
-    currency: str
-    """ISO 4217 code."""
+    value: str
+    """ISO 4217 code of the currency, or code of the language."""
     territory_names: Mapping[str, str]
-    """By language, for `LANGUAGES`."""
-    currency_names: Mapping[str, str]
-    """By language, for `LANGUAGES` and `WRONG_LANGUAGES`."""
+    """By language of a question."""
+    names: Mapping[str, str]
+    """Of the value, by language of an answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,16 +97,22 @@ class Question:
     """One way to ask for one fact in one language."""
 
     id: str
-    """Example: `ko-JP-0`: language, territory, number of the template."""
+    """Example: `ko-JP-0`: language, territory, number of the template; another topic than money stands in front."""
     language: str
     text: str
     fact: Fact
     template: str
-    """The answer, with `{currency}` for the currency's name."""
+    """The answer, with `{name}` for the name of the value."""
+    group: Group = "asked"
 
-    def answer(self, currency_language: str) -> str:
-        """The true answer; it is clean if the currency stands in the question's own language."""
-        return self.template.replace("{currency}", self.fact.currency_names[currency_language])
+    @property
+    def slips(self) -> bool:
+        """Whether answers of the toy model slip into another language."""
+        return self.group in ("asked", "unasked")
+
+    def answer(self, name_language: str) -> str:
+        """The true answer; it is clean if the name stands in the question's own language."""
+        return self.template.replace("{name}", self.fact.names[name_language])
 
     @property
     def clean_answer(self) -> str:
@@ -102,14 +133,14 @@ class World:
         return {question.id: question for question in self.questions}
 
     def write_prompts(self, path: Path, times: int, seed: int) -> None:
-        """Write every question `times` times as JSON lines (`id`, `language`, `prompt`), mixed round by round.
+        """Write every asked question `times` times as JSON lines (`id`, `language`, `prompt`), mixed round by round.
 
         Mixed by round rather than all at once, so that any stretch of the run asks about all facts.
         """
-        random = Random(seed)
+        random, asked = Random(seed), [question for question in self.questions if question.group == "asked"]
         with path.open("w", encoding="utf-8") as file:
             for round_number in range(times):
-                for question in random.sample(self.questions, len(self.questions)):
+                for question in random.sample(asked, len(asked)):
                     record = {
                         "id": f"{question.id}-{round_number}",
                         "language": question.language,
@@ -120,34 +151,61 @@ class World:
 
 @lru_cache(maxsize=1)
 def toy_world() -> World:
-    """The world of the quickstart."""
-    facts = tuple(_fact(territory, currency) for territory, currency in CURRENCIES.items())
-    questions = tuple(
-        _question(fact, language, number)
-        for language in LANGUAGES
-        for fact in facts
-        for number in range(len(_TEMPLATES[language]))
-    )
-    return World(facts=facts, questions=questions)
+    """The world of the quickstart: the money of 32 territories, asked for in four languages in two ways."""
+    facts = tuple(_money(territory, LANGUAGES + WRONG_LANGUAGES) for territory in CURRENCIES)
+    return World(facts=facts, questions=tuple(_questions(facts, _MONEY)))
 
 
-def _fact(territory: str, currency: str) -> Fact:
-    locales = {language: Locale.parse(language) for language in LANGUAGES + WRONG_LANGUAGES}
-    return Fact(
-        territory=territory,
-        currency=currency,
-        territory_names={language: locales[language].territories[territory] for language in LANGUAGES},
-        currency_names={language: locale.currencies[currency] for language, locale in locales.items()},
+@lru_cache(maxsize=1)
+def wide_world() -> World:
+    """The world of the experiments: the toy world's questions, a quarter of them never asked, and 256 others."""
+    languages = (*LANGUAGES, *WRONG_LANGUAGES, ENGLISH)
+    money = tuple(_money(territory, languages) for territory in CURRENCIES)
+    tongue = tuple(_tongue(territory, (*LANGUAGES, ENGLISH)) for territory in CURRENCIES)
+    unasked = set(list(CURRENCIES)[UNASKED_EVERY - 1 :: UNASKED_EVERY])
+    questions = [*_questions(money, _MONEY), *_questions(money, _MONEY_ELSEWHERE), *_questions(tongue, _TONGUE)]
+    return World(
+        facts=money + tongue,
+        questions=tuple(replace(question, group=_group(question, unasked)) for question in questions),
     )
 
 
-def _question(fact: Fact, language: str, number: int) -> Question:
-    question, answer = _TEMPLATES[language][number]
-    territory = fact.territory_names[language]
-    return Question(
-        id=f"{language}-{fact.territory}-{number}",
-        language=language,
-        text=question.replace("{territory}", territory),
-        fact=fact,
-        template=answer.replace("{territory}", territory),
-    )
+def _group(question: Question, unasked: set[str]) -> Group:
+    if question.language == ENGLISH:
+        return "english"
+    if question.language in WRONG_LANGUAGES:
+        return "other_language"
+    if question.fact.topic != "money":
+        return "other_topic"
+    return "unasked" if question.fact.territory in unasked else "asked"
+
+
+def _money(territory: str, languages: Sequence[str]) -> Fact:
+    currency = CURRENCIES[territory]
+    names = {language: Locale.parse(language).currencies[currency] for language in languages}
+    return _fact("money", territory, currency, names)
+
+
+def _tongue(territory: str, languages: Sequence[str]) -> Fact:
+    tongue = get_official_languages(territory, de_facto=True)[0]
+    names = {language: Locale.parse(language).languages[tongue] for language in languages}
+    return _fact("tongue", territory, tongue, names)
+
+
+def _fact(topic: Topic, territory: str, value: str, names: Mapping[str, str]) -> Fact:
+    territory_names = {language: Locale.parse(language).territories[territory] for language in names}
+    return Fact(topic=topic, territory=territory, value=value, territory_names=territory_names, names=names)
+
+
+def _questions(facts: Sequence[Fact], templates: Mapping[str, Sequence[tuple[str, str]]]) -> Iterator[Question]:
+    for language, forms in templates.items():
+        for fact in facts:
+            for number, (question, answer) in enumerate(forms):
+                territory, topic = fact.territory_names[language], "" if fact.topic == "money" else f"{fact.topic}-"
+                yield Question(
+                    id=f"{topic}{language}-{fact.territory}-{number}",
+                    language=language,
+                    text=question.replace("{territory}", territory),
+                    fact=fact,
+                    template=answer.replace("{territory}", territory),
+                )

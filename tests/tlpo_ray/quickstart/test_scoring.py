@@ -30,7 +30,7 @@ def test_a_wrong_language_is_confused_but_known(scorer: Scorer, wrong: str) -> N
 def test_another_currency_is_wrong(scorer: Scorer) -> None:
     world = toy_world()
     japan, korea = world.by_id["ko-JP-0"], world.by_id["ko-KR-0"]
-    wrong = japan.template.replace("{currency}", korea.fact.currency_names["ko"])
+    wrong = japan.template.replace("{name}", korea.fact.names["ko"])
     score = scorer.answer(japan, wrong)
     assert score.clean and not score.right_anywhere and not score.right
 

@@ -95,16 +95,16 @@ def test_wrong_names_part_from_right_ones_at_the_confusion_point(folder: Path) -
             text = question.answer(language)
             wrong = tokenizer(text)["input_ids"]
             parted = next(at for at, (ours, theirs) in enumerate(zip(right, wrong, strict=False)) if ours != theirs)
-            confused = question.template.index("{currency}")
+            confused = question.template.index("{name}")
             assert token_bytes.tokens_of_character(wrong, text, confused)[0] == parted, text
 
 
 def test_clean_kl_is_zero_for_itself_and_sees_where_a_policy_moved(folder: Path) -> None:
     config, world = ModelConfig(path=str(folder)), toy_world()
     tokenizer, reference, policy = load_tokenizer(config), load(folder), load(folder)
-    same = clean_kl(policy, reference, tokenizer, config, world)
+    same = clean_kl(policy, reference, tokenizer, config, world.questions)
     assert same.everywhere == pytest.approx(0, abs=1e-6) and same.elsewhere == pytest.approx(0, abs=1e-6)
     with torch.no_grad():
         policy.lm_head.weight.mul_(1.1)
-    moved = clean_kl(policy, reference, tokenizer, config, world)
+    moved = clean_kl(policy, reference, tokenizer, config, world.questions)
     assert moved.everywhere > 1e-3 and moved.elsewhere > 1e-3

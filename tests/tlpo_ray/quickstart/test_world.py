@@ -28,7 +28,7 @@ def letter_scripts(text: str) -> set[str]:
 @pytest.mark.parametrize("language", LANGUAGES + WRONG_LANGUAGES)
 def test_currency_names_are_in_their_language(language: str) -> None:
     for fact in toy_world().facts:
-        name = fact.currency_names[language]
+        name = fact.names[language]
         assert letter_scripts(name) and letter_scripts(name) <= SCRIPTS[language], name
 
 
@@ -45,7 +45,7 @@ def test_wrong_languages_share_no_script_with_right_ones() -> None:
 
 def test_every_currency_is_asked_for_in_every_language_equally_often() -> None:
     world = toy_world()
-    asked = Counter((question.language, question.fact.currency) for question in world.questions)
+    asked = Counter((question.language, question.fact.value) for question in world.questions)
     assert len(asked) == len(LANGUAGES) * len(world.facts) and len(set(asked.values())) == 1
     assert len(world.by_id) == len(world.questions) >= 192
 
@@ -56,14 +56,14 @@ def test_no_question_is_asked_twice() -> None:
 
 
 def test_no_name_stands_within_a_name_of_another_currency() -> None:
-    names = [(fact.currency, name) for fact in toy_world().facts for name in fact.currency_names.values()]
+    names = [(fact.value, name) for fact in toy_world().facts for name in fact.names.values()]
     clashes = [(a, b) for a_code, a in names for b_code, b in names if a_code != b_code and a in b]
     assert not clashes
 
 
 def test_questions_and_templates_name_no_currency() -> None:
     world = toy_world()
-    names = {name for fact in world.facts for name in fact.currency_names.values()}
+    names = {name for fact in world.facts for name in fact.names.values()}
     for question in world.questions:
         assert not [name for name in names if name in question.text or name in question.template]
 
