@@ -83,6 +83,7 @@ class RolloutWorker:
             tokens_discarded=sum(
                 len(rollout.token_ids) - rollout.point.last_token - 1 for rollout in confused if rollout.point
             ),
+            tokens_clean=sum(len(rollout.token_ids) for rollout in rollouts if rollout.point is None),
             seconds=time.monotonic() - began,
         )
 

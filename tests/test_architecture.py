@@ -28,7 +28,7 @@ LAYERS: tuple[tuple[str, int], ...] = (
     ("tlpo_ray.train", 4),
     ("tlpo_ray.assembly", 4),
     ("tlpo_ray.run_folder", 4),
-    ("tlpo_ray.experiment", 5),
+    ("tlpo_ray.experiment", 6),
     ("tlpo_ray.commands", 6),
     ("tlpo_ray.cli", 7),
 )

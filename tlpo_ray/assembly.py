@@ -40,11 +40,11 @@ def assembled(config: RunConfig, prompts: PromptSet) -> Iterator[Parts]:
 def _distributed(config: RunConfig, prompts: PromptSet) -> Iterator[Parts]:
     from actors.ray_shell import RolloutFleet, RolloutSpec
     from learner.ray_shell import LearnerGroup
-    from tlpo_ray.cluster import connected
+    from tlpo_ray.cluster import connected, demands
     from tlpo_ray.flow.ray_shell import RemoteExchange
 
     canary_context = _canary_context(config, prompts.prompts)
-    with connected(config):
+    with connected(config.cluster, demands(config)):
         spec = RolloutSpec(
             model=config.model,
             rollout=config.rollout,

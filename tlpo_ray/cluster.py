@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import ray
 
-from tlpo_ray.config.run import MIB, RunConfig
+from tlpo_ray.config.run import MIB, ClusterConfig, RunConfig
 from tlpo_ray.flow.errors import ResourceError, first_line
 
 KNOCK_S = 10.0
@@ -72,19 +72,19 @@ def require(asked: Mapping[str, Demand], found: Mapping[str, float]) -> None:
 
 
 @contextmanager
-def connected(config: RunConfig) -> Iterator[None]:
-    """A Ray cluster for the run: the one at `cluster.address`, the one of a Ray job, or one started here.
+def connected(cluster: ClusterConfig, asked: Mapping[str, Demand]) -> Iterator[None]:
+    """A Ray cluster: the one at `cluster.address`, the one of a Ray job, or one started here.
 
     Raises:
         ResourceError: the cluster is too small, or there is none at that address.
     """
-    address = config.cluster.address or os.environ.get("RAY_ADDRESS")
+    address = cluster.address or os.environ.get("RAY_ADDRESS")
     if address:
         _join(address)
     else:
-        _start_here(config)
+        _start_here(cluster)
     try:
-        require(demands(config), ray.cluster_resources())
+        require(asked, ray.cluster_resources())
         yield
     finally:
         ray.shutdown()
@@ -111,17 +111,17 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
 
 
-def _start_here(config: RunConfig) -> None:
+def _start_here(cluster: ClusterConfig) -> None:
     for name, value in LOCAL_DEFAULTS.items():
         os.environ.setdefault(name, value)
     if not os.environ.keys() & {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}:
         # A token of this run's own: without one, Ray would write a token file into the home folder. Ray turns its
         # token mode on by itself; RAY_AUTH_MODE would be read too late here, it counts when ray is imported.
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    store = config.cluster.object_store_mib
+    store = cluster.object_store_mib
     ray.init(
         address="local",
-        include_dashboard=config.cluster.dashboard,
+        include_dashboard=cluster.dashboard,
         dashboard_host="127.0.0.1",
         object_store_memory=store * MIB if store else None,
         log_to_driver=False,

@@ -81,12 +81,14 @@ class Tally:
     clean: int = 0
     tokens_generated: int = 0
     tokens_discarded: int = 0
+    tokens_clean: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("collect", "update", "publish"), 0.0))
 
     def count(self, reports: Sequence[RolloutReport]) -> None:
         for report in reports:
             self.tokens_generated += report.tokens_generated
             self.tokens_discarded += report.tokens_discarded
+            self.tokens_clean += report.tokens_clean
             self.sampled += sum(result.outcome is not Outcome.SKIPPED for result in report.results)
             self.clean += sum(result.outcome is Outcome.CLEAN for result in report.results)
 
@@ -148,6 +150,7 @@ class _Run:
         self._tally = Tally()
         self._started = self._recorded = time.monotonic()
         self._recorded_tokens = 0
+        self._recorded_clean = (0, 0)
         self._update: Any = None
         self._status = parts.exchange.status()
 
@@ -214,7 +217,10 @@ class _Run:
         status, tally, accounting = self._status, self._tally, self._status.accounting
         now = time.monotonic()
         tokens_per_second = (tally.tokens_generated - self._recorded_tokens) / max(1e-9, now - self._recorded)
+        clean = tally.clean - self._recorded_clean[0]
+        clean_length = (tally.tokens_clean - self._recorded_clean[1]) / max(1, clean)
         self._recorded, self._recorded_tokens = now, tally.tokens_generated
+        self._recorded_clean = (tally.clean, tally.tokens_clean)
         flow = {
             "progress": status.progress,
             "prompts_done": accounting.settled,
@@ -228,6 +234,7 @@ class _Run:
             "tokens_generated": tally.tokens_generated,
             "tokens_discarded": tally.tokens_discarded,
             "tokens_per_second": tokens_per_second,
+            "clean_length": clean_length,
             "policy_version": self._learner.version,
             "canary": self._fleet.canary,
             "restarts": self._fleet.restarts,

@@ -22,6 +22,7 @@ METRICS: dict[str, str] = {
     "tokens_generated": "tokens sampled by the rollout actors, lookaheads left out",
     "tokens_discarded": "tokens sampled beyond the first confused character",
     "tokens_per_second": "sampled tokens a second of wall time, since the last update",
+    "clean_length": "tokens of an answer without confusion, mean since the last update",
     "policy_version": "updates made",
     "version_lag": "policy versions between sampling and learning, mean over the update's groups",
     "lr": "learning rate of the update",

@@ -104,6 +104,8 @@ class RolloutReport:
     """Sampled tokens, those of lookaheads left out."""
     tokens_discarded: int
     """Of these, tokens sampled beyond the first confused character before the abort took effect."""
+    tokens_clean: int
+    """Of these, tokens of answers without confusion, which are whole."""
     seconds: float
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tlpo_ray.quickstart.scoring import AnswerScore, Scorer, summary
-from tlpo_ray.quickstart.world import LANGUAGES, WRONG_LANGUAGES, toy_world
+from tlpo_ray.quickstart.world import LANGUAGES, WRONG_LANGUAGES, toy_world, wide_world
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +69,13 @@ def test_summary_counts_rates_and_means() -> None:
     assert (score.answers, score.rpr, score.accuracy_anywhere, score.accuracy) == (4, 0.5, 0.75, 0.25)
     assert score.wpr == pytest.approx(1 - 4 / 20)
     assert (score.length, score.clean_length) == (30, 15)
+
+
+def test_every_right_answer_of_the_wide_world_is_right_and_every_other_value_wrong() -> None:
+    world = wide_world()
+    wide = Scorer(world)
+    for question in world.questions:
+        score = wide.answer(question, question.clean_answer)
+        assert score.clean and score.right, question
+    japan, korea = world.by_id["tongue-en-JP-0"], world.by_id["tongue-en-KR-0"]
+    assert not wide.answer(japan, japan.template.replace("{name}", korea.fact.names["en"])).right_anywhere

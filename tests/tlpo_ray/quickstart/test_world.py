@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tlpo_ray.quickstart.world import LANGUAGES, WRONG_LANGUAGES, toy_world
+from tlpo_ray.quickstart.world import LANGUAGES, WRONG_LANGUAGES, toy_world, wide_world
 
 SCRIPTS = {
     "ko": {"HANGUL"},
@@ -80,3 +80,27 @@ def test_prompt_file_asks_everything_once_a_round(tmp_path: Path) -> None:
     assert {(record["language"], record["prompt"]) for record in records} == {
         (question.language, question.text) for question in world.questions
     }
+
+
+def test_the_wide_world_asks_the_toy_world_s_questions_and_others() -> None:
+    wide = wide_world()
+    ours = {question.id: question.text for question in toy_world().questions}
+    assert ours.items() <= {question.id: question.text for question in wide.questions}.items()
+    groups = Counter(question.group for question in wide.questions)
+    assert groups == {"asked": 192, "unasked": 64, "other_topic": 128, "other_language": 64, "english": 64}
+    assert len(wide.by_id) == len(wide.questions) == len({question.text for question in wide.questions})
+
+
+def test_what_is_never_asked_shares_no_question_with_what_is() -> None:
+    wide = wide_world()
+    asked = {question.fact.territory for question in wide.questions if question.group == "asked"}
+    unasked = {question.fact.territory for question in wide.questions if question.group == "unasked"}
+    assert asked.isdisjoint(unasked) and len(unasked) == 8
+    slips = {question.group for question in wide.questions if question.slips}
+    assert slips == {"asked", "unasked"}
+
+
+def test_prompts_are_asked_questions_only(tmp_path: Path) -> None:
+    wide_world().write_prompts(tmp_path / "p.jsonl", 1, seed=0)
+    written = {json.loads(line)["prompt"] for line in (tmp_path / "p.jsonl").read_text("utf-8").splitlines()}
+    assert written == {question.text for question in wide_world().questions if question.group == "asked"}

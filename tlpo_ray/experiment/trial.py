@@ -1,0 +1,104 @@
+"""One trial, from the toy model to a line of results. Runs in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import detectors
+from tlpo_ray.commands.train import run_training
+from tlpo_ray.config.load import load_config
+from tlpo_ray.experiment.measure import measured
+from tlpo_ray.experiment.plan import Trial
+from tlpo_ray.quickstart.toy_cache import cached_toy_model
+from tlpo_ray.quickstart.world import World, wide_world
+from tlpo_ray.run_folder import replacing, write_json
+
+LOCAL = ("stack=local", "rollout.engine=transformers", "learner.engine=torch")
+"""One process a trial: the same weights as the distributed stack ends with, and several trials at once."""
+RESULT = "trial.json"
+Row = dict[str, Any]
+
+
+def run_trial(trial: Trial, folder: Path) -> Row:
+    """Train and evaluate; the row is also `trial.json` in `folder`, written last.
+
+    Whatever an unfinished try left in the folder is removed first.
+    """
+    if folder.exists():
+        shutil.rmtree(folder)
+    world = wide_world()
+    before = cached_toy_model(trial.seed, lambda share, loss: None, world=wide_world)
+    began = time.monotonic()
+    model = before if trial.method == "none" else _trained(trial, before, world, folder)
+    seconds = time.monotonic() - began
+    metrics, answers = measured(model, before, world, trial.samples, trial.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_answers(folder / "answers.jsonl", "before" if trial.method == "none" else "after", world, answers)
+    if trial.method != "none":
+        metrics["seconds"] = seconds
+    row: Row = {
+        "experiment": trial.experiment, "run": trial.run, "variant": trial.variant, "label": trial.label,
+        "method": trial.method, "seed": trial.seed, "settings": list(trial.settings), "axes": trial.axes,
+        "key": trial.key, "metrics": metrics, "curve": list(_curve(folder / "metrics.jsonl")),
+    }  # fmt: skip
+    write_json(folder / RESULT, row)
+    return row
+
+
+def done(trial: Trial, folder: Path) -> Row | None:
+    """The row of a trial that has been run already with these settings, or None."""
+    try:
+        row: Row = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    # Names for people may change without a new run.
+    return row | {"label": trial.label, "axes": trial.axes} if row.get("key") == trial.key else None
+
+
+def write_answers(file: Path, when: str, world: World, answers: Iterable[str]) -> None:
+    """One line an answer with its confused spans, as `tlpo report` reads it."""
+    answers = list(answers)
+    samples = len(answers) // len(world.questions)
+    with replacing(file) as partial, partial.open("w", encoding="utf-8") as lines:
+        for number, text in enumerate(answers):
+            question = world.questions[number // samples]
+            spans = detectors.spans(text, detectors.profile(question.language))
+            row = {
+                "when": when, "id": question.id, "language": question.language, "prompt": question.text,
+                "sample": number % samples, "answer": text, "spans": [[span.index, span.end] for span in spans],
+            }  # fmt: skip
+            lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _trained(trial: Trial, before: Path, world: World, folder: Path) -> Path:
+    """The folder of the trained model."""
+    prompts = folder.with_name(f"{folder.name}.prompts.jsonl")
+    prompts.parent.mkdir(parents=True, exist_ok=True)
+    world.write_prompts(prompts, trial.rounds, trial.seed)
+    given = [f"model.path={before}", f"data.prompts={prompts}", f"folder={folder}", f"seed={trial.seed}"]
+    if trial.method == "tlpo":
+        run_training(load_config("quickstart", [*LOCAL, *given, *trial.settings]))
+    else:
+        from tlpo_ray.baselines.run import run_baseline
+        from tlpo_ray.config.baseline import load_baseline
+
+        run_baseline(load_baseline(f"{trial.method}-toy", [*given, *trial.settings]))
+    return folder / "model"
+
+
+def _curve(file: Path) -> Iterator[dict[str, float]]:
+    """RPR, reward and length over training, in the terms of whichever method wrote the metrics."""
+    if not file.exists():
+        return
+    for line in file.read_text(encoding="utf-8").splitlines():
+        step = json.loads(line)
+        share = step.get("progress", step.get("share"))
+        reward = step.get("reward", 2 * step["rpr_recent"] - 1 if "rpr_recent" in step else None)
+        point = {"share": share, "reward": reward, "length": step.get("clean_length", step.get("length"))}
+        if share is not None and reward is not None:
+            yield {**{name: value for name, value in point.items() if value is not None}, "rpr": (1 + reward) / 2}
