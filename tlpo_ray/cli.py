@@ -50,6 +50,18 @@ def train(
 
 
 @app.command()
+def baseline(
+    method: Annotated[str, typer.Argument(help="sft, dpo, orpo, grpo, the same with -toy, or a YAML file.")],
+    like: Annotated[str, typer.Argument(help="Preset or YAML file of the TLPO run whose model and data are used.")],
+    overrides: Overrides = None,
+) -> None:
+    """Train with a sequence-level method through TRL, on the data and model of a TLPO run, for comparison."""
+    from tlpo_ray.commands.baseline import baseline_command
+
+    baseline_command(method, like, overrides or [])
+
+
+@app.command()
 def experiment(
     name: Annotated[
         str, typer.Argument(help="comparison, advantage, candidates, variants, smoke, or a YAML file.")

@@ -10,10 +10,8 @@ result.json        how it ended
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -23,6 +21,7 @@ import pyarrow.parquet as pq
 from tlpo_ray.config.load import dump_config
 from tlpo_ray.config.run import RunConfig
 from tlpo_ray.flow.errors import ResourceError, UserError
+from tlpo_ray.flow.files import replacing, write_json
 from tlpo_ray.flow.metrics import MetricsLog
 from tlpo_ray.flow.records import SCHEMA, decode_table
 
@@ -95,17 +94,3 @@ class RunFolder:
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-
-def write_json(file: Path, value: object) -> None:
-    """Write JSON for people (indented, own scripts kept), whole or not at all."""
-    with replacing(file) as partial:
-        partial.write_text(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def replacing(file: Path) -> Iterator[Path]:
-    """A path to write to, which takes the place of `file` when the block ends well."""
-    partial = file.with_suffix(".tmp")
-    yield partial
-    os.replace(partial, file)

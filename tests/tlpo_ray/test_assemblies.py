@@ -64,7 +64,8 @@ def run_config(model: Path, prompts: Path, folder: Path, **settings: object) -> 
 
 
 def run(config: RunConfig, listener: Callable[[Progress], None] = lambda progress: None) -> TrainSummary:
-    with assembled(config, checked_prompts(config)) as parts, RunFolder(config) as folder:
+    prompts = checked_prompts(config.data, config.detector, config.seed)
+    with assembled(config, prompts) as parts, RunFolder(config) as folder:
         summary = train(config, parts, folder, listener)
         parts.learner.export(folder.path / "model")
         folder.write_result(result_of(config, summary, {}))

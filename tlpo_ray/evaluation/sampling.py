@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from tlpo_ray.config.load import load_config
+from tlpo_ray.config.load import Settings, build_config, read_settings
 from tlpo_ray.config.run import DetectorConfig, ModelConfig, RolloutConfig
 from tlpo_ray.flow.errors import ModelError, UserError, first_line
 from tlpo_ray.flow.records import Prompt
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 PROMPT_ROOM = 2048
 """Tokens of context kept for a prompt, where the model has as many."""
 CPU_KV_CACHE_MIB = 1024
+PUT = ("system_prompt", "chat_template_kwargs")
+"""Keys of a model that say how prompts are put to it."""
 Engine = Literal["vllm", "transformers"]
 Track = Callable[[int, int], None]
 """Told (prompts done, prompts) while answers are sampled."""
@@ -49,13 +51,18 @@ def asked_model(path: str, max_new_tokens: int, like: str | None = None) -> Mode
 
     Raises:
         ModelError: there is no such model.
+        ConfigError: `like` cannot be read.
     """
-    return ModelConfig(
-        path=path,
-        max_context=_context(path, max_new_tokens),
-        dtype="bfloat16" if on_gpu() else "float32",
-        **_put_as(path, like),
-    )
+    asked: Settings = {
+        "path": path,
+        "max_context": _context(path, max_new_tokens),
+        "dtype": "bfloat16" if on_gpu() else "float32",
+    }
+    own = Path(path).parent / "config.yaml"
+    if like is None and Path(path).name == "model" and own.is_file():
+        like = str(own)
+    put = read_settings(like).get("model", {}) if like is not None else {}
+    return build_config(ModelConfig, {key: put[key] for key in PUT if key in put} | asked, source=str(like))
 
 
 def sampled_answers(
@@ -110,13 +117,3 @@ def _context(model: str, max_new_tokens: int) -> int:
         raise ModelError(f"model {model!r}: no such folder or hub name ({first_line(error)})") from error
     needed = PROMPT_ROOM + max_new_tokens
     return min(needed, getattr(text, "max_position_embeddings", needed))
-
-
-def _put_as(model: str, like: str | None) -> dict[str, Any]:
-    """How prompts are put to the model: as a preset or file says, else as the run folder that holds it says."""
-    own = Path(model).parent / "config.yaml"
-    if like is None and Path(model).name == "model" and own.is_file():
-        like = str(own)
-    if like is None:
-        return {}
-    return load_config(like).model.model_dump(include={"system_prompt", "chat_template_kwargs"})

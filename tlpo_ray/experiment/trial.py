@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ from tlpo_ray.commands.train import run_training
 from tlpo_ray.config.load import load_config
 from tlpo_ray.experiment.measure import measured
 from tlpo_ray.experiment.plan import Trial
+from tlpo_ray.flow.files import write_json, write_lines
 from tlpo_ray.quickstart.toy_cache import cached_toy_model
-from tlpo_ray.quickstart.world import World, wide_world
-from tlpo_ray.run_folder import replacing, write_json
+from tlpo_ray.quickstart.world import Question, World, wide_world
 
 LOCAL = ("stack=local", "rollout.engine=transformers", "learner.engine=torch")
 """One process a trial: the same weights as the distributed stack ends with, and several trials at once."""
@@ -60,19 +60,20 @@ def done(trial: Trial, folder: Path) -> Row | None:
     return row | {"label": trial.label, "axes": trial.axes} if row.get("key") == trial.key else None
 
 
-def write_answers(file: Path, when: str, world: World, answers: Iterable[str]) -> None:
+def write_answers(file: Path, when: str, world: World, answers: Sequence[str]) -> None:
     """One line an answer with its confused spans, as `tlpo report` reads it."""
-    answers = list(answers)
     samples = len(answers) // len(world.questions)
-    with replacing(file) as partial, partial.open("w", encoding="utf-8") as lines:
-        for number, text in enumerate(answers):
-            question = world.questions[number // samples]
-            spans = detectors.spans(text, detectors.profile(question.language))
-            row = {
-                "when": when, "id": question.id, "language": question.language, "prompt": question.text,
-                "sample": number % samples, "answer": text, "spans": [[span.index, span.end] for span in spans],
-            }  # fmt: skip
-            lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+    write_lines(
+        file, (_answer(when, world.questions[n // samples], n % samples, text) for n, text in enumerate(answers))
+    )
+
+
+def _answer(when: str, question: Question, sample: int, text: str) -> Row:
+    spans = detectors.spans(text, detectors.profile(question.language))
+    return {
+        "when": when, "id": question.id, "language": question.language, "prompt": question.text, "sample": sample,
+        "answer": text, "spans": [[span.index, span.end] for span in spans],
+    }  # fmt: skip
 
 
 def _trained(trial: Trial, before: Path, world: World, folder: Path) -> Path:
@@ -84,10 +85,10 @@ def _trained(trial: Trial, before: Path, world: World, folder: Path) -> Path:
     if trial.method == "tlpo":
         run_training(load_config("quickstart", [*LOCAL, *given, *trial.settings]))
     else:
-        from tlpo_ray.baselines.run import run_baseline
+        from tlpo_ray.commands.baseline import run_baseline
         from tlpo_ray.config.baseline import load_baseline
 
-        run_baseline(load_baseline(f"{trial.method}-toy", [*given, *trial.settings]))
+        run_baseline(load_baseline(f"{trial.method}-toy", "quickstart", [*given, *trial.settings]))
     return folder / "model"
 
 

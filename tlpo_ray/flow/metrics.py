@@ -27,6 +27,8 @@ METRICS: dict[str, str] = {
     "version_lag": "policy versions between sampling and learning, mean over the update's groups",
     "lr": "learning rate of the update",
     "loss": "minus the objective of Eq. 7, mean over the optimizer steps of the update",
+    "reward": "mean reward of the sampled answers, +1 or -1 each (GRPO)",
+    "length": "tokens of a sampled answer, mean (GRPO)",
     "surrogate": "clipped surrogate of Eq. 4 at the last optimizer step",
     "kl": "KL estimate to the reference at the candidates, mean, at the last optimizer step",
     "clip_fraction": "share of candidates whose ratio was clipped, at the last optimizer step",

@@ -84,7 +84,7 @@ SETTINGS = st.fixed_dictionaries(
 
 @given(chosen=SETTINGS)
 def test_a_dump_loads_back_equal(chosen: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> None:
-    config = build_config(chosen, source="test")
+    config = build_config(RunConfig, chosen, source="test")
     file = tmp_path_factory.mktemp("dump") / "config.yaml"
     file.write_bytes(dump_config(config).encode("utf-8"))
     assert load_config(str(file)) == config

@@ -1,0 +1,1 @@
+"""Sequence-level baselines through TRL: SFT, DPO, ORPO, GRPO."""

@@ -1,0 +1,109 @@
+"""One frozen description of a baseline run: a sequence-level method on the data and the model of a TLPO run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from tlpo_ray.config.load import Settings, build_config, read_settings
+from tlpo_ray.config.run import DataConfig, DetectorConfig, ModelConfig, Positive, Section, Share
+
+BASELINES = Path(__file__).with_name("baselines")
+SHARED = ("model", "data", "detector")
+"""Sections that a baseline takes over from the preset of a TLPO run."""
+
+
+class AnswersConfig(Section):
+    """The policy's own answers, sampled once before training (SFT, DPO, ORPO)."""
+
+    samples: Positive = 16
+    """Answers a prompt."""
+    temperature: Annotated[float, Field(gt=0, le=2)] = 0.7
+    max_new_tokens: Positive = 1024
+    """Longest answer, in tokens."""
+    engine: Literal["vllm", "transformers"] = "vllm"
+    concurrency: Positive = 64
+    """Sequences the engine runs at once."""
+    reference_field: str | None = None
+    """SFT only: field of the prompt file with answers to learn instead, e.g. `output` of Bactrian-X."""
+
+
+class TrainerConfig(Section):
+    """TRL's trainer."""
+
+    lr: Annotated[float, Field(gt=0)]
+    """Peak learning rate; linear warm-up, then a cosine to 0."""
+    warmup: Share = 0.1
+    """Share of the steps over which the learning rate rises."""
+    epochs: Annotated[float, Field(gt=0)] = 1.0
+    """Passes over prompts or pairs."""
+    batch: Positive = 32
+    """Answers, pairs or (GRPO) sampled answers an optimizer step."""
+    micro_batch: Positive = 4
+    """Of these, put through the model at once."""
+    beta: Annotated[float, Field(ge=0)] = 0.1
+    """DPO: strength of the tie to the reference; ORPO: weight of the odds ratio; GRPO: weight of the KL."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    max_length: Positive = 2048
+    """Tokens of prompt and answer together; longer ones are cut."""
+    generations: Annotated[int, Field(ge=2)] = 8
+    """GRPO: answers a prompt that are compared with each other."""
+    temperature: Annotated[float, Field(gt=0, le=2)] = 0.6
+    """GRPO: of these answers."""
+    max_new_tokens: Positive = 512
+    """GRPO: longest of these answers, in tokens."""
+    extra: dict[str, Any] = Field(default_factory=dict)
+    """Anything else of the method's TRL configuration, by TRL's names."""
+
+
+class BaselineConfig(Section):
+    """Everything about one baseline run."""
+
+    name: str
+    """Name of the run; its folder is `folder`."""
+    folder: Path
+    """Run folder: config, metrics, model, result."""
+    seed: int = 0
+    method: Literal["sft", "dpo", "orpo", "grpo"]
+    model: ModelConfig
+    data: DataConfig
+    detector: DetectorConfig = DetectorConfig()
+    answers: AnswersConfig = AnswersConfig()
+    trainer: TrainerConfig
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        trainer = self.trainer
+        if trainer.batch % trainer.micro_batch:
+            raise ValueError(
+                f"trainer.batch {trainer.batch} is no multiple of trainer.micro_batch {trainer.micro_batch}: change one"
+            )
+        if self.method == "grpo" and trainer.batch % trainer.generations:
+            raise ValueError(
+                f"trainer.batch {trainer.batch} is no multiple of trainer.generations {trainer.generations}: "
+                f"a prompt's answers must fall into one step"
+            )
+        if self.answers.reference_field is not None and self.method != "sft":
+            raise ValueError(f"answers.reference_field is for sft, the method is {self.method}: leave it out")
+        return self
+
+
+def load_baseline(method: str, like: str, overrides: Sequence[str] = ()) -> BaselineConfig:
+    """The configuration of a baseline.
+
+    Args:
+        method: a preset of `baselines/` (`sft`, `dpo-toy`, …) or a YAML file.
+        like: preset or YAML file of the TLPO run whose model, data and detector are used.
+        overrides: `trainer.lr=1e-6`, laid over it in their order.
+
+    Raises:
+        ConfigError: one line that says which key, what was found and what is allowed.
+    """
+    run, own = read_settings(like), read_settings(method, BASELINES)
+    name = f"{Path(method).stem}-{run.get('name', Path(like).stem)}"
+    settings: Settings = {"name": name, "folder": f"runs/{name}"} | {key: run[key] for key in SHARED if key in run}
+    return build_config(BaselineConfig, settings | own, overrides, source=f"{method} {like}")
