@@ -96,6 +96,17 @@ def quickstart(
 
 
 @app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of a run or an experiment.")],
+    output: Annotated[Path | None, typer.Option(help="Folder for the report; default FOLDER/report.")] = None,
+) -> None:
+    """One self-contained page of a run or an experiment, with figures as PNG and SVG and tables in Markdown."""
+    from tlpo_ray.commands.report import report_command
+
+    report_command(folder, output)
+
+
+@app.command()
 def evaluate(
     model: Annotated[str, typer.Argument(help="Folder or hub name of a model.")],
     prompts: Annotated[str, typer.Option(help="Prompt file, folder or hub dataset.")],

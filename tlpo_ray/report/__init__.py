@@ -1,0 +1,1 @@
+"""What runs and experiments show: tables, figures and one self-contained page."""
