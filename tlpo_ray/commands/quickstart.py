@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from itertools import islice, zip_longest
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -16,12 +16,16 @@ from tlpo_ray.commands.display import console, marked, step
 from tlpo_ray.commands.train import Result, lap, outcomes, run_training
 from tlpo_ray.config.load import load_config
 from tlpo_ray.config.run import RunConfig
+from tlpo_ray.evaluation.probe import write_probe
 from tlpo_ray.flow.errors import UserError
+from tlpo_ray.flow.files import write_lines
 from tlpo_ray.flow.records import Prompt
+from tlpo_ray.quickstart.answers import ANSWERS, answer_rows
 from tlpo_ray.quickstart.clean_kl import CleanKL, clean_kl
 from tlpo_ray.quickstart.scoring import Score, Scorer
 from tlpo_ray.quickstart.toy_cache import cached_toy_model
 from tlpo_ray.quickstart.world import Question, World, toy_world
+from tlpo_ray.report.page import write_report
 from tlpo_ray.train import Fleet
 
 ROUNDS = 40
@@ -52,13 +56,15 @@ def quickstart_command(stack: str, fresh: bool, seed: int, overrides: Sequence[s
     config = _with_prompts(config, world)
     comparison = Comparison(world, config)
     result = run_training(config, comparison, seconds)
+    report = write_report(config.folder, config.folder / "report")
     console.print()
     console.print(comparison.table())
     console.print(comparison.answers_shown())
     console.print(
         f"{result['updates']} updates from {result['confusion_points']} confusion points in "
         f"{sum(seconds.values()):.0f} s\nprompts  {outcomes(result)}\nmodel    {config.folder / 'model'}\n"
-        f"result   {config.folder / 'result.json'}\nnext     tensorboard --logdir {config.folder / 'tensorboard'}",
+        f"result   {config.folder / 'result.json'}\nreport   {report.page}\n"
+        f"next     tensorboard --logdir {config.folder / 'tensorboard'}",
         soft_wrap=True,
     )
 
@@ -85,6 +91,10 @@ class Comparison:
         scorer = Scorer(self._world)
         before, after = (scorer.score(zip(self._asked(), texts, strict=True)) for texts in (self._before, self._after))
         self._scores, self._kl = (before, after), self._moved(model)
+        questions = self._world.questions
+        rows = (answer_rows("before", questions, self._before), answer_rows("after", questions, self._after))
+        write_lines(model.parent / ANSWERS, chain(*rows))
+        write_probe(model.parent, self._config.model)
         return {
             "rpr_before": before.rpr,
             "rpr_after": after.rpr,

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -13,7 +14,7 @@ from learner.batch import pad_contexts
 from learner.policy import load_model, next_token_logp
 from tlpo_ray.config.run import ModelConfig
 from tlpo_ray.flow.files import replacing
-from tlpo_ray.flow.records import CandidateGroup
+from tlpo_ray.flow.records import CandidateGroup, from_batch
 
 NEW_LOGP = "new_logp.json"
 PROBED = 400
@@ -44,10 +45,18 @@ def probe_groups(model: ModelConfig, groups: Sequence[CandidateGroup]) -> list[l
     ]
 
 
-def write_probe(folder: Path, model: ModelConfig, groups: Sequence[CandidateGroup]) -> None:
-    """`new_logp.json`: the trained policy at the candidates of a run's experiences, at most `PROBED`, evenly chosen."""
-    stride = max(1, -(-len(groups) // PROBED))
-    chosen = range(0, len(groups), stride)
-    rows = probe_groups(model, [groups[number] for number in chosen])
+def write_probe(folder: Path, model: ModelConfig) -> None:
+    """`new_logp.json` of a run's folder: the trained policy at the candidates of its experiences.
+
+    At most `PROBED` groups, evenly chosen.
+
+    Args:
+        model: the run's; the trained weights are taken from the folder.
+    """
+    files = sorted((folder / "experiences").glob("*.parquet"))
+    groups = [group for file in files for group in from_batch(pq.read_table(file))]
+    chosen = range(0, len(groups), max(1, -(-len(groups) // PROBED)))
+    trained = model.model_copy(update={"path": str(folder / "model"), "revision": None})
+    rows = probe_groups(trained, [groups[number] for number in chosen])
     with replacing(folder / NEW_LOGP) as partial:
         partial.write_text(json.dumps(dict(zip(chosen, rows, strict=True))), encoding="utf-8")

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import detectors
 from tlpo_ray.commands.train import run_training
 from tlpo_ray.config.load import load_config
+from tlpo_ray.evaluation.probe import write_probe
 from tlpo_ray.experiment.measure import measured
 from tlpo_ray.experiment.plan import Trial
 from tlpo_ray.flow.files import write_json, write_lines
+from tlpo_ray.quickstart.answers import ANSWERS, answer_rows
 from tlpo_ray.quickstart.toy_cache import cached_toy_model
-from tlpo_ray.quickstart.world import Question, World, wide_world
+from tlpo_ray.quickstart.world import World, wide_world
 
 LOCAL = ("stack=local", "rollout.engine=transformers", "learner.engine=torch")
 """One process a trial: the same weights as the distributed stack ends with, and several trials at once."""
@@ -38,7 +39,8 @@ def run_trial(trial: Trial, folder: Path) -> Row:
     seconds = time.monotonic() - began
     metrics, answers = measured(model, before, world, trial.samples, trial.seed)
     folder.mkdir(parents=True, exist_ok=True)
-    write_answers(folder / "answers.jsonl", "before" if trial.method == "none" else "after", world, answers)
+    when: Literal["before", "after"] = "before" if trial.method == "none" else "after"
+    write_lines(folder / ANSWERS, answer_rows(when, world.questions, answers))
     if trial.method != "none":
         metrics["seconds"] = seconds
     row: Row = {
@@ -60,22 +62,6 @@ def done(trial: Trial, folder: Path) -> Row | None:
     return row | {"label": trial.label, "axes": trial.axes} if row.get("key") == trial.key else None
 
 
-def write_answers(file: Path, when: str, world: World, answers: Sequence[str]) -> None:
-    """One line an answer with its confused spans, as `tlpo report` reads it."""
-    samples = len(answers) // len(world.questions)
-    write_lines(
-        file, (_answer(when, world.questions[n // samples], n % samples, text) for n, text in enumerate(answers))
-    )
-
-
-def _answer(when: str, question: Question, sample: int, text: str) -> Row:
-    spans = detectors.spans(text, detectors.profile(question.language))
-    return {
-        "when": when, "id": question.id, "language": question.language, "prompt": question.text, "sample": sample,
-        "answer": text, "spans": [[span.index, span.end] for span in spans],
-    }  # fmt: skip
-
-
 def _trained(trial: Trial, before: Path, world: World, folder: Path) -> Path:
     """The folder of the trained model."""
     prompts = folder.with_name(f"{folder.name}.prompts.jsonl")
@@ -83,7 +69,9 @@ def _trained(trial: Trial, before: Path, world: World, folder: Path) -> Path:
     world.write_prompts(prompts, trial.rounds, trial.seed)
     given = [f"model.path={before}", f"data.prompts={prompts}", f"folder={folder}", f"seed={trial.seed}"]
     if trial.method == "tlpo":
-        run_training(load_config("quickstart", [*LOCAL, *given, *trial.settings]))
+        config = load_config("quickstart", [*LOCAL, *given, *trial.settings])
+        run_training(config)
+        write_probe(folder, config.model)
     else:
         from tlpo_ray.commands.baseline import run_baseline
         from tlpo_ray.config.baseline import load_baseline

@@ -13,7 +13,7 @@ METRICS: dict[str, str] = {
     "progress": "share of the prompts that have their outcome, 0 to 1",
     "prompts_done": "prompts that have their outcome",
     "rpr_so_far": "answers without confusion / answers sampled, over the run so far (Eq. 8)",
-    "rpr_recent": "the same over the last few hundred prompts",
+    "rpr_recent": "answers without confusion / answers sampled, over the last few hundred prompts",
     "groups_learned": "candidate groups learned from",
     "groups_uninformative": "candidate groups dropped because all rewards were equal",
     "groups_stale": "candidate groups dropped because they were too old",
