@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import json
 import re
 import zlib
@@ -17,7 +19,7 @@ import pyarrow.parquet as pq
 
 from tlpo_ray.flow.errors import PromptFileError, first_line
 
-SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
+SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz", ".parquet")
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+|\w[\w-]*")
 SNIPPET = 40
 """Characters of a broken line that its error shows."""
@@ -50,13 +52,14 @@ class Record:
         return f"{Path(self.source).name}:{self.number}"
 
 
-def read_records(source: str, subset: str | None, split: str) -> Iterator[Record]:
+def read_records(source: str, subset: str | None, split: str, file: str | None = None) -> Iterator[Record]:
     """Every record of a file, of the files in a folder (by name), or of a hub dataset. Blank lines are none.
 
     Args:
         source: a path, or a hub dataset when there is nothing at that path.
         subset: configuration of a hub dataset.
         split: split of a hub dataset.
+        file: file of a hub dataset, where it is to be read alone.
 
     Raises:
         PromptFileError: the source is not there, or damaged as a whole.
@@ -71,7 +74,7 @@ def read_records(source: str, subset: str | None, split: str) -> Iterator[Record
     elif path.name.endswith(SUFFIXES) or not HUB_NAME.fullmatch(source):
         raise PromptFileError(f"{source}: no such file or folder")
     else:
-        yield from _read_hub(source, subset, split)
+        yield from _read_hub(source, subset, split, file)
 
 
 def _read_folder(folder: Path) -> Iterator[Record]:
@@ -88,6 +91,8 @@ def _read_file(path: Path) -> Iterator[Record]:
     with _opened(path) as file:
         if path.name.endswith(".parquet"):
             yield from _read_parquet(path, file)
+        elif ".csv" in path.suffixes:
+            yield from _read_csv(path, file)
         elif ".jsonl" in path.name or not _is_list(file):
             yield from _read_lines(path, file)
         else:
@@ -167,6 +172,14 @@ def _read_list(path: Path, file: IO[bytes]) -> Iterator[Record]:
         yield _record(str(path), "item", number, value)
 
 
+def _read_csv(path: Path, file: IO[bytes]) -> Iterator[Record]:
+    try:
+        for number, row in enumerate(csv.DictReader(io.TextIOWrapper(file, "utf-8-sig", newline="")), start=1):
+            yield _record(str(path), "row", number, row)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise PromptFileError(f"{path}: not a CSV file in UTF-8 ({first_line(error)})") from error
+
+
 def _read_parquet(path: Path, file: IO[bytes]) -> Iterator[Record]:
     number = 0
     for batch in pq.ParquetFile(file).iter_batches():
@@ -182,11 +195,11 @@ def _row(batch: pa.RecordBatch, index: int) -> object:
         return _Broken("a text is not UTF-8")
 
 
-def _read_hub(name: str, subset: str | None, split: str) -> Iterator[Record]:
+def _read_hub(name: str, subset: str | None, split: str, file: str | None) -> Iterator[Record]:
     import datasets
 
     try:
-        rows: Any = datasets.load_dataset(name, subset, split=split)
+        rows: Any = datasets.load_dataset(name, subset, split=split, data_files=file)
     except RuntimeError:
         # A dataset that still comes as a script, as Bactrian-X does: the hub keeps a Parquet copy of it.
         rows = _hub_parquet(name, subset, split)

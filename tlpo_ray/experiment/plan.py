@@ -34,6 +34,8 @@ class Variant(Section):
     """none evaluates the model as it is."""
     settings: tuple[str, ...] = ()
     """`key=value` over the method's preset."""
+    rounds: Positive | None = None
+    """Instead of the plan's, where methods are to sample equally many answers."""
     axes: dict[str, Axis] = Field(default_factory=dict)
     """What the variant varies, for figures."""
 
@@ -83,7 +85,7 @@ class Plan(Section):
                 own = self.settings if variant.method == "tlpo" else ()
                 yield Trial(
                     experiment=self.name, variant=variant.name, label=variant.label or variant.name,
-                    method=variant.method, seed=seed, rounds=self.rounds, samples=self.samples,
+                    method=variant.method, seed=seed, rounds=variant.rounds or self.rounds, samples=self.samples,
                     settings=(*own, *variant.settings), axes=dict(variant.axes),
                 )  # fmt: skip
 

@@ -1,0 +1,65 @@
+"""GSM8K-cross: an English problem, with an instruction in the language to explain and answer in it."""
+
+from __future__ import annotations
+
+import re
+
+from tlpo_ray.evaluation.suites.suite import Fields, Item, Place, Suite
+
+INSTRUCTIONS = {
+    "ko": "다음 문제를 풀고 풀이 과정을 한국어로 설명하세요.\n문제: {{question}}\n"
+    '마지막 문장은 반드시 "최종 답은 [답]입니다."로 쓰되, [답] 자리에 문제의 답을 넣으세요.',
+    "zh": "请解答下面的问题，并用中文说明解题过程。\n问题：{{question}}\n"
+    "最后一句必须写成“最终答案是[答案]。”，其中[答案]换成本题的答案。",
+    "ja": "次の問題を解き、考え方を日本語で説明してください。\n問題: {{question}}\n"
+    "最後の文は必ず「最終的な答えは[答え]です。」とし、[答え]にはこの問題の答えを入れてください。",
+    "ar": "حل المسألة التالية واشرح خطوات الحل باللغة العربية.\nالمسألة: {{question}}\n"
+    'يجب أن تكون الجملة الأخيرة: "الجواب النهائي هو [الجواب]." مع وضع جواب المسألة مكان [الجواب].',
+}
+"""By language; our own wording of what the paper's task asks. `{{question}}` is the English problem."""
+_NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?")
+_DIGITS = str.maketrans("٠١٢٣٤٥٦٧٨٩", "0123456789")
+
+
+def last_number(answer: str) -> str | None:
+    """The last number in an answer without thousands separators and currency; None when there is none."""
+    found = _NUMBER.findall(answer.translate(_DIGITS))
+    return _plain(found[-1]) if found else None
+
+
+def correct(answer: str, reference: str) -> bool:
+    """Whether the last number of an answer is the right one."""
+    found = last_number(answer)
+    return found is not None and float(found) == float(_plain(reference))
+
+
+def prompt(question: str, language: str) -> str:
+    """The problem as it is asked in a language."""
+    return INSTRUCTIONS[language].replace("{{question}}", question)
+
+
+def _plain(number: str) -> str:
+    return number.replace(",", "").replace("$", "").strip()
+
+
+def _item(fields: Fields, language: str, record: str) -> Item | str:
+    reference = str(fields["answer"]).rpartition("####")[2].strip()
+    if not _NUMBER.fullmatch(reference):
+        return "answer is no number"
+    return Item(
+        suite="gsm8k-cross", task="gsm8k-cross", source="gsm8k", id=record, language=language,
+        prompt=prompt(str(fields["question"]), language), reference=reference,
+    )  # fmt: skip
+
+
+SUITE = Suite(
+    name="gsm8k-cross",
+    about="an English problem, to be explained in the language",
+    languages=tuple(INSTRUCTIONS),
+    temperature=0.0,
+    max_new_tokens=512,
+    place=lambda language: Place(hub="madrylab/gsm8k-platinum", subset="main"),
+    item=_item,
+    needs=("question", "answer"),
+    correct=correct,
+)
