@@ -33,7 +33,6 @@ app = typer.Typer(
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, e.g. learner.lr=1e-6.")
 ]
-English = Annotated[str, typer.Option(help="neutral: English is never confusion; confusion: it always is.")]
 
 
 @app.command()
@@ -108,29 +107,67 @@ def report(
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Folder or hub name of a model.")],
-    prompts: Annotated[str, typer.Option(help="Prompt file, folder or hub dataset.")],
-    language: Annotated[str, typer.Option(help="Language that the answers should be in.")],
-    english: English = "neutral",
-    samples: Annotated[int, typer.Option(min=1, help="Answers per prompt.")] = 1,
-    temperature: Annotated[float, typer.Option(min=0.0)] = 0.6,
-    max_new_tokens: Annotated[int, typer.Option(min=1)] = 512,
-    engine: Annotated[str, typer.Option(help="vllm or transformers.")] = "vllm",
-    limit: Annotated[int | None, typer.Option(min=1, help="Most prompts to use.")] = None,
-    seed: int = 0,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad")] = False,
-    like: Annotated[
-        str | None, typer.Option(help="Preset or YAML file by which prompts are put (chat template, system prompt).")
+    model: Annotated[str | None, typer.Argument(help="Folder or hub name of a model that is to answer.")] = None,
+    prompts: Annotated[
+        str | None, typer.Option(help="Prompt file, folder or hub dataset.", rich_help_panel="What to judge")
     ] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            help="lcb-monolingual, lcb-crosslingual, mif, mmmlu or gsm8k-cross.", rich_help_panel="What to judge"
+        ),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(help="Where a suite's records lie, if not on the hub.", rich_help_panel="What to judge"),
+    ] = None,
+    answers: Annotated[
+        Path | None, typer.Option(help="Answers kept by --output, to be judged again.", rich_help_panel="What to judge")
+    ] = None,
+    lm_eval: Annotated[
+        Path | None, typer.Option(help="Sample logs of `lm-eval --log_samples`.", rich_help_panel="What to judge")
+    ] = None,
+    accuracy: Annotated[
+        str | None,
+        typer.Option(help="lm-eval tasks, separated by commas; paper: the paper's.", rich_help_panel="What to judge"),
+    ] = None,
+    language: Annotated[
+        str | None,
+        typer.Option(help="That answers should be in; of a suite several, as ko,ja.", rich_help_panel="How to judge"),
+    ] = None,
+    english: Annotated[
+        str,
+        typer.Option(help="neutral: English is never confusion; confusion: always.", rich_help_panel="How to judge"),
+    ] = "neutral",
+    samples: Annotated[int, typer.Option(min=1, help="Answers per prompt.", rich_help_panel="Sampling")] = 1,
+    temperature: Annotated[
+        float | None, typer.Option(min=0.0, help="Default: the suite's, else 0.6.", rich_help_panel="Sampling")
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Default: the suite's, else 512.", rich_help_panel="Sampling")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="vllm or transformers.", rich_help_panel="Sampling")] = "vllm",
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Most prompts (of a suite: per language).", rich_help_panel="Sampling")
+    ] = None,
+    seed: Annotated[int, typer.Option(rich_help_panel="Sampling")] = 0,
+    like: Annotated[
+        str | None,
+        typer.Option(help="Preset or file that says how prompts are put to the model.", rich_help_panel="Sampling"),
+    ] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Count bad records and go on.")] = False,
     output: Annotated[Path | None, typer.Option(help="Folder for answers.jsonl and result.json.")] = None,
 ) -> None:
-    """Response and word pass rate (RPR, WPR) of sampled answers."""
-    from tlpo_ray.commands.evaluate import evaluate_command
+    """Response, word and line pass rates (RPR, WPR) of answers, and what they know."""
+    from tlpo_ray.commands.evaluate import Request, evaluate_command
 
     evaluate_command(
-        model=model, prompts=prompts, language=language, english=english, samples=samples, temperature=temperature,
-        max_new_tokens=max_new_tokens, engine=engine, limit=limit, seed=seed, skip_bad=skip_bad, like=like,
-        output=output,
+        Request(
+            model=model, prompts=prompts, suite=suite, source=source, answers=answers, lm_eval=lm_eval,
+            accuracy=accuracy, languages=tuple(language.split(",")) if language else (), english=english,
+            samples=samples, temperature=temperature, max_new_tokens=max_new_tokens, engine=engine, limit=limit,
+            seed=seed, skip_bad=skip_bad, like=like, output=output,
+        )
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from detectors import UnknownLanguageError
-from tlpo_ray.commands.evaluate import evaluate_command
+from tlpo_ray.commands.evaluate import Request, evaluate_command
 from tlpo_ray.flow.errors import ModelError, PromptFileError, UserError
 
 PROMPTS = ("일본의 통화는 무엇입니까?", "태국의 통화는 무엇입니까?", "길" * 5_000)
@@ -22,16 +22,15 @@ def options(tmp_path: Path) -> dict[str, Any]:
     lines = [json.dumps({"id": f"p{number}", "prompt": text}) for number, text in enumerate(PROMPTS)]
     file.write_text("\n".join([*lines, '{"prompt": "東京は?", "language": "ja"}']), encoding="utf-8")
     return {
-        "model": str(tmp_path / "no-model"), "prompts": str(file), "language": "ko", "english": "neutral",
-        "samples": 2, "temperature": 0.6, "max_new_tokens": 12, "engine": "transformers", "limit": None, "seed": 0,
-        "skip_bad": False, "like": None, "output": tmp_path / "out",
+        "model": str(tmp_path / "no-model"), "prompts": str(file), "languages": ("ko",), "samples": 2,
+        "max_new_tokens": 12, "engine": "transformers", "output": tmp_path / "out",
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("change", "error", "said"),
     [
-        ({"language": "xx"}, UnknownLanguageError, "'xx'"),
+        ({"languages": ("xx",)}, UnknownLanguageError, "'xx'"),
         ({"english": "maybe"}, UserError, "--english maybe: expected neutral or confusion"),
         ({"prompts": "gone.jsonl"}, PromptFileError, "gone.jsonl: no such file"),
         ({}, ModelError, "no-model"),
@@ -41,7 +40,7 @@ def test_a_wrong_request_is_refused(
     options: dict[str, Any], change: dict[str, Any], error: type[Exception], said: str
 ) -> None:
     with pytest.raises(error) as caught:
-        evaluate_command(**options | change)
+        evaluate_command(Request(**options | change))
     assert said in str(caught.value) and len(str(caught.value).splitlines()) == 1
     assert not options["output"].exists()
 
@@ -50,19 +49,19 @@ def test_an_existing_result_is_never_overwritten(options: dict[str, Any]) -> Non
     options["output"].mkdir()
     (options["output"] / "result.json").write_text("{}")
     with pytest.raises(UserError, match=r"holds a result\.json already"):
-        evaluate_command(**options)
+        evaluate_command(Request(**options))
     assert (options["output"] / "result.json").read_text() == "{}"
 
 
 def test_prompts_of_another_language_are_not_asked(options: dict[str, Any]) -> None:
     Path(options["prompts"]).write_text('{"prompt": "東京は?", "language": "ja"}', encoding="utf-8")
     with pytest.raises(PromptFileError, match="no prompt in language 'ko'"):
-        evaluate_command(**options)
+        evaluate_command(Request(**options))
 
 
 @pytest.mark.slow
 def test_answers_and_rates_are_kept(options: dict[str, Any], tiny_model: Path) -> None:
-    evaluate_command(**options | {"model": str(tiny_model)})
+    evaluate_command(Request(**options | {"model": str(tiny_model)}))
     rows = [json.loads(line) for line in (options["output"] / "answers.jsonl").read_text("utf-8").splitlines()]
     assert [(row["id"], row["sample"]) for row in rows] == [("p0", 0), ("p0", 1), ("p1", 0), ("p1", 1)]
     result = json.loads((options["output"] / "result.json").read_text("utf-8"))
@@ -73,6 +72,6 @@ def test_answers_and_rates_are_kept(options: dict[str, Any], tiny_model: Path) -
     for row in rows:
         assert (row["status"] == "fail") == (row["first_confusion"] is not None)
 
-    evaluate_command(**options | {"model": str(tiny_model), "output": options["output"] / "again"})
+    evaluate_command(Request(**options | {"model": str(tiny_model), "output": options["output"] / "again"}))
     again = (options["output"] / "again" / "answers.jsonl").read_bytes()
     assert again == (options["output"] / "answers.jsonl").read_bytes()

@@ -1,77 +1,107 @@
-"""`tlpo evaluate`: sampled answers of one model, and how many of them stay in their language."""
+"""`tlpo evaluate`: answers of a model, new or kept, and how many of them stay in their language."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, get_args
+from typing import cast, get_args
 
 from rich.box import ROUNDED
 from rich.table import Table
 
-import detectors
 from tlpo_ray.commands.detect import english_setting
 from tlpo_ray.commands.display import console, step
 from tlpo_ray.commands.train import stack_versions
-from tlpo_ray.config.run import DataConfig, ModelConfig
+from tlpo_ray.config.run import DataConfig, English
 from tlpo_ray.data.prompts import PromptSet, read_prompts
+from tlpo_ray.evaluation.judge import Answered, Judge, Judgement, read_answers, total
 from tlpo_ray.evaluation.sampling import Engine, Sampling, asked_model, sampled_answers
+from tlpo_ray.evaluation.suites import SUITES, Item, Suite, read_items
+from tlpo_ray.evaluation.suites.suite import PAPER_LANGUAGES
 from tlpo_ray.flow.errors import PromptFileError, ResourceError, UserError
-from tlpo_ray.flow.files import replacing, write_json
-
-if TYPE_CHECKING:
-    from actors.worker import Answer
+from tlpo_ray.flow.files import write_json, write_lines
+from tlpo_ray.flow.records import Prompt
 
 RESULT, ANSWERS = "result.json", "answers.jsonl"
+PROMPTS = "prompts"
+"""Suite and task of prompts that belong to none."""
+TEMPERATURE, MAX_NEW_TOKENS = 0.6, 512
+"""Where neither the user nor a suite says otherwise."""
 Result = dict[str, object]
 
 
-def evaluate_command(
-    *,
-    model: str,
-    prompts: str,
-    language: str,
-    english: str,
-    samples: int,
-    temperature: float,
-    max_new_tokens: int,
-    engine: str,
-    limit: int | None,
-    seed: int,
-    skip_bad: bool,
-    like: str | None,
-    output: Path | None,
-) -> None:
-    """Sample `samples` answers a prompt, print their rates, and keep both in `output` when given.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a user asked for; exactly one of `prompts`, `suite`, `answers`, `lm_eval` and `accuracy` is given."""
+
+    model: str | None = None
+    prompts: str | None = None
+    suite: str | None = None
+    source: str | None = None
+    answers: Path | None = None
+    lm_eval: Path | None = None
+    accuracy: str | None = None
+    languages: tuple[str, ...] = ()
+    english: str = "neutral"
+    samples: int = 1
+    temperature: float | None = None
+    max_new_tokens: int | None = None
+    engine: str = "vllm"
+    limit: int | None = None
+    seed: int = 0
+    skip_bad: bool = False
+    like: str | None = None
+    output: Path | None = None
+
+
+def evaluate_command(request: Request) -> None:
+    """Print the rates of answers, sampled now or kept before, and keep all in `output` when given.
 
     Raises:
-        UnknownLanguageError: the language has no detector.
+        UnknownLanguageError: a language has no detector.
         UserError: an option, the prompts or the model is wrong, or `output` holds a result already.
     """
-    setting = english_setting(english)
-    profile = detectors.profile(language, setting)
-    if output is not None:
-        _refuse_used(output)
-    asked: Result = {
-        "model": model, "prompts": prompts, "language": language, "english": english, "samples": samples,
-        "temperature": temperature, "max_new_tokens": max_new_tokens, "engine": engine, "limit": limit, "seed": seed,
-        "like": like,
+    english = _checked(request)
+    if request.accuracy is not None:
+        return _accuracy(request)
+    if request.answers is not None:
+        answers, counts = read_answers(request.answers, _only(request.languages)), dict[str, object]()
+        answers = [one for one in answers if not request.languages or one.item.language in request.languages]
+    elif request.lm_eval is not None:
+        from tlpo_ray.evaluation.harness import read_log
+
+        answers, counts = read_log(request.lm_eval, request.languages), {}
+    else:
+        answers, counts = _sampled(request, english)
+    _show(request, english, answers, counts)
+
+
+def _checked(request: Request) -> English:
+    """The English setting; a request that cannot be met is refused before a model is loaded."""
+    english = english_setting(request.english)
+    sources = {
+        "--prompts": request.prompts, "--suite": request.suite, "--answers": request.answers,
+        "--lm-eval": request.lm_eval, "--accuracy": request.accuracy,
     }  # fmt: skip
-    chosen = _prompts(_data(prompts, language, limit, skip_bad), seed)
-    sampling = Sampling(
-        samples=samples, temperature=temperature, max_new_tokens=max_new_tokens, engine=_engine(engine), seed=seed
-    )
-    answers = _answers(asked_model(model, max_new_tokens, like), chosen, sampling)
-    words = [detectors.count(answer.text, profile) for answer in answers]
-    rates = detectors.rates_of(words)
-    counts = _counts(answers, chosen)
-    console.print(_table(rates, counts, f"{model} · {language} · English: {english}"))
-    if output is not None:
-        versions = {"detector_version": profile.version, "stack": stack_versions()}
-        _keep(output, asked | rates.as_json() | counts | versions, _rows(answers, words, chosen, profile))
-        console.print(f"answers: {output / ANSWERS}\nresult:  {output / RESULT}")
+    given = [name for name, value in sources.items() if value is not None]
+    if len(given) != 1:
+        raise UserError(f"expected one of {', '.join(sources)}; found {' and '.join(given) or 'none of them'}")
+    samples = given[0] in ("--prompts", "--suite", "--accuracy")
+    if samples != (request.model is not None):
+        raise UserError(f"{given[0]} needs a MODEL" if samples else f"{given[0]} takes no MODEL: answers are there")
+    if request.source is not None and request.suite is None:
+        raise UserError("--source is where a suite's records lie: give --suite too")
+    if request.suite is not None and request.suite not in SUITES:
+        raise UserError(f"--suite {request.suite}: expected one of {', '.join(SUITES)}")
+    if request.prompts is not None and len(request.languages) != 1:
+        raise UserError("--prompts needs one --language: that the answers should be in")
+    for language in request.languages:
+        Judge(english).profile(language)
+    if request.output is not None:
+        _refuse_used(request.output)
+    return english
 
 
 def _refuse_used(output: Path) -> None:
@@ -80,106 +110,186 @@ def _refuse_used(output: Path) -> None:
             raise UserError(f"--output {output} holds a {name} already: choose another folder, or move it away")
 
 
+def _only(languages: Sequence[str]) -> str | None:
+    return languages[0] if len(languages) == 1 else None
+
+
+def _sampled(request: Request, english: English) -> tuple[list[Answered], Result]:
+    """Answers of the model to the suite or the prompts, and counts of what was asked."""
+    suite = SUITES[request.suite] if request.suite is not None else None
+    items, skipped = _suite_items(request, suite) if suite is not None else _prompt_items(request)
+    temperature = (
+        request.temperature if request.temperature is not None else suite.temperature if suite else TEMPERATURE
+    )
+    longest = request.max_new_tokens or (suite.max_new_tokens if suite else MAX_NEW_TOKENS)
+    sampling = Sampling(
+        samples=request.samples, temperature=temperature, max_new_tokens=longest, engine=_engine(request.engine),
+        seed=request.seed,
+    )  # fmt: skip
+    assert request.model is not None
+    model = asked_model(request.model, longest, request.like)
+    prompts = [
+        Prompt(index=number, id=item.id, language=item.language, text=item.prompt) for number, item in enumerate(items)
+    ]
+    with step(f"{len(prompts):,} prompts · {model.path} ({sampling.engine})") as spinner:
+
+        def show(done: int, of: int) -> None:
+            spinner.update(f"{done:,} of {of:,} prompts · {model.path} ({sampling.engine})")
+
+        found = sampled_answers(model, prompts, sampling, show)
+    answers = [
+        Answered(
+            item=items[one.prompt_index], sample=one.sample, answer=one.text, finished=one.finished,
+            tokens=len(one.token_ids),
+        )
+        for one in found
+    ]  # fmt: skip
+    answered = len({one.prompt_index for one in found})
+    settings: Result = {
+        "temperature": temperature, "max_new_tokens": longest, "prompts_answered": answered,
+        "prompts_too_long": len(items) - answered, "prompts_skipped": skipped,
+    }  # fmt: skip
+    return answers, settings
+
+
+def _suite_items(request: Request, suite: Suite) -> tuple[list[Item], dict[str, int]]:
+    """The suite's prompts in the languages asked for; with a limit, so many of each, spread over its records."""
+    languages = request.languages or tuple(one for one in PAPER_LANGUAGES if one in suite.languages)
+    found = read_items(suite, request.source, languages, skip_bad=request.skip_bad)
+    items: list[Item] = []
+    for language in languages:
+        mine = [item for item in found.items if item.language == language]
+        stride = max(1, len(mine) // request.limit) if request.limit else 1
+        items += mine[::stride][: request.limit]
+    return items, dict(found.dropped)
+
+
+def _prompt_items(request: Request) -> tuple[list[Item], dict[str, int]]:
+    """All prompts of one language, however long; with a limit, a random part of them."""
+    assert request.prompts is not None
+    (language,) = request.languages
+    data = DataConfig(
+        prompts=request.prompts, language=language, languages=(language,), limit=request.limit,
+        shuffle=request.limit is not None, max_characters=sys.maxsize, skip_bad=request.skip_bad,
+    )  # fmt: skip
+    chosen: PromptSet = read_prompts(data, request.seed)
+    if not chosen.prompts:
+        raise PromptFileError(f"{data.prompts}: no prompt in language {language!r}; check --language and the file")
+    items = [
+        Item(suite=PROMPTS, task=PROMPTS, source="", id=prompt.id, language=prompt.language, prompt=prompt.text)
+        for prompt in chosen.prompts
+    ]
+    return items, dict(chosen.skipped)
+
+
 def _engine(name: str) -> Engine:
     if name not in get_args(Engine):
         raise UserError(f"--engine {name}: expected {' or '.join(get_args(Engine))}")
     return cast(Engine, name)
 
 
-def _data(prompts: str, language: str, limit: int | None, skip_bad: bool) -> DataConfig:
-    """All prompts of one language, however long; with a limit, a sample of them."""
-    return DataConfig(
-        prompts=prompts,
-        language=language,
-        languages=(language,),
-        limit=limit,
-        shuffle=limit is not None,
-        max_characters=sys.maxsize,
-        skip_bad=skip_bad,
-    )
+def _show(request: Request, english: English, answers: Sequence[Answered], counts: Result) -> None:
+    """The table, and everything kept in the output folder."""
+    judge = Judge(english)
+    judged = judge.judged(answers)
+    asked = str(request.model or request.answers or request.lm_eval)
+    console.print(_table(judged, f"{asked} · English: {english}"))
+    console.print(f"[dim]{_aside(answers, total(judged), counts)}[/dim]", soft_wrap=True)
+    if request.output is not None:
+        lengths = [one.tokens for one in answers if one.tokens is not None]
+        result: Result = {
+            "model": request.model, "prompts": request.prompts, "suite": request.suite, "source": request.source,
+            "answers_from": None if request.model else asked, "english": english, "samples": request.samples,
+            "engine": request.engine, "limit": request.limit, "seed": request.seed, "like": request.like,
+            **counts, **total(judged).as_json(),
+            "answers_cut_off": sum(not one.finished for one in answers),
+            "mean_tokens": sum(lengths) / len(lengths) if lengths else None,
+            "by_task": [one.as_json() for one in judged],
+            "detector_versions": {one.language: judge.profile(one.language).version for one in judged},
+            "stack": stack_versions(),
+        }  # fmt: skip
+        _keep(request.output, result, [judge.row(one) for one in answers])
 
 
-def _prompts(data: DataConfig, seed: int) -> PromptSet:
-    chosen = read_prompts(data, seed)
-    if not chosen.prompts:
-        raise PromptFileError(f"{data.prompts}: no prompt in language {data.language!r}; check --language and the file")
-    return chosen
-
-
-def _answers(model: ModelConfig, chosen: PromptSet, sampling: Sampling) -> list[Answer]:
-    with step(f"{len(chosen.prompts):,} prompts · {model.path} ({sampling.engine})") as spinner:
-
-        def show(done: int, total: int) -> None:
-            spinner.update(f"{done:,} of {total:,} prompts · {model.path} ({sampling.engine})")
-
-        return sampled_answers(model, chosen.prompts, sampling, show)
-
-
-def _counts(answers: Sequence[Answer], chosen: PromptSet) -> Result:
-    asked = len({answer.prompt_index for answer in answers})
-    tokens = sum(len(answer.token_ids) for answer in answers)
-    return {
-        "prompts_answered": asked,
-        "prompts_too_long": len(chosen.prompts) - asked,
-        "prompts_skipped": dict(chosen.skipped),
-        "answers_cut_off": sum(not answer.finished for answer in answers),
-        "mean_tokens": tokens / len(answers),
-    }
-
-
-def _table(rates: detectors.Rates, counts: Result, title: str) -> Table:
-    low, high = rates.rpr_interval or (None, None)
-    table = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=ROUNDED)
-    table.add_row("RPR", _rate(rates.rpr), f"answers without a confused word; 95 %: {_rate(low)} to {_rate(high)}")
-    table.add_row(
-        "WPR", _rate(rates.wpr), f"words without confusion; {rates.confused_words:,} of {rates.words:,} confused"
-    )
-    table.add_row("lines", _rate(rates.line_pass_rate), f"lines without confusion; {rates.lines:,} lines")
-    table.add_row(
-        "answers", f"{rates.answers:,}", f"{rates.failed:,} confused; to {counts['prompts_answered']:,} prompts"
-    )
-    table.add_row("empty", f"{rates.empty:,}", "answers without a word of the language; not in the RPR")
-    table.add_row("length", f"{counts['mean_tokens']:.1f}", f"tokens on average; {counts['answers_cut_off']:,} cut off")
-    if counts["prompts_too_long"]:
-        table.add_row("too long", f"{counts['prompts_too_long']:,}", "prompts that leave no room for an answer")
+def _table(judged: Sequence[Judgement], title: str) -> Table:
+    """A row a language and task, then one for all of them."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=ROUNDED)
+    for heading in ("language", "task"):
+        table.add_column(heading)
+    for heading in ("answers", "RPR", "95 %", "WPR", "lines"):
+        table.add_column(heading, justify="right")
+    rows = [*judged, *([total(judged)] if len(judged) > 1 else [])]
+    scored = any(one.accuracy is not None for one in rows)
+    if scored:
+        table.add_column("accuracy", justify="right")
+    for number, one in enumerate(rows):
+        if number == len(judged):
+            table.add_section()
+        low, high = one.rates.rpr_interval or (None, None)
+        cells = [
+            one.language, one.task, f"{one.rates.answers:,}", _rate(one.rates.rpr), f"{_rate(low)}–{_rate(high)}",
+            _rate(one.rates.wpr), _rate(one.rates.line_pass_rate),
+        ]  # fmt: skip
+        table.add_row(*cells, *([_rate(one.accuracy)] if scored else []))
     return table
+
+
+def _aside(answers: Sequence[Answered], whole: Judgement, counts: Result) -> str:
+    """What the rates do not say, in one line."""
+    lengths = [one.tokens for one in answers if one.tokens is not None]
+    cut = sum(not one.finished for one in answers)
+    said = [
+        f"{whole.rates.failed:,} confused",
+        f"{whole.rates.empty:,} without a word of the language (not in the RPR)",
+    ]
+    if lengths:
+        said += [f"{sum(lengths) / len(lengths):.1f} tokens on average", f"{cut:,} cut off"]
+    if counts.get("prompts_too_long"):
+        said.append(f"{counts['prompts_too_long']} prompts too long")
+    skipped = counts.get("prompts_skipped")
+    if isinstance(skipped, dict):
+        said += [f"{number:,} left out: {reason}" for reason, number in skipped.items()]
+    return " · ".join(said)
 
 
 def _rate(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _rows(
-    answers: Sequence[Answer], words: Sequence[detectors.Counts], chosen: PromptSet, profile: detectors.Profile
-) -> list[Result]:
-    """One line of `answers.jsonl` an answer, with its first confused word."""
-    rows: list[Result] = []
-    for answer, count in zip(answers, words, strict=True):
-        prompt = chosen.prompts[answer.prompt_index]
-        found = detectors.find(answer.text, profile)
-        rows.append(
-            {
-                "id": prompt.id,
-                "language": prompt.language,
-                "prompt": prompt.text,
-                "sample": answer.sample,
-                "answer": answer.text,
-                "finished": answer.finished,
-                "status": count.status,
-                "words": count.words,
-                "confused_words": count.confused_words,
-                "first_confusion": None if found is None else [found.index, found.end],
-            }
-        )
-    return rows
-
-
 def _keep(output: Path, result: Result, rows: Sequence[Result]) -> None:
     """The answers first, so that a folder with a result is complete."""
     try:
         output.mkdir(parents=True, exist_ok=True)
-        with replacing(output / ANSWERS) as partial:
-            partial.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        write_lines(output / ANSWERS, rows)
         write_json(output / RESULT, result)
     except OSError as error:
         raise ResourceError(f"cannot write to {output}: {error.strerror or error}") from error
+    console.print(f"answers: {output / ANSWERS}\nresult:  {output / RESULT}", soft_wrap=True)
+
+
+def _accuracy(request: Request) -> None:
+    """lm-eval's scores of the tasks asked for; `paper` stands for the paper's."""
+    from tlpo_ray.evaluation.harness import paper_tasks, run_tasks, scores
+
+    assert request.accuracy is not None and request.model is not None
+    languages = request.languages or PAPER_LANGUAGES
+    named = request.accuracy.split(",")
+    if named == ["paper"]:
+        named = list(dict.fromkeys(task for language in languages for task in paper_tasks(language)))
+    longest = request.max_new_tokens or MAX_NEW_TOKENS
+    model = asked_model(request.model, longest, request.like)
+    with step(f"lm-eval: {', '.join(named)}"):
+        results = run_tasks(model, named, _engine(request.engine), request.limit, request.seed)
+    table = Table(title=f"{request.model} · lm-eval", title_justify="left", title_style="bold", box=ROUNDED)
+    for heading in ("task", "metric"):
+        table.add_column(heading)
+    table.add_column("score", justify="right")
+    found = scores(results)
+    for task, metrics in found.items():
+        for name, value in metrics.items():
+            if "_stderr" not in name:
+                table.add_row(task, name, _rate(value))
+    console.print(table)
+    if request.output is not None:
+        kept: Result = {"model": request.model, "accuracy": found, "limit": request.limit, "stack": stack_versions()}
+        _keep(request.output, kept, [sample for samples in results["samples"].values() for sample in samples])
