@@ -91,8 +91,8 @@ def _checked(request: Request) -> English:
     samples = given[0] in ("--prompts", "--suite", "--accuracy")
     if samples != (request.model is not None):
         raise UserError(f"{given[0]} needs a MODEL" if samples else f"{given[0]} takes no MODEL: answers are there")
-    if request.source is not None and request.suite is None:
-        raise UserError("--source is where a suite's records lie: give --suite too")
+    if request.source is not None and request.suite is None and request.accuracy is None:
+        raise UserError("--source is where the records of --suite or --accuracy lie: give one of them too")
     if request.suite is not None and request.suite not in SUITES:
         raise UserError(f"--suite {request.suite}: expected one of {', '.join(SUITES)}")
     if request.prompts is not None and len(request.languages) != 1:
@@ -214,7 +214,7 @@ def _show(request: Request, english: English, answers: Sequence[Answered], count
 def _table(judged: Sequence[Judgement], title: str) -> Table:
     """A row a language and task, then one for all of them."""
     table = Table(title=title, title_justify="left", title_style="bold", box=ROUNDED)
-    for heading in ("language", "task"):
+    for heading in ("lang", "task"):
         table.add_column(heading)
     for heading in ("answers", "RPR", "95 %", "WPR", "lines"):
         table.add_column(heading, justify="right")
@@ -279,7 +279,10 @@ def _accuracy(request: Request) -> None:
     longest = request.max_new_tokens or MAX_NEW_TOKENS
     model = asked_model(request.model, longest, request.like)
     with step(f"lm-eval: {', '.join(named)}"):
-        results = run_tasks(model, named, _engine(request.engine), request.limit, request.seed)
+        results = run_tasks(
+            model, named, _engine(request.engine), source=Path(request.source) if request.source else None,
+            max_new_tokens=request.max_new_tokens, limit=request.limit, seed=request.seed, output=request.output,
+        )  # fmt: skip
     table = Table(title=f"{request.model} · lm-eval", title_justify="left", title_style="bold", box=ROUNDED)
     for heading in ("task", "metric"):
         table.add_column(heading)
@@ -292,4 +295,5 @@ def _accuracy(request: Request) -> None:
     console.print(table)
     if request.output is not None:
         kept: Result = {"model": request.model, "accuracy": found, "limit": request.limit, "stack": stack_versions()}
-        _keep(request.output, kept, [sample for samples in results["samples"].values() for sample in samples])
+        write_json(request.output / RESULT, kept)
+        console.print(f"samples: {request.output}\nresult:  {request.output / RESULT}", soft_wrap=True)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+import yaml
 
 from tlpo_ray.config.run import ModelConfig
 from tlpo_ray.evaluation.judge import Answered
-from tlpo_ray.evaluation.sampling import Engine
+from tlpo_ray.evaluation.sampling import Engine, on_gpu
 from tlpo_ray.evaluation.suites import SUITES, Item
 from tlpo_ray.evaluation.suites.mif import MISLABELLED, response_language
 from tlpo_ray.evaluation.suites.mmmlu import SUBSETS
@@ -19,6 +23,7 @@ from tlpo_ray.flow.errors import UserError, first_line
 Json = dict[str, Any]
 TASKS = Path(__file__).with_name("tasks")
 """Our task files; lm-eval finds them here, nothing has to be copied."""
+BATCH = 64
 LAST_NUMBER = "flexible-extract"
 """lm-eval logs an answer once a filter; this is the one whose lines are read where there are several."""
 FAMILIES = (
@@ -42,48 +47,90 @@ def paper_tasks(language: str) -> list[str]:
 
 
 def run_tasks(
-    model: ModelConfig, tasks: Sequence[str | Json], engine: Engine, limit: int | None, seed: int, batch: int = 64
+    model: ModelConfig,
+    tasks: Sequence[str],
+    engine: Engine,
+    *,
+    source: Path | None = None,
+    max_new_tokens: int | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    output: Path | None = None,
 ) -> Json:
     """lm-eval's results on a model, samples included, with prompts put by its chat template.
 
     Args:
-        tasks: names, or settings over a task (`{"task": "gsm8k_cross_ko", "dataset_path": …}`).
+        tasks: names of lm-eval's tasks, or of ours.
+        source: file with the records of the tasks, instead of the hub.
+        max_new_tokens: longest answer; none takes the task's.
+        output: folder where lm-eval writes its results and sample logs.
 
     Raises:
         UserError: a task is not known, or its data cannot be loaded.
     """
+    os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported
+    os.environ.setdefault("LMEVAL_LOG_LEVEL", "ERROR")
+    import datasets
     import lm_eval
+    from lm_eval.loggers import EvaluationTracker
     from lm_eval.tasks import TaskManager
 
-    dtype = f"pretrained={model.path},dtype={model.dtype},trust_remote_code={model.trust_remote_code}"
-    sizes = f"max_model_len={model.max_context}" if engine == "vllm" else f"max_length={model.max_context}"
+    datasets.disable_progress_bars()
     manager = TaskManager(include_path=str(TASKS))
-    unknown = [
-        name for task in tasks if (name := task if isinstance(task, str) else task["task"]) not in manager.all_tasks
-    ]
-    if unknown:
-        raise UserError(
-            f"--accuracy {unknown[0]}: neither a task of lm-eval nor one of ours; `lm-eval ls tasks` lists them"
-        )
+    for name in tasks:
+        if name not in manager.all_tasks:
+            raise UserError(
+                f"--accuracy {name}: neither a task of lm-eval nor one of ours; `lm-eval ls tasks` lists its own"
+            )
+    tracker = EvaluationTracker(output_path=str(output)) if output is not None else None
     try:
-        found: Json | None = lm_eval.simple_evaluate(
-            model="vllm" if engine == "vllm" else "hf",
-            model_args=f"{dtype},{sizes}",
-            tasks=list(tasks),
-            task_manager=manager,
-            batch_size=batch,
-            limit=limit,
-            log_samples=True,
-            apply_chat_template=True,
-            random_seed=seed,
-            numpy_random_seed=seed,
-            torch_random_seed=seed,
-            verbosity="ERROR",
-        )
-    except (ConnectionError, OSError, ValueError) as error:
-        raise UserError(f"lm-eval could not run {', '.join(map(str, tasks))}: {first_line(error)}") from error
+        with TemporaryDirectory() as folder:
+            found: Json | None = lm_eval.simple_evaluate(
+                model="vllm" if engine == "vllm" else "hf",
+                model_args=_model_args(model, engine),
+                tasks=[str(_local_task(name, source, Path(folder))) if source else name for name in tasks],
+                task_manager=manager,
+                batch_size=BATCH,
+                device="cuda" if on_gpu() else "cpu",
+                limit=limit,
+                log_samples=True,
+                apply_chat_template=True,
+                gen_kwargs={"max_gen_toks": max_new_tokens} if max_new_tokens else None,
+                random_seed=seed,
+                numpy_random_seed=seed,
+                torch_random_seed=seed,
+                evaluation_tracker=tracker,
+            )
+    except (AssertionError, ConnectionError, OSError, ValueError) as error:
+        raise UserError(f"lm-eval could not run {', '.join(tasks)}: {first_line(error)}") from error
     assert found is not None, "this is the only rank"
+    if tracker is not None:
+        # The results give the folder's files their date.
+        tracker.save_results_aggregated(results={name: value for name, value in found.items() if name != "samples"})
+        for name, samples in found["samples"].items():
+            tracker.save_results_samples(task_name=name, samples=samples)
     return found
+
+
+def _model_args(model: ModelConfig, engine: Engine) -> str:
+    longest = "max_model_len" if engine == "vllm" else "max_length"
+    return (
+        f"pretrained={model.path},dtype={model.dtype},trust_remote_code={model.trust_remote_code},"
+        f"{longest}={model.max_context}"
+    )
+
+
+def _local_task(name: str, source: Path, folder: Path) -> Path:
+    """A task file that is the named one of ours, with records from a file."""
+    kind = "parquet" if source.suffix == ".parquet" else "json"
+    split = "train" if name.startswith("mif_") else "test"
+    settings = {
+        "include": str(TASKS / f"{name}.yaml"), "task": name, "dataset_path": kind, "dataset_name": None,
+        "dataset_kwargs": {"data_files": {split: str(source.absolute())}},
+    }  # fmt: skip
+    file = folder / f"{name}.yaml"
+    file.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    return file
 
 
 def scores(results: Json) -> dict[str, dict[str, float]]:
@@ -135,7 +182,7 @@ def _logged(file: Path, task: str, suite: str, language: str) -> list[Answered]:
     try:
         samples = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
         return answers_of(task, samples)
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+    except (AttributeError, IndexError, KeyError, OSError, TypeError, ValueError) as error:
         raise UserError(f"{file}: not a sample log of lm-eval ({type(error).__name__}: {first_line(error)})") from error
 
 

@@ -130,11 +130,15 @@ def read_answers(path: Path, language: str | None) -> list[Answered]:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--answers {path}: no kept answers there ({first_line(error)})") from error
+        raise UserError(f"--answers {path}: no kept answers there ({_why(error)})") from error
     answers = [_kept(f"{file} line {number}", line, language) for number, line in enumerate(lines, 1) if line.strip()]
     if not answers:
         raise UserError(f"--answers {path}: {file.name} holds no answer")
     return answers
+
+
+def _why(error: OSError | UnicodeDecodeError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or first_line(error)
 
 
 def _kept(place: str, line: str, language: str | None) -> Answered:

@@ -58,7 +58,7 @@ def scatter(variants: Sequence[VariantSummary], folder: Path) -> Figure | None:
                 )  # fmt: skip
             place.set_xlabel("RPR, %")
             place.set_title(label)
-        axes[0][1].legend(loc="best")
+        axes[0][0].legend(loc="best")
         svg = save(drawn, folder, "scatter")
     caption = (
         "Confusion left against knowledge kept; bars are one standard deviation over seeds. Up and right is better."

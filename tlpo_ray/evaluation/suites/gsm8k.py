@@ -38,6 +38,26 @@ def prompt(question: str, language: str) -> str:
     return INSTRUCTIONS[language].replace("{{question}}", question)
 
 
+def cross_ko(doc: Fields) -> str:
+    """The problem in Korean, for lm-eval."""
+    return prompt(str(doc["question"]), "ko")
+
+
+def cross_zh(doc: Fields) -> str:
+    """The problem in Chinese, for lm-eval."""
+    return prompt(str(doc["question"]), "zh")
+
+
+def cross_ja(doc: Fields) -> str:
+    """The problem in Japanese, for lm-eval."""
+    return prompt(str(doc["question"]), "ja")
+
+
+def cross_ar(doc: Fields) -> str:
+    """The problem in Arabic, for lm-eval."""
+    return prompt(str(doc["question"]), "ar")
+
+
 def _plain(number: str) -> str:
     return number.replace(",", "").replace("$", "").strip()
 

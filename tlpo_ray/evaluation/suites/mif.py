@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tlpo_ray.evaluation.suites.suite import Fields, Item, Place, Suite
 
@@ -20,6 +20,13 @@ def response_language(fields: Fields) -> str | None:
     asked = arguments[ids.index(RESPONSE_LANGUAGE)]
     language = asked.get("language") if isinstance(asked, Mapping) else None
     return SAME.get(str(language).lower(), str(language).lower()) if language else None
+
+
+def scored(doc: Fields, results: Sequence[str]) -> dict[str, float]:
+    """Whether an answer follows all of its prompt's instructions, by lm-eval's own checks of IFEval."""
+    from lm_eval.tasks.ifeval import utils
+
+    return {"prompt_level_strict_acc": float(utils.process_results(doc, results)["prompt_level_strict_acc"])}
 
 
 def _item(fields: Fields, language: str, record: str) -> Item | str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 from tlpo_ray.evaluation.suites.suite import Fields, Item, Place, Suite
 
@@ -43,6 +44,11 @@ def prompt(fields: Fields) -> str:
     """The question as it is asked."""
     choices = "\n".join(f"{name}) {fields[name]}" for name in "ABCD")
     return f"{INSTRUCTION}\n\n{fields['Question']}\n\n{choices}"
+
+
+def scored(doc: Fields, results: Sequence[str]) -> dict[str, float]:
+    """Accuracy of one answer, for lm-eval."""
+    return {"acc": float(correct(results[0], str(doc["Answer"])))}
 
 
 def _item(fields: Fields, language: str, record: str) -> Item:
