@@ -20,10 +20,10 @@ $(error $(VENV) is set up for DEVICE=$(SET_UP_FOR), asked for $(DEVICE): both bu
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format check bench lcb clean
+.PHONY: help setup demo test test-fast experiment experiment-smoke lint format check bench lcb clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-17s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## Make .venv with every pinned package
 
@@ -35,6 +35,12 @@ test: $(STAMP) ## All tests but gpu: real Ray, vLLM and DeepSpeed on the CPU
 
 test-fast: $(STAMP) ## The tests that need seconds
 	@$(BIN)/python -m pytest -q -m "not gpu and not ray and not slow"
+
+experiment: $(STAMP) ## The comparison and the ablations of the paper in the toy world, three seeds: about an hour
+	@for plan in comparison advantage candidates variants; do $(BIN)/tlpo experiment $$plan || exit 1; done
+
+experiment-smoke: $(STAMP) ## Every part of an experiment once: minutes
+	@$(BIN)/tlpo experiment smoke
 
 lint: $(STAMP) ## Style
 	@$(BIN)/ruff check .

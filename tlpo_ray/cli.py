@@ -245,6 +245,64 @@ def detect(
         raise typer.Exit(FAILURE)
 
 
+data_app = typer.Typer(help="Prompts for a run, and pairs of a model's own answers.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+Source = Annotated[str, typer.Argument(help="Prompt file, folder or hub dataset.")]
+Language = Annotated[str, typer.Option(help="Language of the prompts.")]
+Output = Annotated[Path, typer.Option(help="JSONL file to write.")]
+
+
+@data_app.command()
+def prepare(
+    language: Language,
+    output: Output,
+    source: Source = "MBZUAI/Bactrian-X",
+    prompt_field: Annotated[str, typer.Option(help="Field that holds the prompt.")] = "instruction",
+    max_characters: Annotated[int, typer.Option(min=1, help="Longer prompts are dropped.")] = 500,
+    keep_language_names: Annotated[bool, typer.Option("--keep-language-names")] = False,
+    keep_code: Annotated[bool, typer.Option("--keep-code")] = False,
+    keep_duplicates: Annotated[bool, typer.Option("--keep-duplicates")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Count bad records and go on.")] = False,
+) -> None:
+    """Drop prompts with characters of other languages, names of languages or code (Appendix B), and say which."""
+    from tlpo_ray.commands.data import prepare_command
+    from tlpo_ray.config.run import DataConfig
+
+    data = DataConfig(
+        prompts=source, language=language, subset=language, prompt_field=prompt_field, max_characters=max_characters,
+        skip_bad=skip_bad, shuffle=False,
+    )  # fmt: skip
+    prepare_command(data, output, languages=keep_language_names, code=keep_code, duplicates=keep_duplicates)
+
+
+@data_app.command()
+def pairs(
+    source: Source,
+    output: Output,
+    language: Annotated[str | None, typer.Option(help="Of prompts that name none.")] = None,
+    model: Annotated[str | None, typer.Option(help="Whose answers are sampled.")] = None,
+    answers: Annotated[Path | None, typer.Option(help="Answers kept by `tlpo evaluate --output` instead.")] = None,
+    english: Annotated[str, typer.Option(help="neutral or confusion.")] = "neutral",
+    samples: Annotated[int, typer.Option(min=2, help="Answers per prompt.")] = 16,
+    temperature: Annotated[float, typer.Option(min=0.0)] = 0.7,
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 1024,
+    engine: Annotated[str, typer.Option(help="vllm or transformers.")] = "vllm",
+    limit: Annotated[int | None, typer.Option(min=1, help="Most prompts to use.")] = None,
+    like: Annotated[str | None, typer.Option(help="Preset or file that says how prompts are put to it.")] = None,
+    seed: int = 0,
+) -> None:
+    """Preference pairs: of a prompt's sampled answers a clean one over a confused one."""
+    from tlpo_ray.commands.data import pairs_command
+    from tlpo_ray.config.run import DataConfig
+    from tlpo_ray.evaluation.sampling import Sampling, engine_named
+
+    data = DataConfig(prompts=source, language=language, limit=limit, shuffle=limit is not None, max_characters=1 << 30)
+    sampling = Sampling(
+        samples=samples, temperature=temperature, max_new_tokens=max_new_tokens, engine=engine_named(engine), seed=seed
+    )
+    pairs_command(data, output, english, answers, model, like, sampling)
+
+
 @app.command()
 def config(
     name: Annotated[str | None, typer.Argument(help="A YAML file or preset; none lists the presets.")] = None,

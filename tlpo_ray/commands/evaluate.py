@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast, get_args
 
 from rich.box import ROUNDED
 from rich.table import Table
@@ -17,7 +16,7 @@ from tlpo_ray.commands.train import stack_versions
 from tlpo_ray.config.run import DataConfig, English
 from tlpo_ray.data.prompts import PromptSet, read_prompts
 from tlpo_ray.evaluation.judge import Answered, Judge, Judgement, read_answers, total
-from tlpo_ray.evaluation.sampling import Engine, Sampling, asked_model, sampled_answers
+from tlpo_ray.evaluation.sampling import Sampling, asked_model, engine_named, sampled_answers
 from tlpo_ray.evaluation.suites import SUITES, Item, Suite, read_items
 from tlpo_ray.evaluation.suites.suite import PAPER_LANGUAGES
 from tlpo_ray.flow.errors import PromptFileError, ResourceError, UserError
@@ -123,7 +122,7 @@ def _sampled(request: Request, english: English) -> tuple[list[Answered], Result
     )
     longest = request.max_new_tokens or (suite.max_new_tokens if suite else MAX_NEW_TOKENS)
     sampling = Sampling(
-        samples=request.samples, temperature=temperature, max_new_tokens=longest, engine=_engine(request.engine),
+        samples=request.samples, temperature=temperature, max_new_tokens=longest, engine=engine_named(request.engine),
         seed=request.seed,
     )  # fmt: skip
     assert request.model is not None
@@ -180,12 +179,6 @@ def _prompt_items(request: Request) -> tuple[list[Item], dict[str, int]]:
         for prompt in chosen.prompts
     ]
     return items, dict(chosen.skipped)
-
-
-def _engine(name: str) -> Engine:
-    if name not in get_args(Engine):
-        raise UserError(f"--engine {name}: expected {' or '.join(get_args(Engine))}")
-    return cast(Engine, name)
 
 
 def _show(request: Request, english: English, answers: Sequence[Answered], counts: Result) -> None:
@@ -280,7 +273,7 @@ def _accuracy(request: Request) -> None:
     model = asked_model(request.model, longest, request.like)
     with step(f"lm-eval: {', '.join(named)}"):
         results = run_tasks(
-            model, named, _engine(request.engine), source=Path(request.source) if request.source else None,
+            model, named, engine_named(request.engine), source=Path(request.source) if request.source else None,
             max_new_tokens=request.max_new_tokens, limit=request.limit, seed=request.seed, output=request.output,
         )  # fmt: skip
     table = Table(title=f"{request.model} · lm-eval", title_justify="left", title_style="bold", box=ROUNDED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from tlpo_ray.config.load import Settings, build_config, read_settings
 from tlpo_ray.config.run import DetectorConfig, ModelConfig, RolloutConfig
@@ -98,6 +98,17 @@ def sampled_answers(
     if not answers:
         raise UserError(f"no prompt leaves room for an answer in {model.max_context} tokens of context")
     return answers
+
+
+def engine_named(name: str) -> Engine:
+    """The engine of that name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name not in get_args(Engine):
+        raise UserError(f"--engine {name}: expected {' or '.join(get_args(Engine))}")
+    return cast(Engine, name)
 
 
 def on_gpu() -> bool:
