@@ -39,10 +39,16 @@ ALLOWED_BESIDE = {
 }
 """Packages of one layer do not import each other, but for these."""
 ONLY_IN: dict[str, tuple[str, ...]] = {
-    "ray": ("actors.ray_shell", "learner.ray_shell", "tlpo_ray.flow.ray_shell", "tlpo_ray.cluster"),
+    "ray": (
+        "actors.ray_shell",
+        "learner.ray_shell",
+        "tlpo_ray.flow.ray_shell",
+        "tlpo_ray.experiment.ray_shell",
+        "tlpo_ray.cluster",
+    ),
     "vllm": ("actors.vllm_engine", "tlpo_ray.flow.vllm_transfer"),
     "deepspeed": ("learner.deepspeed_engine",),
-    "trl": ("tlpo_ray.baselines",),
+    "trl": ("tlpo_ray.baselines.trainers",),
 }
 WITHOUT_TORCH = ("detectors", "tlpo_ray.config", "tlpo_ray.data", "tlpo_ray.report", "tlpo_ray.train", "tlpo_ray.cli")
 
