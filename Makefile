@@ -36,8 +36,8 @@ test: $(STAMP) ## All tests but gpu: real Ray, vLLM and DeepSpeed on the CPU
 test-fast: $(STAMP) ## The tests that need seconds
 	@$(BIN)/python -m pytest -q -m "not gpu and not ray and not slow"
 
-experiment: $(STAMP) ## The comparison and the ablations of the paper in the toy world, three seeds: about an hour
-	@for plan in comparison advantage candidates variants; do $(BIN)/tlpo experiment $$plan || exit 1; done
+experiment: $(STAMP) ## The comparison and the ablations of the paper in the toy world, three seeds: two to three hours
+	@for plan in comparison robustness advantage candidates variants; do $(BIN)/tlpo experiment $$plan || exit 1; done
 
 experiment-smoke: $(STAMP) ## Every part of an experiment once: minutes
 	@$(BIN)/tlpo experiment smoke
