@@ -17,9 +17,9 @@ QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
     "TOKENIZERS_PARALLELISM": "false",
-    "DS_LOG_LEVEL": "error",
     "TORCH_CPP_LOG_LEVEL": "ERROR",
 }
+GPU_DRIVER = Path("/dev/nvidiactl")
 USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
 """Exit codes: the request was wrong; the run failed; Ctrl-C."""
 
@@ -127,6 +127,13 @@ def evaluate(
     lm_eval: Annotated[
         Path | None, typer.Option(help="Sample logs of `lm-eval --log_samples`.", rich_help_panel="What to judge")
     ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="With --lm-eval: tasks to read, separated by commas; default those that the paper judges.",
+            rich_help_panel="What to judge",
+        ),
+    ] = None,
     accuracy: Annotated[
         str | None,
         typer.Option(help="lm-eval tasks, separated by commas; paper: the paper's.", rich_help_panel="What to judge"),
@@ -164,11 +171,16 @@ def evaluate(
     evaluate_command(
         Request(
             model=model, prompts=prompts, suite=suite, source=source, answers=answers, lm_eval=lm_eval,
-            accuracy=accuracy, languages=tuple(language.split(",")) if language else (), english=english,
+            accuracy=accuracy, tasks=_listed(task), languages=_listed(language), english=english,
             samples=samples, temperature=temperature, max_new_tokens=max_new_tokens, engine=engine, limit=limit,
             seed=seed, skip_bad=skip_bad, like=like, output=output,
         )
     )  # fmt: skip
+
+
+def _listed(names: str | None) -> tuple[str, ...]:
+    """`ko, ja` as ("ko", "ja")."""
+    return tuple(name.strip() for name in names.split(",") if name.strip()) if names else ()
 
 
 InputFormat = Annotated[
@@ -331,6 +343,8 @@ def _common(
 ) -> None:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    if not GPU_DRIVER.exists():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed, which transformers imports, warns of it
 
 
 def main() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,62 @@ def test_prompts_of_another_language_are_not_asked(options: dict[str, Any]) -> N
     Path(options["prompts"]).write_text('{"prompt": "東京は?", "language": "ja"}', encoding="utf-8")
     with pytest.raises(PromptFileError, match="no prompt in language 'ko'"):
         evaluate_command(Request(**options))
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        ({}, "expected one of --prompts, --suite, --answers, --lm-eval, --accuracy; found none of them"),
+        ({"suite": "mif", "answers": Path("a")}, "found --suite and --answers"),
+        ({"suite": "mif"}, "--suite needs a MODEL"),
+        ({"model": "m", "lm_eval": Path("a")}, "--lm-eval takes no MODEL"),
+        ({"model": "m", "suite": "lcb"}, "--suite lcb: expected one of lcb-monolingual"),
+        ({"answers": Path("a"), "temperature": 0.3}, "--temperature does not go with --answers"),
+        ({"answers": Path("a"), "tasks": ("x",)}, "--task does not go with --answers: it is for --lm-eval"),
+        ({"model": "m", "accuracy": "paper", "samples": 2}, "--samples does not go with --accuracy"),
+        ({"model": "m", "accuracy": "paper", "english": "confusion"}, "--english does not go with --accuracy"),
+        ({"model": "m", "prompts": "p", "source": "s"}, "--source does not go with --prompts"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(request_: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        evaluate_command(Request(**request_))
+    assert said in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+
+def test_kept_answers_are_judged_again_without_a_model(tmp_path: Path) -> None:
+    """Under the other English setting, with accuracy and what is needed to do it once more."""
+    answers = ("엔 is the currency. 답은 4", "엔입니다. 답은 5")
+    rows = [
+        {"suite": "gsm8k-cross", "task": "gsm8k-cross", "id": str(number), "language": "ko", "prompt": "…",
+         "reference": "4", "sample": 0, "answer": answer}
+        for number, answer in enumerate(answers)
+    ]  # fmt: skip
+    file = tmp_path / "answers.jsonl"
+    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    evaluate_command(Request(answers=file, output=tmp_path / "neutral"))
+    evaluate_command(Request(answers=tmp_path / "neutral", english="confusion", output=tmp_path / "confusion"))
+    neutral, confusion = (
+        json.loads((tmp_path / name / "result.json").read_text("utf-8")) for name in ("neutral", "confusion")
+    )
+    assert (neutral["rpr"], confusion["rpr"]) == (1.0, 0.5)
+    assert neutral["accuracy"] == confusion["accuracy"] == 0.5
+    with pytest.raises(UserError, match="none is in ja"):
+        evaluate_command(Request(answers=file, languages=("ja",)))
+
+
+def test_judging_again_imports_no_engine(tmp_path: Path) -> None:
+    file = tmp_path / "answers.jsonl"
+    file.write_text(json.dumps({"language": "ko", "answer": "엔입니다."}) + "\n", encoding="utf-8")
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from tlpo_ray.commands.evaluate import Request, evaluate_command\n"
+        "evaluate_command(Request(answers=Path(sys.argv[1])))\n"
+        "heavy = {'torch', 'transformers', 'vllm', 'ray', 'datasets', 'lm_eval'} & sys.modules.keys()\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, file], cwd=Path.cwd(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from rich.box import ROUNDED
@@ -28,6 +28,16 @@ PROMPTS = "prompts"
 """Suite and task of prompts that belong to none."""
 TEMPERATURE, MAX_NEW_TOKENS = 0.6, 512
 """Where neither the user nor a suite says otherwise."""
+LM_EVAL_TOKENS = 2048
+"""Room for an answer to a task of lm-eval."""
+SAMPLED = ("--prompts", "--suite")
+MODELLED = (*SAMPLED, "--accuracy")
+GOES_WITH = {
+    "source": ("--suite", "--accuracy"), "tasks": ("--lm-eval",), "samples": SAMPLED, "temperature": SAMPLED,
+    "max_new_tokens": MODELLED, "engine": MODELLED, "limit": MODELLED, "seed": MODELLED, "like": MODELLED,
+    "skip_bad": MODELLED, "english": (*SAMPLED, "--answers", "--lm-eval"),
+}  # fmt: skip
+"""Options that do nothing with the others, by field."""
 Result = dict[str, object]
 
 
@@ -42,6 +52,7 @@ class Request:
     answers: Path | None = None
     lm_eval: Path | None = None
     accuracy: str | None = None
+    tasks: tuple[str, ...] = ()
     languages: tuple[str, ...] = ()
     english: str = "neutral"
     samples: int = 1
@@ -68,10 +79,12 @@ def evaluate_command(request: Request) -> None:
     if request.answers is not None:
         answers, counts = read_answers(request.answers, _only(request.languages)), dict[str, object]()
         answers = [one for one in answers if not request.languages or one.item.language in request.languages]
+        if not answers:
+            raise UserError(f"--answers {request.answers}: none is in {', '.join(request.languages)}")
     elif request.lm_eval is not None:
         from tlpo_ray.evaluation.harness import read_log
 
-        answers, counts = read_log(request.lm_eval, request.languages), {}
+        answers, counts = read_log(request.lm_eval, request.languages, request.tasks), {}
     else:
         answers, counts = _sampled(request, english)
     _show(request, english, answers, counts)
@@ -87,11 +100,14 @@ def _checked(request: Request) -> English:
     given = [name for name, value in sources.items() if value is not None]
     if len(given) != 1:
         raise UserError(f"expected one of {', '.join(sources)}; found {' and '.join(given) or 'none of them'}")
-    samples = given[0] in ("--prompts", "--suite", "--accuracy")
+    samples = given[0] in MODELLED
     if samples != (request.model is not None):
         raise UserError(f"{given[0]} needs a MODEL" if samples else f"{given[0]} takes no MODEL: answers are there")
-    if request.source is not None and request.suite is None and request.accuracy is None:
-        raise UserError("--source is where the records of --suite or --accuracy lie: give one of them too")
+    for field in fields(request):
+        allowed = GOES_WITH.get(field.name)
+        if allowed is not None and given[0] not in allowed and getattr(request, field.name) != field.default:
+            option = "task" if field.name == "tasks" else field.name.replace("_", "-")
+            raise UserError(f"--{option} does not go with {given[0]}: it is for {', '.join(allowed)}")
     if request.suite is not None and request.suite not in SUITES:
         raise UserError(f"--suite {request.suite}: expected one of {', '.join(SUITES)}")
     if request.prompts is not None and len(request.languages) != 1:
@@ -152,7 +168,7 @@ def _sampled(request: Request, english: English) -> tuple[list[Answered], Result
 
 
 def _suite_items(request: Request, suite: Suite) -> tuple[list[Item], dict[str, int]]:
-    """The suite's prompts in the languages asked for; with a limit, so many of each, spread over its records."""
+    """The suite's prompts in the languages asked for; with a limit, as many of each, spread over its records."""
     languages = request.languages or tuple(one for one in PAPER_LANGUAGES if one in suite.languages)
     found = read_items(suite, request.source, languages, skip_bad=request.skip_bad)
     items: list[Item] = []
@@ -188,6 +204,9 @@ def _show(request: Request, english: English, answers: Sequence[Answered], count
     asked = str(request.model or request.answers or request.lm_eval)
     console.print(_table(judged, f"{asked} · English: {english}"))
     console.print(f"[dim]{_aside(answers, total(judged), counts)}[/dim]", soft_wrap=True)
+    for name in sorted({one.item.suite for one in answers} & SUITES.keys()):
+        if SUITES[name].missing():
+            console.print(f"accuracy of {name} is not known: {SUITES[name].missing()}", soft_wrap=True, markup=False)
     if request.output is not None:
         lengths = [one.tokens for one in answers if one.tokens is not None]
         result: Result = {
@@ -207,7 +226,7 @@ def _show(request: Request, english: English, answers: Sequence[Answered], count
 def _table(judged: Sequence[Judgement], title: str) -> Table:
     """A row a language and task, then one for all of them."""
     table = Table(title=title, title_justify="left", title_style="bold", box=ROUNDED)
-    for heading in ("lang", "task"):
+    for heading in ("language", "task"):
         table.add_column(heading)
     for heading in ("answers", "RPR", "95 %", "WPR", "lines"):
         table.add_column(heading, justify="right")
@@ -261,32 +280,43 @@ def _keep(output: Path, result: Result, rows: Sequence[Result]) -> None:
 
 
 def _accuracy(request: Request) -> None:
-    """lm-eval's scores of the tasks asked for; `paper` stands for the paper's."""
-    from tlpo_ray.evaluation.harness import paper_tasks, run_tasks, scores
+    """lm-eval's scores of the tasks asked for; `paper` stands for the paper's. Its own logs lie beside our result."""
+    from tlpo_ray.evaluation.harness import paper_tasks, prepared, run_tasks, scores
 
     assert request.accuracy is not None and request.model is not None
     languages = request.languages or PAPER_LANGUAGES
-    named = request.accuracy.split(",")
-    if named == ["paper"]:
-        named = list(dict.fromkeys(task for language in languages for task in paper_tasks(language)))
-    longest = request.max_new_tokens or MAX_NEW_TOKENS
-    model = asked_model(request.model, longest, request.like)
-    with step(f"lm-eval: {', '.join(named)}"):
+    tasks = [task.strip() for task in request.accuracy.split(",")]
+    if tasks == ["paper"]:
+        tasks = list(dict.fromkeys(task for language in languages for task in paper_tasks(language)))
+    model = asked_model(request.model, request.max_new_tokens or LM_EVAL_TOKENS, request.like)
+    with step(f"lm-eval: {', '.join(tasks)}"):
+        manager = prepared(tasks, engine_named(request.engine), request.source, request.skip_bad)
         results = run_tasks(
-            model, named, engine_named(request.engine), source=Path(request.source) if request.source else None,
-            max_new_tokens=request.max_new_tokens, limit=request.limit, seed=request.seed, output=request.output,
+            manager, tasks, model, engine_named(request.engine), max_new_tokens=request.max_new_tokens,
+            limit=request.limit, seed=request.seed, logs=request.output,
         )  # fmt: skip
-    table = Table(title=f"{request.model} · lm-eval", title_justify="left", title_style="bold", box=ROUNDED)
+    found = scores(results)
+    console.print(_scores_table(f"{request.model} · lm-eval", found))
+    if request.output is not None:
+        kept: Result = {
+            "model": request.model, "source": request.source, "engine": request.engine, "accuracy": found,
+            "limit": request.limit, "seed": request.seed, "stack": stack_versions(),
+        }  # fmt: skip
+        write_json(request.output / RESULT, kept)
+        console.print(
+            f"result:  {request.output / RESULT}, and lm-eval's results and samples beside it", soft_wrap=True
+        )
+
+
+def _scores_table(title: str, found: dict[str, dict[str, float]]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=ROUNDED)
     for heading in ("task", "metric"):
         table.add_column(heading)
-    table.add_column("score", justify="right")
-    found = scores(results)
+    for heading in ("score", "±"):
+        table.add_column(heading, justify="right")
     for task, metrics in found.items():
         for name, value in metrics.items():
-            if "_stderr" not in name:
-                table.add_row(task, name, _rate(value))
-    console.print(table)
-    if request.output is not None:
-        kept: Result = {"model": request.model, "accuracy": found, "limit": request.limit, "stack": stack_versions()}
-        write_json(request.output / RESULT, kept)
-        console.print(f"samples: {request.output}\nresult:  {request.output / RESULT}", soft_wrap=True)
+            metric, _, filtered = name.partition(",")
+            if not metric.endswith("_stderr"):
+                table.add_row(task, name, _rate(value), _rate(metrics.get(f"{metric}_stderr,{filtered}")))
+    return table

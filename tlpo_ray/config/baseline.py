@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from tlpo_ray.config.load import Settings, build_config, read_settings
-from tlpo_ray.config.run import DataConfig, DetectorConfig, ModelConfig, Positive, Section, Share
+from tlpo_ray.config.run import DataConfig, DetectorConfig, ModelConfig, Positive, Section
 
 BASELINES = Path(__file__).with_name("baselines")
 SHARED = ("model", "data", "detector")
@@ -36,7 +36,7 @@ class TrainerConfig(Section):
 
     lr: Annotated[float, Field(gt=0)]
     """Peak learning rate; linear warm-up, then a cosine to 0."""
-    warmup: Share = 0.1
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the steps over which the learning rate rises."""
     epochs: Annotated[float, Field(gt=0)] = 1.0
     """Passes over prompts or pairs."""

@@ -93,8 +93,9 @@ def _find(name: str, folder: Path, presets_in: Path) -> Path:
         raise _refusal(f"{path}: no such file; give a YAML file or a preset (`tlpo config` lists them)")
     preset = presets_in / f"{name}.yaml"
     if not preset.is_file():
-        suggestion = _suggestion(name, presets(presets_in))
-        raise _refusal(f"{name}: no preset and no file of that name; {suggestion}`tlpo config` lists the presets")
+        known = presets(presets_in)
+        there_are = "`tlpo config` lists the presets" if presets_in == PRESETS else f"there are {', '.join(known)}"
+        raise _refusal(f"{name}: no preset and no file of that name; {_suggestion(name, known)}{there_are}")
     return preset
 
 

@@ -52,14 +52,13 @@ class Record:
         return f"{Path(self.source).name}:{self.number}"
 
 
-def read_records(source: str, subset: str | None, split: str, file: str | None = None) -> Iterator[Record]:
+def read_records(source: str, subset: str | None, split: str) -> Iterator[Record]:
     """Every record of a file, of the files in a folder (by name), or of a hub dataset. Blank lines are none.
 
     Args:
         source: a path, or a hub dataset when there is nothing at that path.
         subset: configuration of a hub dataset.
         split: split of a hub dataset.
-        file: file of a hub dataset, where it is to be read alone.
 
     Raises:
         PromptFileError: the source is not there, or damaged as a whole.
@@ -74,7 +73,7 @@ def read_records(source: str, subset: str | None, split: str, file: str | None =
     elif path.name.endswith(SUFFIXES) or not HUB_NAME.fullmatch(source):
         raise PromptFileError(f"{source}: no such file or folder")
     else:
-        yield from _read_hub(source, subset, split, file)
+        yield from _read_hub(source, subset, split)
 
 
 def _read_folder(folder: Path) -> Iterator[Record]:
@@ -195,11 +194,11 @@ def _row(batch: pa.RecordBatch, index: int) -> object:
         return _Broken("a text is not UTF-8")
 
 
-def _read_hub(name: str, subset: str | None, split: str, file: str | None) -> Iterator[Record]:
+def _read_hub(name: str, subset: str | None, split: str) -> Iterator[Record]:
     import datasets
 
     try:
-        rows: Any = datasets.load_dataset(name, subset, split=split, data_files=file)
+        rows: Any = datasets.load_dataset(name, subset, split=split)
     except RuntimeError:
         # A dataset that still comes as a script, as Bactrian-X does: the hub keeps a Parquet copy of it.
         rows = _hub_parquet(name, subset, split)

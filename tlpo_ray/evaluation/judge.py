@@ -97,8 +97,7 @@ class Judge:
 
     def _judgement(self, language: str, task: str, answers: Sequence[Answered]) -> Judgement:
         rates = detectors.pass_rates([one.answer for one in answers], self.profile(language))
-        verdicts = [verdict for one in answers if (verdict := _right(one)) is not None]
-        right = sum(verdicts) if len(verdicts) == len(answers) else None
+        right = _right(answers)
         return Judgement(language=language, task=task, rates=rates, right=right)
 
 
@@ -110,11 +109,12 @@ def total(judgements: Sequence[Judgement]) -> Judgement:
     return replace(first, task=TOTAL)
 
 
-def _right(one: Answered) -> bool | None:
-    suite = SUITES.get(one.item.suite)
-    if suite is None or suite.correct is None or not one.item.reference:
+def _right(answers: Sequence[Answered]) -> int | None:
+    """How many answers to one suite are right; None where that cannot be told of them all."""
+    suite = SUITES.get(answers[0].item.suite)
+    if suite is None or suite.correct is None or suite.missing() or not all(one.item.reference for one in answers):
         return None
-    return suite.correct(one.answer, one.item.reference)
+    return sum(suite.correct(one.answer, one.item.reference) for one in answers)
 
 
 def read_answers(path: Path, language: str | None) -> list[Answered]:
@@ -130,15 +130,11 @@ def read_answers(path: Path, language: str | None) -> list[Answered]:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--answers {path}: no kept answers there ({_why(error)})") from error
+        raise UserError(f"--answers {path}: no kept answers there ({first_line(error)})") from error
     answers = [_kept(f"{file} line {number}", line, language) for number, line in enumerate(lines, 1) if line.strip()]
     if not answers:
         raise UserError(f"--answers {path}: {file.name} holds no answer")
     return answers
-
-
-def _why(error: OSError | UnicodeDecodeError) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or first_line(error)
 
 
 def _kept(place: str, line: str, language: str | None) -> Answered:

@@ -9,7 +9,7 @@ from typing import Any
 from tlpo_ray.flow.errors import ResourceError, first_line
 from tlpo_ray.flow.files import replacing
 from tlpo_ray.report.experiment_page import experiment_context, experiment_tables
-from tlpo_ray.report.run_page import run_context
+from tlpo_ray.report.run_page import run_context, run_tables
 from tlpo_ray.report.source import ExperimentSource, read_source
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -22,6 +22,7 @@ class Report:
     page: Path
     tables: tuple[Path, ...]
     figures: tuple[Path, ...]
+    """PNG; an SVG of the same name lies beside each."""
 
 
 def write_report(source_folder: Path, folder: Path) -> Report:
@@ -39,16 +40,16 @@ def write_report(source_folder: Path, folder: Path) -> Report:
             context, template = experiment_context(source, figures), "experiment.html"
             texts = experiment_tables(source)
         else:
-            context, template, texts = run_context(source, figures), "run.html", {}
-        page = folder / "report.html"
+            context, template, texts = run_context(source, figures), "run.html", run_tables(source)
+        page, written = folder / "report.html", tuple(tables / f"{name}.md" for name in texts)
         with replacing(page) as partial:
             partial.write_text(_rendered(template, context), encoding="utf-8")
-        for name, text in texts.items():
-            tables.mkdir(exist_ok=True)
-            (tables / f"{name}.md").write_text(text, encoding="utf-8")
+        tables.mkdir(parents=True, exist_ok=True)
+        for file, text in zip(written, texts.values(), strict=True):
+            file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ResourceError(f"cannot write the report to {folder}: {error.strerror or first_line(error)}") from error
-    return Report(page=page, tables=tuple(sorted(tables.glob("*.md"))), figures=tuple(sorted(figures.glob("*.png"))))
+    return Report(page=page, tables=written, figures=tuple(figures / f"{name}.png" for name in context["drawn"]))
 
 
 def _rendered(template: str, context: dict[str, Any]) -> str:

@@ -1,98 +1,111 @@
-"""What the page of one run shows: headline, confusion points with their candidates, answers before and after."""
+"""What the page of one run shows: headline, curves, where answers slipped, answers and confusion points to read."""
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice, zip_longest
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
-
-from tlpo_ray.flow.records import CandidateGroup
+from tlpo_ray.report.before_after import counted, pairs, words
+from tlpo_ray.report.excerpt import in_turn
+from tlpo_ray.report.points import Tokens, point, slips
 from tlpo_ray.report.run_figures import curves, meanings
 from tlpo_ray.report.source import RunSource
 
 Json = dict[str, Any]
-T = TypeVar("T")
-SHOWN_POINTS, SHOWN_ANSWERS, SHOWN_WORDS = 60, 120, 20
-"""Most confusion points, questions with answers, and confused words on a page."""
+SHOWN_POINTS, SHOWN_ANSWERS, SHOWN_WORDS, SHOWN_SLIPS = 60, 120, 60, 60
+"""Most confusion points, questions with answers, confused words and first confused characters on a page."""
 HEADLINES = (
-    ("rpr", "answers without a foreign word (RPR)"),
-    ("wpr", "words without confusion (WPR)"),
-    ("accuracy", "right answers"),
+    ("rpr_before", "rpr_after", "answers without a foreign word (RPR)"),
+    ("wpr_before", "wpr_after", "words without confusion (WPR)"),
+    ("accuracy_right_language_before", "accuracy_after", "right answers, in the right language"),
 )
-"""Metric in `result.json`, before and after, and what it is called."""
+"""Keys of `result.json`, before and after, and what they are called."""
 
 
 def run_context(source: RunSource, figures: Path) -> Json:
     """Everything that the template needs."""
-    tokens = _Tokens(source.folder / "model" / "tokenizer.json")
-    points = list(islice(_in_turn(enumerate(source.groups), lambda one: one[1].language), SHOWN_POINTS))
-    answers = _answers(source.answers)
-    shown = list(islice(_in_turn(answers, lambda one: str(one["language"])), SHOWN_ANSWERS))
+    every_slip, every_word, every_pair = _slips(source), words(source.answers), pairs(source.answers)
+    points, drawn = _points(source), curves(source.metrics, figures)
+    shown = {
+        "slips": _cut(every_slip, SHOWN_SLIPS),
+        "words": _cut(every_word, SHOWN_WORDS),
+        "answers": every_pair[:SHOWN_ANSWERS],
+        "points": points,
+    }
     return {
+        **shown,
+        "totals": {"slips": len(every_slip), "words": len(every_word), "answers": len(every_pair),
+                   "points": len(source.groups)},
         "title": source.config.get("name", source.folder.name),
         "method": source.config.get("method", "tlpo"),
-        "headlines": _headlines(source),
+        "ended": bool(source.result),
+        "headlines": headlines(source),
         "facts": _facts(source),
-        "curves": curves(source.metrics, figures),
+        "curves": drawn,
+        "drawn": [drawn.name] if drawn else [],
         "meanings": meanings(source.metrics),
-        "words": _words(source),
-        "points": [_point(number, group, source.new_logp.get(number), tokens) for number, group in points],
-        "points_total": len(source.groups),
-        "answers": shown,
-        "answers_total": len(answers),
-        "languages": sorted({group.language for _, group in points} | {str(one["language"]) for one in shown}),
+        "probed": bool(source.new_logp),
+        "counted": counted(source.answers),
+        "languages": sorted({str(one["language"]) for found in shown.values() for one in found}),
         "config_text": source.config_text,
         "versions": source.result.get("stack", {}),
         "seed": source.config.get("seed"),
-    }
+    }  # fmt: skip
 
 
-class _Tokens:
-    """Texts of token ids, where the run's tokenizer is there."""
-
-    def __init__(self, file: Path) -> None:
-        self._tokenizer: Any = None
-        if file.is_file():
-            from tokenizers import Tokenizer
-
-            self._tokenizer = Tokenizer.from_file(str(file))
-
-    def text(self, ids: Sequence[int], *, special: bool = False) -> str:
-        if self._tokenizer is None:
-            return ""
-        decoded: str = self._tokenizer.decode(list(ids), skip_special_tokens=not special)
-        return decoded
+def _cut(found: Sequence[Json], most: int) -> list[Json]:
+    """Languages in turn, so that none is cut away, then in the order they came."""
+    kept = list(islice(in_turn(enumerate(found), lambda one: str(one[1]["language"])), most))
+    return [one for _, one in sorted(kept, key=lambda one: one[0])]
 
 
-def _headlines(source: RunSource) -> list[Json]:
+def _slips(source: RunSource) -> list[Json]:
+    return [
+        one | {"before": percent(one["before"]), "after": None if one["after"] is None else percent(one["after"])}
+        for one in slips(source.groups, source.new_logp)
+    ]
+
+
+def _points(source: RunSource) -> list[Json]:
+    tokens = Tokens(source.folder / "model" / "tokenizer.json")
+    # Those that the trained policy was probed at come first: they have more to show.
+    numbers = sorted(range(len(source.groups)), key=lambda number: number not in source.new_logp)
+    chosen = islice(in_turn(numbers, lambda number: source.groups[number].language), SHOWN_POINTS)
+    return [
+        point(group, source.new_logp.get(number), tokens.text(group.context_ids[: group.prompt_length].tolist()))
+        for number in chosen
+        for group in [source.groups[number]]
+    ]
+
+
+def headlines(source: RunSource) -> list[Json]:
+    """What changed: rates before and after, or what training itself saw where nobody looked before and after."""
     result = source.result
     found = [
-        {"label": label, "before": _percent(result[f"{name}_before"]), "after": _percent(result[f"{name}_after"])}
-        for name, label in HEADLINES
-        if result.get(f"{name}_before") is not None and result.get(f"{name}_after") is not None
+        {"label": label, "before": percent(result[before]), "after": percent(result[after])}
+        for before, after, label in HEADLINES
+        if result.get(before) is not None and result.get(after) is not None
     ]
     recent = [line["rpr_recent"] for line in source.metrics if "rpr_recent" in line]
     if not found and len(recent) > 1:
         label = "sampled answers without a foreign word, first and last update"
-        found.append({"label": label, "before": _percent(recent[0]), "after": _percent(recent[-1])})
+        found.append({"label": label, "before": percent(recent[0]), "after": percent(recent[-1])})
     return found
 
 
 def _facts(source: RunSource) -> list[tuple[str, str]]:
     result = source.result
-    prompts = result.get("prompts")
-    seconds = result.get("seconds", {})
+    prompts, seconds = result.get("prompts"), result.get("seconds", {})
+    model = source.config.get("model")
     facts = [
-        ("updates", result.get("updates", result.get("steps", len(source.metrics)))),
-        ("confusion points learned from", result.get("confusion_points", len(source.groups) or None)),
+        ("model", Path(str(model["path"])).name if isinstance(model, dict) and model.get("path") else None),
         ("prompts", prompts.get("total") if isinstance(prompts, dict) else None),
+        ("confusion points learned from", result.get("confusion_points", len(source.groups) or None)),
+        ("updates", result.get("updates", result.get("steps", len(source.metrics)))),
         ("tokens sampled", result.get("tokens_generated")),
-        ("KL on clean contexts, nats a token", _rounded(result.get("kl_clean_contexts"))),
+        ("KL on clean contexts, nats a token", _rounded(result.get("kl_clean_contexts"), 4)),
         ("seconds of training", _rounded(seconds.get("train", seconds.get("training")), 0)),
         ("stack", result.get("stack_kind")),
     ]
@@ -101,107 +114,42 @@ def _facts(source: RunSource) -> list[tuple[str, str]]:
     ]
 
 
-def _words(source: RunSource) -> list[Json]:
-    """The most frequent confused words, and what the policy says there now."""
-    by_word: dict[str, list[int]] = {}
-    for number, group in enumerate(source.groups):
-        by_word.setdefault(_confused_word(group), []).append(number)
-    most = sorted(by_word.items(), key=lambda item: (-len(item[1]), item[0]))[:SHOWN_WORDS]
-    return [
-        {
-            "word": word,
-            "script": source.groups[numbers[0]].span_script,
-            "times": len(numbers),
-            "before": _percent(float(np.mean([_mass(source.groups[n], source.groups[n].old_logp) for n in numbers]))),
-            **_after(source, numbers),
-        }
-        for word, numbers in most
-    ]
-
-
-def _after(source: RunSource, numbers: Sequence[int]) -> Json:
-    """Mass of confusing candidates under the trained policy, and the lookahead text that is most probable now."""
-    probed = [number for number in numbers if number in source.new_logp]
-    if not probed:
-        return {"after": "", "now": ""}
-    mass = float(np.mean([_mass(source.groups[n], np.asarray(source.new_logp[n])) for n in probed]))
-    now = Counter(source.groups[n].lookaheads[int(np.argmax(source.new_logp[n]))] for n in probed)
-    return {"after": _percent(mass), "now": ", ".join(text for text, _ in now.most_common(3))}
-
-
-def _mass(group: CandidateGroup, logp: Any) -> float:
-    """Probability of candidates that lead to confusion."""
-    return float(np.exp(np.asarray(logp, np.float64))[group.rewards < 0].sum())
-
-
-def _confused_word(group: CandidateGroup) -> str:
-    return group.response[group.span_start : group.span_end]
-
-
-def _point(number: int, group: CandidateGroup, new_logp: Sequence[float] | None, tokens: _Tokens) -> Json:
-    return {
-        "number": number,
-        "language": group.language,
-        "prompt": tokens.text(group.context_ids[: group.prompt_length].tolist()),
-        "parts": marked_parts(group.response, [(group.span_start, group.span_end)]),
-        "version": group.sampling_version,
-        "candidates": [
-            {
-                "token": tokens.text([int(token)], special=True),
-                "lookahead": group.lookaheads[i],
-                "clean": bool(group.rewards[i] > 0),
-                "before": math.exp(group.old_logp[i]),
-                "after": math.exp(new_logp[i]) if new_logp is not None else None,
-            }
-            for i, token in enumerate(group.candidate_ids)
-        ],
+def run_tables(source: RunSource) -> dict[str, str]:
+    """Markdown tables by name; those that there is data for."""
+    tables = {
+        "before-after": _table(("", "before", "after"), [list(one.values()) for one in headlines(source)]),
+        "words": _table(
+            ("asked in", "confused word", "times before", "times after"),
+            [[one["language"], one["word"], one["before"], one["after"]] for one in words(source.answers)],
+        ),
+        "slips": _table(
+            ("asked in", "slipped into", "script", "times", "confusing mass before", "after"),
+            [
+                [one["language"], one["word"], one["script"], one["times"], one["before"], one["after"] or ""]
+                for one in _slips(source)
+            ],
+        ),
     }
+    return {name: table for name, table in tables.items() if table}
 
 
-def _answers(rows: Sequence[Json]) -> list[Json]:
-    """Questions with an answer before and one after, those that were confused first."""
-    by_question: dict[tuple[str, int], dict[str, Json]] = {}
-    for row in rows:
-        by_question.setdefault((row["id"], row["sample"]), {})[row["when"]] = row
-    both = [found for found in by_question.values() if {"before", "after"} <= found.keys()]
-    first = {
-        found["before"]["id"]: found for found in reversed(both) if found["before"]["spans"] or found["after"]["spans"]
-    }
-    return [
-        {
-            "language": found["before"]["language"],
-            "prompt": found["before"]["prompt"],
-            "before": marked_parts(found["before"]["answer"], found["before"]["spans"]),
-            "after": marked_parts(found["after"]["answer"], found["after"]["spans"]),
-        }
-        for found in first.values()
-    ]
+def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    if not rows:
+        return ""
+    lines = [heads, ["---"] * len(heads), *[[_plain(value) for value in row] for row in rows]]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
-def marked_parts(text: str, spans: Iterable[Sequence[int]]) -> list[tuple[str, bool]]:
-    """Text cut at its spans (code points): parts with whether they are confused."""
-    parts: list[tuple[str, bool]] = []
-    at = 0
-    for start, end in sorted((span[0], span[1]) for span in spans):
-        parts += [(text[at:start], False), (text[max(at, start) : end], True)]
-        at = max(at, end)
-    return [part for part in [*parts, (text[at:], False)] if part[0]]
+def _plain(value: object) -> str:
+    return " ".join(str(value).replace("|", r"\|").split())
 
 
-def _in_turn(items: Iterable[T], language: Callable[[T], str]) -> Iterator[T]:
-    """The languages in turn, so that a cut leaves some of each."""
-    lots: dict[str, list[T]] = {}
-    for item in items:
-        lots.setdefault(language(item), []).append(item)
-    for turn in zip_longest(*lots.values()):
-        yield from (item for item in turn if item is not None)
-
-
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """A share of 1 as it is shown."""
     return f"{100 * share:.1f} %"
 
 
-def _rounded(value: Any, digits: int = 4) -> float | int | None:
+def _rounded(value: Any, digits: int) -> float | int | None:
     if value is None:
         return None
     return round(float(value)) if digits == 0 else round(float(value), digits)

@@ -52,6 +52,8 @@ class ExperimentSource:
     """Candidates of one confusion point with their advantages in all forms (Fig. 3)."""
     shift: Json | None
     """Probability of confusing and clean tokens before and after, by rank (Fig. 6)."""
+    versions: Mapping[str, str]
+    """Of the libraries that the first trained trial ran with; empty where none says so."""
 
 
 def read_source(folder: Path) -> RunSource | ExperimentSource:
@@ -98,7 +100,13 @@ def _experiment(folder: Path) -> ExperimentSource:
         rows=rows,
         advantage=_json(folder / ADVANTAGE),
         shift=_json(folder / SHIFT),
+        versions=_versions(folder / "runs"),
     )
+
+
+def _versions(runs: Path) -> Json:
+    result = next(iter(sorted(runs.glob(f"*/{RESULT}"))), None)
+    return (_json(result) or {}).get("stack", {}) if result is not None else {}
 
 
 def _mapping(value: object, file: Path) -> Json:
@@ -108,10 +116,18 @@ def _mapping(value: object, file: Path) -> Json:
 
 
 def _json(file: Path) -> Json | None:
-    return _mapping(json.loads(file.read_text(encoding="utf-8")), file) if file.is_file() else None
+    return _parsed(file.read_text(encoding="utf-8"), file) if file.is_file() else None
 
 
 def _lines(file: Path) -> list[Json]:
     if not file.is_file():
         return []
-    return [_mapping(json.loads(line), file) for line in file.read_text(encoding="utf-8").splitlines() if line]
+    lines = enumerate(file.read_text(encoding="utf-8").split("\n"), start=1)
+    return [_parsed(line, file, number) for number, line in lines if line.strip()]
+
+
+def _parsed(text: str, file: Path, line: int | None = None) -> Json:
+    try:
+        return _mapping(json.loads(text), file)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file.name}{f' line {line}' if line else ''}: no JSON: {error.msg}") from error

@@ -1,16 +1,15 @@
-"""Trials of an experiment as variants: means and spreads, what is best, and where TLPO is beaten."""
+"""Trials of an experiment as variants: means and spreads, what is best, and the table of them."""
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 Json = dict[str, Any]
 Direction = Literal[1, -1, 0]
-OURS, BEFORE = "tlpo", "baseline"
-"""Names of the variants that the verdict is about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,17 +33,22 @@ COLUMNS = (
            meaning="right value in whatever language, over all questions: what the model knows"),
     Column(name="accuracy_strict", heading="right and clean", unit="share", better=1,
            meaning="right value, in the question's language, without a foreign word: what a user gets"),
-    Column(name="accuracy_asked", heading="asked", unit="share", better=1, meaning="… questions of the run"),
-    Column(name="accuracy_unasked", heading="never asked", unit="share", better=1, meaning="… about other territories"),
-    Column(name="accuracy_other_topic", heading="other topic", unit="share", better=1, meaning="… on another topic"),
+    Column(name="accuracy_asked", heading="asked", unit="share", better=1,
+           meaning="right and clean, to questions that the run asked"),
+    Column(name="accuracy_unasked", heading="never asked", unit="share", better=1,
+           meaning="right and clean, about territories that it never asked about"),
+    Column(name="accuracy_other_topic", heading="other topic", unit="share", better=1,
+           meaning="right and clean, on another topic"),
     Column(name="accuracy_other_language", heading="other languages", unit="share", better=1,
-           meaning="… in the languages that answers slip into"),
-    Column(name="accuracy_english", heading="English", unit="share", better=1, meaning="… in English"),
+           meaning="right and clean, in the languages that answers slip into"),
+    Column(name="accuracy_english", heading="English", unit="share", better=1, meaning="right and clean, in English"),
     Column(name="kl_clean", heading="KL clean", unit="nats", better=-1,
            meaning="KL to the model before on right answers, nats a token"),
     Column(name="length", heading="length", unit="number", better=0, meaning="characters of an answer"),
-    Column(name="seconds", heading="seconds", unit="seconds", better=-1, meaning="wall time of training, one CPU"),
+    Column(name="seconds", heading="seconds", unit="seconds", better=-1, meaning="wall time of sampling and training"),
 )  # fmt: skip
+UNSHOWN = {"rpr_asked", "kl_elsewhere"}
+"""Metrics that other columns cover: in the results, not in the table."""
 MARGIN = {"share": 0.0005, "nats": 0.00005, "number": 0.05, "seconds": 0.5}
 """Differences of means below these do not show in the table and are no difference."""
 
@@ -54,9 +58,17 @@ class Cell:
     """A metric of a variant over its seeds."""
 
     mean: float
-    spread: float
-    """Sample standard deviation; 0 with one seed."""
+    spread: float | None
+    """Sample standard deviation; None with one seed."""
+    seeds: int
+    """That have this metric."""
     best: bool = False
+    """Of those that were trained, where they differ at all."""
+
+    @property
+    def half(self) -> float:
+        """The spread as an error bar."""
+        return self.spread or 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +89,7 @@ def shown_columns(variants: Sequence[VariantSummary]) -> list[Column]:
     """Known metrics first, in their order, then any others."""
     names = {name for variant in variants for name in variant.cells}
     known = [column for column in COLUMNS if column.name in names]
-    others = sorted(names - {column.name for column in COLUMNS} - {"rpr_asked", "kl_elsewhere"})
+    others = sorted(names - {column.name for column in COLUMNS} - UNSHOWN)
     return known + [Column(name=name, heading=name, unit="number", better=0) for name in others]
 
 
@@ -108,88 +120,45 @@ def _cells(rows: Sequence[Json]) -> dict[str, Cell]:
     names = dict.fromkeys(name for row in rows for name in row["metrics"])
     cells: dict[str, Cell] = {}
     for name in names:
-        values = [float(row["metrics"][name]) for row in rows if row["metrics"].get(name) is not None]
+        found = [row["metrics"].get(name) for row in rows]
+        values = [float(value) for value in found if isinstance(value, int | float) and math.isfinite(value)]
         if values:
-            spread = statistics.stdev(values) if len(values) > 1 else 0.0
-            cells[name] = Cell(mean=statistics.fmean(values), spread=spread)
+            spread = statistics.stdev(values) if len(values) > 1 else None
+            cells[name] = Cell(mean=statistics.fmean(values), spread=spread, seeds=len(values))
     return cells
 
 
 def _mark_best(cells: Mapping[str, dict[str, Cell]], column: Column) -> None:
-    if column.better == 0 or len(cells) < 2:
+    if column.better == 0:
         return
-    best = max(column.better * found[column.name].mean for found in cells.values())
-    for found in cells.values():
-        cell = found[column.name]
-        if column.better * cell.mean >= best - MARGIN[column.unit]:
-            found[column.name] = Cell(mean=cell.mean, spread=cell.spread, best=True)
+    means = {name: column.better * found[column.name].mean for name, found in cells.items()}
+    best = {name for name, mean in means.items() if mean >= max(means.values()) - MARGIN[column.unit]}
+    if len(best) == len(cells):
+        return
+    for name in best:
+        cells[name][column.name] = replace(cells[name][column.name], best=True)
 
 
-def verdict(variants: Sequence[VariantSummary]) -> str:
-    """Where TLPO stands, in sentences; empty where there is nothing to compare it with."""
-    named = {variant.name: variant for variant in variants}
-    ours, before = named.get(OURS), named.get(BEFORE)
-    others = [one for one in variants if one.method != "none" and one.name != OURS]
-    if ours is None or not others:
-        return ""
-    sentences = [_first(ours, others), *([_kept(ours, before)] if before is not None else []), _beaten(ours, others)]
-    return " ".join(filter(None, sentences))
-
-
-def _first(ours: VariantSummary, others: Sequence[VariantSummary]) -> str:
-    if "rpr" not in ours.cells:
-        return ""
-    rival = max((one for one in others if "rpr" in one.cells), key=lambda one: one.cells["rpr"].mean, default=None)
-    if rival is None:
-        return ""
-    mine, theirs = ours.cells["rpr"], rival.cells["rpr"]
-    if abs(mine.mean - theirs.mean) <= MARGIN["share"]:
-        return f"{ours.label} and {rival.label} have the best RPR, {mine.mean:.1%} each."
-    if mine.mean > theirs.mean:
-        return f"{ours.label} has the best RPR, {_shown(mine)}; next comes {rival.label} with {_shown(theirs)}."
-    return f"{ours.label} does not have the best RPR: {_shown(mine)}, {rival.label} has {_shown(theirs)}."
-
-
-def _kept(ours: VariantSummary, before: VariantSummary) -> str:
-    if "accuracy" not in ours.cells or "accuracy" not in before.cells:
-        return ""
-    mine, was = ours.cells["accuracy"].mean, before.cells["accuracy"].mean
-    if mine >= was - MARGIN["share"]:
-        return f"Its accuracy is {mine:.2%}, no worse than the {was:.2%} before training."
-    return f"Its accuracy is {mine:.2%}: worse than the {was:.2%} before training."
-
-
-def _beaten(ours: VariantSummary, others: Sequence[VariantSummary]) -> str:
-    beaten: list[str] = []
-    for column in COLUMNS:
-        if column.better == 0 or column.name not in ours.cells:
-            continue
-        mine = column.better * ours.cells[column.name].mean + MARGIN[column.unit]
-        ahead = [
-            one for one in others if column.name in one.cells and column.better * one.cells[column.name].mean > mine
-        ]
-        if ahead:
-            beaten.append(f"{column.heading} ({', '.join(one.label for one in ahead)})")
-    return f"It is beaten on: {'; '.join(beaten)}." if beaten else f"No other method beats {ours.label} on any column."
-
-
-def _shown(cell: Cell) -> str:
-    return f"{cell.mean:.1%} ± {cell.spread:.1%}"
-
-
-def formatted(cell: Cell | None, column: Column) -> str:
-    """A cell as a table shows it: mean ± spread."""
-    if cell is None:
-        return ""
+def formatted(cell: Cell, column: Column) -> tuple[str, str]:
+    """Mean and spread as a table shows them; no spread where there is one seed."""
     match column.unit:
         case "share":
-            return f"{100 * cell.mean:.2f} ± {100 * cell.spread:.2f}"
+            shown = [f"{100 * value:.2f}" for value in (cell.mean, cell.half)]
         case "nats":
-            return f"{cell.mean:.4f} ± {cell.spread:.4f}"
+            shown = [f"{value:.4f}" for value in (cell.mean, cell.half)]
         case "seconds":
-            return f"{cell.mean:.0f} ± {cell.spread:.0f}"
+            shown = [f"{value:.0f}" for value in (cell.mean, cell.half)]
         case "number":
-            return f"{cell.mean:.4g} ± {cell.spread:.2g}"
+            shown = [f"{cell.mean:.4g}", f"{cell.half:.2g}"]
+    return shown[0], f"± {shown[1]}" if cell.spread is not None else ""
+
+
+def written(cell: Cell | None, column: Column, seeds: int) -> str:
+    """A cell in one string, with how many of the variant's `seeds` it is of where it is not all of them."""
+    if cell is None:
+        return ""
+    some = f"({cell.seeds} of {seeds} seeds)" if cell.seeds < seeds else ""
+    return " ".join(filter(None, (*formatted(cell, column), some)))
 
 
 def markdown_table(variants: Sequence[VariantSummary]) -> str:
@@ -198,11 +167,12 @@ def markdown_table(variants: Sequence[VariantSummary]) -> str:
     heads = ["", *(column.heading + (", %" if column.unit == "share" else "") for column in columns)]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for variant in variants:
-        cells = [_marked(variant.cells.get(column.name), column) for column in columns]
+        cells = [_marked(variant, column) for column in columns]
         lines.append("| " + " | ".join([variant.label.replace("|", r"\|"), *cells]) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _marked(cell: Cell | None, column: Column) -> str:
-    text = formatted(cell, column)
+def _marked(variant: VariantSummary, column: Column) -> str:
+    cell = variant.cells.get(column.name)
+    text = written(cell, column, len(variant.seeds))
     return f"**{text}**" if cell is not None and cell.best else text

@@ -1,123 +1,165 @@
-"""lm-eval, really run on a tiny model: its sample log gives the rates that `tlpo evaluate` gives on equal answers."""
+"""lm-eval both ways, for real: our task files run on a tiny model, and its sample logs judged as our own answers."""
 
 from __future__ import annotations
 
 import json
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import detectors
 from tlpo_ray.commands.evaluate import Request, evaluate_command
-from tlpo_ray.evaluation.harness import paper_tasks, read_log
+from tlpo_ray.evaluation.harness import TASKS, paper_tasks, prepared, read_log
+from tlpo_ray.evaluation.suites import SUITES, read_items
 from tlpo_ray.flow.errors import UserError
 
-PROBLEMS = [{"question": f"What is {n} + 1?", "answer": f"{n} + 1 = {n + 1}\n#### {n + 1}"} for n in range(8)]
+
+def sample(doc_id: int, answer: str, doc: dict[str, Any], filtered: str = "none") -> str:
+    row = {"doc_id": doc_id, "doc": doc, "resps": [[answer]], "filtered_resps": [answer], "filter": filtered}
+    return json.dumps(row, ensure_ascii=False) + "\n"
 
 
-@pytest.fixture(scope="module")
-def problems(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("problems") / "test.jsonl"
-    file.write_text("\n".join(json.dumps(problem) for problem in PROBLEMS))
+def log(folder: Path, task: str, lines: list[str], date: str = "2026-01-01T00-00-00.000001") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"samples_{task}_{date}.jsonl"
+    file.write_text("".join(lines), encoding="utf-8")
     return file
 
 
-@pytest.fixture(scope="module")
-def logged(problems: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("lm-eval") / "out"
-    evaluate_command(
-        Request(
-            model=str(tiny_model), accuracy="gsm8k_cross_ko", source=str(problems), engine="transformers",
-            max_new_tokens=16, output=folder,
-        )
-    )  # fmt: skip
+def problem(number: int) -> dict[str, str]:
+    return {"question": f"{number} and {number}?", "answer": f"… #### {2 * number}"}
+
+
+def test_an_answer_that_was_logged_for_several_filters_counts_once(tmp_path: Path) -> None:
+    lines = [sample(0, "답은 2", problem(1), name) for name in ("strict-match", "flexible-extract")]
+    log(tmp_path, "gsm8k_platinum_mix_ko", lines)
+    (answer,) = read_log(tmp_path, ())
+    assert (answer.answer, answer.item.language, answer.item.reference) == ("답은 2", "ko", "2")
+
+
+def test_what_the_paper_does_not_judge_is_left_out(tmp_path: Path) -> None:
+    english = {"instruction_id_list": ["language:response_language"], "kwargs": [{"language": "en"}], "prompt": "…"}
+    plain = {"instruction_id_list": [], "kwargs": [], "prompt": "…"}
+    log(tmp_path, "mif_ko", [sample(0, "a", english), sample(67, "b", plain), sample(68, "c", plain)])
+    log(tmp_path, "mif_en", [sample(0, "d", plain)])
+    log(tmp_path, "arc_challenge_chat", [sample(0, "e", {})])
+    assert [one.answer for one in read_log(tmp_path, ("ko",))] == ["c"]
+
+
+def test_of_a_task_that_was_run_again_the_last_counts(tmp_path: Path) -> None:
+    log(tmp_path / "model", "lcb_monolingual_ko", [sample(0, "전", {"prompt": "…"})])
+    log(tmp_path / "model", "lcb_monolingual_ko", [sample(0, "후", {"prompt": "…"})], "2026-01-02T00-00-00.000001")
+    assert [one.answer for one in read_log(tmp_path, ())] == ["후"]
+    log(tmp_path / "other", "lcb_monolingual_ko", [sample(0, "누구", {"prompt": "…"})])
+    with pytest.raises(UserError, match=r"lcb_monolingual_ko is in .*model and .*other; give one of them"):
+        read_log(tmp_path, ())
+
+
+def test_other_tasks_are_read_by_name_with_a_language(tmp_path: Path) -> None:
+    log(tmp_path, "my_task", [sample(0, "안녕하세요", {"question": "…"})])
+    (answer,) = read_log(tmp_path, ("ko",), ("my_task",))
+    assert answer.item.language == "ko"
+    with pytest.raises(UserError, match="--task my_task: its name tells no language"):
+        read_log(tmp_path, (), ("my_task",))
+    with pytest.raises(UserError, match="no sample log"):
+        read_log(tmp_path, ("ko",))
+
+
+def test_a_damaged_log_is_one_line(tmp_path: Path) -> None:
+    file = log(tmp_path, "mif_ko", ['{"doc": {}}\n'])
+    with pytest.raises(UserError, match="not a sample log of lm-eval"):
+        read_log(file, ())
+
+
+@pytest.mark.slow
+def test_all_tasks_of_the_paper_are_known() -> None:
+    from lm_eval.tasks import TaskManager
+
+    known = TaskManager(include_path=str(TASKS)).all_tasks
+    for language in ("ko", "zh", "ja", "ar"):
+        assert set(paper_tasks(language)) <= set(known)
+
+
+@pytest.mark.parametrize("tasks", [["gsm8k_cross_ko", "mmmlu_KO_KR"], ["arc_challenge_chat"]])
+def test_a_source_is_the_data_of_one_suite(tasks: list[str]) -> None:
+    with pytest.raises(UserError, match="--source is the data of one suite of ours"):
+        prepared(tasks, "transformers", "x")
+
+
+@pytest.fixture
+def problems(tmp_path: Path) -> Path:
+    folder = tmp_path / "gsm8k"
+    folder.mkdir()
+    lines = [json.dumps(problem(number)) + "\n" for number in range(1, 5)]
+    (folder / "test.jsonl").write_text("".join(lines), encoding="utf-8")
     return folder
 
 
+@pytest.mark.skipif("vllm" in {one.metadata["Name"] for one in metadata.distributions()}, reason="vllm is installed")
+def test_an_engine_that_lm_eval_cannot_use_is_refused() -> None:
+    with pytest.raises(UserError, match="use --engine transformers"):
+        prepared(["gsm8k_cross_ko"], "vllm")
+
+
+def test_data_of_ours_that_cannot_be_loaded_are_one_line() -> None:
+    with pytest.raises(UserError, match="the hub dataset cannot be loaded") as caught:
+        prepared(["gsm8k_cross_ko"], "transformers")
+    assert len(str(caught.value).splitlines()) == 1
+
+
 @pytest.mark.slow
-def test_a_sample_log_gives_the_rates_of_the_same_answers_sampled_by_us(
-    logged: Path, problems: Path, tiny_model: Path, tmp_path: Path
-) -> None:
-    evaluate_command(Request(lm_eval=logged, languages=("ko",), output=tmp_path / "theirs"))
-    evaluate_command(
-        Request(
-            model=str(tiny_model), suite="gsm8k-cross", source=str(problems), languages=("ko",), temperature=0.0,
-            max_new_tokens=16, engine="transformers", output=tmp_path / "ours",
-        )
-    )  # fmt: skip
-    theirs, ours = (json.loads((tmp_path / name / "result.json").read_text("utf-8")) for name in ("theirs", "ours"))
-    assert theirs["answers"] == ours["answers"] == len(PROBLEMS)
-    for rate in (
-        "rpr",
-        "rpr_of_all",
-        "wpr",
-        "line_pass_rate",
-        "failed",
-        "empty",
-        "words",
-        "confused_words",
-        "accuracy",
-    ):
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [("arc_challenge_chat", "its data cannot be loaded"), ("gsm8k_cross_kr", "neither a task of lm-eval nor one of")],
+)
+def test_what_lm_eval_cannot_ask_is_one_line(task: str, said: str) -> None:
+    with pytest.raises(UserError, match=f"--accuracy {task}: {said}") as caught:
+        prepared([task], "transformers")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_log_of_lm_eval_is_judged_as_our_own_answers(tiny_model: Path, problems: Path, tmp_path: Path) -> None:
+    """The same model, greedily, through lm-eval and through us: the same prompts, answers, rates and accuracy."""
+    shared: dict[str, Any] = {
+        "model": str(tiny_model), "source": str(problems), "engine": "transformers", "max_new_tokens": 24,
+    }  # fmt: skip
+    evaluate_command(Request(**shared, accuracy="gsm8k_cross_ko", output=tmp_path / "lm-eval"))
+    evaluate_command(Request(**shared, suite="gsm8k-cross", languages=("ko",), output=tmp_path / "own"))
+    evaluate_command(Request(lm_eval=tmp_path / "lm-eval", output=tmp_path / "read"))
+
+    own, read = (
+        [json.loads(line) for line in (tmp_path / name / "answers.jsonl").read_text("utf-8").splitlines()]
+        for name in ("own", "read")
+    )
+    assert len(own) == 4
+    for field in ("prompt", "answer", "reference", "status", "words"):
+        assert [row[field] for row in read] == [row[field] for row in own], field
+    ours, theirs = (json.loads((tmp_path / name / "result.json").read_text("utf-8")) for name in ("own", "read"))
+    for rate in ("rpr", "wpr", "line_pass_rate", "accuracy", "answers", "failed"):
         assert theirs[rate] == ours[rate], rate
-    answers = [
-        [json.loads(line)["answer"] for line in (tmp_path / name / "answers.jsonl").read_text("utf-8").splitlines()]
-        for name in ("theirs", "ours")
-    ]
-    assert answers[0] == answers[1] and any(answers[0]), "greedy answers of both engines are the same"
+    scores = json.loads((tmp_path / "lm-eval" / "result.json").read_text("utf-8"))["accuracy"]
+    assert scores["gsm8k_cross_ko"]["exact_match,flexible-extract"] == ours["accuracy"]
+    again = detectors.pass_rates([row["answer"] for row in read], detectors.profile("ko"))
+    assert again.rpr == theirs["rpr"]
 
 
-@pytest.mark.slow
-def test_kept_answers_are_judged_again_without_a_model(logged: Path, tmp_path: Path) -> None:
-    evaluate_command(Request(lm_eval=logged, output=tmp_path / "kept"))
-    evaluate_command(Request(answers=tmp_path / "kept", output=tmp_path / "again"))
-    first, again = (json.loads((tmp_path / name / "result.json").read_text("utf-8")) for name in ("kept", "again"))
-    assert first["by_task"] == again["by_task"]
-    rows = (tmp_path / "kept" / "answers.jsonl").read_text("utf-8").splitlines()
-    changed = [json.dumps(json.loads(row) | {"answer": "답은 answer 3입니다"}) for row in rows]
-    (tmp_path / "english.jsonl").write_text("\n".join(changed))
-    for english, failed in (("neutral", 0), ("confusion", len(rows))):
-        evaluate_command(Request(answers=tmp_path / "english.jsonl", english=english, output=tmp_path / english))
-        assert json.loads((tmp_path / english / "result.json").read_text("utf-8"))["failed"] == failed
-
-
-def test_a_log_is_read_by_the_paper_s_rules(tmp_path: Path) -> None:
-    def sample(number: int, said: str, filtered: str = "none", **doc: object) -> str:
-        return json.dumps({"doc_id": number, "doc": doc, "resps": [[said]], "filter": filtered, "target": "B"})
-
-    def log(task: str, *lines: str) -> None:
-        (tmp_path / f"samples_{task}_2026-01-01T00-00-00.000000.jsonl").write_text("\n".join(lines))
-
-    asks_english = {"instruction_id_list": ["language:response_language"], "kwargs": [{"language": "en"}]}
-    log("mif_ko", sample(1, "하나", prompt="a"), sample(67, "둘", prompt="b"), sample(2, "three", **asks_english))
-    log("gsm8k_platinum_mix_ko", sample(0, "넷", "strict-match"), sample(0, "넷", "flexible-extract", answer="#### 4"))
-    log("mmmlu_KO_KR", sample(0, "정답: B", Question="q", Answer="B"))
-    log("arc_challenge_chat", sample(0, "A"))
-    log("mif_ja", sample(0, "五"))
-    answers = read_log(tmp_path, ["ko"])
-    assert sorted(one.answer for one in answers) == sorted(["하나", "넷", "정답: B"])
-    assert {one.item.reference for one in answers} == {"", "4", "B"}
-    assert [one.answer for one in read_log(tmp_path, [], ["mif_ja"])] == ["五"]
-
-
-def test_a_wrong_log_is_told_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no sample log of LCB, MIF, MMMLU or GSM8K-cross in ko"):
-        read_log(tmp_path, ["ko"])
-    (tmp_path / "samples_mif_ko_2026-01-01T00-00-00.jsonl").write_text('{"doc": 1}')
-    with pytest.raises(UserError, match="not a sample log of lm-eval"):
-        read_log(tmp_path, ["ko"])
-
-
-@pytest.mark.slow
-def test_an_unknown_task_is_refused(tiny_model: Path) -> None:
-    with pytest.raises(UserError, match="--accuracy gsm9k: neither a task of lm-eval nor one of ours"):
-        evaluate_command(Request(model=str(tiny_model), accuracy="gsm9k", engine="transformers"))
-
-
-@pytest.mark.slow
-def test_all_of_the_paper_s_tasks_are_known_to_lm_eval_or_ours() -> None:
-    from lm_eval.tasks import TaskManager
-
-    from tlpo_ray.evaluation.harness import TASKS
-
-    known = set(TaskManager(include_path=str(TASKS)).all_tasks)
-    for language in ("ko", "zh", "ja", "ar"):
-        assert set(paper_tasks(language)) <= known
+def test_task_files_ask_what_the_suites_ask(problems: Path, tmp_path: Path) -> None:
+    """lm-eval's own task objects, on local copies of the data."""
+    options = {"A": "1", "B": "2", "C": "3", "D": "4"}
+    row = {"Question": "뼈는 몇 개?", **options, "Answer": "B", "Subject": "anatomy"}
+    (tmp_path / "KO_KR.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    for task, suite, source, language in (
+        ("gsm8k_cross_ko", "gsm8k-cross", problems, "ko"),
+        ("gsm8k_cross_ar", "gsm8k-cross", problems, "ar"),
+        ("mmmlu_KO_KR", "mmmlu", tmp_path / "KO_KR.jsonl", "ko"),
+    ):
+        asked = prepared([task], "transformers", str(source)).load(task)["tasks"][task]
+        expected = read_items(SUITES[suite], str(source), (language,)).items
+        assert [asked.doc_to_text(doc) for doc in asked.test_docs()] == [item.prompt for item in expected]
+        assert [asked.doc_to_target(doc) for doc in asked.test_docs()] == [item.reference for item in expected]
+        sampling = asked.config.generation_kwargs
+        assert sampling["max_gen_toks"] == SUITES[suite].max_new_tokens
+        assert sampling.get("temperature", 0.0) == SUITES[suite].temperature

@@ -1,167 +1,235 @@
-"""Every suite's real loading code on small copies in the form that the suite is published in."""
+"""Suites read data as hubs and GitHub ship it, put their prompts, leave out what the paper leaves out, and score."""
 
 from __future__ import annotations
 
 import csv
+import gzip
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
+import nltk
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 
 from tests.shared import DATA
-from tlpo_ray.evaluation.harness import TASKS
-from tlpo_ray.evaluation.suites import SUITES, gsm8k, mmmlu, read_items
+from tlpo_ray.evaluation.suites import SUITES, ItemSet, gsm8k, mif, mmmlu, read_items
 from tlpo_ray.flow.errors import PromptFileError, UserError
 
-PROBLEM = "A robe takes 2 bolts of blue fiber and half that much white fiber. How many bolts in total does it take?"
-CHOICES = {"Question": "2 + 2 = ?", "A": "3", "B": "4", "C": "5", "D": "6", "Answer": "B", "Subject": "arithmetic"}
+PROBLEM = {"question": "Two and two?", "answer": "2 + 2 = 4\n#### 4"}
+shared = pytest.mark.skipif(not DATA.is_dir(), reason="shared data are not beside the checkout")
 
 
-def test_lcb_reads_its_csv_files_and_jsonl(tmp_path: Path) -> None:
-    rows = [
-        {"task": "monolingual", "source": "aya", "language": "ko", "prompt": "하나"},
-        {"task": "crosslingual", "source": "okapi", "language": "ko", "prompt": "Reply in Korean."},
-        {"task": "monolingual", "source": "okapi", "language": "ja", "prompt": "一つ"},
-    ]
-    with (tmp_path / "lcb.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
+def items(suite: str, source: Path | None, *languages: str, skip_bad: bool = False) -> ItemSet:
+    return read_items(SUITES[suite], None if source is None else str(source), languages, skip_bad=skip_bad)
+
+
+def prompts(suite: str, source: Path, *languages: str) -> list[str]:
+    return [item.prompt for item in items(suite, source, *languages).items]
+
+
+def write_csv(file: Path, rows: Sequence[dict[str, str]]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w", newline="", encoding="utf-8") as lines:
+        writer = csv.DictWriter(lines, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    (tmp_path / "lcb.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    for name in ("lcb.csv", "lcb.jsonl"):
-        (mono,) = read_items(SUITES["lcb-monolingual"], str(tmp_path / name), ["ko"]).items
-        (cross,) = read_items(SUITES["lcb-crosslingual"], str(tmp_path / name), ["ko"]).items
-        assert (mono.prompt, mono.task, cross.prompt, cross.task) == ("하나", "aya", "Reply in Korean.", "okapi")
 
 
-def test_mif_leaves_out_what_the_paper_leaves_out(tmp_path: Path) -> None:
-    def row(key: int, language: str | None) -> dict[str, Any]:
-        ids = ["startend:quotation"] + (["language:response_language"] if language else [])
-        return {"key": key, "prompt": f"질문 {key}", "instruction_id_list": ids, "kwargs": [{}, {"language": language}]}
-
-    rows = [row(number, None) for number in range(68)] + [row(68, "ko"), row(69, "en"), row(70, "zh-cn")]
-    (tmp_path / "ko.jsonl").write_text("\n".join(json.dumps(one) for one in rows))
-    (tmp_path / "zh_local.jsonl").write_text("\n".join(json.dumps(one) for one in rows[69:]))
-    found = read_items(SUITES["mif"], str(tmp_path), ["ko", "zh"])
-    assert found.dropped == {"label error": 1, "asks for another language": 3}
-    assert [item.id for item in found.items if item.language == "zh"] == ["70"]
-    assert {item.id for item in found.items if item.language == "ko"} == {str(n) for n in range(69)} - {"67"}
+def write_lines(file: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return file
 
 
-def test_mmmlu_reads_a_subset_of_parquet_files(tmp_path: Path) -> None:
-    (tmp_path / "KO_KR").mkdir()
-    pq.write_table(pa.Table.from_pylist([CHOICES]), tmp_path / "KO_KR" / "test-00000-of-00001.parquet")
-    (item,) = read_items(SUITES["mmmlu"], str(tmp_path), ["ko"]).items
-    assert item.reference == "B" and item.prompt.endswith("2 + 2 = ?\n\nA) 3\nB) 4\nC) 5\nD) 6")
+def choice(locale: str) -> dict[str, str]:
+    options = {"A": "1", "B": "2", "C": "3", "D": "4"}
+    return {"Question": f"{locale}?", **options, "Answer": "B", "Subject": "anatomy"}
 
 
-@pytest.mark.parametrize(
-    ("answer", "letter"),
-    [
-        ("thinking …\nAnswer: B", "B"), ("정답: **C**", "C"), ("答案：Ｄ", "D"), ("الإجابة: ب", "B"),
-        ("answer is B", None),
-        ("Answer: A\nno, wait\nAnswer: $\\boxed{C}$", "C"), ("Answer: Beta", None), ("답변: B) 4", "B"), ("", None),
-    ],
-)  # fmt: skip
-def test_the_letter_of_a_choice(answer: str, letter: str | None) -> None:
-    assert mmmlu.letter(answer) == letter
+def instruction(key: int, *asked: tuple[str, dict[str, Any]]) -> dict[str, Any]:
+    names, arguments = [name for name, _ in asked], [given for _, given in asked]
+    return {"key": key, "prompt": f"prompt {key}", "instruction_id_list": names, "kwargs": arguments}
 
 
-@pytest.mark.parametrize(
-    ("answer", "number"),
-    [
-        ("최종 답은 1,250입니다.", "1250"),
-        ("3 + 4 = $7.", "7"),
-        ("-2.50 원", "-2.50"),
-        ("الجواب النهائي هو ٤٢", "42"),
-        ("없음", None),
-    ],
-)
-def test_the_last_number(answer: str, number: str | None) -> None:
-    assert gsm8k.last_number(answer) == number
+@pytest.fixture
+def lcb(tmp_path: Path) -> Path:
+    """Test sets as the benchmark's repository has them: no task in them but in the folders' names."""
+    for language in ("ko", "ja"):
+        native = {"prompt": f'"{language}"\nalone', "source": "native_prompts", "language": language}
+        write_csv(tmp_path / "test_sets" / "monolingual" / "native" / f"{language}.csv", [native])
+        english = {"prompt": f"Reply in {language}.", "location": "Start", "language": language, "source": "okapi"}
+        write_csv(tmp_path / "test_sets" / "crosslingual" / "okapi" / f"{language}.csv", [english])
+    return tmp_path / "test_sets"
 
 
-def test_gsm8k_reads_parquet_and_knows_right_answers(tmp_path: Path) -> None:
-    table = pa.Table.from_pylist([{"question": PROBLEM, "answer": "2 + 1 = 3\n#### 3"}])
-    pq.write_table(table, tmp_path / "test-00000-of-00001.parquet")
-    (item,) = read_items(SUITES["gsm8k-cross"], str(tmp_path), ["ja"]).items
-    assert item.reference == "3"
-    assert gsm8k.correct("全部で3.0反です。最終的な答えは3です。", item.reference)
-    assert not gsm8k.correct("最終的な答えは33です。", item.reference)
+@pytest.mark.parametrize("deeper", ["", ".."])
+def test_lcb_keeps_its_tasks_apart(lcb: Path, deeper: str) -> None:
+    folder = lcb / deeper
+    assert prompts("lcb-monolingual", folder, "ko", "ja") == ['"ko"\nalone', '"ja"\nalone']
+    assert prompts("lcb-crosslingual", folder, "ja") == ["Reply in ja."]
+    assert [item.task for item in items("lcb-crosslingual", folder, "ko").items] == ["okapi"]
 
 
-@pytest.mark.parametrize(
-    ("language", "begins", "ends"),
-    [
-        (
-            "ko",
-            "다음 문제를 풀고 풀이 과정을 한국어로 설명하세요.\n문제: A robe",
-            '"최종 답은 [답]입니다."로 쓰되, [답] 자리에 문제의 답을 넣으세요.',
-        ),
-        (
-            "zh",
-            "请解答下面的问题，并用中文说明解题过程。\n问题：A robe",
-            "“最终答案是[答案]。”，其中[答案]换成本题的答案。",
-        ),
-        (
-            "ja",
-            "次の問題を解き、考え方を日本語で説明してください。\n問題: A robe",
-            "「最終的な答えは[答え]です。」とし、[答え]にはこの問題の答えを入れてください。",
-        ),
-        (
-            "ar",
-            "حل المسألة التالية واشرح خطوات الحل باللغة العربية.\nالمسألة: A robe",
-            "مع وضع جواب المسألة مكان [الجواب].",
-        ),
-    ],
-)
-def test_gsm8k_cross_as_it_is_asked(language: str, begins: str, ends: str) -> None:
-    asked = gsm8k.prompt(PROBLEM, language)
-    assert asked.startswith(begins) and asked.endswith(ends) and asked.count(PROBLEM) == 1
-    assert getattr(gsm8k, f"cross_{language}")({"question": PROBLEM}) == asked, "lm-eval asks the same"
+def test_lcb_of_one_task_has_nothing_for_the_other(lcb: Path) -> None:
+    assert prompts("lcb-crosslingual", lcb / "crosslingual", "ko") == ["Reply in ko."]
+    with pytest.raises(PromptFileError, match="no prompt in language 'ko'"):
+        items("lcb-monolingual", lcb / "crosslingual", "ko")
 
 
-def test_every_suite_language_of_the_paper_has_its_task_files() -> None:
-    names = {file.stem for file in TASKS.glob("[!_]*.yaml")}
-    for language in ("ko", "zh", "ja", "ar"):
-        assert {f"gsm8k_cross_{language}", f"mif_{language}", f"mmmlu_{mmmlu.SUBSETS[language]}"} <= names
-    for file in TASKS.glob("[!_]*.yaml"):
-        text = file.read_text().replace("!function ", "")
-        assert yaml.safe_load(text)["task"] == file.stem and (TASKS / yaml.safe_load(text)["include"]).is_file()
-    target = yaml.safe_load((TASKS / "_gsm8k_cross.yaml").read_text())["doc_to_target"]
-    assert jinja2.Template(target).render(answer="2 + 1 = 3\n#### 3") == "3"
+def test_lcb_as_packed_lines(tmp_path: Path) -> None:
+    rows = [
+        {"task": task, "source": "okapi", "language": "ko", "prompt": task} for task in ("monolingual", "crosslingual")
+    ]
+    file = tmp_path / "prompts.jsonl.gz"
+    with gzip.open(file, "wt", encoding="utf-8") as lines:
+        lines.writelines(json.dumps(row) + "\n" for row in rows)
+    assert prompts("lcb-monolingual", file, "ko") == ["monolingual"]
 
 
-@pytest.mark.parametrize(
-    ("suite", "language", "text", "said"),
-    [
-        ("gsm8k-cross", "ko", '{"question": "1 + 1"}', "line 1: field 'answer' is missing"),
-        ("gsm8k-cross", "xx", "{}", "has no language 'xx': it has ko"),
-        ("lcb-monolingual", "ko", '{"prompt": "一", "language": "ja"}', "no prompt in language 'ko'"),
-        ("mif", "ko", '{"prompt": "하나"', "not JSON"),
-    ],
-)
-def test_bad_records_are_told_in_one_line(tmp_path: Path, suite: str, language: str, text: str, said: str) -> None:
-    file = tmp_path / f"{language}.jsonl"
-    file.write_text(text + "\n", encoding="utf-8")
-    with pytest.raises(UserError) as caught:
-        read_items(SUITES[suite], str(file), [language])
-    assert said in str(caught.value) and len(str(caught.value).splitlines()) == 1
+def test_lcb_needs_a_source() -> None:
+    with pytest.raises(UserError, match=r"lcb-monolingual needs --source: .*for-ai/language-confusion"):
+        items("lcb-monolingual", None, "ko")
 
 
-@pytest.mark.skipif(not DATA.exists(), reason="the shared data are not here")
-def test_the_published_files_as_they_are() -> None:
-    assert len(read_items(SUITES["lcb-monolingual"], str(DATA / "lcb_prompts"), ["ko", "zh", "ja", "ar"]).items) == 700
-    mif = read_items(SUITES["mif"], str(DATA / "mif"), ["ko", "ja", "ar"])
-    assert mif.dropped["label error"] == 1 and len(mif.items) + sum(mif.dropped.values()) == 3 * 541
+def test_mmmlu_of_a_configuration_a_folder(tmp_path: Path) -> None:
+    for locale in ("KO_KR", "JA_JP"):
+        (tmp_path / locale).mkdir()
+        pq.write_table(pa.Table.from_pylist([choice(locale)]), tmp_path / locale / "test-00000-of-00001.parquet")
+    found = items("mmmlu", tmp_path, "ja", "ko").items
+    assert [(item.language, item.reference) for item in found] == [("ja", "B"), ("ko", "B")]
+    assert found[0].prompt == f"{mmmlu.INSTRUCTION}\n\nJA_JP?\n\nA) 1\nB) 2\nC) 3\nD) 4"
+    with pytest.raises(PromptFileError, match="nothing called ZH_CN"):
+        items("mmmlu", tmp_path, "zh")
+
+
+def test_mmmlu_as_its_hub_repository_has_it(tmp_path: Path) -> None:
+    for locale in ("KO-KR", "JA-JP"):
+        write_csv(tmp_path / "test" / f"mmlu_{locale}.csv", [{"": "0"} | choice(locale)])
+    assert "JA-JP?" in prompts("mmmlu", tmp_path, "ja")[0]
+    assert len(prompts("mmmlu", tmp_path, "ko")) == 1
+
+
+def test_a_file_of_one_language_is_not_read_as_two(tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "KO_KR.jsonl", [choice("KO_KR")])
+    assert len(prompts("mmmlu", file, "ko")) == 1
+    with pytest.raises(UserError, match="a file of mmmlu holds one language, asked were ko, ja"):
+        items("mmmlu", file, "ko", "ja")
+
+
+def test_gsm8k_is_put_in_the_language_asked_for(tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist([PROBLEM]), tmp_path / "test-00000-of-00001.parquet")
+    found = items("gsm8k-cross", tmp_path, "ko", "zh", "ja", "ar").items
+    assert [item.reference for item in found] == ["4"] * 4
+    assert [item.prompt for item in found] == [
+        "다음 문제를 풀고 풀이 과정을 한국어로 설명하세요.\n문제: Two and two?\n"
+        '마지막 문장은 반드시 "최종 답은 [답]입니다."로 쓰되, [답] 자리에 문제의 답을 넣으세요.',
+        "请解答下面的问题，并用中文说明解题过程。\n问题：Two and two?\n"
+        "最后一句必须写成“最终答案是[答案]。”，其中[答案]换成本题的答案。",
+        "次の問題を解き、考え方を日本語で説明してください。\n問題: Two and two?\n"
+        "最後の文は必ず「最終的な答えは[答え]です。」とし、[答え]にはこの問題の答えを入れてください。",
+        "حل المسألة التالية واشرح خطوات الحل باللغة العربية.\nالمسألة: Two and two?\n"
+        'يجب أن تكون الجملة الأخيرة: "الجواب النهائي هو [الجواب]." مع وضع جواب المسألة مكان [الجواب].',
+    ]
+
+
+def test_mif_leaves_out_what_is_asked_for_in_another_language(tmp_path: Path) -> None:
+    rows = [
+        instruction(1, ("language:response_language", {"language": "zh-cn"})),
+        instruction(2, ("punctuation:no_comma", {}), ("language:response_language", {"language": "en"})),
+        instruction(3, ("punctuation:no_comma", {})),
+    ]
+    write_lines(tmp_path / "zh_local.jsonl", rows)
+    write_lines(tmp_path / "zh.jsonl", [instruction(9, ("punctuation:no_comma", {}))])
+    found = items("mif", tmp_path, "zh")
+    assert [item.id for item in found.items] == ["1", "3"]
+    assert found.dropped == {"asks for another language": 1}
+
+
+def test_mif_has_the_same_references_as_lines_and_as_a_table(tmp_path: Path) -> None:
+    """A table gives every row all arguments, None where there are none."""
+    given = [("keywords:frequency", {"keyword": "엔", "frequency": 1}), ("punctuation:no_comma", {})]
+    (tmp_path / "lines").mkdir()
+    (tmp_path / "table").mkdir()
+    write_lines(tmp_path / "lines" / "ko.jsonl", [instruction(1, *given)])
+    pq.write_table(pa.Table.from_pylist([instruction(1, *given)]), tmp_path / "table" / "ko.parquet")
+    (line,), (row,) = (items("mif", tmp_path / kind, "ko").items for kind in ("lines", "table"))
+    assert json.loads(line.reference) == json.loads(row.reference)
+
+
+def test_a_broken_line_is_told_or_counted(tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "ko.jsonl", [instruction(1, ("punctuation:no_comma", {}))])
+    with file.open("a", encoding="utf-8") as lines:
+        lines.write('{"prompt": "a "b" c"}\n')
+    with pytest.raises(PromptFileError, match=r"ko\.jsonl line 2: not JSON .*--skip-bad"):
+        items("mif", tmp_path, "ko")
+    assert items("mif", tmp_path, "ko", skip_bad=True).dropped == {"cannot be read": 1}
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line() -> None:
+    for name in ("mif", "mmmlu", "gsm8k-cross"):
+        with pytest.raises(PromptFileError, match="the hub dataset cannot be loaded") as caught:
+            items(name, None, "ko")
+        assert len(str(caught.value).splitlines()) == 1
+
+
+@shared
+def test_mif_as_published() -> None:
     with pytest.raises(PromptFileError, match=r"zh_local\.jsonl line 15: not JSON"):
-        read_items(SUITES["mif"], str(DATA / "mif"), ["zh"])
-    skipped = read_items(SUITES["mif"], str(DATA / "mif"), ["zh"], skip_bad=True)
-    assert skipped.dropped["cannot be read"] == 1
-    gsm = read_items(SUITES["gsm8k-cross"], str(DATA / "gsm8k"), ["ko", "zh", "ja", "ar"])
-    assert len(gsm.items) == 4 * 1319
+        items("mif", DATA / "mif", "zh")
+    assert items("mif", DATA / "mif", "zh", skip_bad=True).dropped["cannot be read"] == 1
+    korean = items("mif", DATA / "mif", "ko")
+    assert korean.dropped == {"label error": 1, "asks for another language": 119}
+    assert len(korean.items) == 421
+
+
+@pytest.mark.parametrize(
+    ("answer", "stated"),
+    [
+        ("…\nAnswer: B", "B"),
+        ("Answer: A? No.\n**Answer: $\\boxed{C}$**", "C"),
+        ("정답: A입니다.", "A"),
+        ("答え：Ｃ", "C"),
+        ("答え: Bです", "B"),
+        ("答案：D。", "D"),
+        ("الإجابة الصحيحة: ب", "B"),
+        ("Answer: Because it is so", None),
+        ("No letter at all", None),
+    ],
+)
+def test_the_letter_of_an_answer(answer: str, stated: str | None) -> None:
+    assert mmmlu.letter(answer) == stated
+
+
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [("합계는 1,250원입니다.", True), ("1250", True), ("$1,250.", True), ("1,250 아니 1,251", False), ("없음", False)],
+)
+def test_the_last_number_of_an_answer(answer: str, right: bool) -> None:
+    assert gsm8k.correct(answer, "1250") == right
+
+
+def test_mif_says_what_its_checks_miss(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+    assert mif.missing() == "NLTK's punkt_tab is not installed: python -m nltk.downloader punkt_tab"
+
+
+def test_mif_is_scored_strictly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    punkt = tmp_path / "tokenizers" / "punkt_tab" / "english"
+    punkt.mkdir(parents=True)
+    for name in ("collocations.tab", "sent_starters.txt", "abbrev_types.txt", "ortho_context.tab"):
+        (punkt / name).touch()
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+    assert mif.missing() == ""
+    asked = instruction(
+        1,
+        ("punctuation:no_comma", {}),
+        ("language:response_language", {"language": "ko"}),
+        ("length_constraints:number_sentences", {"relation": "at least", "num_sentences": 2}),
+    )
+    reference = mif.reference(asked)
+    assert mif.correct("일본의 통화는 엔입니다. 태국의 통화는 바트입니다.", reference)
+    assert not mif.correct("일본의 통화는, 엔입니다. 태국의 통화는 바트입니다.", reference)
+    assert not mif.correct("The currency of Japan is the yen. It is the baht in Thailand.", reference)

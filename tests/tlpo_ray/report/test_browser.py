@@ -1,112 +1,202 @@
-"""The report of a real run and of an experiment, opened in a real headless browser, wide and narrow."""
+"""Reports in a real headless browser, as a person opens them: from the disk, without a network."""
 
 from __future__ import annotations
 
-import json
+import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests import browser
-from tests.tlpo_ray.report.test_report import experiment, row
-from tlpo_ray.commands.quickstart import quickstart_command
+from tests.tlpo_ray.report.folders import (
+    ATTACK,
+    advantage_found,
+    answer,
+    comparison,
+    group,
+    make_experiment,
+    make_run,
+    shift_found,
+)
 from tlpo_ray.report.page import write_report
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(browser.PATH is None, reason=browser.MISSING)]
-WIDTHS = (1280, 390)
-LIMIT_BYTES = 3 << 20
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on the PATH"),
+]
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+
+
+@dataclass
+class Opened:
+    """A page in the browser, and what it complained about or asked for."""
+
+    page: Any
+    complaints: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
 
 
 @pytest.fixture(scope="module")
-def run_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run") / "quickstart"
-    quickstart_command("local", False, 0, ["data.limit=512", f"folder={folder}"])
-    return folder / "report" / "report.html"
-
-
-@pytest.fixture(scope="module")
-def experiment_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    curve = [{"share": n / 9, "rpr": 0.5 + n / 20, "reward": n / 10, "length": 12 + n} for n in range(10)]
-    rows = [
-        row(name, seed, method, rpr=0.7 + number / 10, wpr=0.9, accuracy=0.99, kl_clean=0.01, seconds=10.0 * number)
-        | {"curve": curve}
-        for number, (name, method) in enumerate([("baseline", "none"), ("tlpo", "tlpo"), ("grpo", "grpo")])
-        for seed in (0, 1)
-    ]
-    folder = experiment(tmp_path_factory.mktemp("experiment"), rows)
-    candidates = [{"token": t, "probability": p, "reward": r, "tlpo": r * p, "unweighted": r, "grpo": r}
-                  for t, p, r in (("єн", 0.6, -1.0), ("엔", 0.4, 1.0))]  # fmt: skip
-    (folder / "advantage.json").write_text(json.dumps({"prompt": "?", "context": "", "candidates": candidates}))
-    return write_report(folder, folder / "report").page
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
+def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=browser.PATH, args=["--no-sandbox"])
+    with sync_playwright() as play:
+        opened = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield opened
         opened.close()
 
 
-def opened(chromium: Any, page: Path, width: int, scheme: str = "light") -> tuple[Any, list[str]]:
-    """The page in a browser without a network, and what went wrong."""
-    context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
-    tab, problems = context.new_page(), []
-    tab.on("console", lambda message: problems.append(f"console: {message.text}"))
-    tab.on("pageerror", lambda error: problems.append(f"error: {error}"))
-    tab.on("request", lambda request: problems.append(request.url) if request.url.startswith("http") else None)
-    tab.goto(page.as_uri())
-    return tab, problems
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A page of a run in three languages, one of its answers an attack, and one of an experiment."""
+    folder = tmp_path_factory.mktemp("reports")
+    groups = [group(language, number) for number in range(8) for language in ("ko", "ar", "ja")]
+    answers = [
+        answer(when, language, number, confused=when == "before", text=ATTACK if number == 3 else "")
+        for number in range(8) for language in ("ko", "ar", "ja") for when in ("before", "after")
+    ]  # fmt: skip
+    result = {"rpr_before": 0.74, "rpr_after": 0.99, "wpr_before": 0.93, "wpr_after": 0.998, "stack": {"torch": "2"}}
+    run = make_run(folder / "run", groups, answers, result=result, updates=12)
+    experiment = make_experiment(folder / "e", comparison(), advantage=advantage_found(), shift=shift_found())
+    return {"run": write_report(run, folder / "1").page, "experiment": write_report(experiment, folder / "2").page}
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+def opened(browser: Any, file: Path, viewport: dict[str, int], **settings: Any) -> Opened:
+    page = browser.new_page(viewport=viewport, **settings)
+    found = Opened(page)
+    page.on("console", lambda message: found.complaints.append(message.text))
+    page.on("pageerror", lambda error: found.complaints.append(str(error)))
+    page.on("request", lambda request: found.requests.append(request.url))
+    page.goto(file.as_uri())
+    return found
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("which", ["run_page", "experiment_page"])
-def test_opens_without_errors_network_or_sideways_scrolling(
-    chromium: Any, which: str, width: int, scheme: str, request: pytest.FixtureRequest
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["1280", "390"])
+@pytest.mark.parametrize("kind", ["run", "experiment"])
+def test_a_page_opens_without_a_complaint_a_request_or_a_sideways_scroll(
+    browser: Any, reports: dict[str, Path], kind: str, viewport: dict[str, int], scheme: str
 ) -> None:
-    page: Path = request.getfixturevalue(which)
-    assert page.stat().st_size <= LIMIT_BYTES
-    tab, problems = opened(chromium, page, width, scheme)
-    assert problems == []
-    assert tab.evaluate("document.documentElement.scrollWidth") <= width
-    assert tab.locator("h1").inner_text()
-    for drawing in tab.locator("figure svg").all():
-        box = drawing.bounding_box()
-        assert box["width"] > 200 and box["height"] > 100
-    ids = tab.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)")
-    assert len(ids) == len(set(ids)), "figures share no ids"
+    found = opened(browser, reports[kind], viewport, color_scheme=scheme)
+    for summary in found.page.query_selector_all("details:not([open]) > summary"):
+        if summary.is_visible():
+            summary.click()
+    assert found.complaints == []
+    assert [url for url in found.requests if not url.startswith("data:")] == [reports[kind].as_uri()]
+    assert found.page.evaluate("document.documentElement.scrollWidth") == viewport["width"]
+    assert "attacked" not in found.page.title()
+    paper, ink = found.page.evaluate("(({backgroundColor: a, color: b}) => [a, b])(getComputedStyle(document.body))")
+    assert (contrast(paper, ink) > 10) and (luminance(paper) < 0.1) == (scheme == "dark")
+    found.page.close()
 
 
-def test_answers_and_points_are_filtered_by_language(chromium: Any, run_page: Path) -> None:
-    tab, _ = opened(chromium, run_page, 1280)
-    for section in tab.locator("section.filtered").all():
-        items = section.locator(".item")
-        everything = items.filter(visible=True).count()
-        section.locator("button[data-language=ko]").click()
-        shown = items.filter(visible=True)
-        assert 0 < shown.count() < everything
-        assert {item.get_attribute("data-language") for item in shown.all()} == {"ko"}
-        section.locator("button[data-language='']").click()
-        assert items.filter(visible=True).count() == everything
+@pytest.mark.parametrize("kind", ["run", "experiment"])
+def test_a_page_is_at_most_3_mb(reports: dict[str, Path], kind: str) -> None:
+    assert reports[kind].stat().st_size <= 3_000_000
 
 
-def test_confusion_is_marked_and_candidates_have_bars(chromium: Any, run_page: Path) -> None:
-    tab, _ = opened(chromium, run_page, 1280)
-    assert tab.locator("mark").count() > 10
-    first = tab.locator(".bars").first
-    assert first.locator(".token").count() == 16
-    widths = [bar.bounding_box()["width"] for bar in first.locator(".fill").all()]
-    assert max(widths) > 20 and len(widths) == 32, "before and after"
+def visible(page: Any, section: int) -> list[str]:
+    items = page.query_selector_all(".filtered")[section].query_selector_all(".item")
+    return [item.get_attribute("data-language") for item in items if item.is_visible()]
 
 
-def test_it_prints(chromium: Any, run_page: Path, tmp_path: Path) -> None:
-    tab, problems = opened(chromium, run_page, 1280)
-    tab.emulate_media(media="print")
-    assert not tab.locator(".filter").first.is_visible()
-    tab.pdf(path=str(tmp_path / "report.pdf"))
-    assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF") and problems == []
+def test_the_filter_shows_one_language_everywhere_and_all_of_it_on_demand(
+    browser: Any, reports: dict[str, Path]
+) -> None:
+    page = opened(browser, reports["run"], DESKTOP).page
+    last = len(page.query_selector_all(".filtered")) - 1
+    assert last == 3, "words, slips, answers, points"
+    assert visible(page, last) == ["ko", "ar", "ja", "ko", "ar", "ja"], "the first few"
+    page.get_by_role("button", name="Arabic").click()
+    assert [set(visible(page, section)) for section in range(4)] == [{"ar"}] * 4
+    assert visible(page, last) == ["ar"] * 6
+    page.get_by_role("button", name="show all 8").last.click()
+    assert visible(page, last) == ["ar"] * 8
+    assert page.get_by_role("button", name="Arabic").get_attribute("aria-pressed") == "true"
+    page.get_by_role("button", name="all languages").click()
+    assert sorted(set(visible(page, last))) == ["ar", "ja", "ko"] and len(visible(page, last)) == 24
+    page.close()
+
+
+def test_the_filter_works_with_the_keyboard(browser: Any, reports: dict[str, Path]) -> None:
+    page = opened(browser, reports["run"], PHONE).page
+    page.get_by_role("button", name="Korean").focus()
+    page.keyboard.press("Enter")
+    assert set(visible(page, 2)) == {"ko"}
+    page.close()
+
+
+def test_arabic_answers_run_from_right_to_left(browser: Any, reports: dict[str, Path]) -> None:
+    page = opened(browser, reports["run"], DESKTOP).page
+    directions = "Array.from(document.querySelectorAll('dd[lang=LANG]'), (said) => getComputedStyle(said).direction)"
+    arabic = page.evaluate(directions.replace("LANG", "ar"))
+    assert arabic.count("rtl") == len(arabic) - 2, "all but the two of the attack, which is Latin"
+    assert set(page.evaluate(directions.replace("LANG", "ja"))) == {"ltr"}
+    page.close()
+
+
+def test_without_scripts_everything_is_there_and_no_button_that_does_nothing(
+    browser: Any, reports: dict[str, Path]
+) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(reports["run"].as_uri())
+    assert page.locator("article.item:visible").count() == 48
+    assert page.locator("button:visible").count() == 0
+    context.close()
+
+
+@pytest.mark.parametrize("kind", ["run", "experiment"])
+def test_a_page_prints(browser: Any, reports: dict[str, Path], kind: str) -> None:
+    page = opened(browser, reports[kind], DESKTOP, color_scheme="dark").page
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.locator(".filter:visible, .more:visible").count() == 0
+    assert page.pdf(format="A4")[:5] == b"%PDF-"
+    # A sheet is 210 mm less margins: what does not fit is cut off on paper.
+    page.set_viewport_size({"width": 718, "height": 1000})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 718
+    page.close()
+
+
+def luminance(color: str) -> float:
+    """Relative luminance (0 to 1) of `rgb(r, g, b)`."""
+    parts = [int(part) / 255 for part in color[4:-1].split(",")]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_can_be_read(browser: Any, reports: dict[str, Path], scheme: str) -> None:
+    page = opened(browser, reports["run"], DESKTOP, color_scheme=scheme).page
+    for selector in (
+        ".note",
+        ".label",
+        ".was",
+        "mark",
+        ".asked",
+        ".token.clean",
+        ".token.confused",
+        ".value",
+        "thead th",
+    ):
+        ink, paper = page.evaluate(
+            """(selector) => {
+                let at = document.querySelector(selector);
+                const ink = getComputedStyle(at).color;
+                while (getComputedStyle(at).backgroundColor === "rgba(0, 0, 0, 0)") at = at.parentElement;
+                return [ink, getComputedStyle(at).backgroundColor];
+            }""",
+            selector,
+        )
+        assert contrast(ink, paper) >= 4.5, f"{selector}: {ink} on {paper}"
+    page.close()

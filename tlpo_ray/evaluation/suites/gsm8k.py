@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from tlpo_ray.data.readers import Record
 from tlpo_ray.evaluation.suites.suite import Fields, Item, Place, Suite
 
 INSTRUCTIONS = {
@@ -38,37 +39,22 @@ def prompt(question: str, language: str) -> str:
     return INSTRUCTIONS[language].replace("{{question}}", question)
 
 
-def cross_ko(doc: Fields) -> str:
-    """The problem in Korean, for lm-eval."""
-    return prompt(str(doc["question"]), "ko")
-
-
-def cross_zh(doc: Fields) -> str:
-    """The problem in Chinese, for lm-eval."""
-    return prompt(str(doc["question"]), "zh")
-
-
-def cross_ja(doc: Fields) -> str:
-    """The problem in Japanese, for lm-eval."""
-    return prompt(str(doc["question"]), "ja")
-
-
-def cross_ar(doc: Fields) -> str:
-    """The problem in Arabic, for lm-eval."""
-    return prompt(str(doc["question"]), "ar")
+def reference(fields: Fields) -> str:
+    """The number that a worked solution ends with, after `####`."""
+    return str(fields.get("answer", "")).rpartition("####")[2].strip()
 
 
 def _plain(number: str) -> str:
     return number.replace(",", "").replace("$", "").strip()
 
 
-def _item(fields: Fields, language: str, record: str) -> Item | str:
-    reference = str(fields["answer"]).rpartition("####")[2].strip()
-    if not _NUMBER.fullmatch(reference):
+def _item(fields: Fields, language: str, record: Record) -> Item | str:
+    right = reference(fields)
+    if not _NUMBER.fullmatch(right):
         return "answer is no number"
     return Item(
-        suite="gsm8k-cross", task="gsm8k-cross", source="gsm8k", id=record, language=language,
-        prompt=prompt(str(fields["question"]), language), reference=reference,
+        suite="gsm8k-cross", task="gsm8k-cross", source="gsm8k", id=record.name,
+        language=language, prompt=prompt(str(fields["question"]), language), reference=right,
     )  # fmt: skip
 
 
@@ -81,5 +67,7 @@ SUITE = Suite(
     place=lambda language: Place(hub="madrylab/gsm8k-platinum", subset="main"),
     item=_item,
     needs=("question", "answer"),
+    prompt=lambda fields, language: prompt(str(fields["question"]), language),
+    reference=reference,
     correct=correct,
 )

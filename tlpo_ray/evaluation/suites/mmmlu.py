@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
 
+from tlpo_ray.data.readers import Record
 from tlpo_ray.evaluation.suites.suite import Fields, Item, Place, Suite
 
 SUBSETS = {
@@ -25,7 +25,7 @@ LETTERS = {"أ": "A", "ا": "A", "ب": "B", "ج": "C", "د": "D"}
 """Letters that Arabic tests number choices with."""
 _WORD = "|".join(sorted(ANSWER_WORDS, key=len, reverse=True))
 _MARKUP = re.compile(r"[*_`$\\{}()\[\]]|boxed|text|mathrm|mathbf")
-_ANSWER = re.compile(rf"(?i:{_WORD})[^\n:]{{0,24}}:\s*([A-D{''.join(LETTERS)}])(?!\w)")
+_ANSWER = re.compile(rf"(?i:{_WORD})[^\n:]{{0,24}}:\s*([A-D](?![A-Za-z])|[{''.join(LETTERS)}](?!\w))")
 
 
 def letter(answer: str) -> str | None:
@@ -46,15 +46,15 @@ def prompt(fields: Fields) -> str:
     return f"{INSTRUCTION}\n\n{fields['Question']}\n\n{choices}"
 
 
-def scored(doc: Fields, results: Sequence[str]) -> dict[str, float]:
-    """Accuracy of one answer, for lm-eval."""
-    return {"acc": float(correct(results[0], str(doc["Answer"])))}
+def reference(fields: Fields) -> str:
+    """The letter of the right choice."""
+    return str(fields.get("Answer", ""))
 
 
-def _item(fields: Fields, language: str, record: str) -> Item:
+def _item(fields: Fields, language: str, record: Record) -> Item:
     return Item(
-        suite="mmmlu", task="mmmlu", source="mmmlu", id=record, language=language, prompt=prompt(fields),
-        reference=str(fields["Answer"]),
+        suite="mmmlu", task="mmmlu", source="mmmlu", id=record.name, language=language, prompt=prompt(fields),
+        reference=reference(fields),
     )  # fmt: skip
 
 
@@ -67,5 +67,7 @@ SUITE = Suite(
     place=lambda language: Place(hub="openai/MMMLU", subset=SUBSETS[language]),
     item=_item,
     needs=("Question", "A", "B", "C", "D", "Answer"),
+    prompt=lambda fields, language: prompt(fields),
+    reference=reference,
     correct=correct,
 )

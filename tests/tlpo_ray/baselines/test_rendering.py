@@ -1,0 +1,111 @@
+"""TRL must train in the contexts in which the policy is asked, and on the end at which sampling stops."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import normalizers, processors
+
+from actors.chat import load_tokenizer, prompt_ids
+from tlpo_ray.baselines.rendering import Rendering
+from tlpo_ray.config.run import ModelConfig
+
+TEXTS = ("일본의 통화는 무엇입니까?", "Is it . so ?", "ما هي عملة اليابان؟", " two  spaces\n\n", "<|im_end|>", "🙂")
+END, TEXT_END = "<|im_end|>", "<|endoftext|>"
+
+
+@pytest.fixture
+def folder(tiny_model: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny model to change."""
+    return shutil.copytree(tiny_model, tmp_path / "model")
+
+
+def change(file: Path, **values: Any) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text("utf-8")) | values), encoding="utf-8")
+
+
+def tokenizer_with(folder: Path, **parts: Any) -> None:
+    """Save the folder's tokenizer with other parts and without a chat template."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    for name, part in parts.items():
+        setattr(tokenizer.backend_tokenizer, name, part)
+    tokenizer.chat_template = None
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    tokenizer.save_pretrained(folder)
+
+
+def assert_exact(model: ModelConfig) -> None:
+    rendering, tokenizer = Rendering(model), load_tokenizer(model)
+    for text in TEXTS:
+        rendered = rendering.prompt(text)
+        assert rendered is not None
+        assert rendering.plain(rendered)["input_ids"] == prompt_ids(tokenizer, model, text)
+
+
+@pytest.mark.parametrize("system", [None, "한국어로만 답하세요."])
+def test_prompts_are_put_by_the_chat_template(tiny_model: Path, system: str | None) -> None:
+    model = ModelConfig(path=str(tiny_model), system_prompt=system)
+    assert_exact(model)
+    rendered = Rendering(model).prompt("안녕?")
+    assert rendered is not None and rendered.endswith("<|im_start|>user\n안녕?<|im_end|>\n<|im_start|>assistant\n")
+    assert (system in rendered) if system else rendered.startswith("<|im_start|>user")
+
+
+def test_spaces_stay_where_a_tokenizer_would_clean_them_up(folder: Path) -> None:
+    change(folder / "tokenizer_config.json", clean_up_tokenization_spaces=True)
+    assert_exact(ModelConfig(path=str(folder)))
+
+
+def test_a_token_that_the_tokenizer_puts_in_front_is_there_once(folder: Path) -> None:
+    front = processors.TemplateProcessing(single=f"{TEXT_END} $A", special_tokens=[(TEXT_END, 0)])
+    tokenizer_with(folder, post_processor=front)
+    model = ModelConfig(path=str(folder))
+    assert_exact(model)
+    rendered = Rendering(model).prompt("안녕?")
+    assert rendered == f"{TEXT_END}안녕?"
+
+
+def test_a_prompt_that_no_text_gives_is_none(folder: Path) -> None:
+    tokenizer_with(folder, normalizer=normalizers.Prepend("!"))
+    assert Rendering(ModelConfig(path=str(folder))).prompt("안녕?") is None
+
+
+def test_the_policy_s_own_tokenizer_is_left_alone(tiny_model: Path) -> None:
+    model = ModelConfig(path=str(tiny_model))
+    before = load_tokenizer(model).special_tokens_map
+    plain = Rendering(model).plain
+    assert plain is not load_tokenizer(model)
+    assert load_tokenizer(model).special_tokens_map == before
+
+
+# ------------------------------------------------------------------------------------------- the end of an answer
+
+
+def test_an_answer_ends_as_sampling_does(tiny_model: Path) -> None:
+    rendering = Rendering(ModelConfig(path=str(tiny_model)))
+    assert rendering.answer("엔입니다.") == "엔입니다." + END
+    assert rendering.plain.eos_token == END
+
+
+def test_a_turn_s_end_goes_before_the_end_of_text(folder: Path) -> None:
+    """As in Gemma: turns end with a token of their own, the tokenizer's end of text is another."""
+    change(folder / "tokenizer_config.json", eos_token=TEXT_END)
+    change(folder / "generation_config.json", eos_token_id=[0, 2])
+    assert Rendering(ModelConfig(path=str(folder))).end == END
+
+
+def test_an_end_at_which_sampling_does_not_stop_is_not_learned(folder: Path) -> None:
+    change(folder / "generation_config.json", eos_token_id=0)
+    assert Rendering(ModelConfig(path=str(folder))).end == TEXT_END
+
+
+def test_without_a_generation_config_the_model_s_own_counts(folder: Path) -> None:
+    (folder / "generation_config.json").unlink()
+    change(folder / "config.json", eos_token_id=0)
+    assert Rendering(ModelConfig(path=str(folder))).end == TEXT_END

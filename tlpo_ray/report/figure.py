@@ -1,0 +1,24 @@
+"""A drawn figure, as a page shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tlpo_ray.report.style import Key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """Panels with what they say.
+
+    Example: ``Figure(name="cost", title="Cost", caption="Wall time.", panels=("<svg …",), keys=())``
+    """
+
+    name: str
+    """Of its files, NAME.svg and NAME.png."""
+    title: str
+    caption: str
+    panels: tuple[str, ...]
+    """SVG, one a panel."""
+    keys: tuple[Key, ...] = ()
+    """Legend; empty where the panels need none."""
