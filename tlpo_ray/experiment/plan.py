@@ -13,11 +13,15 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from tlpo_ray.config.baseline import BASELINES
+from tlpo_ray.config.load import Settings, read_settings
 from tlpo_ray.config.run import Positive, Section
 from tlpo_ray.config.yaml_text import parse_document, where_and_what
 from tlpo_ray.flow.errors import ConfigError, first_line
 
 PLANS = Path(__file__).with_name("plans")
+PRESET = "quickstart"
+"""Of TLPO in the toy worlds; its model and data are what baselines get."""
 Method = Literal["none", "tlpo", "sft", "dpo", "orpo", "grpo"]
 Axis = str | int | float | bool
 Name = Annotated[str, Field(pattern=r"^[\w.-]+$")]
@@ -123,7 +127,18 @@ class Trial:
     def key(self) -> str:
         """Differs when anything about the trial differs that changes its result."""
         parts = {name: value for name, value in asdict(self).items() if name not in ("label", "axes")}
+        parts["preset"] = self._preset()
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def _preset(self) -> Settings:
+        """What its settings are laid over."""
+        match self.method:
+            case "none":
+                return {}
+            case "tlpo":
+                return read_settings(PRESET)
+            case _:
+                return read_settings(f"{self.method}-toy", BASELINES)
 
 
 def plans() -> list[str]:

@@ -13,7 +13,7 @@ from tlpo_ray.commands.train import run_training
 from tlpo_ray.config.load import load_config
 from tlpo_ray.evaluation.probe import write_probe
 from tlpo_ray.experiment.measure import measured
-from tlpo_ray.experiment.plan import Trial
+from tlpo_ray.experiment.plan import PRESET, Trial
 from tlpo_ray.flow.files import write_json, write_lines
 from tlpo_ray.quickstart.answers import ANSWERS, answer_rows
 from tlpo_ray.quickstart.toy_cache import cached_toy_model
@@ -69,14 +69,14 @@ def _trained(trial: Trial, before: Path, world: World, folder: Path) -> Path:
     world.write_prompts(prompts, trial.rounds, trial.seed)
     given = [f"model.path={before}", f"data.prompts={prompts}", f"folder={folder}", f"seed={trial.seed}"]
     if trial.method == "tlpo":
-        config = load_config("quickstart", [*LOCAL, *given, *trial.settings])
+        config = load_config(PRESET, [*LOCAL, *given, *trial.settings])
         run_training(config)
         write_probe(folder, config.model)
     else:
         from tlpo_ray.commands.baseline import run_baseline
         from tlpo_ray.config.baseline import load_baseline
 
-        run_baseline(load_baseline(f"{trial.method}-toy", "quickstart", [*given, *trial.settings]))
+        run_baseline(load_baseline(f"{trial.method}-toy", PRESET, [*given, *trial.settings]))
     return folder / "model"
 
 

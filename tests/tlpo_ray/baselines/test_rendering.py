@@ -57,11 +57,6 @@ def test_prompts_are_put_by_the_chat_template(tiny_model: Path, system: str | No
     assert (system in rendered) if system else rendered.startswith("<|im_start|>user")
 
 
-def test_spaces_stay_where_a_tokenizer_would_clean_them_up(folder: Path) -> None:
-    change(folder / "tokenizer_config.json", clean_up_tokenization_spaces=True)
-    assert_exact(ModelConfig(path=str(folder)))
-
-
 def test_a_token_that_the_tokenizer_puts_in_front_is_there_once(folder: Path) -> None:
     front = processors.TemplateProcessing(single=f"{TEXT_END} $A", special_tokens=[(TEXT_END, 0)])
     tokenizer_with(folder, post_processor=front)
