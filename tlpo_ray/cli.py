@@ -257,62 +257,79 @@ def detect(
         raise typer.Exit(FAILURE)
 
 
-data_app = typer.Typer(help="Prompts for a run, and pairs of a model's own answers.", no_args_is_help=True)
-app.add_typer(data_app, name="data")
-Source = Annotated[str, typer.Argument(help="Prompt file, folder or hub dataset.")]
-Language = Annotated[str, typer.Option(help="Language of the prompts.")]
-Output = Annotated[Path, typer.Option(help="JSONL file to write.")]
+data = typer.Typer(help="Prompts to train on, and preference pairs of a model's own answers.", no_args_is_help=True)
+app.add_typer(data, name="data")
 
 
-@data_app.command()
+@data.command()
 def prepare(
-    language: Language,
-    output: Output,
-    source: Source = "MBZUAI/Bactrian-X",
-    prompt_field: Annotated[str, typer.Option(help="Field that holds the prompt.")] = "instruction",
+    source: Annotated[str, typer.Argument(help="Hub dataset (MBZUAI/Bactrian-X), file or folder.")],
+    language: Annotated[str, typer.Option(help="Language of the prompts, e.g. ko.")],
+    output: Annotated[Path, typer.Option(help="JSONL file; a report is written beside it.")],
+    english: Annotated[
+        str, typer.Option(help="neutral: English in a prompt is fine; confusion: it is foreign.")
+    ] = "neutral",
     max_characters: Annotated[int, typer.Option(min=1, help="Longer prompts are dropped.")] = 500,
-    keep_language_names: Annotated[bool, typer.Option("--keep-language-names")] = False,
-    keep_code: Annotated[bool, typer.Option("--keep-code")] = False,
-    keep_duplicates: Annotated[bool, typer.Option("--keep-duplicates")] = False,
+    keep_language_names: Annotated[
+        bool, typer.Option("--keep-language-names", help="Keep prompts that name a language.")
+    ] = False,
+    keep_code: Annotated[bool, typer.Option("--keep-code", help="Keep prompts about code and translation.")] = False,
+    keep_duplicates: Annotated[bool, typer.Option("--keep-duplicates", help="Keep prompts that came before.")] = False,
+    with_answers: Annotated[
+        bool, typer.Option("--with-answers", help="Write the dataset's answers too, as SFT needs them.")
+    ] = False,
+    prompt_field: Annotated[
+        str | None, typer.Option(help="Field of the prompt. Default: prompt, instruction and their like.")
+    ] = None,
+    answer_field: Annotated[str, typer.Option(help="Field of the answer.")] = "output",
+    subset: Annotated[
+        str | None, typer.Option(help="Configuration of a hub dataset; of Bactrian-X the language.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split of a hub dataset.")] = "train",
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Count bad records and go on.")] = False,
 ) -> None:
-    """Drop prompts with characters of other languages, names of languages or code (Appendix B), and say which."""
-    from tlpo_ray.commands.data import prepare_command
-    from tlpo_ray.config.run import DataConfig
+    """Prompts of a dataset, less those that Appendix B of the paper drops, and why each was dropped."""
+    from tlpo_ray.commands.data import PrepareRequest, prepare_command
 
-    data = DataConfig(
-        prompts=source, language=language, subset=language, prompt_field=prompt_field, max_characters=max_characters,
-        skip_bad=skip_bad, shuffle=False,
+    prepare_command(
+        PrepareRequest(
+            source=source, language=language, output=output, english=english, max_characters=max_characters,
+            keep_language_names=keep_language_names, keep_code=keep_code, keep_duplicates=keep_duplicates,
+            with_answers=with_answers, prompt_field=prompt_field, answer_field=answer_field, subset=subset,
+            split=split, skip_bad=skip_bad,
+        )
     )  # fmt: skip
-    prepare_command(data, output, languages=keep_language_names, code=keep_code, duplicates=keep_duplicates)
 
 
-@data_app.command()
+@data.command()
 def pairs(
-    source: Source,
-    output: Output,
-    language: Annotated[str | None, typer.Option(help="Of prompts that name none.")] = None,
-    model: Annotated[str | None, typer.Option(help="Whose answers are sampled.")] = None,
-    answers: Annotated[Path | None, typer.Option(help="Answers kept by `tlpo evaluate --output` instead.")] = None,
-    english: Annotated[str, typer.Option(help="neutral or confusion.")] = "neutral",
+    language: Annotated[str, typer.Option(help="Language that answers should be in.")],
+    output: Annotated[Path, typer.Option(help="JSONL file; a report is written beside it.")],
+    prompts: Annotated[str | None, typer.Argument(help="Prompt file, folder or hub dataset.")] = None,
+    model: Annotated[str | None, typer.Option(help="Folder or hub name of the model that answers.")] = None,
+    answers: Annotated[
+        Path | None, typer.Option(help="Instead of prompts and a model: answers kept by `tlpo evaluate`.")
+    ] = None,
+    english: Annotated[str, typer.Option(help="neutral: English is never confusion; confusion: always.")] = "neutral",
     samples: Annotated[int, typer.Option(min=2, help="Answers per prompt.")] = 16,
     temperature: Annotated[float, typer.Option(min=0.0)] = 0.7,
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 1024,
     engine: Annotated[str, typer.Option(help="vllm or transformers.")] = "vllm",
     limit: Annotated[int | None, typer.Option(min=1, help="Most prompts to use.")] = None,
-    like: Annotated[str | None, typer.Option(help="Preset or file that says how prompts are put to it.")] = None,
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(help="Of sampling and of the choice.")] = 0,
+    like: Annotated[str | None, typer.Option(help="Preset or file that says how prompts are put to the model.")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Count bad records and go on.")] = False,
 ) -> None:
-    """Preference pairs: of a prompt's sampled answers a clean one over a confused one."""
-    from tlpo_ray.commands.data import pairs_command
-    from tlpo_ray.config.run import DataConfig
-    from tlpo_ray.evaluation.sampling import Sampling, engine_named
+    """A clean and a confused answer to every prompt that a model answers in both ways, as DPO and ORPO need them."""
+    from tlpo_ray.commands.data import PairsRequest, pairs_command
 
-    data = DataConfig(prompts=source, language=language, limit=limit, shuffle=limit is not None, max_characters=1 << 30)
-    sampling = Sampling(
-        samples=samples, temperature=temperature, max_new_tokens=max_new_tokens, engine=engine_named(engine), seed=seed
-    )
-    pairs_command(data, output, english, answers, model, like, sampling)
+    pairs_command(
+        PairsRequest(
+            prompts=prompts, model=model, answers=answers, language=language, output=output, english=english,
+            samples=samples, temperature=temperature, max_new_tokens=max_new_tokens, engine=engine, limit=limit,
+            seed=seed, skip_bad=skip_bad, like=like,
+        )
+    )  # fmt: skip
 
 
 @app.command()

@@ -1,156 +1,335 @@
-"""`tlpo data`: prompts for a run by Appendix B, and preference pairs of a model's own answers."""
+"""`tlpo data`: prompts to train on, and preference pairs of a model's own answers to them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, cast, get_args
 
 from rich.box import ROUNDED
 from rich.table import Table
+from rich.text import Text
 
 import detectors
 from tlpo_ray.commands.detect import english_setting
-from tlpo_ray.commands.display import console, step
-from tlpo_ray.commands.train import foreign
-from tlpo_ray.config.run import DataConfig
-from tlpo_ray.data.appendix_b import about_code, names_a_language, repeated
+from tlpo_ray.commands.display import console, marked, step
+from tlpo_ray.commands.train import foreign, stack_versions
+from tlpo_ray.config.run import DataConfig, DetectorConfig, English
+from tlpo_ray.data.appendix_b import asks_for_no_code, names_no_language
 from tlpo_ray.data.pairs import PairSet, preference_pairs
-from tlpo_ray.data.prompts import PromptSet, Reject, read_prompts
-from tlpo_ray.evaluation.judge import read_answers
-from tlpo_ray.evaluation.sampling import Sampling, asked_model, sampled_answers
-from tlpo_ray.flow.errors import ResourceError, UserError
+from tlpo_ray.data.prepare import (
+    Example,
+    Prepared,
+    Rule,
+    Spans,
+    file_of,
+    in_language,
+    no_second_time,
+    not_longer_than,
+    prepare,
+    usual_field,
+)
+from tlpo_ray.data.prompts import read_prompts
+from tlpo_ray.flow.errors import PromptFileError, ResourceError, UserError
 from tlpo_ray.flow.files import write_json, write_lines
 from tlpo_ray.flow.records import Prompt
 
-EXAMPLES = 3
-"""Prompts shown of each reason."""
-SHOWN_CHARACTERS = 60
+BACTRIAN_X = "MBZUAI/Bactrian-X"
+ANSWER_FIELD = "output"
+"""Bactrian-X's."""
+EXCERPT = 80
+"""Characters of a dropped prompt that the terminal shows."""
+Row = dict[str, Any]
 
 
-def prepare_command(data: DataConfig, output: Path, *, languages: bool, code: bool, duplicates: bool) -> None:
-    """Write the prompts that Appendix B keeps, and say what was dropped and why.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareRequest:
+    """What a user asked `tlpo data prepare` for."""
 
-    Args:
-        data: where they come from; one language.
-        languages: keep prompts that name a language.
-        code: keep prompts about code.
-        duplicates: keep prompts that repeat another.
+    source: str
+    language: str
+    output: Path
+    english: str = "neutral"
+    max_characters: int = 500
+    keep_language_names: bool = False
+    keep_code: bool = False
+    keep_duplicates: bool = False
+    with_answers: bool = False
+    prompt_field: str | None = None
+    answer_field: str = ANSWER_FIELD
+    subset: str | None = None
+    split: str = "train"
+    skip_bad: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairsRequest:
+    """What a user asked `tlpo data pairs` for: `prompts` and `model`, or `answers`."""
+
+    output: Path
+    language: str
+    prompts: str | None = None
+    model: str | None = None
+    answers: Path | None = None
+    english: str = "neutral"
+    samples: int = 16
+    temperature: float = 0.7
+    max_new_tokens: int = 1024
+    engine: str = "vllm"
+    limit: int | None = None
+    seed: int = 0
+    skip_bad: bool = False
+    like: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sampled:
+    """Answers to choose pairs from."""
+
+    prompts: Sequence[Prompt]
+    answers: Mapping[int, Sequence[str]]
+    """Whole answers by the prompt's index."""
+    cut_off: int
+    """Answers left out because they ran out of room: preferred, they would teach to end there."""
+    blank: int
+    """Answers left out because they say nothing."""
+
+
+def prepare_command(request: PrepareRequest) -> None:
+    """Write the prompts that Appendix B keeps, with a report beside them of those that it drops.
 
     Raises:
-        UserError: the source cannot be read, no prompt is left, or `output` exists already.
+        UnknownLanguageError: the language has no detector.
+        UserError: the output is there already or cannot be written.
+        PromptFileError: the source cannot be read, or nothing of it is kept.
     """
-    assert data.language is not None
-    detectors.profile(data.language)
-    _refuse_existing(output)
-    rejects: list[Reject] = [foreign("neutral")]
-    rejects += [] if languages else [names_a_language]
-    rejects += [] if code else [about_code]
-    rejects += [] if duplicates else [repeated()]
-    examples: dict[str, list[str]] = {}
-
-    def reject(prompt: Prompt) -> str | None:
-        reason = next((said for one in rejects if (said := one(prompt)) is not None), None)
-        if reason is not None and len(shown := examples.setdefault(reason, [])) < EXAMPLES:
-            shown.append(prompt.text)
-        return reason
-
-    with step(f"{data.prompts} · {data.language}"):
-        found = read_prompts(data, 0, reject)
+    english = english_setting(request.english)
+    profile = detectors.profile(request.language, english)
+    report = _free(request.output)
+    data = _source(request)
+    rules = _rules(request, english, profile)
+    with step(f"{data.prompts} · {request.language}"):
+        found = prepare(data, rules, request.answer_field if request.with_answers else None)
     if not found.prompts:
-        raise UserError(f"{data.prompts}: none of {found.total} prompts is left ({dict(found.skipped)})")
-    _write(output, found, examples, data)
-    console.print(_table(found, examples, data.language))
-    console.print(f"prompts: {output}\nreport:  {_report_file(output)}", soft_wrap=True)
+        raise PromptFileError(
+            f"{data.prompts}: none of {found.read:,} prompts is left (dropped: {dict(found.dropped)}); "
+            f"check --language, --prompt-field and the file"
+        )
+    answers = [{"answer": answer} for answer in found.answers] or [{}] * len(found.prompts)
+    rows = (_row(prompt) | more for prompt, more in zip(found.prompts, answers, strict=True))
+    _write(request.output, rows, report, _prepare_report(request, data, found, profile.version))
+    _show_prepared(found, f"{data.prompts} · {request.language} · English: {english}")
+    console.print(f"prompts: {request.output}\nreport:  {report}", soft_wrap=True)
 
 
-def pairs_command(
-    prompts: DataConfig, output: Path, english: str, answers: Path | None, model: str | None, like: str | None,
-    sampling: Sampling,
-) -> None:  # fmt: skip
-    """Write preference pairs of answers that a model samples now, or that `tlpo evaluate --output` kept.
+def _source(request: PrepareRequest) -> DataConfig:
+    """Where the records are: of a folder the file of this language, of Bactrian-X its subset."""
+    subset = request.subset or (request.language if request.source == BACTRIAN_X else None)
+    data = DataConfig(
+        prompts=file_of(request.source, request.language), language=request.language, subset=subset,
+        split=request.split, skip_bad=request.skip_bad,
+    )  # fmt: skip
+    return data.model_copy(update={"prompt_field": request.prompt_field or usual_field(data)})
+
+
+def _rules(request: PrepareRequest, english: English, profile: detectors.Profile) -> list[Rule]:
+    """Cheap ones first."""
+
+    def foreign_words(prompt: Prompt) -> Spans:
+        return [(one.index, one.end) for one in detectors.spans(prompt.text, profile)]
+
+    rules = [in_language(request.language), not_longer_than(request.max_characters)]
+    if not request.keep_language_names:
+        rules.append(names_no_language(request.language))
+    if not request.keep_code:
+        rules.append(asks_for_no_code(request.language))
+    rules.append(Rule(reject=foreign(english), spans=foreign_words))
+    if not request.keep_duplicates:
+        rules.append(no_second_time())
+    return rules
+
+
+def _prepare_report(request: PrepareRequest, data: DataConfig, found: Prepared, detector_version: str) -> Row:
+    def told(example: Example) -> Row:
+        return {"id": example.id, "prompt": example.text, "found": example.found}
+
+    dropped = [
+        {"reason": reason, "prompts": number, "examples": [told(one) for one in found.examples[reason]]}
+        for reason, number in _by_number(found.dropped)
+    ]
+    settings = {name: value for name, value in asdict(request).items() if name not in ("source", "output")}
+    return {
+        "source": data.prompts, "output": str(request.output), "read": found.read, "kept": len(found.prompts),
+        "dropped": dropped, "settings": settings | {"prompt_field": data.prompt_field, "subset": data.subset},
+        "detector_version": detector_version,
+        # To be filled in by hand: this package has no record of the paper's counts.
+        "paper_table_3": None,
+    }  # fmt: skip
+
+
+def _show_prepared(found: Prepared, title: str) -> None:
+    """Counts by reason, then examples with what was found in them marked."""
+    console.print(Text(title, "bold"), soft_wrap=True)
+    table = Table(box=ROUNDED)
+    for heading in ("prompts", "number", "share"):
+        table.add_column(heading, justify="left" if heading == "prompts" else "right")
+    counts = [("read", found.read), ("kept", len(found.prompts)), *_by_number(found.dropped)]
+    for number, (name, count) in enumerate(counts):
+        table.add_row(name, f"{count:,}", f"{count / found.read:.1%}", end_section=number == 1)
+    console.print(table)
+    for reason, _ in _by_number(found.dropped):
+        for example in found.examples[reason]:
+            console.print(Text.assemble((f"{reason}: ", "dim"), f"{example.id} ", _excerpt(example)), soft_wrap=True)
+    console.print("[dim]counts of the paper's Table 3: not on record here[/dim]")
+
+
+def _by_number(dropped: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted(dropped.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _excerpt(example: Example) -> Text:
+    """One line around the first thing found."""
+    first = example.spans[0][0] if example.spans else 0
+    start = max(0, first - EXCERPT // 4)
+    end = start + EXCERPT
+    text = "".join(char if char.isprintable() else " " for char in example.text[start:end])
+    spans = [(one - start, min(other, end) - start) for one, other in example.spans if start <= one < end]
+    before, after = "…" if start else "", "…" if end < len(example.text) else ""
+    return Text(before) + marked(text, spans) + Text(after)
+
+
+def pairs_command(request: PairsRequest) -> None:
+    """Write a clean and a confused answer for every prompt that has both, with a report of the others.
 
     Raises:
-        UserError: neither or both of `answers` and `model` are given, no pair is left, or `output` exists already.
+        UnknownLanguageError: the language has no detector.
+        ModelError: there is no such model.
+        UserError: the request or the answers are wrong, no prompt gives a pair, or the output is there already.
     """
-    setting = english_setting(english)
-    if (answers is None) == (model is None):
-        raise UserError("expected one of --model (its answers are sampled) and --answers (they were kept)")
-    _refuse_existing(output)
-    asked = read_prompts(prompts, sampling.seed).prompts
-    given = _kept(answers, asked) if answers is not None else _sampled(model or "", asked, like, sampling)
+    from tlpo_ray.baselines.examples import clean_judge
 
-    def is_clean(prompt: Prompt, answer: str) -> bool:
-        return detectors.find(answer, detectors.profile(prompt.language, setting)) is None
-
-    found = preference_pairs(asked, given, is_clean, sampling.seed)
+    english = english_setting(request.english)
+    version = detectors.profile(request.language, english).version
+    report = _free(request.output)
+    sampled = _kept_answers(request) if _takes_kept(request) else _new_answers(request)
+    judge = clean_judge(DetectorConfig(english=english))
+    found = preference_pairs(sampled.prompts, sampled.answers, judge, request.seed)
+    counts = _pair_counts(sampled, found)
+    told = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in counts.items())
     if not found.pairs:
-        raise UserError(f"no pair from {len(asked)} prompts: {_counts(found)}")
-    _write_rows(output, [asdict(pair) for pair in found.pairs])
-    console.print(f"{len(found.pairs):,} pairs from {len(asked):,} prompts; {_counts(found)}\npairs: {output}")
+        raise UserError(f"no prompt has a clean and a confused answer ({told}): ask more prompts or raise --samples")
+    settings = {name: value for name, value in asdict(request).items() if name != "output"}
+    _write(
+        request.output, map(asdict, found.pairs), report,
+        {"output": str(request.output), **counts, "settings": settings, "detector_version": version,
+         "stack": stack_versions()},
+    )  # fmt: skip
+    console.print(f"{told}\npairs:  {request.output}\nreport: {report}", soft_wrap=True)
 
 
-def _sampled(model: str, asked: Sequence[Prompt], like: str | None, sampling: Sampling) -> dict[int, list[str]]:
-    given: dict[int, list[str]] = {}
-    with step(f"{len(asked):,} prompts × {sampling.samples} answers · {model} ({sampling.engine})"):
-        for answer in sampled_answers(asked_model(model, sampling.max_new_tokens, like), asked, sampling):
-            given.setdefault(answer.prompt_index, []).append(answer.text)
-    return given
-
-
-def _kept(answers: Path, asked: Sequence[Prompt]) -> dict[int, list[str]]:
-    by_id: dict[str, list[str]] = {}
-    for one in read_answers(answers, None):
-        by_id.setdefault(one.item.id, []).append(one.answer)
-    return {prompt.index: by_id[prompt.id] for prompt in asked if prompt.id in by_id}
-
-
-def _counts(found: PairSet) -> str:
-    return (
-        f"{found.all_clean:,} prompts had only clean answers, {found.all_confused:,} only confused ones, "
-        f"{found.unanswered:,} none"
-    )
-
-
-def _refuse_existing(output: Path) -> None:
-    if output.exists():
-        raise UserError(f"--output {output} exists already: choose another name, or move it away")
-
-
-def _report_file(output: Path) -> Path:
-    return output.with_suffix(".report.json")
-
-
-def _write(output: Path, found: PromptSet, examples: dict[str, list[str]], data: DataConfig) -> None:
-    rows = [{"id": prompt.id, "language": prompt.language, "prompt": prompt.text} for prompt in found.prompts]
-    _write_rows(output, rows)
-    report = {
-        "source": data.prompts, "language": data.language, "read": found.total, "kept": len(found.prompts),
-        "dropped": dict(found.skipped), "examples": examples,
+def _pair_counts(sampled: _Sampled, found: PairSet) -> dict[str, int]:
+    return {
+        "prompts": len(sampled.prompts), "pairs": len(found.pairs), "all_clean": found.all_clean,
+        "all_confused": found.all_confused, "unanswered": found.unanswered, "answers_cut_off": sampled.cut_off,
+        "answers_blank": sampled.blank,
     }  # fmt: skip
-    write_json(_report_file(output), report)
 
 
-def _write_rows(output: Path, rows: Sequence[object]) -> None:
+def _takes_kept(request: PairsRequest) -> bool:
+    if (request.answers is None) == (request.prompts is None):
+        raise UserError("expected either PROMPTS and --model, or --answers: answers that are there")
+    if (request.prompts is None) != (request.model is None):
+        raise UserError("PROMPTS need a --model that answers them; --answers takes none")
+    return request.answers is not None
+
+
+def _new_answers(request: PairsRequest) -> _Sampled:
+    from tlpo_ray.evaluation.sampling import Engine, Sampling, asked_model, sampled_answers
+
+    assert request.prompts is not None and request.model is not None
+    if request.engine not in get_args(Engine):
+        raise UserError(f"--engine {request.engine}: expected {' or '.join(get_args(Engine))}")
+    data = DataConfig(
+        prompts=request.prompts, language=request.language, languages=(request.language,), limit=request.limit,
+        shuffle=request.limit is not None, max_characters=sys.maxsize, skip_bad=request.skip_bad,
+    )  # fmt: skip
+    prompts = read_prompts(data, request.seed).prompts
+    if not prompts:
+        raise PromptFileError(f"{data.prompts}: no prompt in language {request.language!r}; check --language")
+    sampling = Sampling(
+        samples=request.samples, temperature=request.temperature, max_new_tokens=request.max_new_tokens,
+        engine=cast(Engine, request.engine), seed=request.seed,
+    )  # fmt: skip
+    model = asked_model(request.model, request.max_new_tokens, request.like)
+    with step(f"{len(prompts):,} prompts · {model.path} ({sampling.engine})") as spinner:
+
+        def show(done: int, of: int) -> None:
+            spinner.update(f"{done:,} of {of:,} prompts · {model.path} ({sampling.engine})")
+
+        answers = sampled_answers(model, prompts, sampling, show)
+    return _whole(prompts, ((one.prompt_index, one.text, one.finished) for one in answers))
+
+
+def _kept_answers(request: PairsRequest) -> _Sampled:
+    """Answers as `tlpo evaluate --output` keeps them, in the language asked for."""
+    from tlpo_ray.evaluation.judge import read_answers
+
+    assert request.answers is not None
+    kept = [one for one in read_answers(request.answers, request.language) if one.item.language == request.language]
+    prompts: dict[tuple[str, str], Prompt] = {}
+    for one in kept:
+        if not one.item.prompt:
+            raise UserError(f"{request.answers}: answer {one.item.id!r} lacks the field 'prompt'")
+        key = (one.item.id, one.item.prompt)
+        prompts.setdefault(
+            key, Prompt(index=len(prompts), id=one.item.id, language=one.item.language, text=one.item.prompt)
+        )
+    if not prompts:
+        raise UserError(f"{request.answers}: no answer in language {request.language!r}; check --language")
+    found = ((prompts[one.item.id, one.item.prompt].index, one.answer, one.finished) for one in kept)
+    return _whole(list(prompts.values()), found)
+
+
+def _whole(prompts: Sequence[Prompt], found: Iterable[tuple[int, str, bool]]) -> _Sampled:
+    """The answers that can be learned from; `found` gives prompt index, text and whether the model ended it."""
+    answers: dict[int, list[str]] = {}
+    cut_off = blank = 0
+    for index, text, finished in found:
+        if not finished:
+            cut_off += 1
+        elif not text.strip():
+            blank += 1
+        else:
+            answers.setdefault(index, []).append(text)
+    return _Sampled(prompts=prompts, answers=answers, cut_off=cut_off, blank=blank)
+
+
+def _row(prompt: Prompt) -> Row:
+    return {"id": prompt.id, "language": prompt.language, "prompt": prompt.text}
+
+
+def _free(output: Path) -> Path:
+    """Where the report of an output goes; both must be free.
+
+    Raises:
+        UserError: the output is no JSONL file, or one of the two is there already.
+    """
+    if output.suffix != ".jsonl":
+        raise UserError(f"--output {output}: expected a name that ends in .jsonl")
+    report = output.with_suffix(".report.json")
+    for file in (output, report):
+        if file.exists():
+            raise UserError(f"{file} is there already: choose another --output, or move it away")
+    return report
+
+
+def _write(output: Path, rows: Iterable[Row], report: Path, told: Row) -> None:
+    """The report first, so that an output is complete."""
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
+        write_json(report, told)
         write_lines(output, rows)
     except OSError as error:
-        raise ResourceError(f"cannot write {output}: {error.strerror or error}") from error
-
-
-def _table(found: PromptSet, examples: dict[str, list[str]], language: str) -> Table:
-    table = Table(title=f"prompts in {language}", title_justify="left", title_style="bold", box=ROUNDED)
-    table.add_column("")
-    table.add_column("prompts", justify="right")
-    table.add_column("for example")
-    for reason, number in sorted(found.skipped.items(), key=lambda item: -item[1]):
-        shown = "\n".join(_short(text) for text in examples.get(reason, []))
-        table.add_row(reason, f"{number:,}", shown, end_section=True)
-    table.add_row("kept", f"{len(found.prompts):,}", f"of {found.total:,}")
-    return table
-
-
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= SHOWN_CHARACTERS else f"{line[:SHOWN_CHARACTERS]}…"
+        raise ResourceError(f"cannot write to {output}: {error.strerror or error}") from error

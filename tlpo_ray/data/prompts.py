@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from tlpo_ray.config.run import DataConfig
@@ -61,26 +61,46 @@ def read_prompts(data: DataConfig, seed: int, reject: Reject | None = None) -> P
     return PromptSet(prompts=tuple(prompts), skipped=dict(skipped), total=len(prompts) + skipped.total())
 
 
+def each_prompt(data: DataConfig) -> Iterator[tuple[Record, Prompt | None]]:
+    """Every record of the source in its order, with its prompt; None where it cannot be read.
+
+    Raises:
+        PromptFileError: see `read_prompts`.
+    """
+    readable = unreadable = 0
+    first_problem = ""
+    for record in read_records(data.prompts, data.subset, data.split):
+        prompt = _prompt(record, data, readable)
+        if isinstance(prompt, Prompt):
+            readable += 1
+            yield record, prompt
+            continue
+        unreadable += 1
+        first_problem = first_problem or f"{record.place}: {prompt}"
+        if not data.skip_bad:
+            raise PromptFileError(f"{first_problem}; repair it, or skip such lines with --skip-bad")
+        yield record, None
+    if unreadable and not readable:
+        raise PromptFileError(f"{data.prompts}: none of {unreadable} lines can be read; {first_problem}")
+
+
+def too_long(max_characters: int) -> str:
+    """Why a prompt of more characters is skipped."""
+    return f"longer than {max_characters} characters"
+
+
 def _readable(data: DataConfig, skipped: Counter[str]) -> list[Prompt]:
     """Prompts of the asked languages that are not too long, in the source's order; counts the others."""
     found: list[Prompt] = []
-    first_problem = ""
-    others = 0
-    for record in read_records(data.prompts, data.subset, data.split):
-        prompt = _prompt(record, data, len(found))
-        if isinstance(prompt, str):
-            first_problem = first_problem or f"{record.place}: {prompt}"
-            if not data.skip_bad:
-                raise PromptFileError(f"{first_problem}; repair it, or skip such lines with --skip-bad")
+    for _, prompt in each_prompt(data):
+        if prompt is None:
             skipped[UNREADABLE] += 1
         elif data.languages and prompt.language not in data.languages:
-            others += 1
+            continue
         elif len(prompt.text) > data.max_characters:
-            skipped[f"longer than {data.max_characters} characters"] += 1
+            skipped[too_long(data.max_characters)] += 1
         else:
             found.append(prompt)
-    if first_problem and skipped[UNREADABLE] == skipped.total() + others + len(found):
-        raise PromptFileError(f"{data.prompts}: none of {skipped[UNREADABLE]} lines can be read; {first_problem}")
     return found
 
 

@@ -1,0 +1,148 @@
+"""Preparing prompts: every format of the dataset, every record accounted for."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tlpo_ray.config.run import DataConfig
+from tlpo_ray.data.prepare import (
+    EXAMPLES,
+    NO_ANSWER,
+    Prepared,
+    Rule,
+    file_of,
+    in_language,
+    no_second_time,
+    not_longer_than,
+    prepare,
+    usual_field,
+)
+from tlpo_ray.data.prompts import UNREADABLE
+from tlpo_ray.flow.errors import PromptFileError
+from tlpo_ray.flow.records import Prompt
+
+Rows = list[dict[str, Any]]
+BACTRIAN: Rows = [
+    {"id": "alpaca-1", "instruction": "건강을 지키는 방법은?", "input": "", "output": "잘 자는 것입니다."},
+    {"id": "alpaca-2", "instruction": "다음을 분류하세요.", "input": "참나무, 구리", "output": "나무와 금속입니다."},
+    {"id": "dolly-3", "instruction": "왜 하늘은 파랗습니까?", "input": "", "output": "산란 때문입니다."},
+]
+
+
+def jsonl(rows: Rows) -> bytes:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+
+def parquet(rows: Rows) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows), sink)
+    return bytes(sink.getvalue())
+
+
+FORMATS: dict[str, Callable[[Rows], bytes]] = {
+    "ko.json.gz": lambda rows: gzip.compress(json.dumps(rows).encode()),
+    "ko.json": lambda rows: json.dumps(rows, indent=1, ensure_ascii=False).encode(),
+    "ko.jsonl": jsonl,
+    "ko.parquet": parquet,
+}
+
+
+def settings(source: Path | str, **more: Any) -> DataConfig:
+    return DataConfig(**{"prompts": str(source), "language": "ko", "prompt_field": "instruction"} | more)
+
+
+def texts(found: Prepared) -> list[str]:
+    return [prompt.text for prompt in found.prompts]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("from_folder", [False, True])
+def test_every_format_of_bactrian_x_is_read_alike(tmp_path: Path, name: str, from_folder: bool) -> None:
+    file = tmp_path / "data" / name
+    file.parent.mkdir()
+    file.write_bytes(FORMATS[name](BACTRIAN))
+    (tmp_path / "data" / "ja.jsonl").write_text('{"instruction": "なぜ空は青いのですか。"}', encoding="utf-8")
+    data = settings(file_of(str(tmp_path), "ko") if from_folder else file)
+    assert usual_field(data) == "instruction"
+    found = prepare(data, [], "output")
+    assert texts(found) == ["건강을 지키는 방법은?", "다음을 분류하세요.\n참나무, 구리", "왜 하늘은 파랗습니까?"]
+    assert [prompt.id for prompt in found.prompts] == ["alpaca-1", "alpaca-2", "dolly-3"]
+    assert found.answers == ("잘 자는 것입니다.", "나무와 금속입니다.", "산란 때문입니다.")
+    assert (found.read, found.dropped) == (3, {})
+
+
+def test_a_folder_without_a_file_of_the_language_is_read_whole(tmp_path: Path) -> None:
+    (tmp_path / "part-0.jsonl").write_bytes(jsonl(BACTRIAN))
+    assert file_of(str(tmp_path), "ko") == str(tmp_path)
+    assert file_of("", "ko") == ""
+    assert len(prepare(settings(tmp_path), []).prompts) == 3
+
+
+def test_the_first_reason_counts_and_has_examples(tmp_path: Path) -> None:
+    rows: Rows = [
+        *({"id": f"long{number}", "instruction": "길" * 20} for number in range(5)),
+        {"id": "ja", "instruction": "길" * 20, "language": "ja"},
+        {"id": "mute", "instruction": "왜?", "output": " "},
+        {"id": "a", "instruction": "하나", "output": "답"},
+        {"id": "b", "instruction": " 하나\n", "output": "답"},
+        {"id": "bad", "instruction": "둘 셋", "output": "답"},
+        {"id": "empty", "instruction": ""},
+    ]
+    file = tmp_path / "p.jsonl"
+    file.write_bytes(jsonl(rows))
+    bad = Rule(
+        reject=lambda prompt: "says two" if "둘" in prompt.text else None,
+        spans=lambda prompt: [(prompt.text.index("둘"), prompt.text.index("둘") + 1)],
+    )
+    rules = [in_language("ko"), not_longer_than(10), bad, no_second_time()]
+    found = prepare(settings(file, skip_bad=True), rules, "output")
+    assert texts(found) == ["하나"] and found.answers == ("답",)
+    assert found.dropped == {
+        "longer than 10 characters": 5, "is in another language": 1, NO_ANSWER: 1, "is there already": 1,
+        "says two": 1, UNREADABLE: 1,
+    }  # fmt: skip
+    long = found.examples["longer than 10 characters"]
+    assert [example.id for example in long] == ["long0", "long1", "long2"] and len(long) == EXAMPLES
+    assert found.examples["says two"][0].found == ["둘"]
+    assert "line 11" in found.examples[UNREADABLE][0].id
+
+
+@given(st.lists(st.sampled_from(["가", "나", "다라마", "\t가 ", ""]), min_size=1, max_size=12))
+def test_kept_and_dropped_add_up(tmp_path_factory: pytest.TempPathFactory, prompts: list[str]) -> None:
+    file = tmp_path_factory.mktemp("rows") / "p.jsonl"
+    file.write_bytes(jsonl([{"instruction": text} for text in [*prompts, "나"]]))
+    found = prepare(settings(file, skip_bad=True), [not_longer_than(2), no_second_time()])
+    assert found.read == len(prompts) + 1 == len(found.prompts) + sum(found.dropped.values())
+    assert [prompt.index for prompt in found.prompts] == list(range(len(found.prompts)))
+    assert found.dropped.get(UNREADABLE, 0) == prompts.count("")
+    assert len(found.prompts) == len({text.strip() for text in [*prompts, "나"] if 0 < len(text) <= 2})
+
+
+def test_a_record_without_a_prompt_is_refused_unless_asked(tmp_path: Path) -> None:
+    file = tmp_path / "p.jsonl"
+    file.write_bytes(jsonl([BACTRIAN[0], {"output": "답"}]))
+    with pytest.raises(PromptFileError, match=r"line 2: no field 'instruction'.*--skip-bad"):
+        prepare(settings(file), [])
+    assert prepare(settings(file, skip_bad=True), []).dropped == {UNREADABLE: 1}
+
+
+def test_rules_see_the_context_of_an_instruction(tmp_path: Path) -> None:
+    file = tmp_path / "p.jsonl"
+    file.write_bytes(jsonl(BACTRIAN))
+    seen: list[str] = []
+
+    def note(prompt: Prompt) -> None:
+        seen.append(prompt.text)
+
+    prepare(settings(file), [Rule(reject=note)])
+    assert seen[1] == "다음을 분류하세요.\n참나무, 구리"
