@@ -20,6 +20,8 @@ from tests.tlpo_ray.report.folders import (
     shift_found,
 )
 from tlpo_ray.commands.report import report_command
+from tlpo_ray.config.baseline import load_baseline
+from tlpo_ray.config.load import dump_config
 from tlpo_ray.flow.errors import ResourceError, UserError
 from tlpo_ray.report.page import Report, write_report
 from tlpo_ray.report.run_page import SHOWN_ANSWERS, SHOWN_POINTS
@@ -140,6 +142,16 @@ def test_a_run_without_a_probe_shows_its_candidates_alone(tmp_path: Path) -> Non
     page = report_of(make_run(tmp_path / "run", [group()], probed=False))
     assert "37.5 % of probability leads to confusion" in page.text
     assert "after training" not in page.text and "lower bar" not in page.text
+
+
+def test_a_run_of_another_method_is_reproduced_with_its_own_settings(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", result={"steps": 48, "seconds": {"training": 7.6}})
+    config = load_baseline("sft-toy", "quickstart", ["model.path=/models/toy", "trainer.lr=3e-3"])
+    (folder / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+    page = report_of(folder)
+    assert "SFT run" in page.text and "tlpo baseline config.yaml config.yaml" in page.text
+    file = str(folder / "config.yaml")
+    assert load_baseline(file, file).trainer == config.trainer, "what the page says to type does that"
 
 
 def test_every_figure_of_a_comparison(compared: Report) -> None:
