@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from tlpo_ray.config.baseline import BaselineConfig
-from tlpo_ray.evaluation.sampling import Sampling, sampled_answers
+from tlpo_ray.evaluation.sampling import Sampling, Track, sampled_answers
 from tlpo_ray.flow.errors import TlpoError
 from tlpo_ray.flow.records import Prompt
-
-Track = Callable[[int, int], None]
-"""Told (prompts done, prompts)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

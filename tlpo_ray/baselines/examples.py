@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import detectors
-from tlpo_ray.baselines.answers import Track, own_answers
+from tlpo_ray.baselines.answers import own_answers
 from tlpo_ray.baselines.rendering import Rendering
 from tlpo_ray.config.baseline import BaselineConfig
 from tlpo_ray.config.run import DataConfig, DetectorConfig
 from tlpo_ray.data.pairs import IsClean, Pair, PairSet, clean_answers, preference_pairs
 from tlpo_ray.data.readers import read_records
+from tlpo_ray.evaluation.sampling import Track
 from tlpo_ray.flow.errors import PromptFileError, UserError
 from tlpo_ray.flow.records import Prompt
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tlpo_ray.commands.display import console, step
@@ -108,12 +107,12 @@ def _finding(finding: str, run: Path, seed: int) -> dict[str, Any]:
     from tlpo_ray.config.load import load_config
     from tlpo_ray.evaluation.sampling import asked_model
     from tlpo_ray.experiment.findings import advantage_figure, shift_figure
-    from tlpo_ray.flow.records import from_batch
+    from tlpo_ray.flow.records import read_experiences
     from tlpo_ray.quickstart.world import wide_world
 
     before = load_config(str(run / "config.yaml")).model
     if finding == "advantage":
-        return advantage_figure(from_batch(pq.read_table(run / "experiences")), before)
+        return advantage_figure(read_experiences(run / "experiences"), before)
     return shift_figure(before, asked_model(str(run / "model"), 64), wide_world(), seed)
 
 

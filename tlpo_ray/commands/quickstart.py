@@ -35,6 +35,7 @@ SAMPLES = 8
 SHOWN = 10
 """Answers printed before and after."""
 LOCAL = ("stack=local", "rollout.engine=transformers", "learner.engine=torch")
+"""One process, with the weights that the distributed stack ends with too."""
 STACKS = {"distributed": (), "local": LOCAL}
 
 

@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -14,7 +13,7 @@ from learner.batch import pad_contexts
 from learner.policy import load_model, next_token_logp
 from tlpo_ray.config.run import ModelConfig
 from tlpo_ray.flow.files import replacing
-from tlpo_ray.flow.records import CandidateGroup, from_batch
+from tlpo_ray.flow.records import CandidateGroup, read_experiences
 
 NEW_LOGP = "new_logp.json"
 PROBED = 400
@@ -53,8 +52,7 @@ def write_probe(folder: Path, model: ModelConfig) -> None:
     Args:
         model: the run's; the trained weights are taken from the folder.
     """
-    files = sorted((folder / "experiences").glob("*.parquet"))
-    groups = [group for file in files for group in from_batch(pq.read_table(file))]
+    groups = read_experiences(folder / "experiences")
     chosen = range(0, len(groups), max(1, -(-len(groups) // PROBED)))
     trained = model.model_copy(update={"path": str(folder / "model"), "revision": None})
     rows = probe_groups(trained, [groups[number] for number in chosen])

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from tlpo_ray.commands.quickstart import LOCAL
 from tlpo_ray.commands.train import run_training
 from tlpo_ray.config.load import load_config
 from tlpo_ray.evaluation.probe import write_probe
@@ -19,8 +20,6 @@ from tlpo_ray.quickstart.answers import ANSWERS, answer_rows
 from tlpo_ray.quickstart.toy_cache import cached_toy_model
 from tlpo_ray.quickstart.world import World, wide_world
 
-LOCAL = ("stack=local", "rollout.engine=transformers", "learner.engine=torch")
-"""One process a trial: the same weights as the distributed stack ends with, and several trials at once."""
 RESULT = "trial.json"
 Row = dict[str, Any]
 

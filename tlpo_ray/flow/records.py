@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 Int32 = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
@@ -183,6 +185,15 @@ def decode_table(payload: bytes) -> pa.Table:
         raise ValueError(f"not an Arrow stream of candidate groups: {error}") from error
     _check_columns(table.schema)
     return table
+
+
+def read_experiences(folder: Path) -> list[CandidateGroup]:
+    """The groups of all Parquet files in a run's `experiences`, in the order in which they were learned from.
+
+    Raises:
+        ValueError: a file holds something else.
+    """
+    return [group for file in sorted(folder.glob("*.parquet")) for group in from_batch(pq.read_table(file))]
 
 
 def _check_columns(schema: pa.Schema) -> None:

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 
 from tlpo_ray.config.yaml_text import parse_document
 from tlpo_ray.flow.errors import UserError, first_line
-from tlpo_ray.flow.records import CandidateGroup, from_batch
+from tlpo_ray.flow.records import CandidateGroup, read_experiences
 
 Json = dict[str, Any]
 CONFIG, RESULT, METRICS, ANSWERS, NEW_LOGP = (
@@ -75,14 +74,13 @@ def read_source(folder: Path) -> RunSource | ExperimentSource:
 def _run(folder: Path) -> RunSource:
     text = (folder / CONFIG).read_text(encoding="utf-8")
     new_logp: Json = _json(folder / NEW_LOGP) or {}
-    files = sorted((folder / "experiences").glob("*.parquet"))
     return RunSource(
         folder=folder,
         config=_mapping(parse_document(text), folder / CONFIG),
         config_text=text,
         result=_json(folder / RESULT) or {},
         metrics=_lines(folder / METRICS),
-        groups=[group for file in files for group in from_batch(pq.read_table(file))],
+        groups=read_experiences(folder / "experiences"),
         answers=_lines(folder / ANSWERS),
         new_logp={int(number): row for number, row in new_logp.items()},
     )
