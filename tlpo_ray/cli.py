@@ -63,18 +63,19 @@ def baseline(
 @app.command()
 def experiment(
     name: Annotated[
-        str, typer.Argument(help="comparison, advantage, candidates, variants, smoke, or a YAML file.")
+        str,
+        typer.Argument(help="comparison, robustness, advantage, candidates, variants, paper, smoke, or a YAML file."),
     ] = "comparison",
+    overrides: Overrides = None,
     folder: Annotated[Path | None, typer.Option(help="Where results go; default experiments/NAME.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Trials at once, a CPU each.")] = 2,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Trials at once, a CPU each; default 2.")] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Seeds instead of the plan's; repeatable.")] = None,
-    deadline: Annotated[float, typer.Option(min=1, help="Seconds that one trial may take.")] = 1800,
     address: Annotated[str | None, typer.Option(help="Address of a running Ray cluster; none starts one here.")] = None,
 ) -> None:
     """Run a declared grid of trials, what is missing of it, and write its tables, figures and report."""
     from tlpo_ray.commands.experiment import experiment_command
 
-    experiment_command(name, folder, jobs, seed, deadline, address)
+    experiment_command(name, overrides or [], folder, jobs, seed, address)
 
 
 @app.command()

@@ -281,13 +281,10 @@ def _keep(output: Path, result: Result, rows: Sequence[Result]) -> None:
 
 def _accuracy(request: Request) -> None:
     """lm-eval's scores of the tasks asked for; `paper` stands for the paper's. Its own logs lie beside our result."""
-    from tlpo_ray.evaluation.harness import paper_tasks, prepared, run_tasks, scores
+    from tlpo_ray.evaluation.harness import named_tasks, prepared, run_tasks, scores
 
     assert request.accuracy is not None and request.model is not None
-    languages = request.languages or PAPER_LANGUAGES
-    tasks = [task.strip() for task in request.accuracy.split(",")]
-    if tasks == ["paper"]:
-        tasks = list(dict.fromkeys(task for language in languages for task in paper_tasks(language)))
+    tasks = named_tasks(request.accuracy, request.languages or PAPER_LANGUAGES)
     model = asked_model(request.model, request.max_new_tokens or LM_EVAL_TOKENS, request.like)
     with step(f"lm-eval: {', '.join(tasks)}"):
         manager = prepared(tasks, engine_named(request.engine), request.source, request.skip_bad)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +12,42 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tlpo_ray.commands.display import console, step
 from tlpo_ray.config.run import ClusterConfig
 from tlpo_ray.config.yaml_text import dump_document
-from tlpo_ray.experiment.plan import Plan, Trial, load_plan
+from tlpo_ray.experiment.plan import Plan, Subject, Trial, load_plan
 from tlpo_ray.experiment.trial import Row, done
-from tlpo_ray.flow.errors import ResourceError, TlpoError, first_line
+from tlpo_ray.flow.errors import ResourceError, TlpoError, UserError, first_line
 from tlpo_ray.flow.files import write_json, write_lines
 
 RESULTS = "results.jsonl"
+JOBS = 2
+"""Trials at once where the user does not say."""
+BRIEF = {"rpr": "RPR", "accuracy": "accuracy"}
 FINDINGS = {"advantage": "advantage.json", "shift": "shift.json"}
+
+Trials = Sequence[tuple[Trial, Path]]
+Started = Callable[[Trial], None]
+Outcome = tuple[Trial, Row | str]
+"""A trial with its row, or with what went wrong."""
+Outcomes = Callable[[Trials, Started], Iterator[Outcome]]
+"""Runs trials; yields as they end."""
 
 
 def experiment_command(
-    name: str, folder: Path | None, jobs: int, seeds: Sequence[int] | None, deadline_s: float, address: str | None
+    name: str,
+    overrides: Sequence[str],
+    folder: Path | None,
+    jobs: int | None,
+    seeds: Sequence[int] | None,
+    address: str | None,
 ) -> None:
     """Run the plan's trials that are not done, then its findings; print where the results and the report are.
 
     Raises:
         ConfigError: there is no such plan, or it is wrong.
+        UserError: `jobs` or `address` do not go with the plan.
         TlpoError: a trial failed; what the others found is kept.
-    """
-    plan = load_plan(name, **({"seeds": tuple(seeds)} if seeds else {}))
+    """  # fmt: skip
+    plan = load_plan(name, [*overrides, *([f"seeds={list(seeds)}"] if seeds else [])])
+    outcomes = _way(plan, jobs, address)
     folder = folder or Path("experiments") / plan.name
     _write_plan(plan, folder)
     trials = [(trial, folder / "runs" / trial.run) for trial in plan.trials()]
@@ -37,7 +55,7 @@ def experiment_command(
     missing = [(trial, path) for trial, path in trials if trial.run not in rows]
     if rows and missing:
         console.print(f"{len(rows)} of {len(trials)} trials are done already")
-    failed = _run(missing, rows, jobs, deadline_s, ClusterConfig(address=address))
+    failed = _run(missing, rows, outcomes)
     write_lines(folder / RESULTS, [rows[trial.run] for trial, _ in trials if trial.run in rows])
     if failed:
         run, why = next(iter(failed.items()))
@@ -55,16 +73,44 @@ def _write_plan(plan: Plan, folder: Path) -> None:
         raise ResourceError(f"cannot write the experiment folder {folder}: {first_line(error)}") from error
 
 
-def _run(
-    missing: Sequence[tuple[Trial, Path]], rows: dict[str, Row], jobs: int, deadline_s: float, cluster: ClusterConfig
-) -> dict[str, str]:
+def _way(plan: Plan, jobs: int | None, address: str | None) -> Outcomes:
+    """How the plan's trials are run: several at once in Ray, or a subject's, each on the whole machine."""
+    subject = plan.subject
+    if subject is None:
+        return partial(_in_ray, jobs or JOBS, plan.deadline_s, ClusterConfig(address=address))
+    if address is not None or (jobs or 1) > 1:
+        raise UserError(
+            f"{plan.name} has a subject, {subject.preset}: its trials take a whole machine each, so --jobs and "
+            f"--address do not go with it; the runs' own cluster is set with subject.settings"
+        )
+    return partial(_in_turn, subject, plan.deadline_s)
+
+
+def _in_ray(
+    jobs: int, deadline_s: float, cluster: ClusterConfig, missing: Trials, started: Started
+) -> Iterator[Outcome]:
+    with step(f"Ray, {min(jobs, len(missing))} trials at once"):
+        from tlpo_ray.experiment.ray_shell import run_trials
+    yield from run_trials(missing, jobs, deadline_s, cluster, started)
+
+
+def _in_turn(subject: Subject, deadline_s: float, missing: Trials, started: Started) -> Iterator[Outcome]:
+    from tlpo_ray.experiment.full_size import run_commands
+
+    for trial, folder in missing:
+        started(trial)
+        try:
+            yield trial, run_commands(trial, subject, folder.absolute(), deadline_s)
+        except TlpoError as error:
+            yield trial, str(error)
+
+
+def _run(missing: Trials, rows: dict[str, Row], outcomes: Outcomes) -> dict[str, str]:
     """Run trials and add their rows; what failed, with its reason."""
     failed: dict[str, str] = {}
     if not missing:
         return failed
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn())
-    with step(f"Ray, {min(jobs, len(missing))} trials at once"):
-        from tlpo_ray.experiment.ray_shell import run_trials
     with Progress(*columns, console=console, transient=True) as bars:
         task = bars.add_task("trials", total=len(missing))
         running: list[str] = []
@@ -73,7 +119,7 @@ def _run(
             running.append(trial.run)
             bars.update(task, description=f"trials ({', '.join(running)})")
 
-        for trial, outcome in run_trials(missing, jobs, deadline_s, cluster, started):
+        for trial, outcome in outcomes(missing, started):
             running.remove(trial.run)
             bars.update(task, advance=1, description=f"trials ({', '.join(running)})")
             if isinstance(outcome, str):
@@ -88,7 +134,8 @@ def _run(
 def _in_brief(row: Row) -> str:
     metrics: dict[str, float] = row["metrics"]
     seconds = f" · {metrics['seconds']:.0f} s" if "seconds" in metrics else ""
-    return f"{row['run']}: RPR {metrics['rpr']:.3f} · accuracy {metrics['accuracy']:.3f}{seconds}"
+    rates = [f"{heading} {metrics[name]:.3f}" for name, heading in BRIEF.items() if name in metrics]
+    return f"{row['run']}: {' · '.join(rates)}{seconds}"
 
 
 def _write_findings(plan: Plan, folder: Path, paths: dict[str, Path]) -> None:

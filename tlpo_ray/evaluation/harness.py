@@ -48,6 +48,14 @@ def paper_tasks(language: str) -> list[str]:
     ]  # fmt: skip
 
 
+def named_tasks(accuracy: str, languages: Sequence[str]) -> list[str]:
+    """Tasks by name, separated by commas; `paper` stands for the paper's of the languages."""
+    tasks = [task.strip() for task in accuracy.split(",")]
+    if tasks == ["paper"]:
+        return list(dict.fromkeys(task for language in languages for task in paper_tasks(language)))
+    return tasks
+
+
 def prepared(tasks: Sequence[str], engine: Engine, source: str | None = None, skip_bad: bool = False) -> Any:
     """lm-eval's task manager, when it knows all tasks and has loaded their data: before any model is.
 

@@ -35,18 +35,18 @@ METRICS = {
 def measured(model: Path, before: Path, world: World, samples: int, seed: int) -> tuple[dict[str, float], list[str]]:
     """`METRICS` of a model, and its answers: `samples` to each question, in the world's order."""
     config = asked_model(str(model), SAMPLING.max_new_tokens)
-    answers = answers_of(config, world, samples, seed)
+    answers = answers_of(config, world.questions, samples, seed)
     asked = [question for question in world.questions for _ in range(samples)]
     scorer = Scorer(world)
     scores = [scorer.answer(question, text) for question, text in zip(asked, answers, strict=True)]
     return _rates(asked, scores) | _moved(config, before, world), answers
 
 
-def answers_of(model: ModelConfig, world: World, samples: int, seed: int) -> list[str]:
-    """Sampled answers, `samples` to each question, in the world's order."""
+def answers_of(model: ModelConfig, questions: Sequence[Question], samples: int, seed: int) -> list[str]:
+    """Sampled answers, `samples` to each question, in the questions' order."""
     prompts = [
         Prompt(index=number, id=question.id, language=question.language, text=question.text)
-        for number, question in enumerate(world.questions)
+        for number, question in enumerate(questions)
     ]
     sampling = Sampling(
         samples=samples, max_new_tokens=SAMPLING.max_new_tokens, engine=SAMPLING.engine,

@@ -6,24 +6,23 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from tlpo_ray.config.baseline import BASELINES
-from tlpo_ray.config.load import Settings, read_settings
-from tlpo_ray.config.run import Positive, Section
-from tlpo_ray.config.yaml_text import parse_document, where_and_what
-from tlpo_ray.flow.errors import ConfigError, first_line
+from tlpo_ray.config.load import Settings, build_config, read_settings
+from tlpo_ray.config.run import Positive, Seconds, Section
 
 PLANS = Path(__file__).with_name("plans")
 PRESET = "quickstart"
 """Of TLPO in the toy worlds; its model and data are what baselines get."""
 Method = Literal["none", "tlpo", "sft", "dpo", "orpo", "grpo"]
 Axis = str | int | float | bool
+UNCHANGING = ("label", "axes")
+"""Fields of a trial that its result does not depend on."""
 Name = Annotated[str, Field(pattern=r"^[\w.-]+$")]
 
 
@@ -44,8 +43,29 @@ class Variant(Section):
     """What the variant varies, for figures."""
 
 
+class Subject(Section):
+    """A model of the user's own instead of the toy: trained and evaluated by the commands that a person would type."""
+
+    preset: str
+    """Preset or YAML file of the TLPO run whose model, prompts and detector every method gets."""
+    settings: tuple[str, ...] = ()
+    """`key=value` over it, for every method: model, data or detector."""
+    suites: dict[str, str | None] = Field(default_factory=dict)
+    """Suites that RPR and WPR are measured by, each with its source; null takes the suite's own on the hub."""
+    accuracy: str = ""
+    """lm-eval tasks, separated by commas; paper: the paper's; empty: none."""
+    accuracy_source: str | None = None
+    """Where the records of our own tasks lie, if not on the hub."""
+    engine: Literal["vllm", "transformers"] = "vllm"
+    """Of the evaluation."""
+    limit: Positive | None = None
+    """Most prompts of a suite and language, and documents of a task."""
+    max_new_tokens: Positive | None = None
+    """Longest answer of the evaluation; none takes what suites and tasks say."""
+
+
 class Plan(Section):
-    """An experiment in the wide toy world: every variant with every seed."""
+    """An experiment, in the wide toy world unless it has a subject: every variant with every seed."""
 
     name: Name
     """Of the experiment's folder."""
@@ -53,6 +73,10 @@ class Plan(Section):
     """Headline of its report."""
     about: str = ""
     """What it is to show, in a sentence or two."""
+    subject: Subject | None = None
+    """None is the toy model. With one, its prompts are its own: `rounds` and `samples` are not used."""
+    deadline_s: Seconds = 1800
+    """That one trial may take; with a subject, one command of a trial."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of toy model, prompts and run."""
     rounds: Positive = 20
@@ -65,6 +89,8 @@ class Plan(Section):
     """Named variants."""
     grid: dict[str, tuple[Axis, ...]] = Field(default_factory=dict)
     """Keys of a run's configuration with their values: TLPO with every combination is a variant too."""
+    grid_labels: dict[str, str] = Field(default_factory=dict)
+    """What a value of the grid is called in tables and figures; others stand as they are."""
     findings: tuple[Literal["advantage", "shift"], ...] = ()
     """Also look into the first seed's variant `tlpo`: advantages at one confusion point, and where probability went."""
 
@@ -74,6 +100,8 @@ class Plan(Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice or not names:
             raise ValueError(f"variants need names of their own, found twice: {twice}" if twice else "no variants")
+        if self.findings and self.subject is not None:
+            raise ValueError("findings look into the toy world; a plan with a subject has none")
         if self.findings and "tlpo" not in names:
             raise ValueError("findings look into a variant named tlpo: add one")
         return self
@@ -90,14 +118,15 @@ class Plan(Section):
                 yield Trial(
                     experiment=self.name, variant=variant.name, label=variant.label or variant.name,
                     method=variant.method, seed=seed, rounds=variant.rounds or self.rounds, samples=self.samples,
-                    settings=(*own, *variant.settings), axes=dict(variant.axes),
+                    settings=(*own, *variant.settings), axes=dict(variant.axes), subject=self.subject,
                 )  # fmt: skip
 
     def _crossed(self, values: Sequence[Axis]) -> Variant:
         axes = {key.rpartition(".")[2]: value for key, value in zip(self.grid, values, strict=True)}
         settings = tuple(f"{key}={value}" for key, value in zip(self.grid, values, strict=True))
         name = "-".join(["tlpo", *(str(value) for value in values)])
-        return Variant(name=name, label=" · ".join(map(str, values)), settings=settings, axes=axes)
+        label = " · ".join(self.grid_labels.get(str(value), str(value)) for value in values)
+        return Variant(name=name, label=label, settings=settings, axes=axes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +146,7 @@ class Trial:
     samples: int
     settings: tuple[str, ...]
     axes: dict[str, Axis]
+    subject: Subject | None = None
 
     @property
     def run(self) -> str:
@@ -126,44 +156,28 @@ class Trial:
     @property
     def key(self) -> str:
         """Differs when anything about the trial differs that changes its result."""
-        parts = {name: value for name, value in asdict(self).items() if name not in ("label", "axes")}
-        parts["preset"] = self._preset()
+        parts = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in UNCHANGING}
+        parts |= {"subject": self.subject and self.subject.model_dump(mode="json"), "preset": self._preset()}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def _preset(self) -> Settings:
         """What its settings are laid over."""
+        preset, suffix = (PRESET, "-toy") if self.subject is None else (self.subject.preset, "")
+        run = read_settings(preset)
         match self.method:
-            case "none":
-                return {}
-            case "tlpo":
-                return read_settings(PRESET)
-            case _:
-                return read_settings(f"{self.method}-toy", BASELINES)
+            case "none" | "tlpo":
+                return run
+            case method:
+                return {"run": run, "baseline": read_settings(f"{method}{suffix}", BASELINES)}
 
 
-def plans() -> list[str]:
-    """Names of the plans that come with the package."""
-    return sorted(file.stem for file in PLANS.glob("*.yaml"))
+def load_plan(name: str, overrides: Sequence[str] = ()) -> Plan:
+    """A plan by name or file.
 
-
-def load_plan(name: str, **changes: Any) -> Plan:
-    """A plan by name or file, with fields changed.
+    Args:
+        overrides: `subject.preset=gemma-3-4b-ko`, laid over it in their order.
 
     Raises:
         ConfigError: there is none, or it is wrong: one line.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else PLANS / f"{name}.yaml"
-    if not path.is_file():
-        raise ConfigError(f"{name}: no such plan; there are {', '.join(plans())}, or give a YAML file")
-    try:
-        document = parse_document(path.read_text(encoding="utf-8"))
-        if not isinstance(document, dict):
-            raise ConfigError(f"{path}: expected `key: value` lines")
-        return Plan.model_validate(document | changes)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} {where_and_what(error)}") from error
-    except ValidationError as error:
-        said = "; ".join(f"{'.'.join(map(str, part['loc'])) or 'plan'}: {part['msg']}" for part in error.errors()[:3])
-        raise ConfigError(f"{path}: {said}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {first_line(error)}") from error
+    return build_config(Plan, read_settings(name, PLANS), overrides, source=name)

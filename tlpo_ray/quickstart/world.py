@@ -132,10 +132,15 @@ class World:
         """Questions by id."""
         return {question.id: question for question in self.questions}
 
-    def write_prompts(self, path: Path, times: int, seed: int) -> None:
+    def write_prompts(
+        self, path: Path, times: int, seed: int, references: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
         """Write every asked question `times` times as JSON lines (`id`, `language`, `prompt`), mixed round by round.
 
         Mixed by round rather than all at once, so that any stretch of the run asks about all facts.
+
+        Args:
+            references: by question id, an answer for every round; written as `reference`.
         """
         random, asked = Random(seed), [question for question in self.questions if question.group == "asked"]
         with path.open("w", encoding="utf-8") as file:
@@ -146,6 +151,8 @@ class World:
                         "language": question.language,
                         "prompt": question.text,
                     }
+                    if references is not None:
+                        record["reference"] = references[question.id][round_number]
                     file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 

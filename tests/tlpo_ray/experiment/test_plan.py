@@ -7,19 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlpo_ray.config.load import load_config
-from tlpo_ray.experiment.plan import Plan, load_plan, plans
+from tlpo_ray.config.load import load_config, presets
+from tlpo_ray.experiment.plan import PLANS, Plan, load_plan
 from tlpo_ray.flow.errors import ConfigError
 
 
-@pytest.mark.parametrize("name", plans())
+@pytest.mark.parametrize("name", presets(PLANS))
 def test_every_plan_loads_and_its_settings_are_ones_of_a_run(name: str) -> None:
     trials = list(load_plan(name).trials())
     assert len({trial.run for trial in trials}) == len(trials)
     assert len({trial.key for trial in trials}) == len(trials)
     for trial in trials:
         if trial.method == "tlpo":
-            load_config("quickstart", ["model.path=.", *trial.settings])
+            load_config(trial.subject.preset if trial.subject else "quickstart", ["model.path=.", *trial.settings])
 
 
 def test_the_paper_s_grids_are_all_there() -> None:
@@ -71,8 +71,8 @@ def test_a_trial_is_another_when_its_settings_are_but_not_when_its_label_is() ->
         ("name: x\ntitle: t\n", "no variants"),
         ("name: x\ntitle: t\nvariants: [{name: a}, {name: a}]\n", "found twice: ['a']"),
         ("name: x\ntitle: t\nvariants: [{name: a}]\nfindings: [shift]\n", "variant named tlpo"),
-        ("name: x\ntitle: t\nvariants: [{name: a, method: ppo}]\n", "variants.0.method"),
-        ("name: ../x\ntitle: t\nvariants: [{name: a}]\n", "name: String should match pattern"),
+        ("name: x\ntitle: t\nvariants: [{name: a, method: ppo}]\n", "variants.0.method is 'ppo'"),
+        ("name: ../x\ntitle: t\nvariants: [{name: a}]\n", "name is '../x'"),
         ("name: [\n", "plan.yaml"),
         ("- 1\n", "expected `key: value` lines"),
     ],
@@ -86,5 +86,5 @@ def test_a_wrong_plan_is_told_in_one_line(tmp_path: Path, text: str, said: str) 
 
 
 def test_an_unknown_plan_names_those_there_are() -> None:
-    with pytest.raises(ConfigError, match="nope: no such plan; there are advantage, candidates, comparison"):
+    with pytest.raises(ConfigError, match="nope: no preset and no file of that name; there are advantage, candidates"):
         load_plan("nope")

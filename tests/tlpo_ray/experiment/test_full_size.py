@@ -1,0 +1,122 @@
+"""A plan with a subject, as for a model of full size: on a tiny one, through the same commands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tlpo_ray.commands.experiment import experiment_command
+from tlpo_ray.config.yaml_text import dump_document
+from tlpo_ray.experiment.full_size import commands
+from tlpo_ray.experiment.plan import load_plan
+from tlpo_ray.flow.errors import TlpoError, UserError
+
+QUESTIONS = ["일본의 통화는 무엇입니까?", "태국의 통화는 무엇입니까?", "일본의 수도는 어디입니까?", "엔은 무엇입니까?"]
+
+
+@pytest.fixture
+def plan(tmp_path: Path, tiny_model: Path) -> Path:
+    prompts = [
+        {"id": str(number), "language": "ko", "prompt": text, "output": "엔입니다."}
+        for number, text in enumerate(QUESTIONS)
+    ]
+    write_lines(tmp_path / "prompts.jsonl", prompts)
+    lcb = [
+        {"id": str(number), "task": "monolingual", "source": "own", "language": "ko", "prompt": text}
+        for number, text in enumerate(QUESTIONS[:2])
+    ]
+    write_lines(tmp_path / "lcb.jsonl", lcb)
+    write_lines(tmp_path / "gsm8k.jsonl", [{"question": "What is 1 + 1?", "answer": "It is 2.\n#### 2"}])
+    preset = {
+        "extends": "quickstart", "name": "tiny", "stack": "local",
+        "model": {"path": str(tiny_model), "max_context": 256}, "data": {"prompts": str(tmp_path / "prompts.jsonl")},
+        "rollout": {"engine": "transformers", "max_new_tokens": 8},
+        "learner": {"engine": "torch", "ranks": 1, "groups_per_update": 2},
+    }  # fmt: skip
+    (tmp_path / "preset.yaml").write_text(dump_document(preset))
+    written = {
+        "name": "own", "title": "Of one's own", "seeds": [0],
+        "subject": {
+            "preset": str(tmp_path / "preset.yaml"), "settings": ["data.languages=[ko]"],
+            "suites": {"lcb-monolingual": str(tmp_path / "lcb.jsonl")}, "engine": "transformers", "limit": 1,
+            "max_new_tokens": 32, "accuracy": "gsm8k_cross_ko", "accuracy_source": str(tmp_path / "gsm8k.jsonl"),
+        },
+        "variants": [
+            {"name": "baseline", "label": "before", "method": "none"},
+            {"name": "tlpo", "label": "TLPO"},
+            {"name": "sft", "label": "SFT", "method": "sft",
+             "settings": ["answers.reference_field=output", "trainer.max_length=128"]},
+        ],
+    }  # fmt: skip
+    file = tmp_path / "plan.yaml"
+    file.write_text(dump_document(written))
+    return file
+
+
+def write_lines(file: Path, rows: list[dict[str, str]]) -> None:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "results.jsonl").read_text("utf-8").splitlines()]
+
+
+@pytest.mark.slow
+def test_every_method_is_trained_and_evaluated_and_nothing_twice(plan: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    experiment_command(str(plan), [], folder, None, None, None)
+    found = {row["variant"]: row for row in rows(folder)}
+    assert found.keys() == {"baseline", "tlpo", "sft"}
+    for name, row in found.items():
+        assert 0 <= row["metrics"]["accuracy"] <= 1 and row["metrics"]["length"] > 0
+        assert ("seconds" in row["metrics"]) == (name != "baseline")
+        run = folder / "runs" / row["run"]
+        judged = json.loads((run / "lcb-monolingual" / "result.json").read_text("utf-8"))
+        assert row["metrics"].get("rpr") == judged["rpr"] and judged["prompts_answered"] == 1
+    log = (folder / "runs" / "tlpo-0" / "log.txt").read_text("utf-8")
+    assert [line.split()[2] for line in log.splitlines() if line.startswith("$ tlpo")][:2] == ["train", "evaluate"]
+    assert "Of one&#39;s own" in (folder / "report" / "report.html").read_text("utf-8")
+
+    # An evaluation is lost: it alone is done again, with the model that is there.
+    run = folder / "runs" / "tlpo-0"
+    model = (run / "train" / "model" / "model.safetensors").stat().st_mtime_ns
+    steps = json.loads((run / "steps.json").read_text("utf-8"))
+    del steps["seconds"]["lcb-monolingual"]
+    (run / "steps.json").write_text(json.dumps(steps))
+    (run / "trial.json").unlink()
+    experiment_command(str(plan), [], folder, None, None, None)
+    assert (run / "train" / "model" / "model.safetensors").stat().st_mtime_ns == model
+    assert {row["variant"]: row["metrics"].get("rpr") for row in rows(folder)}["tlpo"] == found["tlpo"]["metrics"].get(
+        "rpr"
+    )
+
+
+@pytest.mark.slow
+def test_a_command_that_fails_is_named_with_its_last_line(plan: Path, tmp_path: Path) -> None:
+    with pytest.raises(TlpoError) as caught:
+        experiment_command(str(plan), ["subject.suites.lcb-monolingual=gone.jsonl"], tmp_path / "out", None, None, None)
+    assert "trial baseline-0 failed (and 2 more)" in str(caught.value)
+    assert "--suite lcb-monolingual --source gone.jsonl" in str(caught.value)
+    assert "gone.jsonl: no such file" in str(caught.value)
+
+
+def test_jobs_do_not_go_with_a_subject(plan: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="own has a subject"):
+        experiment_command(str(plan), [], tmp_path / "out", 2, None, None)
+
+
+def test_the_paper_s_comparison_trains_every_method_and_asks_every_suite() -> None:
+    plan = load_plan("paper", ["subject.preset=gemma-3-4b-ja", "subject.suites.lcb-crosslingual=lcb"])
+    assert plan.subject is not None
+    found = {trial.variant: commands(trial, plan.subject, Path("out")) for trial in plan.trials()}
+    assert list(found["baseline"]) == [*plan.subject.suites, "accuracy"]
+    assert {name: steps["train"][:2] for name, steps in found.items() if "train" in steps} == {
+        "tlpo": ["train", "gemma-3-4b-ja"],
+        **{name: ["baseline", name.partition("-")[0]] for name in ("sft", "sft-own", "dpo", "orpo", "grpo")},
+    }
+    asked = found["tlpo"]["lcb-crosslingual"]
+    assert asked[:2] == ["evaluate", "out/train/model"] and asked[asked.index("--language") + 1] == "ja"
+    assert asked[asked.index("--source") + 1] == "lcb"
