@@ -22,7 +22,7 @@ MOST_POINTS = 40
 def figures(source: ExperimentSource, variants: Variants, folder: Path) -> list[Figure]:
     """All figures that the experiment's data allows but those of `probed_figures`, written into `folder` too."""
     draw: tuple[Callable[[Variants, Path], Figure | None], ...] = (
-        scatter, forms_and_selection, over_training, cost,
+        scatter, over_learning_rate, forms_and_selection, over_training, cost,
     )  # fmt: skip
     found = (one(variants, folder) for one in draw)
     return [drawn for drawn in (*found, *one_setting(variants, folder)) if drawn is not None]
@@ -110,6 +110,38 @@ def _forms(
     _finish(place, forms, [FORMS.get(str(form), str(form)) for form in forms], name, before)
 
 
+def over_learning_rate(variants: Variants, folder: Path) -> Figure | None:
+    """How hard each method can be pushed (the paper's Fig. 4 and 5 as curves)."""
+    by_method: dict[str, list[VariantSummary]] = {}
+    for one in variants:
+        if set(one.axes) == {"lr"}:
+            by_method.setdefault(one.method, []).append(one)
+    if len(by_method) < 2:
+        return None
+    keys = tuple(key(number, method.upper()) for number, method in enumerate(by_method))
+    rates = sorted({float(one.axes["lr"]) for found in by_method.values() for one in found})
+    draw = [
+        partial(_pushed, by_method, keys, rates, name, _before(variants, name))
+        for name in _rates([one for found in by_method.values() for one in found])
+    ]
+    return Figure(
+        name="over-lr", title="How hard a method can be pushed (Fig. 4, 5)", keys=keys,
+        caption="Mean over seeds, bars one standard deviation; the dashed line is the model before.",
+        panels=sheet(draw, folder, "over-lr", height=3.1, keys=keys),
+    )  # fmt: skip
+
+
+def _pushed(
+    by_method: Mapping[str, Variants], keys: Sequence[Key], rates: Sequence[float], name: str, before: Cell | None,
+    place: Any,
+) -> None:  # fmt: skip
+    for look, found in zip(keys, by_method.values(), strict=True):
+        points = [(float(rates.index(float(one.axes["lr"]))), one.cells[name]) for one in found if name in one.cells]
+        _points(place, sorted(points, key=lambda point: point[0]), look, line=True)
+    _finish(place, rates, [f"{rate:g}" for rate in rates], name, before)
+    place.set_xlabel("learning rate")
+
+
 def one_setting(variants: Variants, folder: Path) -> Iterator[Figure]:
     """RPR and accuracy over each numeric setting that was varied by itself, such as N (Fig. 9)."""
     by_axis: dict[str, list[VariantSummary]] = {}
@@ -119,7 +151,7 @@ def one_setting(variants: Variants, folder: Path) -> Iterator[Figure]:
             if isinstance(value, int | float) and not isinstance(value, bool):
                 by_axis.setdefault(axis, []).append(one)
     for axis, found in by_axis.items():
-        if len(found) > 2:
+        if len(found) > 2 and len({one.method for one in found}) == 1:
             yield _over_setting(axis, sorted(found, key=lambda one: float(one.axes[axis])), variants, folder)
 
 

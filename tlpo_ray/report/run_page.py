@@ -19,7 +19,7 @@ SHOWN_POINTS, SHOWN_ANSWERS, SHOWN_WORDS, SHOWN_SLIPS = 60, 120, 60, 60
 HEADLINES = (
     ("rpr_before", "rpr_after", "answers without a foreign word (RPR)"),
     ("wpr_before", "wpr_after", "words without confusion (WPR)"),
-    ("accuracy_right_language_before", "accuracy_after", "right answers, in the right language"),
+    ("accuracy_before", "accuracy_after", "right answers, in the right language"),
 )
 """Keys of `result.json`, before and after, and what they are called."""
 

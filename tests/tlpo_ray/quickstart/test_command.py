@@ -13,7 +13,7 @@ import pytest
 FIELDS = {
     "rpr_before", "rpr_after", "wpr_before", "wpr_after", "accuracy_before", "accuracy_after", "updates",
     "confusion_points", "prompts", "seconds", "stack", "actors", "learner_ranks", "length_clean_before",
-    "length_after", "kl_clean_contexts",
+    "length_after", "kl_clean_contexts", "accuracy_any_language_before", "accuracy_any_language_after",
 }  # fmt: skip
 
 
