@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from learner.batch import Contexts, GroupBatch
+from learner.batch import Contexts, GroupBatch, Stack, pack_contexts, pad_contexts
+from learner.packing import packs
 from tlpo_ray.config.run import ModelConfig
 from tlpo_ray.flow.errors import ModelError, first_line
 
@@ -27,16 +28,15 @@ def candidate_logp(policy: Policy, batch: GroupBatch) -> Tensor:
 def next_token_logp(policy: Policy, contexts: Contexts) -> Tensor:
     """[B, V] float32 natural-log probabilities of every next token.
 
-    Contexts end at the last column, so the language-model head runs on that one alone (`logits_to_keep`).
+    The language-model head runs on one position a context, the last (`logits_to_keep`).
     """
-    logits_B1V: Tensor = policy(
-        input_ids=contexts.input_ids_BL,
-        attention_mask=contexts.attention_mask_BL,
-        position_ids=contexts.position_ids_BL,
-        use_cache=False,
-        logits_to_keep=1,
-    ).logits
-    return logits_B1V[:, -1].float().log_softmax(dim=-1)
+    logits: Tensor = policy(**contexts.inputs, use_cache=False).logits
+    return logits.flatten(0, 1).float().log_softmax(dim=-1)
+
+
+def stack_of(model: nn.Module) -> Stack:
+    """How contexts for a model are stacked: packed after `pack_attention`, padded elsewhere."""
+    return pack_contexts if packs(model) else pad_contexts
 
 
 def load_model(config: ModelConfig, dtype: torch.dtype, *, trainable: bool) -> nn.Module:

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from learner import checkpoint
 from learner.advantage import advantages
-from learner.batch import GroupBatch, micro_batches
+from learner.batch import GroupBatch, Stack, micro_batches, pad_contexts
 from learner.engine import DTYPES, Loss, TorchEngine, TrainEngine
 from learner.objective import Objective, tlpo_objective
-from learner.policy import Policy, candidate_logp, eos_ids, load_model, recompute_activations
+from learner.packing import pack_attention
+from learner.policy import Policy, candidate_logp, eos_ids, load_model, recompute_activations, stack_of
 from learner.publish import weight_announcement, weight_update
 from learner.report import StepReport, UpdateReport, share, step_report
 from learner.schedule import learning_rate
@@ -35,6 +36,7 @@ class LearnerWorker:
         model: what the policy was loaded from.
         config: hyper-parameters.
         eos_ids: end-of-text tokens, watched in the candidate sets.
+        stack: how the policy takes contexts.
     """
 
     def __init__(
@@ -45,12 +47,14 @@ class LearnerWorker:
         config: LearnerConfig,
         *,
         eos_ids: Sequence[int],
+        stack: Stack = pad_contexts,
     ) -> None:
         self._engine = engine
         self._reference = reference
         self._model = model
         self._config = config
         self._eos_ids = torch.tensor(eos_ids, dtype=torch.long, device=engine.device)
+        self._stack = stack
         self._sender: Any = None
         self.version = 0
         """Policy version of the weights."""
@@ -150,7 +154,8 @@ class LearnerWorker:
 
     def _shard(self, groups: Sequence[CandidateGroup]) -> list[GroupBatch]:
         engine = self._engine
-        batches = micro_batches(groups, rank=engine.rank, ranks=engine.ranks, size=self._config.micro_batch)
+        size = self._config.micro_batch
+        batches = micro_batches(groups, rank=engine.rank, ranks=engine.ranks, size=size, stack=self._stack)
         return [batch.to(engine.device) for batch in batches]
 
     def _reference_logp(self, batch: GroupBatch) -> Tensor | None:
@@ -216,6 +221,7 @@ def build_learner(
         raise ConfigError(f"learner.engine torch has one rank, learner.ranks is {ranks}: use learner.engine deepspeed")
     torch.manual_seed(seed)
     policy = load_model(model, torch.float32, trainable=True)
+    pack_attention(policy)
     if config.activation_checkpointing:
         recompute_activations(policy)
     engine: TrainEngine
@@ -226,5 +232,8 @@ def build_learner(
 
         join_process_group(rank, ranks, address, port, deadline_s)
         engine = DeepSpeedEngine(policy, model, config, rank=rank, ranks=ranks)
-    reference = load_model(model, DTYPES[model.dtype], trainable=False).to(engine.device) if config.beta else None
-    return LearnerWorker(engine, reference, model, config, eos_ids=eos_ids(policy))
+    reference = None
+    if config.beta:
+        reference = load_model(model, DTYPES[model.dtype], trainable=False).to(engine.device)
+        pack_attention(reference)
+    return LearnerWorker(engine, reference, model, config, eos_ids=eos_ids(policy), stack=stack_of(policy))

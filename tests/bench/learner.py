@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from learner.batch import make_batch
+from learner.batch import make_batch, pad_contexts
 from learner.policy import candidate_logp, load_model
 from tests.bench.compare import Row, compared
 from tests.tiny import CANDIDATES, random_groups
@@ -25,7 +25,7 @@ def update(model: Path) -> Row:
         replace(group, context_ids=random.integers(3, 400, CONTEXT).astype(np.int32))
         for group in random_groups(model, GROUPS)
     ]
-    batch = make_batch(groups, [1 / GROUPS] * GROUPS)
+    batch = make_batch(groups, [1 / GROUPS] * GROUPS, pad_contexts)
     rows = torch.tensor([[*group.context_ids, token] for group in groups for token in group.candidate_ids])
 
     def ours() -> None:

@@ -1,15 +1,16 @@
-"""Padding, and the shards of an update."""
+"""Packing, padding, and the shards of an update."""
 
 from __future__ import annotations
 
 from collections import Counter
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.batch import make_batch, micro_batches, pad_contexts
+from learner.batch import Stack, make_batch, micro_batches, pack_contexts, pad_contexts
 from tlpo_ray.flow.records import CandidateGroup
 
 
@@ -36,16 +37,26 @@ def make_group(index: int, length: int) -> CandidateGroup:
 
 
 def test_contexts_end_at_the_last_column() -> None:
-    padded = pad_contexts([[7, 8, 9], [5]])
-    assert padded.input_ids_BL.tolist() == [[7, 8, 9], [0, 0, 5]]
-    assert padded.attention_mask_BL.tolist() == [[1, 1, 1], [0, 0, 1]]
-    assert padded.position_ids_BL.tolist() == [[0, 1, 2], [0, 0, 0]]
+    padded = pad_contexts([[7, 8, 9], [5]]).inputs
+    assert padded["input_ids"].tolist() == [[7, 8, 9], [0, 0, 5]]
+    assert padded["attention_mask"].tolist() == [[1, 1, 1], [0, 0, 1]]
+    assert padded["position_ids"].tolist() == [[0, 1, 2], [0, 0, 0]]
+    assert padded["logits_to_keep"] == 1
 
 
-def test_a_batch_keeps_each_groups_numbers_in_its_row() -> None:
-    batch = make_batch([make_group(3, 2), make_group(4, 5)], [0.5, 0.25])
+def test_packed_contexts_stand_in_one_row_without_padding() -> None:
+    packed = pack_contexts([[7, 8, 9], [5]]).inputs
+    assert packed["input_ids"].tolist() == [[7, 8, 9, 5]]
+    assert packed["position_ids"].tolist() == [[0, 1, 2, 0]]
+    assert packed["segment_lengths"] == (3, 1) and packed["segment_bounds"].tolist() == [0, 3, 4]
+    assert packed["logits_to_keep"].tolist() == [2, 3]
+
+
+@pytest.mark.parametrize("stack", [pack_contexts, pad_contexts])
+def test_a_batch_keeps_each_groups_numbers_in_its_row(stack: Stack) -> None:
+    batch = make_batch([make_group(3, 2), make_group(4, 5)], [0.5, 0.25], stack)
     assert batch.candidate_ids_BK.tolist() == [[3, 900], [4, 900]]
-    assert batch.candidate_ids_BK.dtype == batch.contexts.input_ids_BL.dtype == torch.int64
+    assert batch.candidate_ids_BK.dtype == batch.contexts.inputs["input_ids"].dtype == torch.int64
     torch.testing.assert_close(batch.old_logp_BK.exp(), torch.tensor([[0.75, 0.25]] * 2))
     assert batch.rewards_BK.tolist() == [[1, -1]] * 2
     assert batch.weight_B.tolist() == [0.5, 0.25]
@@ -54,7 +65,7 @@ def test_a_batch_keeps_each_groups_numbers_in_its_row() -> None:
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=24), st.integers(1, 5), st.integers(1, 6))
 def test_every_group_is_learned_once_and_the_ranks_stay_in_step(lengths: list[int], ranks: int, size: int) -> None:
     groups = [make_group(index, length) for index, length in enumerate(lengths)]
-    shards = [micro_batches(groups, rank=rank, ranks=ranks, size=size) for rank in range(ranks)]
+    shards = [micro_batches(groups, rank=rank, ranks=ranks, size=size, stack=pad_contexts) for rank in range(ranks)]
     weight: Counter[int] = Counter()
     for batch in (batch for shard in shards for batch in shard):
         for candidates, share in zip(batch.candidate_ids_BK.tolist(), batch.weight_B.tolist(), strict=True):
@@ -70,10 +81,14 @@ def test_every_group_is_learned_once_and_the_ranks_stay_in_step(lengths: list[in
     assert rows - len(groups) < ranks, "more fillers than needed"
 
 
-def test_neighbours_in_length_go_to_different_ranks() -> None:
-    groups = [make_group(index, length) for index, length in enumerate([30, 1, 29, 2])]
-    lengths = [
-        micro_batches(groups, rank=rank, ranks=2, size=2)[0].contexts.attention_mask_BL.sum(dim=1).tolist()
-        for rank in range(2)
-    ]
-    assert lengths == [[1, 29], [2, 30]]
+@given(st.lists(st.integers(1, 300), min_size=2, max_size=40), st.integers(2, 8))
+def test_no_rank_has_many_more_tokens_than_another(lengths: list[int], ranks: int) -> None:
+    groups = [make_group(index, length) for index, length in enumerate(lengths)]
+    tokens = []
+    for rank in range(ranks):
+        (batch,) = micro_batches(groups, rank=rank, ranks=ranks, size=len(groups), stack=pack_contexts)
+        found = batch.contexts.inputs["segment_lengths"]
+        assert list(found) == sorted(found), "contexts of like length go together"
+        tokens.append(sum(found))
+    # Equally many of any lengths for each rank: none is ahead by more than one longest context.
+    assert max(tokens) - min(tokens) <= max(lengths)

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from learner.batch import GroupBatch, make_batch, pad_contexts
-from learner.policy import candidate_logp, eos_ids, load_model, next_token_logp, recompute_activations
+from learner.batch import GroupBatch, Stack, make_batch, pad_contexts
+from learner.packing import pack_attention
+from learner.policy import candidate_logp, eos_ids, load_model, next_token_logp, recompute_activations, stack_of
 from tests.tiny import random_groups
 from tlpo_ray.config.run import ModelConfig
 from tlpo_ray.flow.errors import ModelError
@@ -21,8 +22,8 @@ def load(folder: Path) -> nn.Module:
     return load_model(ModelConfig(path=str(folder), dtype="float32"), torch.float32, trainable=True)
 
 
-def batch_of(groups: list[CandidateGroup]) -> GroupBatch:
-    return make_batch(groups, [1 / len(groups)] * len(groups))
+def batch_of(groups: list[CandidateGroup], stack: Stack = pad_contexts) -> GroupBatch:
+    return make_batch(groups, [1 / len(groups)] * len(groups), stack)
 
 
 def one_row_a_candidate(model: nn.Module, groups: list[CandidateGroup]) -> torch.Tensor:
@@ -43,15 +44,18 @@ def gradients(model: nn.Module, logp_BK: torch.Tensor) -> dict[str, torch.Tensor
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
+@pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("fixture", ["tiny_model", "tiny_untied"])
 def test_values_and_gradients_equal_those_of_a_row_for_each_candidate(
-    fixture: str, request: pytest.FixtureRequest
+    fixture: str, packed: bool, request: pytest.FixtureRequest
 ) -> None:
     folder = request.getfixturevalue(fixture)
     model, groups = load(folder), random_groups(folder, 4)
-    short, long = candidate_logp(model, batch_of(groups)), one_row_a_candidate(model, groups)
+    plain = load(folder)
+    assert not packed or pack_attention(model)
+    short, long = candidate_logp(model, batch_of(groups, stack_of(model))), one_row_a_candidate(plain, groups)
     torch.testing.assert_close(short, long, rtol=1e-5, atol=1e-5)
-    found, expected = gradients(model, short), gradients(model, long)
+    found, expected = gradients(model, short), gradients(plain, long)
     assert found.keys() == expected.keys() == dict(model.named_parameters()).keys()
     for name, gradient in found.items():
         difference = float((gradient - expected[name]).norm() / expected[name].norm())
@@ -73,8 +77,13 @@ def test_probabilities_do_not_depend_on_the_neighbours_in_the_batch(tiny_model: 
     torch.testing.assert_close(together.exp().sum(dim=1), torch.ones(3))
 
 
-def test_recomputed_activations_give_the_same_gradients_and_run_the_layers_twice(tiny_model: Path) -> None:
-    model, batch = load(tiny_model), batch_of(random_groups(tiny_model, 3))
+@pytest.mark.parametrize("packed", [False, True])
+def test_recomputed_activations_give_the_same_gradients_and_run_the_layers_twice(
+    packed: bool, tiny_model: Path
+) -> None:
+    model = load(tiny_model)
+    assert not packed or pack_attention(model)
+    batch = batch_of(random_groups(tiny_model, 3), stack_of(model))
     expected = gradients(model, candidate_logp(model, batch))
     recompute_activations(model)
     calls = 0

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from learner.batch import make_batch
+from learner.batch import make_batch, pack_contexts
 from learner.checkpoint import begin, checkpoints, partial
 from learner.policy import Policy, candidate_logp
 from learner.worker import LearnerWorker, build_learner
@@ -68,7 +68,7 @@ def test_updates_move_probability_from_confused_to_clean_candidates(tiny_model: 
     worker = make_learner(tiny_model, lr=2e-4)
 
     def clean_share() -> Tensor:
-        batch = make_batch(groups, [1 / 8] * 8)
+        batch = make_batch(groups, [1 / 8] * 8, pack_contexts)
         with torch.no_grad():
             share_BK = candidate_logp(worker._engine.policy(), batch).softmax(dim=1)
         return (share_BK * (batch.rewards_BK > 0)).sum(dim=1)

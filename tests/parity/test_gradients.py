@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from learner.batch import make_batch
+from learner.batch import make_batch, pack_contexts
 from learner.objective import tlpo_objective
 from learner.policy import candidate_logp
 from learner.worker import build_learner
@@ -90,7 +90,7 @@ def test_the_learner_s_gradient_is_the_slope_of_the_formulas(tiny_model: Path, n
     worker = build_learner(ModelConfig(path=str(tiny_model), dtype="float32"), config, seed=0)
     groups = random_groups(tiny_model, 4)
     worker.update(groups, 0.0)
-    module, batch = worker._engine._module, make_batch(groups, [1 / 4] * 4)  # type: ignore[attr-defined]
+    module, batch = worker._engine._module, make_batch(groups, [1 / 4] * 4, pack_contexts)  # type: ignore[attr-defined]
     reference_BK = worker._reference_logp(batch)
     assert reference_BK is not None
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from learner.batch import pad_contexts
-from learner.policy import load_model, next_token_logp
+from learner.packing import pack_attention
+from learner.policy import load_model, next_token_logp, stack_of
 from tlpo_ray.config.run import ModelConfig
 from tlpo_ray.flow.files import replacing
 from tlpo_ray.flow.records import CandidateGroup, read_experiences
@@ -29,8 +29,10 @@ def next_logp(model: ModelConfig, contexts: Sequence[Sequence[int]]) -> Tensor:
         ModelError: the model cannot be loaded.
     """
     policy = load_model(model, torch.float32, trainable=False)
+    pack_attention(policy)
+    stack = stack_of(policy)
     lots = [contexts[start : start + _BATCH] for start in range(0, len(contexts), _BATCH)]
-    return torch.cat([next_token_logp(policy, pad_contexts(lot)) for lot in lots])
+    return torch.cat([next_token_logp(policy, stack(lot)) for lot in lots])
 
 
 def probe_groups(model: ModelConfig, groups: Sequence[CandidateGroup]) -> list[list[float]]:
