@@ -92,7 +92,8 @@ class RolloutProcess:
 
     def load(self, update: WeightUpdate) -> float:
         """Load a policy version bucket by bucket; the canary's difference in nats."""
-        resolved = replace(update, buckets=LazyBuckets(update.buckets))
+        steps = tuple(replace(step, buckets=LazyBuckets(step.buckets)) for step in update.steps)
+        resolved = replace(update, steps=steps)
         return self._worker.load(resolved, self._spec.canary_tolerance)
 
     def join_broadcast(self, rendezvous: Rendezvous, rank: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +16,9 @@ from actors.lookahead import Rewarded, rewarded_candidates
 from actors.rollout import Question, Rollout, answer_seed, sample_answers
 from actors.token_bytes import TokenBytes
 from tlpo_ray.config.run import DetectorConfig, ModelConfig, RolloutConfig
+from tlpo_ray.flow.delta import Shadow
 from tlpo_ray.flow.records import CandidateGroup, Outcome, Prompt, PromptResult, RolloutReport, readable
-from tlpo_ray.flow.weights import Rendezvous, WeightUpdate, check_canary
+from tlpo_ray.flow.weights import Bucket, Rendezvous, WeightUpdate, check_canary
 
 TOO_LONG = "longer than the context"
 CANARY_CANDIDATES = 16
@@ -57,6 +58,7 @@ class RolloutWorker:
         self._detector_config = detector
         self._detectors: dict[str, detectors.Detector] = {}
         self._seed = seed
+        self._shadow: Shadow | None = None
         self._tokenizer = load_tokenizer(model)
         self._token_bytes = TokenBytes(self._tokenizer)
 
@@ -96,7 +98,7 @@ class RolloutWorker:
         if update.incoming:
             self._broadcast_engine().receive_weights(update.incoming, update.version)
         else:
-            self._engine.load_weights(update.buckets, update.version)
+            self._engine.load_weights(self._buckets(update), update.version)
         if update.canary is None:
             return 0.0
         (found,) = self._engine.candidates([update.canary.context_ids], CANARY_CANDIDATES)
@@ -141,6 +143,14 @@ class RolloutWorker:
     def close(self) -> None:
         """Free the engine."""
         self._engine.close()
+
+    def _buckets(self, update: WeightUpdate) -> Iterable[Bucket]:
+        """All weights of a policy version."""
+        if len(update.steps) == 1 and self._shadow is None:
+            return update.steps[0].buckets
+        following, self._shadow = self._shadow is not None, self._shadow or Shadow()
+        self._shadow.follow(update.since(self.version) if following else update.steps)
+        return [self._shadow.bucket()]
 
     def _broadcast_engine(self) -> BroadcastEngine:
         assert isinstance(self._engine, BroadcastEngine), f"{type(self._engine).__name__} takes no broadcasts"

@@ -11,34 +11,57 @@ from torch import Tensor
 from learner.batch import pad_contexts
 from learner.engine import TrainEngine
 from learner.policy import next_token_logp
+from tlpo_ray.flow.delta import Differ
 from tlpo_ray.flow.errors import NonFiniteError
-from tlpo_ray.flow.weights import Bucket, Canary, WeightUpdate, in_buckets, to_wire
+from tlpo_ray.flow.weights import Bucket, Canary, WeightStep, WeightUpdate, in_buckets, to_wire
 
 CANARY_CANDIDATES = 8
 """Tokens the canary compares: few enough that all are among any actor's most probable ones."""
 
 
-def weight_update(
-    engine: TrainEngine,
-    version: int,
-    canary_context: Sequence[int],
-    max_bytes: int,
-    put: Callable[[Bucket], Any] = lambda bucket: bucket,
-) -> WeightUpdate | None:
-    """The engine's weights as policy version `version`; None on ranks other than 0, which must call it too.
+class Publisher:
+    """Policy versions by way of buckets.
 
     Args:
-        canary_context: token ids after which log-probabilities are compared; empty for no canary.
         max_bytes: of a bucket.
-        put: turns a bucket into a reference to it.
-
-    Raises:
-        NonFiniteError: a weight is NaN or infinite.
+        refresh: versions between two that are sent whole; 0 sends all of them whole.
     """
-    found = canary(engine, canary_context) if canary_context else None
-    on_wire = ((name, to_wire(tensor)) for name, tensor in _finite(engine.tensors()))
-    buckets = [put(bucket) for bucket in in_buckets(on_wire, max_bytes)]
-    return WeightUpdate(version=version, buckets=buckets, canary=found) if engine.rank == 0 else None
+
+    def __init__(self, max_bytes: int, refresh: int = 0) -> None:
+        self._max_bytes = max_bytes
+        self._differ = Differ(refresh) if refresh else None
+        self._steps: tuple[WeightStep, ...] = ()
+
+    def update(
+        self,
+        engine: TrainEngine,
+        version: int,
+        canary_context: Sequence[int],
+        put: Callable[[Bucket], Any] = lambda bucket: bucket,
+    ) -> WeightUpdate | None:
+        """The engine's weights as policy version `version`; None on ranks other than 0, which must call it too.
+
+        Args:
+            canary_context: token ids after which log-probabilities are compared; empty for no canary.
+            put: turns a bucket into a reference to it.
+
+        Raises:
+            NonFiniteError: a weight is NaN or infinite.
+        """
+        found = canary(engine, canary_context) if canary_context else None
+        on_wire: Iterator[Any] = ((name, to_wire(tensor)) for name, tensor in _finite(engine.tensors()))
+        whole = self._differ is None or self._differ.full
+        if self._differ is not None:
+            on_wire = self._differ.next(on_wire)
+        buckets, nbytes = [], 0
+        for bucket in in_buckets(on_wire, self._max_bytes):
+            nbytes += sum(array.nbytes for _, array in bucket)
+            buckets.append(put(bucket))
+        if engine.rank != 0:
+            return None
+        step = WeightStep(version=version, whole=whole, buckets=buckets, nbytes=nbytes)
+        self._steps = (step,) if whole else (*self._steps, step)
+        return WeightUpdate(version=version, steps=self._steps, canary=found)
 
 
 def weight_announcement(engine: TrainEngine, version: int, canary_context: Sequence[int]) -> WeightUpdate:

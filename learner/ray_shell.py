@@ -13,6 +13,7 @@ from ray.exceptions import RayActorError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from learner.publish import Publisher
 from learner.report import UpdateReport, merged
 from learner.worker import LearnerWorker, build_learner
 from tlpo_ray.config.run import MIB, ClusterConfig, FlowConfig, LearnerConfig, ModelConfig
@@ -42,27 +43,29 @@ class LearnerProcess:
         self,
         model: ModelConfig,
         config: LearnerConfig,
+        flow: FlowConfig,
         *,
         rank: int,
         ranks: int,
         address: str,
         port: int,
         seed: int,
-        deadline_s: float,
     ) -> int:
         """Load policy and reference and join the process group; the rank."""
         self._worker = build_learner(
-            model, config, rank=rank, ranks=ranks, address=address, port=port, seed=seed, deadline_s=deadline_s
-        )
+            model, config, rank=rank, ranks=ranks, address=address, port=port, seed=seed,
+            deadline_s=flow.update_deadline_s,
+        )  # fmt: skip
+        self._publisher = Publisher(flow.bucket_mib * MIB, flow.delta_refresh)
         return rank
 
     def update(self, payload: bytes, progress: float) -> UpdateReport:
         """One update from an Arrow stream of groups; the report of this rank's shard."""
         return self.worker.update(decode(payload), progress)
 
-    def publish(self, canary_context: Sequence[int], max_bytes: int) -> WeightUpdate | None:
+    def publish(self, canary_context: Sequence[int]) -> WeightUpdate | None:
         """On rank 0 the current policy version, its buckets as references into the object store."""
-        return self.worker.publish(canary_context, max_bytes, put=ray.put)
+        return self.worker.publish(self._publisher, canary_context, put=ray.put)
 
     def announce(self, canary_context: Sequence[int]) -> WeightUpdate:
         """The current policy version without its weights, for `broadcast`."""
@@ -119,12 +122,12 @@ class LearnerGroup:
             handle.setup.remote(
                 model,
                 config,
+                flow,
                 rank=rank,
                 ranks=config.ranks,
                 address=address,
                 port=port,
                 seed=seed,
-                deadline_s=flow.update_deadline_s,
             )
             for rank, handle in enumerate(self._ranks)
         ]
@@ -180,7 +183,7 @@ class LearnerGroup:
         """The current policy version, ready for the rollout actors."""
         what = "the weights to be published"
         if self._flow.weight_transfer == "object_store":
-            found = self._all("publish", canary_context, self._flow.bucket_mib * MIB, what=what)
+            found = self._all("publish", canary_context, what=what)
         else:
             found = self._all("announce", canary_context, what=what)
         update: WeightUpdate = found[0]

@@ -17,7 +17,7 @@ from learner.engine import DTYPES, Loss, TorchEngine, TrainEngine
 from learner.objective import Objective, tlpo_objective
 from learner.packing import pack_attention
 from learner.policy import Policy, candidate_logp, eos_ids, load_model, recompute_activations, stack_of
-from learner.publish import weight_announcement, weight_update
+from learner.publish import Publisher, weight_announcement
 from learner.report import StepReport, UpdateReport, share, step_report
 from learner.schedule import learning_rate
 from tlpo_ray.config.run import LearnerConfig, ModelConfig
@@ -88,10 +88,10 @@ class LearnerWorker:
         )
 
     def publish(
-        self, canary_context: Sequence[int], max_bytes: int, put: Callable[[Bucket], Any] = lambda bucket: bucket
+        self, publisher: Publisher, canary_context: Sequence[int], put: Callable[[Bucket], Any] = lambda bucket: bucket
     ) -> WeightUpdate | None:
-        """The current policy version (see `publish.weight_update`); every rank must call it."""
-        return weight_update(self._engine, self.version, canary_context, max_bytes, put)
+        """The current policy version (see `Publisher.update`); every rank must call it."""
+        return publisher.update(self._engine, self.version, canary_context, put)
 
     def announce(self, canary_context: Sequence[int]) -> WeightUpdate:
         """The current policy version without its weights, for `broadcast`; every rank must call it."""

@@ -120,8 +120,10 @@ class LocalLearner:
     """One learner worker in this process."""
 
     def __init__(self, worker: LearnerWorker, config: RunConfig) -> None:
+        from learner.publish import Publisher
+
         self._worker = worker
-        self._bucket_bytes = config.flow.bucket_mib * MIB
+        self._publisher = Publisher(config.flow.bucket_mib * MIB, config.flow.delta_refresh)
         self._report: UpdateReport | None = None
 
     @property
@@ -135,7 +137,7 @@ class LocalLearner:
         return self._report
 
     def publish(self, canary_context: Sequence[int]) -> WeightUpdate:
-        update = self._worker.publish(canary_context, self._bucket_bytes)
+        update = self._worker.publish(self._publisher, canary_context)
         assert update is not None
         return update
 

@@ -151,6 +151,7 @@ class _Run:
         self._started = self._recorded = time.monotonic()
         self._recorded_tokens = 0
         self._recorded_clean = (0, 0)
+        self._sync_bytes = 0
         self._update: Any = None
         self._status = parts.exchange.status()
 
@@ -180,7 +181,9 @@ class _Run:
     def publish(self) -> None:
         """Hand the learner's policy version to the fleet; each actor loads it when it is next free."""
         with _Stopwatch(self._tally.seconds, "publish"):
-            self._fleet.publish(self._learner.publish(self._canary_context))
+            update = self._learner.publish(self._canary_context)
+            self._sync_bytes = update.steps[-1].nbytes if update.steps else 0
+            self._fleet.publish(update)
 
     def record(self) -> None:
         """Metrics of the update; a checkpoint when it is time."""
@@ -236,6 +239,7 @@ class _Run:
             "tokens_per_second": tokens_per_second,
             "clean_length": clean_length,
             "policy_version": self._learner.version,
+            "sync_bytes": self._sync_bytes,
             "canary": self._fleet.canary,
             "restarts": self._fleet.restarts,
         }

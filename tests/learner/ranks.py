@@ -17,6 +17,7 @@ from torch import Tensor, multiprocessing
 
 from learner.checkpoint import checkpoints
 from learner.policy import Policy
+from learner.publish import Publisher
 from learner.report import UpdateReport
 from learner.worker import LearnerWorker, build_learner
 from tests.tiny import CANDIDATES
@@ -179,12 +180,12 @@ def make_infinite(worker: LearnerWorker, stage: int) -> None:
 
 
 def publish(worker: LearnerWorker) -> WeightUpdate | None:
-    return worker.publish(CONTEXT, 100_000)
+    return worker.publish(Publisher(100_000), CONTEXT)
 
 
 def weights(update: WeightUpdate | None) -> Weights:
     """A copy of published weights; empty on ranks other than 0."""
-    buckets = update.buckets if update is not None else ()
+    buckets = update.steps[-1].buckets if update is not None else ()
     return {name: from_wire(array).clone() for bucket in buckets for name, array in bucket}
 
 

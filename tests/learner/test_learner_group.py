@@ -12,6 +12,7 @@ import ray
 import torch
 
 from learner.checkpoint import checkpoints
+from learner.publish import Publisher
 from learner.ray_shell import LearnerGroup
 from learner.report import UpdateReport
 from learner.worker import build_learner
@@ -48,7 +49,7 @@ def update(group: LearnerGroup, payload: bytes) -> UpdateReport:
 
 
 def published(group: LearnerGroup) -> dict[str, torch.Tensor]:
-    buckets = ray.get(list(group.publish(CONTEXT).buckets))
+    buckets = ray.get(list(group.publish(CONTEXT).steps[-1].buckets))
     return {name: from_wire(array.copy()) for bucket in buckets for name, array in bucket}
 
 
@@ -66,9 +67,9 @@ def test_a_group_learns_as_one_process_does_and_a_dead_rank_ends_it(tiny_model: 
         assert report.version == group.version == 1
         assert report.metrics() == pytest.approx(expected.metrics(), rel=1e-3, abs=1e-5)
         found = published(group)
-        wanted = alone.publish(CONTEXT, 1 << 20)
+        wanted = alone.publish(Publisher(1 << 20), CONTEXT)
         assert wanted is not None
-        for bucket in wanted.buckets:
+        for bucket in wanted.steps[-1].buckets:
             for name, array in bucket:
                 torch.testing.assert_close(found.pop(name), from_wire(array), rtol=0, atol=1e-5)
         assert not found

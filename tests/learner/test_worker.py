@@ -18,6 +18,7 @@ from torch import Tensor
 from learner.batch import make_batch, pack_contexts
 from learner.checkpoint import begin, checkpoints, partial
 from learner.policy import Policy, candidate_logp
+from learner.publish import Publisher
 from learner.worker import LearnerWorker, build_learner
 from tests.tiny import CANDIDATES, random_groups
 from tlpo_ray.config.run import LearnerConfig, ModelConfig
@@ -34,14 +35,14 @@ def make_learner(folder: Path, dtype: str = "float32", **changes: Any) -> Learne
 
 
 def published(worker: LearnerWorker, max_bytes: int = MIB) -> WeightUpdate:
-    update = worker.publish(CONTEXT, max_bytes)
+    update = worker.publish(Publisher(max_bytes), CONTEXT)
     assert update is not None
     return update
 
 
 def weights(worker: LearnerWorker) -> dict[str, Tensor]:
     """A copy of the policy's weights."""
-    buckets: list[Bucket] = list(published(worker).buckets)
+    buckets: list[Bucket] = list(published(worker).steps[-1].buckets)
     return {name: from_wire(array).clone() for bucket in buckets for name, array in bucket}
 
 
@@ -144,8 +145,8 @@ def test_published_buckets_hold_every_parameter_once_and_the_canary_proves_them(
     worker = make_learner(folder)
     worker.update(random_groups(folder, 4), 0.0)
     update = published(worker, max_bytes=100_000)
-    names = [name for bucket in update.buckets for name, _ in bucket]
-    assert len(update.buckets) > 3 and len(names) == len(set(names))
+    names = [name for bucket in update.steps[-1].buckets for name, _ in bucket]
+    assert len(update.steps[-1].buckets) > 3 and len(names) == len(set(names))
     assert {name for name in names if "lm_head" in name} == extra
     other = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     parameters = dict(other.named_parameters())
@@ -154,7 +155,7 @@ def test_published_buckets_hold_every_parameter_once_and_the_canary_proves_them(
     assert update.version == 1 and canary is not None and canary.context_ids == CONTEXT
     assert difference(other, update) > 1e-3, "the canary does not tell the old weights from the new"
     with torch.no_grad():
-        for bucket in update.buckets:
+        for bucket in update.steps[-1].buckets:
             for name, array in bucket:
                 parameters[name].copy_(from_wire(array))
     assert difference(other, update) <= 1e-5
@@ -211,7 +212,7 @@ def test_weights_that_are_not_finite_are_never_published(tiny_model: Path) -> No
     with torch.no_grad():
         module.model.layers[1].mlp.up_proj.weight[3, 5] = torch.inf
     with pytest.raises(NonFiniteError, match=r"layers\.1\.mlp\.up_proj"):
-        worker.publish(CONTEXT, MIB)
+        worker.publish(Publisher(MIB), CONTEXT)
 
 
 def test_a_loaded_checkpoint_continues_bit_by_bit(tiny_model: Path, tmp_path: Path) -> None:

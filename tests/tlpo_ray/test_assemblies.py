@@ -136,11 +136,15 @@ def test_a_killed_rollout_actor_changes_nothing_but_time(
 ) -> None:
     killer, killed = kill_at("ray::RolloutProcess", version=2)
     local_folder, local_summary = local
-    summary = run(run_config(tiny_model, prompts, tmp_path / "run"), killer)
+    # Weights as differences: the actor that comes anew has missed some.
+    summary = run(run_config(tiny_model, prompts, tmp_path / "run", **{"flow.delta_refresh": 100}), killer)
     assert killed
     assert summary.restarts >= 1
     assert summary.accounting == local_summary.accounting
     assert_same_weights(tmp_path / "run", local_folder)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    whole = (tiny_model / "model.safetensors").stat().st_size
+    assert all(0 < line["sync_bytes"] < whole for line in lines)
 
 
 def test_broadcast_weights_make_the_same_updates_also_after_an_actor_was_killed(

@@ -180,6 +180,9 @@ class FlowConfig(Section):
     weight_transfer: Literal["object_store", "nccl", "gloo"] = "object_store"
     """object_store: each rollout actor loads when it is free, works everywhere. nccl: one broadcast from GPU to GPUs,
     for which all rollout actors stop together. gloo: the same between CPUs."""
+    delta_refresh: Annotated[int, Field(ge=0)] = 0
+    """0 sends all weights with every policy version. n sends what has changed bit by bit, and everything again after n
+    versions; learner and rollout actors then keep a copy of the weights in the host's memory. object_store only."""
     canary_tolerance: Annotated[float, Field(gt=0)] = 0.1
     """Most nats by which actor and learner may differ after a weight sync (bfloat16 kernels differ; float32: 1e-4)."""
     start_deadline_s: Seconds = 600
@@ -241,6 +244,11 @@ class RunConfig(Section):
             raise ValueError(
                 f"rollout.max_new_tokens {self.rollout.max_new_tokens} leaves no room for a prompt in "
                 f"model.max_context {self.model.max_context}: lower the first or raise the second"
+            )
+        if self.flow.delta_refresh and self.flow.weight_transfer != "object_store":
+            raise ValueError(
+                f"flow.delta_refresh {self.flow.delta_refresh} needs flow.weight_transfer object_store, it is "
+                f"{self.flow.weight_transfer}: a broadcast always sends all weights"
             )
         if self.stack == "local" and (self.rollout.engine, self.learner.engine) != ("transformers", "torch"):
             raise ValueError(

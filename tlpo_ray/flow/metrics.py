@@ -37,6 +37,7 @@ METRICS: dict[str, str] = {
     "eos_mass": "π_old of end-of-text tokens within the candidate sets, mean",
     "reward_mass": "Σ π_old(t) over candidates with reward +1, as a share of the candidate set, mean",
     "canary": "largest |Δ log-probability| between learner and rollout actors after a sync so far, nats",
+    "sync_bytes": "weights of this policy version on their way to one rollout actor, bytes; a broadcast does not count",
     "restarts": "rollout actors replaced so far",
     "seconds_collect": "waiting for candidate groups, over the run so far",
     "seconds_update": "the learner's updates, over the run so far",

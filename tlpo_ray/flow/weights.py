@@ -23,7 +23,7 @@ WireTensor = npt.NDArray[Any]
 RECEIVERS = {"object_store": "tlpo_object_store", "gloo": "tlpo_gloo", "nccl": "nccl"}
 """Names in vLLM's registry of receiving engines, by `flow.weight_transfer`; nccl is vLLM's own, the others are ours."""
 Bucket = list[tuple[str, WireTensor]]
-"""Named tensors under Hugging Face names; tied weights appear once."""
+"""Named tensors under Hugging Face names; tied weights appear once. A `delta.Patch` may stand for a tensor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,15 +71,35 @@ class Rendezvous:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WeightStep:
+    """From one policy version to the next, or to a version from nothing."""
+
+    version: int
+    whole: bool
+    """Whether it brings all weights; otherwise only what has changed since the step before."""
+    buckets: Sequence[Any]
+    """Each a `Bucket`, or a reference that the receiver's transport resolves to one."""
+    nbytes: int
+    """Of all buckets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WeightUpdate:
     """One policy version to load, parameters in the order of the model's."""
 
     version: int
-    buckets: Sequence[Any] = ()
-    """Each a `Bucket`, or a reference that the receiver's transport resolves to one."""
+    steps: tuple[WeightStep, ...] = ()
+    """That lead to it, the first one whole; none when a broadcast brings the weights."""
     incoming: tuple[TensorMeta, ...] = ()
-    """What a broadcast will bring; empty when `buckets` carry the weights."""
+    """What a broadcast will bring; empty when `steps` carry the weights."""
     canary: Canary | None
+
+    def since(self, version: int | None) -> tuple[WeightStep, ...]:
+        """The steps that are left for whoever is at `version`; all of them where it is none of these."""
+        for number, step in enumerate(self.steps):
+            if step.version == version:
+                return self.steps[number + 1 :]
+        return self.steps
 
 
 def check_canary(canary: Canary, found_ids: Sequence[int], found_logp: Sequence[float], tolerance: float) -> float:
