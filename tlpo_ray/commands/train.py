@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol
 
 import detectors
@@ -61,8 +62,11 @@ def run_training(
     seconds = {} if seconds is None else seconds
     config = _anchored(config)
     RunFolder.refuse_unusable(config.folder)
-    prompts = checked_prompts(config.data, config.detector, config.seed)
-    with _ready(config, prompts, seconds) as parts, RunFolder(config) as folder:
+    with ExitStack() as stack:
+        spool = Path(stack.enter_context(TemporaryDirectory(prefix="tlpo-prompts-")))
+        prompts = checked_prompts(config.data, config.detector, config.seed, spool)
+        parts = stack.enter_context(_ready(config, prompts, seconds))
+        folder = stack.enter_context(RunFolder(config))
         if examination is not None:
             with lap(seconds, "evaluate_before"):
                 examination.before(parts.fleet)
@@ -90,8 +94,11 @@ def _anchored(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"folder": config.folder.resolve(), "model": model})
 
 
-def checked_prompts(data: DataConfig, detector: DetectorConfig, seed: int) -> PromptSet:
+def checked_prompts(data: DataConfig, detector: DetectorConfig, seed: int, spool: Path | None = None) -> PromptSet:
     """The run's prompts; an unknown language and an empty set are refused before anything starts.
+
+    Args:
+        spool: see `read_prompts`.
 
     Raises:
         DetectorError: there is no such detector, not with these settings, or none for a prompt's language.
@@ -99,8 +106,8 @@ def checked_prompts(data: DataConfig, detector: DetectorConfig, seed: int) -> Pr
     """
     for language in data.languages or filter(None, [data.language]):
         _check_detector(detector, language)
-    prompts = read_prompts(data, seed, foreign(detector.english) if data.drop_foreign else None)
-    for language in {prompt.language for prompt in prompts.prompts}:
+    prompts = read_prompts(data, seed, foreign(detector.english) if data.drop_foreign else None, spool)
+    for language in prompts.languages:
         _check_detector(detector, language)
     if not prompts.prompts:
         raise PromptFileError(

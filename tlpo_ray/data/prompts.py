@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import random
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
 
 from tlpo_ray.config.run import DataConfig
 from tlpo_ray.data.readers import Record, read_records
+from tlpo_ray.data.spool import write_prompts
 from tlpo_ray.flow.errors import PromptFileError
 from tlpo_ray.flow.records import Prompt
 
@@ -26,39 +30,61 @@ Reject = Callable[[Prompt], str | None]
 class PromptSet:
     """The prompts of a run.
 
-    Example: 540 prompts, ``skipped={"cannot be read": 1}``, ``total=541``.
+    Example: 540 prompts in ``{"ko"}``, ``skipped={"cannot be read": 1}``, ``total=541``.
     """
 
-    prompts: tuple[Prompt, ...]
+    prompts: Sequence[Prompt]
     """In the run's order: `prompts[i].index == i`."""
+    languages: frozenset[str]
+    """Of the prompts."""
     skipped: Mapping[str, int]
     """How many were not taken, by reason."""
     total: int
     """len(prompts) + sum of skipped. Languages not asked for and prompts beyond `data.limit` are no part of the run."""
 
 
-def read_prompts(data: DataConfig, seed: int, reject: Reject | None = None) -> PromptSet:
+def read_prompts(data: DataConfig, seed: int, reject: Reject | None = None, spool: Path | None = None) -> PromptSet:
     """Read, filter, mix and cut, in this order; `reject` sees only prompts that would be taken.
 
     The order depends on the records and `seed` alone: it is the same on every machine.
 
+    Args:
+        spool: folder for files that the prompts are read from; none keeps them in memory.
+
     Raises:
         PromptFileError: the source cannot be read; or, without `data.skip_bad`, a record in it; or none in it can.
+        ResourceError: `spool` cannot be written.
     """
     skipped: Counter[str] = Counter()
-    candidates = _readable(data, skipped)
+
+    def kept(name: str, prompts: Iterator[Prompt]) -> Sequence[Prompt]:
+        return tuple(prompts) if spool is None else write_prompts(spool / f"{name}.arrow", prompts)
+
+    found = kept("found", _readable(data, skipped))
+    order = array("q", range(len(found)))
     if data.shuffle:
-        random.Random(f"tlpo prompts {seed}").shuffle(candidates)
-    prompts: list[Prompt] = []
-    for prompt in candidates:
-        if len(prompts) == data.limit:
-            break
+        random.Random(f"tlpo prompts {seed}").shuffle(order)
+    taken = islice(_accepted((found[at] for at in order), reject, skipped), data.limit)
+    languages: set[str] = set()
+
+    def numbered() -> Iterator[Prompt]:
+        for index, prompt in enumerate(taken):
+            languages.add(prompt.language)
+            yield replace(prompt, index=index)
+
+    prompts = kept("prompts", numbered())
+    return PromptSet(
+        prompts=prompts, languages=frozenset(languages), skipped=dict(skipped), total=len(prompts) + skipped.total()
+    )
+
+
+def _accepted(prompts: Iterable[Prompt], reject: Reject | None, skipped: Counter[str]) -> Iterator[Prompt]:
+    for prompt in prompts:
         reason = reject(prompt) if reject is not None else None
         if reason is None:
-            prompts.append(replace(prompt, index=len(prompts)))
+            yield prompt
         else:
             skipped[reason] += 1
-    return PromptSet(prompts=tuple(prompts), skipped=dict(skipped), total=len(prompts) + skipped.total())
 
 
 def each_prompt(data: DataConfig) -> Iterator[tuple[Record, Prompt | None]]:
@@ -89,9 +115,8 @@ def too_long(max_characters: int) -> str:
     return f"longer than {max_characters} characters"
 
 
-def _readable(data: DataConfig, skipped: Counter[str]) -> list[Prompt]:
+def _readable(data: DataConfig, skipped: Counter[str]) -> Iterator[Prompt]:
     """Prompts of the asked languages that are not too long, in the source's order; counts the others."""
-    found: list[Prompt] = []
     for _, prompt in each_prompt(data):
         if prompt is None:
             skipped[UNREADABLE] += 1
@@ -100,8 +125,7 @@ def _readable(data: DataConfig, skipped: Counter[str]) -> list[Prompt]:
         elif len(prompt.text) > data.max_characters:
             skipped[too_long(data.max_characters)] += 1
         else:
-            found.append(prompt)
-    return found
+            yield prompt
 
 
 def _prompt(record: Record, data: DataConfig, index: int) -> Prompt | str:

@@ -60,23 +60,26 @@ class PromptLedger:
     """Who holds which prompt, and what became of it.
 
     Args:
-        prompts: all prompts of the run, in its order.
+        prompts: all prompts of the run: `prompts[i].index` is i.
         skipped: prompts that never entered the run, by reason; they count in the total.
     """
 
     def __init__(self, prompts: Sequence[Prompt], skipped: Mapping[str, int]) -> None:
-        self._prompts = {prompt.index: prompt for prompt in prompts}
-        self._waiting = sorted(self._prompts)
+        self._prompts = prompts
+        self._next = 0
+        """Index of the first prompt that nobody has held yet."""
+        self._returned: list[int] = []
+        """Heap of those that wait again; all are below `_next`."""
         self._holders: dict[int, str] = {}
         self._queued: set[int] = set()
         self._outcomes: Counter[Outcome] = Counter()
         self._skipped: Counter[str] = Counter(skipped)
-        self._total = len(self._prompts) + sum(skipped.values())
+        self._total = len(prompts) + sum(skipped.values())
 
     @property
     def waiting(self) -> int:
         """Prompts nobody holds."""
-        return len(self._waiting)
+        return len(self._prompts) - self._next + len(self._returned)
 
     @property
     def leased(self) -> int:
@@ -85,7 +88,10 @@ class PromptLedger:
 
     def lease(self, holder: str, limit: int) -> list[Prompt]:
         """At most `limit` waiting prompts, lowest index first; `holder` owes a result for each."""
-        indices = [heapq.heappop(self._waiting) for _ in range(min(limit, len(self._waiting)))]
+        indices = [heapq.heappop(self._returned) for _ in range(min(limit, len(self._returned)))]
+        new = min(limit - len(indices), len(self._prompts) - self._next)
+        indices += range(self._next, self._next + new)
+        self._next += new
         self._holders.update(dict.fromkeys(indices, holder))
         return [self._prompts[index] for index in indices]
 
@@ -100,14 +106,14 @@ class PromptLedger:
             if result.outcome is Outcome.CONFUSED:
                 self._queued.add(result.prompt_index)
             else:
-                self._close(result.prompt_index, result.outcome, result.reason)
+                self._close(result.outcome, result.reason)
         return accepted
 
     def close_queued(self, indices: Iterable[int], outcome: Outcome) -> None:
         """The groups of these prompts left the queue for good: learned (CONFUSED) or too old (STALE)."""
         for index in indices:
             self._queued.remove(index)
-            self._close(index, outcome, "")
+            self._close(outcome, "")
 
     def give_back(self, holder: str) -> int:
         """Everything `holder` holds waits again; how many that were."""
@@ -121,7 +127,7 @@ class PromptLedger:
         """Where every prompt is now."""
         return Accounting(
             total=self._total,
-            waiting=len(self._waiting),
+            waiting=self.waiting,
             leased=len(self._holders),
             queued=len(self._queued),
             clean=self._outcomes[Outcome.CLEAN],
@@ -135,12 +141,11 @@ class PromptLedger:
         assert callable(forget)
         for index in indices:
             forget(index)
-            heapq.heappush(self._waiting, index)
+            heapq.heappush(self._returned, index)
         return len(indices)
 
-    def _close(self, index: int, outcome: Outcome, reason: str) -> None:
+    def _close(self, outcome: Outcome, reason: str) -> None:
         if outcome is Outcome.SKIPPED:
             self._skipped[reason] += 1
         else:
             self._outcomes[outcome] += 1
-        del self._prompts[index]

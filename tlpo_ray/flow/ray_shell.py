@@ -7,6 +7,7 @@ from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tlpo_ray.flow.errors import DeadlineError, TlpoError
 from tlpo_ray.flow.exchange import Exchange, Status
@@ -46,7 +47,9 @@ class RemoteExchange:
         capacity: int,
         max_staleness: int,
     ) -> None:
-        options = {"num_cpus": 0, "name": "tlpo-exchange", "max_concurrency": 1}
+        # On this machine: the prompts may lie in a file of it.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        options = {"num_cpus": 0, "name": "tlpo-exchange", "max_concurrency": 1, "scheduling_strategy": here}
         self._actor = ExchangeActor.options(**options).remote(
             prompts,
             skipped,
