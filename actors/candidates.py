@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from actors.engine import CandidateSet, TokenEngine
+from actors.engine import CandidateSet
 from actors.rollout import Rollout, answer_seed
+from actors.tasks import Ask, Candidates, Draw, Task
 from tlpo_ray.config.run import RolloutConfig
 
 
@@ -15,12 +14,16 @@ def context_of(rollout: Rollout) -> tuple[int, ...]:
     return rollout.prompt_ids + rollout.token_ids[: rollout.point.token]
 
 
-def candidate_sets(
-    engine: TokenEngine, confused: Sequence[Rollout], config: RolloutConfig, run_seed: int
-) -> list[CandidateSet]:
-    """T and π_old(t_i | x, y_<c) for each rollout: the N most probable tokens, or N drawn without replacement."""
-    contexts = [context_of(rollout) for rollout in confused]
+def candidate_set(rollout: Rollout, version: int, config: RolloutConfig, run_seed: int) -> Task[CandidateSet]:
+    """T and π_old(t_i | x, y_<c): the N most probable tokens, or N drawn without replacement.
+
+    Args:
+        version: policy version of the engine.
+    """
+    context, n = context_of(rollout), config.candidates
     if config.selection == "ranked":
-        return engine.candidates(contexts, config.candidates)
-    seeds = [answer_seed(run_seed, rollout.prompt.index, engine.version, config.candidates) for rollout in confused]
-    return engine.draw(contexts, config.candidates, seeds)
+        ask: Ask = Candidates(context=context, n=n)
+    else:
+        ask = Draw(context=context, n=n, seed=answer_seed(run_seed, rollout.prompt.index, version, n))
+    chosen: CandidateSet = yield ask
+    return chosen

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from actors.tasks import T, Task
 from tlpo_ray.flow.records import Float32, Int32
 from tlpo_ray.flow.weights import Bucket, Rendezvous, TensorMeta
 
@@ -64,6 +65,9 @@ class TokenEngine(Protocol):
 
     def extend(self, contexts: Sequence[Sequence[int]], k: int) -> list[list[int]]:
         """Greedy continuation of each context by at most k tokens, without the end-of-text token."""
+
+    def drive(self, tasks: Sequence[Task[T]]) -> list[T]:
+        """Bring all tasks to their end and return what they return, in their order."""
 
     def load_weights(self, buckets: Iterable[Bucket], version: int) -> None:
         """Replace all weights; whatever was cached under the old ones is forgotten."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from actors.engine import CandidateSet, SampleRequest, Watch, eos_set
+from actors.tasks import T, Task, drive_in_rounds
 from tlpo_ray.config.run import ModelConfig, RolloutConfig
 from tlpo_ray.flow.errors import ModelError, first_line
 from tlpo_ray.flow.weights import Bucket, from_wire
@@ -78,6 +79,9 @@ class TransformersEngine:
     def extend(self, contexts: Sequence[Sequence[int]], k: int) -> list[list[int]]:
         limits = [min(k, self.max_context - len(context)) for context in contexts]
         return self._generate(contexts, limits, lambda number, logits: int(logits.argmax()), None)
+
+    def drive(self, tasks: Sequence[Task[T]]) -> list[T]:
+        return drive_in_rounds(self, tasks)
 
     def load_weights(self, buckets: Iterable[Bucket], version: int) -> None:
         parameters = dict(self._model.named_parameters())

@@ -10,8 +10,9 @@ import numpy as np
 
 import detectors
 from actors.candidates import context_of
-from actors.engine import CandidateSet, TokenEngine
+from actors.engine import CandidateSet
 from actors.rollout import Rollout
+from actors.tasks import Extend, Task
 from actors.token_bytes import TokenBytes
 from tlpo_ray.flow.records import Float32, readable
 
@@ -29,31 +30,19 @@ class Rewarded:
 
 
 def rewarded_candidates(
-    engine: TokenEngine,
-    confused: Sequence[Rollout],
-    sets: Sequence[CandidateSet],
-    judging: Sequence[detectors.Detector],
-    token_bytes: TokenBytes,
-    k: int,
-) -> list[Rewarded]:
-    """R(t_i) for all candidates of all rollouts: -1 if a confused character appears in t_i and its k greedy tokens.
+    rollout: Rollout, chosen: CandidateSet, detector: detectors.Detector, token_bytes: TokenBytes, k: int
+) -> Task[Rewarded]:
+    """R(t_i) for all candidates: -1 if a confused character appears in t_i and its k greedy tokens.
 
-    All continuations are one batch over shared prefixes. None is asked for where the candidate ends the answer or is
+    Continuations share their prefix in the engine's cache. None is asked for where the candidate ends the answer or is
     already confused by itself: more text cannot change its reward.
     """
-    judges = [Judge(rollout, token_bytes, detector) for rollout, detector in zip(confused, judging, strict=True)]
-    tails: dict[tuple[int, int], list[int]] = {
-        (row, column): []
-        for row, chosen in enumerate(sets)
-        for column, token_id in enumerate(chosen.token_ids.tolist())
-        if token_bytes[token_id] and not judges[row].certain([token_id])
-    }
-    contexts = [[*context_of(confused[row]), int(sets[row].token_ids[column])] for row, column in tails]
-    tails.update(zip(tails, engine.extend(contexts, k), strict=True))
-    return [
-        judges[row].rewards([[token_id, *tails.get((row, column), ())] for column, token_id in enumerate(ids)])
-        for row, ids in enumerate(chosen.token_ids.tolist() for chosen in sets)
-    ]
+    judge, token_ids = Judge(rollout, token_bytes, detector), chosen.token_ids.tolist()
+    open_ids = [token_id for token_id in token_ids if token_bytes[token_id] and not judge.certain([token_id])]
+    context = context_of(rollout)
+    found: Sequence[Sequence[int]] = yield Extend(contexts=[(*context, token_id) for token_id in open_ids], k=k)
+    tails = dict(zip(open_ids, found, strict=True))
+    return judge.rewards([[token_id, *tails.get(token_id, ())] for token_id in token_ids])
 
 
 class Judge:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import detectors
 from actors.confusion import ConfusionPoint, ConfusionWatch, confusion_point
 from actors.engine import SampleRequest, TokenEngine
+from actors.tasks import Sample, Task
 from actors.token_bytes import TokenBytes
 from tlpo_ray.config.run import RolloutConfig
 from tlpo_ray.flow.records import Prompt
@@ -36,30 +36,23 @@ class Question:
     detector: detectors.Detector
 
 
-def sample_answers(
-    engine: TokenEngine, questions: Sequence[Question], token_bytes: TokenBytes, config: RolloutConfig, run_seed: int
-) -> list[Rollout]:
-    """One answer a question at `config.temperature`, without log-probabilities."""
-    requests = [
-        SampleRequest(
-            prompt_ids=question.prompt_ids,
-            max_new_tokens=min(config.max_new_tokens, engine.max_context - len(question.prompt_ids)),
-            temperature=config.temperature,
-            seed=answer_seed(run_seed, question.prompt.index, engine.version) if config.reproducible else None,
-        )
-        for question in questions
-    ]
-    watches = [ConfusionWatch(token_bytes, question.detector) for question in questions]
-    answers = engine.sample(requests, lambda request, new_ids: watches[request].push(new_ids))
-    return [
-        Rollout(
-            prompt=question.prompt,
-            prompt_ids=question.prompt_ids,
-            token_ids=tuple(token_ids),
-            point=confusion_point(token_ids, token_bytes, question.detector),
-        )
-        for question, token_ids in zip(questions, answers, strict=True)
-    ]
+def sampled(
+    question: Question, engine: TokenEngine, token_bytes: TokenBytes, config: RolloutConfig, run_seed: int
+) -> Task[Rollout]:
+    """One answer at `config.temperature`, without log-probabilities, aborted at its confusion point."""
+    request = SampleRequest(
+        prompt_ids=question.prompt_ids,
+        max_new_tokens=min(config.max_new_tokens, engine.max_context - len(question.prompt_ids)),
+        temperature=config.temperature,
+        seed=answer_seed(run_seed, question.prompt.index, engine.version) if config.reproducible else None,
+    )
+    token_ids = yield Sample(request=request, watch=ConfusionWatch(token_bytes, question.detector).push)
+    return Rollout(
+        prompt=question.prompt,
+        prompt_ids=question.prompt_ids,
+        token_ids=tuple(token_ids),
+        point=confusion_point(token_ids, token_bytes, question.detector),
+    )
 
 
 def answer_seed(*parts: int) -> int:

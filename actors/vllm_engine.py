@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
 from actors.engine import CandidateSet, SampleRequest, Watch, eos_set
+from actors.tasks import Ask, Candidates, Draw, Extend, Sample, T, Task, asked
 from actors.vllm_env import vllm_env
 from tlpo_ray.config.run import CANDIDATES_LIMIT, MIB, ModelConfig, RolloutConfig
 from tlpo_ray.flow import vllm_weights
@@ -20,8 +23,9 @@ from tlpo_ray.flow.weights import RECEIVERS, Bucket, Rendezvous, TensorMeta
 
 WHOLE_VOCABULARY = -1
 """vLLM's word for a log-probability of every token."""
-OnTokens = Callable[[int, Any], bool]
-"""Of (request, vLLM's output of one step): whether to abort it."""
+OnTokens = Callable[[Any], bool]
+"""Of vLLM's output of one step to a request: whether to abort it."""
+Then = Callable[[Any], None]
 
 
 class VLLMEngine:
@@ -77,47 +81,44 @@ class VLLMEngine:
         self.max_context = model.max_context
         self.eos_ids = _eos_ids(self._engine)
         self.version = 0
+        self._added = 0
+        self._running: dict[str, tuple[OnTokens, Callable[[], None]]] = {}
+        """Requests in the engine: what to do with their tokens, and at their end."""
+        self._draws: deque[tuple[Draw, Then]] = deque()
+        self._drawing = False
 
     def sample(self, requests: Sequence[SampleRequest], watch: Watch | None = None) -> list[list[int]]:
-        answers: list[list[int]] = [[] for _ in requests]
-
-        def on_tokens(number: int, output: Any) -> bool:
-            new_ids = [token for token in output.token_ids if token not in self.eos_ids]
-            answers[number] += new_ids
-            return bool(new_ids) and watch is not None and watch(number, new_ids)
-
-        prompts = [request.prompt_ids for request in requests]
-        self._run(
-            prompts,
-            [self._parameters(r.max_new_tokens, temperature=r.temperature, seed=r.seed) for r in requests],
-            on_tokens,
-        )
-        return answers
+        watches = [None if watch is None else partial(watch, number) for number in range(len(requests))]
+        asks = (Sample(request=r, watch=w) for r, w in zip(requests, watches, strict=True))
+        return self.drive([asked(ask) for ask in asks])
 
     def candidates(self, contexts: Sequence[Sequence[int]], n: int) -> list[CandidateSet]:
-        return [_top(row, n) for row in self._probe(contexts, n)]
+        return self.drive([asked(Candidates(context=context, n=n)) for context in contexts])
 
     def draw(self, contexts: Sequence[Sequence[int]], n: int, seeds: Sequence[int]) -> list[CandidateSet]:
-        drawn: list[CandidateSet] = []
-        for context, seed in zip(contexts, seeds, strict=True):
-            (row,) = self._probe([context], WHOLE_VOCABULARY)  # one at a time: a row holds an object for every token
-            everything = _top(row, len(row))
-            generator = torch.Generator().manual_seed(seed)
-            picked = torch.multinomial(torch.from_numpy(everything.logp).exp(), n, generator=generator)
-            kept = np.sort(picked.numpy())  # positions in a most-probable-first order
-            drawn.append(CandidateSet(token_ids=everything.token_ids[kept], logp=everything.logp[kept]))
-        return drawn
+        asks = (Draw(context=context, n=n, seed=seed) for context, seed in zip(contexts, seeds, strict=True))
+        return self.drive([asked(ask) for ask in asks])
 
     def extend(self, contexts: Sequence[Sequence[int]], k: int) -> list[list[int]]:
-        answers: list[list[int]] = [[] for _ in contexts]
+        (tails,) = self.drive([asked(Extend(contexts=contexts, k=k))])
+        found: list[list[int]] = tails
+        return found
 
-        def on_tokens(number: int, output: Any) -> bool:
-            answers[number] += [token for token in output.token_ids if token not in self.eos_ids]
-            return False
+    def drive(self, tasks: Sequence[Task[T]]) -> list[T]:
+        results: dict[int, T] = {}
 
-        fits = [min(k, self.max_context - len(context)) for context in contexts]
-        self._run(contexts, [self._parameters(room) if room > 0 else None for room in fits], on_tokens)
-        return answers
+        def resume(number: int, value: Any) -> None:
+            try:
+                ask = tasks[number].send(value)
+            except StopIteration as end:
+                results[number] = end.value
+            else:
+                self._serve(ask, partial(resume, number))
+
+        for number in range(len(tasks)):
+            resume(number, None)
+        self._run()
+        return [results[number] for number in range(len(tasks))]
 
     def load_weights(self, buckets: Iterable[Bucket], version: int) -> None:
         vllm_weights.load(self._engine, buckets)
@@ -135,19 +136,77 @@ class VLLMEngine:
     def close(self) -> None:
         self._engine.engine_core.shutdown()
 
-    def _probe(self, contexts: Sequence[Sequence[int]], n: int) -> list[dict[int, Any]]:
-        """One token a context for its log-probabilities; the prefix is still cached from sampling."""
-        rows: list[dict[int, Any]] = [{} for _ in contexts]
+    def _serve(self, ask: Ask, then: Then) -> None:
+        """Put an ask's requests into the engine; `then` gets its value when they have ended."""
+        match ask:
+            case Sample(request=r, watch=watch):
+                self._sample(r.prompt_ids, self._parameters(r.max_new_tokens, r.temperature, r.seed), watch, then)
+            case Candidates(context=context, n=n):
+                self._probe(context, n, lambda row: then(_top(row, n)))
+            case Draw():
+                self._draws.append((ask, then))
+                self._next_draw()
+            case Extend(contexts=contexts, k=k):
+                self._extend(contexts, k, then)
 
-        def on_tokens(number: int, output: Any) -> bool:
-            rows[number] = output.logprobs[0]
+    def _sample(
+        self, prompt: Sequence[int], parameters: Any, watch: Callable[[Sequence[int]], bool] | None, then: Then
+    ) -> None:
+        answer: list[int] = []
+
+        def on_tokens(output: Any) -> bool:
+            new_ids = [token for token in output.token_ids if token not in self.eos_ids]
+            answer.extend(new_ids)
+            return bool(new_ids) and watch is not None and watch(new_ids)
+
+        self._add(prompt, parameters, on_tokens, lambda: then(answer))
+
+    def _probe(self, context: Sequence[int], n: int, then: Then) -> None:
+        """One token for its log-probabilities; the prefix is still cached from sampling."""
+        rows: list[dict[int, Any]] = []
+
+        def on_tokens(output: Any) -> bool:
+            rows.append(output.logprobs[0])
             return False
 
-        self._run(contexts, [self._parameters(1, logprobs=n)] * len(contexts), on_tokens)
-        return rows
+        self._add(context, self._parameters(1, logprobs=n), on_tokens, lambda: then(rows[0]))
+
+    def _next_draw(self) -> None:
+        """The next draw, if none is under way: each has an object for every token of the vocabulary."""
+        if self._drawing or not self._draws:
+            return
+        self._drawing = True
+        ask, then = self._draws.popleft()
+
+        def drawn(row: dict[int, Any]) -> None:
+            everything = _top(row, len(row))
+            generator = torch.Generator().manual_seed(ask.seed)
+            picked = torch.multinomial(torch.from_numpy(everything.logp).exp(), ask.n, generator=generator)
+            kept = np.sort(picked.numpy())  # positions in a most-probable-first order
+            self._drawing = False
+            self._next_draw()
+            then(CandidateSet(token_ids=everything.token_ids[kept], logp=everything.logp[kept]))
+
+        self._probe(ask.context, WHOLE_VOCABULARY, drawn)
+
+    def _extend(self, contexts: Sequence[Sequence[int]], k: int, then: Then) -> None:
+        tails: list[list[int]] = [[] for _ in contexts]
+        rooms = [min(k, self.max_context - len(context)) for context in contexts]
+        unfinished = {number for number, room in enumerate(rooms) if room > 0}
+        if not unfinished:
+            return then(tails)
+
+        def ended(number: int, tail: list[int]) -> None:
+            tails[number] = tail
+            unfinished.remove(number)
+            if not unfinished:
+                then(tails)
+
+        for number in tuple(unfinished):
+            self._sample(contexts[number], self._parameters(rooms[number]), None, partial(ended, number))
 
     def _parameters(
-        self, max_tokens: int, *, temperature: float = 0.0, seed: int | None = None, logprobs: int | None = None
+        self, max_tokens: int, temperature: float = 0.0, seed: int | None = None, *, logprobs: int | None = None
     ) -> Any:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
@@ -161,19 +220,24 @@ class VLLMEngine:
             output_kind=RequestOutputKind.DELTA,
         )
 
-    def _run(self, prompts: Sequence[Sequence[int]], parameters: Sequence[Any], on_tokens: OnTokens) -> None:
-        """Put all requests in and step until none is left; requests without parameters are left out."""
-        for number, (prompt, wanted) in enumerate(zip(prompts, parameters, strict=True)):
-            if wanted is not None:
-                self._engine.add_request(str(number), {"prompt_token_ids": list(prompt)}, wanted)
-        aborted: set[str] = set()
+    def _add(self, prompt: Sequence[int], parameters: Any, on_tokens: OnTokens, on_end: Callable[[], None]) -> None:
+        self._added += 1
+        self._running[str(self._added)] = (on_tokens, on_end)
+        self._engine.add_request(str(self._added), {"prompt_token_ids": list(prompt)}, parameters)
+
+    def _run(self) -> None:
+        """Step until nothing is left, also of what is added on the way."""
         while self._engine.has_unfinished_requests():
             for output in self._engine.step():
-                if output.request_id in aborted:
-                    continue
-                if on_tokens(int(output.request_id), output.outputs[0]) and not output.finished:
-                    aborted.add(output.request_id)
+                if output.request_id not in self._running:
+                    continue  # was aborted
+                on_tokens, on_end = self._running[output.request_id]
+                abort = on_tokens(output.outputs[0]) and not output.finished
+                if abort:
                     self._engine.abort_request([output.request_id])
+                if abort or output.finished:
+                    del self._running[output.request_id]
+                    on_end()
 
 
 def _top(row: dict[int, Any], n: int) -> CandidateSet:

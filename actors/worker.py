@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 import detectors
-from actors.candidates import candidate_sets, context_of
+from actors.candidates import candidate_set, context_of
 from actors.chat import load_tokenizer, prompt_ids
 from actors.engine import BroadcastEngine, CandidateSet, SampleRequest, TokenEngine
 from actors.lookahead import Rewarded, rewarded_candidates
-from actors.rollout import Question, Rollout, answer_seed, sample_answers
+from actors.rollout import Question, Rollout, answer_seed, sampled
+from actors.tasks import Task
 from actors.token_bytes import TokenBytes
 from tlpo_ray.config.run import DetectorConfig, ModelConfig, RolloutConfig
 from tlpo_ray.flow.delta import Shadow
@@ -71,12 +72,10 @@ class RolloutWorker:
         """Roll out one lot: an outcome for every prompt, a candidate group for every informative confusion point."""
         began = time.monotonic()
         questions, skipped = self._questions(prompts)
-        rollouts = sample_answers(self._engine, questions, self._token_bytes, self._config, self._seed)
+        done = self._engine.drive([self._rolled_out(question) for question in questions])
+        rollouts = [rollout for rollout, _ in done]
+        informative = tuple(group for _, group in done if group is not None and group.informative)
         confused = [rollout for rollout in rollouts if rollout.point is not None]
-        sets = candidate_sets(self._engine, confused, self._config, self._seed)
-        rewarded = self._reward(confused, sets)
-        groups = [self._group(*parts) for parts in zip(confused, sets, rewarded, strict=True)]
-        informative = tuple(group for group in groups if group.informative)
         return RolloutReport(
             version=self.version,
             results=tuple(skipped + _results(rollouts, informative)),
@@ -180,9 +179,15 @@ class RolloutWorker:
             )
         return self._detectors[prompt.language]
 
-    def _reward(self, confused: Sequence[Rollout], sets: Sequence[CandidateSet]) -> list[Rewarded]:
-        judging = [self._detector(rollout.prompt) for rollout in confused]
-        return rewarded_candidates(self._engine, confused, sets, judging, self._token_bytes, self._config.lookahead)
+    def _rolled_out(self, question: Question) -> Task[tuple[Rollout, CandidateGroup | None]]:
+        """Answer, confusion point, candidate set and rewards of one prompt."""
+        config, table = self._config, self._token_bytes
+        rollout = yield from sampled(question, self._engine, table, config, self._seed)
+        if rollout.point is None:
+            return rollout, None
+        chosen = yield from candidate_set(rollout, self.version, config, self._seed)
+        rewarded = yield from rewarded_candidates(rollout, chosen, question.detector, table, config.lookahead)
+        return rollout, self._group(rollout, chosen, rewarded)
 
     def _group(self, rollout: Rollout, chosen: CandidateSet, rewarded: Rewarded) -> CandidateGroup:
         point = rollout.point

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from actors.engine import SampleRequest, TokenEngine
 from actors.hf_engine import TransformersEngine
+from actors.tasks import Candidates, Draw, Extend, Sample, Task
 from actors.vllm_engine import VLLMEngine
 from tests.tiny import VOCABULARY
 from tlpo_ray.config.run import ModelConfig, RolloutConfig
@@ -113,6 +114,29 @@ def test_a_watch_stops_an_answer_at_once_and_no_other(engines: tuple[Path, Token
         stopped = engine.sample(requests(), watch)
         assert stopped[1::2] == free[1::2]
         assert stopped[0::2] == [answer[:3] for answer in free[0::2]]
+
+
+def test_tasks_that_ask_again_get_on_the_engine_what_they_get_in_rounds(
+    engines: tuple[Path, TokenEngine, TokenEngine],
+) -> None:
+    """Of each context: an answer, then two candidate sets in its middle, then where the best of them lead."""
+    _, vllm, oracle = engines
+
+    def task(request: SampleRequest) -> Task[tuple[list[int], list[int], list[list[int]]]]:
+        answer = yield Sample(request=request)
+        if sum(answer) % 3 == 0:
+            return answer, [], []
+        context = (*request.prompt_ids, *answer[: len(answer) // 2])
+        chosen = yield Candidates(context=context, n=4)
+        drawn = yield Draw(context=context, n=2, seed=0)  # which ones: the engines have generators of their own
+        assert len(set(drawn.token_ids.tolist())) == 2
+        ids = chosen.token_ids.tolist()
+        tails = yield Extend(contexts=[(*context, token) for token in ids[: sum(answer) % 5]], k=K)
+        return answer, ids, tails
+
+    found, expected = (engine.drive([task(request) for request in requests()]) for engine in (vllm, oracle))
+    assert found == expected
+    assert {len(tails) for _, _, tails in found} >= {0, 1, 2, 3, 4}, "every number of continuations, none too"
 
 
 def test_room_in_the_context_is_never_exceeded(engines: tuple[Path, TokenEngine, TokenEngine]) -> None:

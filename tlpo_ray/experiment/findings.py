@@ -13,9 +13,11 @@ import torch
 import detectors
 from actors.candidates import context_of
 from actors.chat import load_tokenizer, prompt_ids
+from actors.engine import CandidateSet
 from actors.hf_engine import TransformersEngine
-from actors.lookahead import rewarded_candidates
-from actors.rollout import Question, sample_answers
+from actors.lookahead import Rewarded, rewarded_candidates
+from actors.rollout import Question, sampled
+from actors.tasks import Candidates, Task
 from actors.token_bytes import TokenBytes
 from learner.advantage import advantages
 from tlpo_ray.config.run import AdvantageForm, ModelConfig, RolloutConfig
@@ -87,12 +89,18 @@ def _judged_points(before: ModelConfig, after: ModelConfig, world: World, seed: 
         )
         for number, question in enumerate([one for one in world.questions if one.group == "asked"] * ROUNDS)
     ]
-    rollouts = sample_answers(engine, asked, token_bytes, rollout, seed)
-    confused = [one for one in rollouts if one.point is not None]
-    contexts = [context_of(one) for one in confused]
-    sets = engine.candidates(contexts, RANKS[-1][1])
-    judging = [detectors.profile(one.prompt.language) for one in confused]
-    rewarded = rewarded_candidates(engine, confused, sets, judging, token_bytes, rollout.lookahead)
+
+    def looked_at(question: Question) -> Task[tuple[tuple[int, ...], CandidateSet, Rewarded] | None]:
+        """Context, most probable tokens and their rewards at an answer's confusion point."""
+        answer = yield from sampled(question, engine, token_bytes, rollout, seed)
+        if answer.point is None:
+            return None
+        chosen = yield Candidates(context=context_of(answer), n=RANKS[-1][1])
+        rewarded = yield from rewarded_candidates(answer, chosen, question.detector, token_bytes, rollout.lookahead)
+        return context_of(answer), chosen, rewarded
+
+    found = [one for one in engine.drive([looked_at(question) for question in asked]) if one is not None]
+    contexts, sets, rewarded = zip(*found, strict=True)
     after_BV = next_logp(after, contexts).exp()
     for number, (chosen, reward) in enumerate(zip(sets, rewarded, strict=True)):
         ids = torch.as_tensor(chosen.token_ids, dtype=torch.long)
