@@ -1,44 +1,174 @@
-"""The learner's forward and backward."""
+"""The learner's update against the public code's shape: one row a candidate, padded, with full logits."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import resource
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
-from learner.batch import make_batch, pad_contexts
-from learner.policy import candidate_logp, load_model
-from tests.bench.compare import Row, compared
-from tests.tiny import CANDIDATES, random_groups
-from tlpo_ray.config.run import ModelConfig
+from learner.batch import pack_contexts
+from learner.objective import tlpo_objective
+from learner.packing import pack_attention
+from learner.policy import next_token_logp
+from tests.bench.compare import Row
 
-GROUPS, CONTEXT = 8, 128
+K, CONTEXT, PADDED, GROUPS = 16, 512, 1024, 8
+VOCABULARY, HIDDEN, LAYERS, FEED_FORWARD, HEADS = 8192, 512, 4, 1536, 8
+ROUNDS = 2
+"""The alternative takes half a minute a time."""
 
 
-def update(model: Path) -> Row:
-    """One forward a confusion point against one a candidate."""
-    policy = load_model(ModelConfig(path=str(model), dtype="float32"), torch.float32, trainable=True)
-    random = np.random.default_rng(0)
-    groups = [
-        replace(group, context_ids=random.integers(3, 400, CONTEXT).astype(np.int32))
-        for group in random_groups(model, GROUPS)
-    ]
-    batch = make_batch(groups, [1 / GROUPS] * GROUPS, pad_contexts)
-    rows = torch.tensor([[*group.context_ids, token] for group in groups for token in group.candidate_ids])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Measured:
+    seconds: float
+    """Of one group."""
+    peak_mib: float
+    """Above what the process held before."""
+    gradient: Any
+    """Of one weight matrix, for one group."""
 
-    def ours() -> None:
-        policy.zero_grad()
-        candidate_logp(policy, batch).sum().backward()
 
-    def alternative() -> None:
-        policy.zero_grad()
-        logp = policy(input_ids=rows, use_cache=False).logits.log_softmax(-1)
-        logp[:, -2].gather(1, rows[:, -1:]).sum().backward()
-
-    return compared(
-        f"gradient of {GROUPS} groups, context {CONTEXT}",
-        ("one forward a confusion point, head on one position", ours),
-        (f"{CANDIDATES} padded rows, full logits", alternative),
+def update(model: Path) -> Iterator[Row | str]:
+    """Forward and backward of candidate groups: time, memory, share of the machine's peak, and equal gradients."""
+    ours, theirs = (_in_a_process(way) for way in (_ours, _theirs))
+    difference = float(np.linalg.norm(ours.gradient - theirs.gradient) / np.linalg.norm(theirs.gradient))
+    yield Row(
+        what=f"update: forward and backward of a confusion point, K={K}, context {CONTEXT}, {_size()}",
+        ours=f"one forward a confusion point, {GROUPS} packed in a row, head on one position",
+        alternative=f"{K} rows padded to {PADDED}, full logits (the public code's shape)",
+        ours_s=ours.seconds,
+        alternative_s=theirs.seconds,
     )
+    yield (
+        f"peak memory above the model's: ours {ours.peak_mib:,.0f} MiB for {GROUPS} groups, alternative "
+        f"{theirs.peak_mib:,.0f} MiB for one: {theirs.peak_mib / ours.peak_mib:.1f}x, "
+        f"{GROUPS * theirs.peak_mib / ours.peak_mib:.0f}x a group"
+    )
+    yield f"gradients differ by {difference:.1e} of their norm"
+    peak, useful = _peak_flops(), _useful_flops() / ours.seconds
+    yield (
+        f"useful work {useful / 1e9:.1f} GFLOP/s, matrix product of this machine {peak / 1e9:.1f} GFLOP/s: "
+        f"{useful / peak:.0%}"
+    )
+
+
+def _model() -> nn.Module:
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=VOCABULARY, hidden_size=HIDDEN, intermediate_size=FEED_FORWARD, num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS, num_key_value_heads=HEADS, head_dim=HIDDEN // HEADS, max_position_embeddings=PADDED,
+        tie_word_embeddings=False,
+    )  # fmt: skip
+    return Qwen3ForCausalLM(config).eval()
+
+
+def _size() -> str:
+    return f"{sum(parameter.numel() for parameter in _model().parameters()) / 1e6:.0f} M parameters"
+
+
+def _groups() -> tuple[list[list[int]], torch.Tensor]:
+    random = np.random.default_rng(0)
+    contexts = [random.integers(3, VOCABULARY, CONTEXT).tolist() for _ in range(GROUPS)]
+    candidates = torch.from_numpy(np.stack([random.choice(VOCABULARY, K, replace=False) for _ in range(GROUPS)]))
+    return contexts, candidates
+
+
+def _loss(logp_BK: torch.Tensor) -> torch.Tensor:
+    advantages = torch.linspace(-1, 1, K).expand_as(logp_BK)
+    return -tlpo_objective(logp_BK, logp_BK.detach(), None, advantages, 0.2, 0.2, 0.0).per_group_B.mean()
+
+
+def _ours(model: nn.Module) -> tuple[int, Callable[[int], None]]:
+    assert pack_attention(model)
+    contexts, candidates = _groups()
+
+    def run(groups: int) -> None:
+        _loss(next_token_logp(model, pack_contexts(contexts[:groups])).gather(1, candidates[:groups])).backward()
+
+    return GROUPS, run
+
+
+def _theirs(model: nn.Module) -> tuple[int, Callable[[int], None]]:
+    contexts, candidates = _groups()
+
+    def run(groups: int) -> None:
+        for context, row in zip(contexts[:groups], candidates[:groups], strict=True):
+            # Right-padded, as the public code does: a causal model needs no mask for that.
+            ids = torch.zeros(K, PADDED, dtype=torch.long)
+            ids[:, :CONTEXT] = torch.tensor(context)
+            ids[:, CONTEXT] = row
+            logp = model(input_ids=ids, use_cache=False).logits.log_softmax(-1)
+            _loss(logp[:, CONTEXT - 1].gather(1, row[:, None]).view(1, K)).backward()
+
+    return 1, run
+
+
+def _in_a_process(way: Any) -> _Measured:
+    """Apart, so that one's memory is not the other's."""
+    receiver, sender = get_context("spawn").Pipe(duplex=False)
+    process = get_context("spawn").Process(target=_measure, args=(way, sender))
+    process.start()
+    found: _Measured = receiver.recv()
+    process.join()
+    return found
+
+
+def _measure(way: Any, sender: Any) -> None:
+    torch.set_num_threads(1)
+    model = _model()
+    groups, run = way(model)
+    run(1)
+    gradient = model.get_parameter("model.layers.0.self_attn.q_proj.weight").grad
+    assert gradient is not None
+    kept = gradient.numpy().copy()
+    seconds = []
+    for _ in range(ROUNDS):
+        model.zero_grad()
+        began = time.perf_counter()
+        run(groups)
+        seconds.append((time.perf_counter() - began) / groups)
+    sender.send(_Measured(seconds=min(seconds), peak_mib=_peak_mib() - _held_mib(model), gradient=kept))
+
+
+def _peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _held_mib(model: nn.Module) -> float:
+    """Code, weights and gradients: what any way needs."""
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters()) / 2**20
+    return _BARE_MIB + 2 * weights
+
+
+_BARE_MIB = _peak_mib()
+"""Of a process that has loaded the libraries."""
+
+
+def _useful_flops() -> float:
+    """Of one group, forward and backward: 6 a weight and token, attention, and the head on one position."""
+    layer = 4 * HIDDEN * HIDDEN + 3 * HIDDEN * FEED_FORWARD
+    attention = 2 * CONTEXT * CONTEXT * HIDDEN  # scores and values, half of each square
+    return LAYERS * (6 * layer * CONTEXT + 3 * attention) + 6 * HIDDEN * VOCABULARY
+
+
+def _peak_flops() -> float:
+    """Of one thread multiplying matrices, the best of several."""
+    torch.set_num_threads(1)
+    size = 1536
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    best = float("inf")
+    for _ in range(8):
+        began = time.perf_counter()
+        a @ b
+        best = min(best, time.perf_counter() - began)
+    return 2 * size**3 / best
