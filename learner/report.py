@@ -44,6 +44,8 @@ class UpdateReport:
     """Share of the candidate sets' π_old on candidates with reward above 0, mean."""
     version_lag: float
     """Policy versions between sampling and learning, mean."""
+    repaired: float
+    """By how much π_old was repaired: mean |Δ log-probability| of a candidate, weighted by π_old, nats."""
     seconds: float
 
     def metrics(self) -> dict[str, float]:
@@ -54,6 +56,7 @@ class UpdateReport:
             "eos_mass": self.eos_mass,
             "reward_mass": self.reward_mass,
             "version_lag": self.version_lag,
+            "repaired": self.repaired,
             "loss": sum(step.loss for step in self.steps) / len(self.steps),
             "surrogate": last.surrogate,
             "kl": last.kl,
@@ -71,6 +74,7 @@ def merged(reports: Sequence[UpdateReport]) -> UpdateReport:
         steps=tuple(map(_merged_step, zip(*(report.steps for report in reports), strict=True))),
         eos_mass=sum(report.eos_mass for report in reports),
         reward_mass=sum(report.reward_mass for report in reports),
+        repaired=sum(report.repaired for report in reports),
         seconds=max(report.seconds for report in reports),
     )
 

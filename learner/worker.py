@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,12 @@ class LearnerWorker:
         began = time.monotonic()
         lr = learning_rate(self._config, progress)
         batches = self._shard(groups)
+        sampled = batches.copy()
         reference = [self._reference_logp(batch) for batch in batches]
-        steps = tuple(self._step(batches, reference, lr) for _ in range(self._config.iterations))
+        steps = tuple(
+            self._step(batches, reference, lr, repair=self._config.repair_staleness and iteration == 0)
+            for iteration in range(self._config.iterations)
+        )
         lag = sum(self.version - group.sampling_version for group in groups) / len(groups)
         self.version += 1
         weights = [batch.weight_B for batch in batches]
@@ -84,6 +89,7 @@ class LearnerWorker:
             eos_mass=share([self._eos_mass(batch) for batch in batches], weights),
             reward_mass=share([_reward_mass(batch) for batch in batches], weights),
             version_lag=lag,
+            repaired=share([_moved(*pair) for pair in zip(sampled, batches, strict=True)], weights),
             seconds=time.monotonic() - began,
         )
 
@@ -164,18 +170,24 @@ class LearnerWorker:
         with torch.no_grad():
             return candidate_logp(self._reference, batch)
 
-    def _step(self, batches: Sequence[GroupBatch], reference: Sequence[Tensor | None], lr: float) -> StepReport:
+    def _step(
+        self, batches: list[GroupBatch], reference: Sequence[Tensor | None], lr: float, *, repair: bool
+    ) -> StepReport:
+        """One optimizer step; with `repair` it puts this policy's probabilities into the batches as π_old."""
         objectives: list[Objective] = []
 
-        def loss_of(batch: GroupBatch, ref_logp_BK: Tensor | None) -> Loss:
+        def loss_of(number: int) -> Loss:
             def loss(policy: Policy) -> Tensor:
-                objective = self._objective(candidate_logp(policy, batch), batch, ref_logp_BK)
+                logp_BK = candidate_logp(policy, batches[number])
+                if repair:
+                    batches[number] = replace(batches[number], old_logp_BK=logp_BK.detach())
+                objective = self._objective(logp_BK, batches[number], reference[number])
                 objectives.append(objective)
-                return -(objective.per_group_B * batch.weight_B).sum()
+                return -(objective.per_group_B * batches[number].weight_B).sum()
 
             return loss
 
-        losses = [loss_of(batch, ref_logp_BK) for batch, ref_logp_BK in zip(batches, reference, strict=True)]
+        losses = [loss_of(number) for number in range(len(batches))]
         norm = self._engine.step(losses, lr)
         return step_report(batches, objectives, norm)
 
@@ -189,6 +201,12 @@ class LearnerWorker:
     def _eos_mass(self, batch: GroupBatch) -> Tensor:
         is_eos_BK = torch.isin(batch.candidate_ids_BK, self._eos_ids)
         return (batch.old_logp_BK.exp() * is_eos_BK).sum(dim=1)
+
+
+def _moved(sampled: GroupBatch, repaired: GroupBatch) -> Tensor:
+    """[B] mean |Δ log-probability| of a candidate, weighted by π_old."""
+    difference_BK = (repaired.old_logp_BK - sampled.old_logp_BK).abs()
+    return (sampled.old_logp_BK.softmax(dim=1) * difference_BK).sum(dim=1)
 
 
 def _reward_mass(batch: GroupBatch) -> Tensor:

@@ -25,6 +25,7 @@ def make_report(scale: float, grad_norm: float = 2.0) -> UpdateReport:
         steps=(step, step),
         eos_mass=0.1 * scale,
         reward_mass=0.4 * scale,
+        repaired=0.0,
         version_lag=1.5,
         seconds=7 * scale,
     )

@@ -64,6 +64,26 @@ def test_two_iterations_are_two_optimizer_steps_with_the_old_policy_held_fixed(t
     assert (report.version, worker.version, report.groups) == (1, 1, 8)
 
 
+def test_repair_takes_the_old_policy_from_the_learner_s_own_row(tiny_model: Path) -> None:
+    """Groups of version 0 at a learner of version 1, against the same groups as version 1 would have probed them."""
+    groups = random_groups(tiny_model, 8)
+    repaired, probed, stale = (
+        make_learner(tiny_model, repair_staleness=repair, beta=0.0) for repair in (True, False, False)
+    )
+    for worker in (repaired, probed, stale):
+        worker.update(groups, 0.0)
+    with torch.no_grad():
+        now_BK = candidate_logp(probed._engine.policy(), make_batch(groups, [1 / 8] * 8, pack_contexts))
+    fresh = [replace(group, old_logp=row.numpy()) for group, row in zip(groups, now_BK, strict=True)]
+    report, expected, other = repaired.update(groups, 0.0), probed.update(fresh, 0.0), stale.update(groups, 0.0)
+    assert report.steps[0].ratio_deviation == 0 and other.steps[0].ratio_deviation > 0.01
+    assert report.repaired > 0.01 and expected.repaired == other.repaired == 0
+    assert report.steps[1].surrogate == pytest.approx(expected.steps[1].surrogate, rel=1e-3)
+    found, wanted, unlike = weights(repaired), weights(probed), weights(stale)
+    assert max(float((found[name] - wanted[name]).abs().max()) for name in found) < 1e-4
+    assert max(float((found[name] - unlike[name]).abs().max()) for name in found) > 5e-4
+
+
 def test_updates_move_probability_from_confused_to_clean_candidates(tiny_model: Path) -> None:
     groups = random_groups(tiny_model, 8)
     worker = make_learner(tiny_model, lr=2e-4)
@@ -131,7 +151,7 @@ def test_the_report_tells_lag_rate_and_masses(tiny_model: Path) -> None:
     assert report.reward_mass == pytest.approx(np.mean(good), rel=1e-5)
     assert report.metrics().keys() == {
         *("lr", "eos_mass", "reward_mass", "version_lag", "loss", "surrogate", "kl", "clip_fraction"),
-        *("ratio_deviation", "grad_norm"),
+        *("ratio_deviation", "grad_norm", "repaired"),
     }
 
 

@@ -158,6 +158,9 @@ class LearnerConfig(Section):
     """β, weight of the KL to the reference policy; 0 loads no reference."""
     advantage: AdvantageForm = "tlpo"
     """tlpo: Eq. 5 and 6; unweighted: R - μ; grpo: (R - mean) / standard deviation."""
+    repair_staleness: bool = False
+    """Take π_old, and with it μ and the advantages, from the learner's own row before the first step, not from the
+    rollout actor: exact for groups of an older policy version, whose candidate sets stay what they were."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
 

@@ -25,6 +25,7 @@ METRICS: dict[str, str] = {
     "clean_length": "tokens of an answer without confusion, mean since the last update",
     "policy_version": "updates made",
     "version_lag": "policy versions between sampling and learning, mean over the update's groups",
+    "repaired": "by how much π_old was repaired (learner.repair_staleness): mean |Δ log-probability|, nats",
     "lr": "learning rate of the update",
     "loss": "minus the objective of Eq. 7, mean over the optimizer steps of the update",
     "reward": "mean reward of the sampled answers, +1 or -1 each (GRPO)",
