@@ -15,9 +15,10 @@ from torch import Tensor
 
 from actors.engine import CandidateSet, SampleRequest, Watch, eos_set
 from actors.tasks import T, Task, drive_in_rounds
-from tlpo_ray.config.run import ModelConfig, RolloutConfig
+from tlpo_ray.config.run import LoraConfig, ModelConfig, RolloutConfig
 from tlpo_ray.flow.errors import ModelError, first_line
-from tlpo_ray.flow.weights import Bucket, from_wire
+from tlpo_ray.flow.lora import load_parameters, with_adapter
+from tlpo_ray.flow.weights import Bucket
 
 Choose = Callable[[int, Tensor], int]
 """Of (request, logits [V]): the next token."""
@@ -33,7 +34,7 @@ class _Running:
 class TransformersEngine:
     """`TokenEngine` on a Hugging Face causal language model, in batches with a KV cache."""
 
-    def __init__(self, model: ModelConfig, rollout: RolloutConfig) -> None:
+    def __init__(self, model: ModelConfig, rollout: RolloutConfig, lora: LoraConfig | None = None) -> None:
         from transformers import AutoModelForCausalLM
 
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -47,7 +48,8 @@ class TransformersEngine:
             )
         except (OSError, ValueError) as error:
             raise ModelError(f"model {model.path!r} cannot be loaded: {first_line(error)}") from error
-        self._model = loaded.to(self._device).eval()
+        adapted: Any = loaded if lora is None else with_adapter(loaded, lora)
+        self._model = adapted.to(self._device).eval()
         self._batch = rollout.concurrency
         self.max_context = model.max_context
         self.eos_ids = eos_set(self._model.generation_config.eos_token_id)
@@ -84,11 +86,8 @@ class TransformersEngine:
         return drive_in_rounds(self, tasks)
 
     def load_weights(self, buckets: Iterable[Bucket], version: int) -> None:
-        parameters = dict(self._model.named_parameters())
-        with torch.no_grad():
-            for bucket in buckets:
-                for name, array in bucket:
-                    parameters[name].copy_(from_wire(array))
+        for bucket in buckets:
+            load_parameters(self._model, bucket)
         self.version = version
 
     def close(self) -> None:

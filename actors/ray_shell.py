@@ -20,8 +20,8 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from actors.vllm_env import vllm_env
-from actors.worker import Answer, RolloutWorker, build_worker
-from tlpo_ray.config.run import ClusterConfig, DetectorConfig, FlowConfig, ModelConfig, RolloutConfig
+from actors.worker import Answer, build_worker
+from tlpo_ray.config.run import ClusterConfig, DetectorConfig, FlowConfig, LoraConfig, ModelConfig, RolloutConfig
 from tlpo_ray.flow.errors import DeadlineError, TlpoError, first_line
 from tlpo_ray.flow.ray_shell import wait_for
 from tlpo_ray.flow.records import Prompt, PromptResult, RolloutReport, encode
@@ -44,6 +44,7 @@ class RolloutSpec:
     canary_tolerance: float
     """Nats."""
     weight_transfer: str
+    lora: LoraConfig | None
 
 
 class LeaseDesk(Protocol):
@@ -78,9 +79,8 @@ class RolloutProcess:
     def setup(self) -> None:
         """Load the model; apart from `__init__`, so that an error comes back as it was raised."""
         spec = self._spec
-        self._worker: RolloutWorker = build_worker(
-            spec.model, spec.rollout, spec.detector, spec.seed, spec.weight_transfer
-        )
+        transfer, lora = spec.weight_transfer, spec.lora
+        self._worker = build_worker(spec.model, spec.rollout, spec.detector, spec.seed, transfer, lora)
 
     def ping(self) -> None:
         """Answers if it is alive."""

@@ -55,7 +55,7 @@ Task = Generator[Ask, Any, T]
 """Yields what it asks for, is sent what it gets, returns what it was about."""
 
 
-def asked(ask: Ask) -> Task[Any]:
+def one_ask(ask: Ask) -> Task[Any]:
     """A task that asks once and returns what it gets."""
     return (yield ask)
 

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from actors.engine import CandidateSet, SampleRequest, Watch, eos_set
-from actors.tasks import Ask, Candidates, Draw, Extend, Sample, T, Task, asked
+from actors.tasks import Ask, Candidates, Draw, Extend, Sample, T, Task, one_ask
 from actors.vllm_env import vllm_env
-from tlpo_ray.config.run import CANDIDATES_LIMIT, MIB, ModelConfig, RolloutConfig
+from tlpo_ray.config.run import CANDIDATES_LIMIT, MIB, LoraConfig, ModelConfig, RolloutConfig
 from tlpo_ray.flow import vllm_weights
 from tlpo_ray.flow.errors import ModelError, first_line
 from tlpo_ray.flow.weights import RECEIVERS, Bucket, Rendezvous, TensorMeta
@@ -36,7 +36,12 @@ class VLLMEngine:
     """
 
     def __init__(
-        self, model: ModelConfig, rollout: RolloutConfig, seed: int, weight_transfer: str = "object_store"
+        self,
+        model: ModelConfig,
+        rollout: RolloutConfig,
+        seed: int,
+        weight_transfer: str = "object_store",
+        lora: LoraConfig | None = None,
     ) -> None:
         on_gpu = torch.cuda.is_available()
         for name, value in vllm_env(on_gpu=on_gpu).items():
@@ -51,6 +56,9 @@ class VLLMEngine:
         memory: dict[str, Any] = {"gpu_memory_utilization": rollout.gpu_memory_utilization}
         if rollout.kv_cache_mib is not None:
             memory = {"kv_cache_memory_bytes": rollout.kv_cache_mib * MIB}
+        adapter: dict[str, Any] = {}
+        if lora is not None:
+            adapter = {"enable_lora": True, "max_loras": 1, "max_lora_rank": _rank_with_room(lora.rank)}
         arguments = EngineArgs(
             model=model.path,
             revision=model.revision,
@@ -71,12 +79,14 @@ class VLLMEngine:
             use_tqdm_on_load=False,
             weight_transfer_config=WeightTransferConfig(backend=RECEIVERS[weight_transfer]),
             **memory,
+            **adapter,
         )
         try:
             self._engine = LLMEngine.from_engine_args(arguments)
         except (OSError, ValueError) as error:
             raise ModelError(f"vLLM cannot load {model.path!r}: {first_line(error)}") from error
-        if weight_transfer == "object_store":
+        self._lora, self._adapter = lora, None
+        if weight_transfer == "object_store" and lora is None:
             vllm_weights.prepare(self._engine)
         self.max_context = model.max_context
         self.eos_ids = _eos_ids(self._engine)
@@ -90,17 +100,17 @@ class VLLMEngine:
     def sample(self, requests: Sequence[SampleRequest], watch: Watch | None = None) -> list[list[int]]:
         watches = [None if watch is None else partial(watch, number) for number in range(len(requests))]
         asks = (Sample(request=r, watch=w) for r, w in zip(requests, watches, strict=True))
-        return self.drive([asked(ask) for ask in asks])
+        return self.drive([one_ask(ask) for ask in asks])
 
     def candidates(self, contexts: Sequence[Sequence[int]], n: int) -> list[CandidateSet]:
-        return self.drive([asked(Candidates(context=context, n=n)) for context in contexts])
+        return self.drive([one_ask(Candidates(context=context, n=n)) for context in contexts])
 
     def draw(self, contexts: Sequence[Sequence[int]], n: int, seeds: Sequence[int]) -> list[CandidateSet]:
         asks = (Draw(context=context, n=n, seed=seed) for context, seed in zip(contexts, seeds, strict=True))
-        return self.drive([asked(ask) for ask in asks])
+        return self.drive([one_ask(ask) for ask in asks])
 
     def extend(self, contexts: Sequence[Sequence[int]], k: int) -> list[list[int]]:
-        (tails,) = self.drive([asked(Extend(contexts=contexts, k=k))])
+        (tails,) = self.drive([one_ask(Extend(contexts=contexts, k=k))])
         found: list[list[int]] = tails
         return found
 
@@ -121,7 +131,11 @@ class VLLMEngine:
         return [results[number] for number in range(len(tasks))]
 
     def load_weights(self, buckets: Iterable[Bucket], version: int) -> None:
-        vllm_weights.load(self._engine, buckets)
+        if self._lora is None:
+            vllm_weights.load(self._engine, buckets)
+        else:
+            bucket = [named for bucket in buckets for named in bucket]
+            self._adapter = vllm_weights.load_adapter(self._engine, bucket, self._lora, version, self._adapter)
         self.version = version
 
     def join_broadcast(self, rendezvous: Rendezvous, rank: int) -> None:
@@ -223,7 +237,8 @@ class VLLMEngine:
     def _add(self, prompt: Sequence[int], parameters: Any, on_tokens: OnTokens, on_end: Callable[[], None]) -> None:
         self._added += 1
         self._running[str(self._added)] = (on_tokens, on_end)
-        self._engine.add_request(str(self._added), {"prompt_token_ids": list(prompt)}, parameters)
+        asked = {"prompt_token_ids": list(prompt)}
+        self._engine.add_request(str(self._added), asked, parameters, lora_request=self._adapter)
 
     def _run(self) -> None:
         """Step until nothing is left, also of what is added on the way."""
@@ -247,6 +262,11 @@ def _top(row: dict[int, Any], n: int) -> CandidateSet:
         token_ids=np.array([token for token, _ in best], np.int32),
         logp=np.array([value.logprob for _, value in best], np.float32),
     )
+
+
+def _rank_with_room(rank: int) -> int:
+    """The smallest rank that vLLM has room for."""
+    return next(room for room in (8, 16, 32, 64, 128, 256, 320, 512) if room >= rank)
 
 
 def _eos_ids(engine: Any) -> frozenset[int]:

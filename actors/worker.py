@@ -16,7 +16,7 @@ from actors.lookahead import Rewarded, rewarded_candidates
 from actors.rollout import Question, Rollout, answer_seed, sampled
 from actors.tasks import Task
 from actors.token_bytes import TokenBytes
-from tlpo_ray.config.run import DetectorConfig, ModelConfig, RolloutConfig
+from tlpo_ray.config.run import DetectorConfig, LoraConfig, ModelConfig, RolloutConfig
 from tlpo_ray.flow.delta import Shadow
 from tlpo_ray.flow.records import CandidateGroup, Outcome, Prompt, PromptResult, RolloutReport, readable
 from tlpo_ray.flow.weights import Bucket, Rendezvous, WeightUpdate, check_canary
@@ -229,6 +229,7 @@ def build_worker(
     detector: DetectorConfig,
     seed: int,
     weight_transfer: str = "object_store",
+    lora: LoraConfig | None = None,
 ) -> RolloutWorker:
     """A worker on the engine that the configuration names.
 
@@ -240,9 +241,9 @@ def build_worker(
     if rollout.engine == "vllm":
         from actors.vllm_engine import VLLMEngine
 
-        engine = VLLMEngine(model, rollout, seed, weight_transfer)
+        engine = VLLMEngine(model, rollout, seed, weight_transfer, lora)
     else:
         from actors.hf_engine import TransformersEngine
 
-        engine = TransformersEngine(model, rollout)
+        engine = TransformersEngine(model, rollout, lora)
     return RolloutWorker(engine, model, rollout, detector, seed)

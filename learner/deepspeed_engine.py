@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from learner.engine import DTYPES, Loss, adamw, metas
+from learner.engine import DTYPES, Loss, adamw, lora_layout, metas, parameters
 from learner.policy import Policy
 from tlpo_ray.config.run import LearnerConfig, ModelConfig
 from tlpo_ray.flow.errors import NonFiniteError, UserError
@@ -60,6 +60,7 @@ class DeepSpeedEngine:
 
         self.rank, self.ranks = rank, ranks
         self.layout = f"engine deepspeed, zero_stage {config.zero_stage}, ranks {ranks}, dtype {model.dtype}"
+        self.layout += lora_layout(config)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._stage = config.zero_stage
         self._dtype = DTYPES[model.dtype]
@@ -88,10 +89,10 @@ class DeepSpeedEngine:
         norm = self._engine.get_global_grad_norm()
         return math.nan if norm is None else float(norm)
 
-    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+    def tensors(self, *, frozen: bool = False) -> Iterator[tuple[str, Tensor]]:
         import deepspeed
 
-        named = iter(list(self._engine.module.named_parameters()))
+        named = iter(parameters(self._engine.module, frozen=frozen))
         while chunk := list(islice(named, GATHER_CHUNK)):
             with deepspeed.zero.GatheredParameters([p for _, p in chunk], enabled=self._stage == 3):
                 # Copied inside: outside the context a gathered parameter is empty again.

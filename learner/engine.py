@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from learner.policy import Policy
 from tlpo_ray.config.run import LearnerConfig, ModelConfig
 from tlpo_ray.flow.errors import NonFiniteError
+from tlpo_ray.flow.lora import wire_name
 from tlpo_ray.flow.weights import TensorMeta
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -43,8 +44,10 @@ class TrainEngine(Protocol):
             NonFiniteError: a loss or the gradient is NaN or infinite. The weights are as before; the run is over.
         """
 
-    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+    def tensors(self, *, frozen: bool = False) -> Iterator[tuple[str, Tensor]]:
         """Full weights in the model's dtype, Hugging Face names, tied ones once, in the order of its parameters.
+
+        Those that are trained: all, or an adapter's; `frozen` adds what is beside it, under PEFT's names.
 
         Every rank must iterate to the end; only rank 0 gets any. A tensor may share memory with the weights: it is
         good until the next step.
@@ -67,13 +70,18 @@ class TrainEngine(Protocol):
         """
 
 
+def parameters(module: nn.Module, *, frozen: bool = False) -> list[tuple[str, nn.Parameter]]:
+    """A model's trained parameters by their names on the wire; `frozen` adds the others."""
+    return [(wire_name(name), p) for name, p in module.named_parameters() if frozen or p.requires_grad]
+
+
 def metas(module: nn.Module, dtype: torch.dtype) -> tuple[TensorMeta, ...]:
-    """Name, dtype on the wire and full shape of a model's parameters."""
+    """Name, dtype on the wire and full shape of a model's trained parameters."""
     spelled = str(dtype).removeprefix("torch.")
     return tuple(
         # Under ZeRO-3 a parameter's own shape is empty.
         TensorMeta(name=name, dtype=spelled, shape=tuple(getattr(parameter, "ds_shape", parameter.shape)))
-        for name, parameter in module.named_parameters()
+        for name, parameter in parameters(module)
     )
 
 
@@ -87,15 +95,20 @@ def adamw(model: nn.Module, config: LearnerConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.lr, betas=config.betas)
 
 
+def lora_layout(config: LearnerConfig) -> str:
+    """What an adapter adds to `TrainEngine.layout`."""
+    return "" if config.lora is None else f", lora {config.lora.rank} {' '.join(config.lora.targets)}"
+
+
 class TorchEngine:
     """One process, one device, float32 master weights; bfloat16 by autocast."""
 
     rank = 0
     ranks = 1
-    layout = "engine torch"
 
     def __init__(self, module: nn.Module, model: ModelConfig, config: LearnerConfig) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.layout = f"engine torch{lora_layout(config)}"
         self._module = module.to(self.device)
         self._dtype = DTYPES[model.dtype]
         self._max_grad_norm = config.max_grad_norm
@@ -121,8 +134,8 @@ class TorchEngine:
             self._optimizer.zero_grad()
         return norm
 
-    def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        for name, parameter in self._module.named_parameters():
+    def tensors(self, *, frozen: bool = False) -> Iterator[tuple[str, Tensor]]:
+        for name, parameter in parameters(self._module, frozen=frozen):
             yield name, parameter.detach().to(self._dtype)
 
     def metas(self) -> tuple[TensorMeta, ...]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from learner import checkpoint
 from learner.advantage import advantages
@@ -24,8 +25,11 @@ from learner.schedule import learning_rate
 from tlpo_ray.config.run import LearnerConfig, ModelConfig
 from tlpo_ray.flow import vllm_weights
 from tlpo_ray.flow.errors import ConfigError
+from tlpo_ray.flow.lora import merged, with_adapter
 from tlpo_ray.flow.records import CandidateGroup
 from tlpo_ray.flow.weights import Bucket, Rendezvous, WeightUpdate
+
+Reference = Callable[[GroupBatch], Tensor]
 
 
 class LearnerWorker:
@@ -33,7 +37,7 @@ class LearnerWorker:
 
     Args:
         engine: holds policy and optimizer.
-        reference: the frozen reference policy; None when β is 0.
+        reference: candidates' log-probabilities under the reference policy; None when β is 0.
         model: what the policy was loaded from.
         config: hyper-parameters.
         eos_ids: end-of-text tokens, watched in the candidate sets.
@@ -43,7 +47,7 @@ class LearnerWorker:
     def __init__(
         self,
         engine: TrainEngine,
-        reference: nn.Module | None,
+        reference: Reference | None,
         model: ModelConfig,
         config: LearnerConfig,
         *,
@@ -153,7 +157,10 @@ class LearnerWorker:
         Raises:
             ResourceError: the folder cannot be written.
         """
-        tensors = [(name, tensor.cpu()) for name, tensor in self._engine.tensors()]
+        tensors = [(name, tensor.cpu().clone()) for name, tensor in self._engine.tensors()]
+        if (lora := self._config.lora) is not None:
+            everything = ((name, tensor.cpu()) for name, tensor in self._engine.tensors(frozen=True))
+            tensors = list(merged(everything, dict(tensors), lora))
         if self._engine.rank == 0:
             with checkpoint.writing(f"the model to {folder}"):
                 checkpoint.export_model(tensors, self._model, folder)
@@ -168,7 +175,7 @@ class LearnerWorker:
         if self._reference is None:
             return None
         with torch.no_grad():
-            return candidate_logp(self._reference, batch)
+            return self._reference(batch)
 
     def _step(
         self, batches: list[GroupBatch], reference: Sequence[Tensor | None], lr: float, *, repair: bool
@@ -238,8 +245,11 @@ def build_learner(
     if config.engine == "torch" and ranks > 1:
         raise ConfigError(f"learner.engine torch has one rank, learner.ranks is {ranks}: use learner.engine deepspeed")
     torch.manual_seed(seed)
-    policy = load_model(model, torch.float32, trainable=True)
+    # Frozen weights take no steps that bfloat16 would lose.
+    policy = load_model(model, torch.float32 if config.lora is None else DTYPES[model.dtype], trainable=True)
     pack_attention(policy)
+    if config.lora is not None:
+        policy = with_adapter(policy, config.lora)
     if config.activation_checkpointing:
         recompute_activations(policy)
     engine: TrainEngine
@@ -250,8 +260,19 @@ def build_learner(
 
         join_process_group(rank, ranks, address, port, deadline_s)
         engine = DeepSpeedEngine(policy, model, config, rank=rank, ranks=ranks)
-    reference = None
-    if config.beta:
-        reference = load_model(model, DTYPES[model.dtype], trainable=False).to(engine.device)
-        pack_attention(reference)
+    reference = _reference(policy, engine, model, config) if config.beta else None
     return LearnerWorker(engine, reference, model, config, eos_ids=eos_ids(policy), stack=stack_of(policy))
+
+
+def _reference(policy: Any, engine: TrainEngine, model: ModelConfig, config: LearnerConfig) -> Reference:
+    """The policy as it was before training: without its adapter, or as a copy of its own."""
+    if config.lora is not None:
+
+        def without_adapter(batch: GroupBatch) -> Tensor:
+            with policy.disable_adapter():
+                return candidate_logp(engine.policy(), batch)
+
+        return without_adapter
+    copy = load_model(model, DTYPES[model.dtype], trainable=False).to(engine.device)
+    pack_attention(copy)
+    return partial(candidate_logp, copy)

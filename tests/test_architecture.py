@@ -48,6 +48,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     ),
     "vllm": ("actors.vllm_engine", "tlpo_ray.flow.vllm_transfer"),
     "deepspeed": ("learner.deepspeed_engine",),
+    "peft": ("tlpo_ray.flow.lora",),
     "trl": ("tlpo_ray.baselines.trainers",),
 }
 WITHOUT_TORCH = ("detectors", "tlpo_ray.config", "tlpo_ray.data", "tlpo_ray.report", "tlpo_ray.train", "tlpo_ray.cli")

@@ -52,6 +52,7 @@ def _distributed(config: RunConfig, prompts: PromptSet) -> Iterator[Parts]:
             seed=config.seed,
             canary_tolerance=config.flow.canary_tolerance,
             weight_transfer=config.flow.weight_transfer,
+            lora=config.learner.lora,
         )
         # Both groups start at once: loading two engines takes most of a short run.
         fleet = RolloutFleet(spec, config.rollout.actors, config.flow, config.cluster)
@@ -75,7 +76,7 @@ def _local(config: RunConfig, prompts: PromptSet) -> Iterator[Parts]:
     from actors.worker import build_worker
     from learner.worker import build_learner
 
-    rollout = build_worker(config.model, config.rollout, config.detector, config.seed)
+    rollout = build_worker(config.model, config.rollout, config.detector, config.seed, lora=config.learner.lora)
     learner = build_learner(config.model, config.learner, seed=config.seed)
     exchange = Exchange(prompts.prompts, prompts.skipped, **_exchange_settings(config))
     parts = Parts(

@@ -195,6 +195,19 @@ def test_rollouts_may_run_ahead_of_the_learner(tiny_model: Path, prompts: Path, 
     assert max(line["version_lag"] for line in lines) > 0, "nothing ran ahead"
 
 
+def test_an_adapter_is_learned_and_loaded_by_vllm(tiny_model: Path, prompts: Path, tmp_path: Path) -> None:
+    """The canary holds after every sync: vLLM answers with the learner's adapter."""
+    settings = {"learner.lora": "{rank: 4}", "learner.lr": 1e-2, "learner.zero_stage": 2}
+    summary = run(run_config(tiny_model, prompts, tmp_path / "run", **settings))
+    assert summary.updates >= 3
+    assert 0 < summary.canary <= 1e-4
+    start = load_file(tiny_model / "model.safetensors")
+    moved = {name for name, value in weights(tmp_path / "run").items() if np.abs(value - start[name]).max() > 1e-4}
+    assert moved and all("proj" in name for name in moved)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert all(line["sync_bytes"] < (tiny_model / "model.safetensors").stat().st_size / 4 for line in lines)
+
+
 def kill_at(title: str, version: int) -> tuple[Callable[[Progress], None], list[int]]:
     """A listener that kills one process with that title once a policy version is reached, and whom it has killed."""
     killed: list[int] = []

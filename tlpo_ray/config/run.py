@@ -122,6 +122,15 @@ class RolloutConfig(Section):
     """Seed every answer by run seed, prompt and policy version, so that a run can be repeated token by token."""
 
 
+class LoraConfig(Section):
+    """A low-rank adapter beside frozen weights, W + (alpha / rank) B A: all that is trained, and all that travels."""
+
+    rank: Annotated[int, Field(gt=0, le=512)] = 16
+    alpha: Annotated[float, Field(gt=0)] = 32
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    """Names of the linear layers that get one."""
+
+
 class LearnerConfig(Section):
     """The learner group: TLPO's update."""
 
@@ -161,6 +170,9 @@ class LearnerConfig(Section):
     repair_staleness: bool = False
     """Take π_old, and with it μ and the advantages, from the learner's own row before the first step, not from the
     rollout actor: exact for groups of an older policy version, whose candidate sets stay what they were."""
+    lora: LoraConfig | None = None
+    """Train an adapter instead of all weights, e.g. `learner.lora={rank: 16}`. The reference policy is then the model
+    without it. object_store only."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
 
@@ -252,6 +264,11 @@ class RunConfig(Section):
             raise ValueError(
                 f"flow.delta_refresh {self.flow.delta_refresh} needs flow.weight_transfer object_store, it is "
                 f"{self.flow.weight_transfer}: a broadcast always sends all weights"
+            )
+        if self.learner.lora is not None and self.flow.weight_transfer != "object_store":
+            raise ValueError(
+                f"learner.lora needs flow.weight_transfer object_store, it is {self.flow.weight_transfer}: "
+                f"adapters are not broadcast"
             )
         if self.stack == "local" and (self.rollout.engine, self.learner.engine) != ("transformers", "torch"):
             raise ValueError(

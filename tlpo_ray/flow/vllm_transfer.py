@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 import torch
@@ -21,9 +23,12 @@ from vllm.distributed.weight_transfer.base import (
 )
 from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
 from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
+from vllm.lora.request import LoRARequest
 from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
+from tlpo_ray.config.run import LoraConfig
+from tlpo_ray.flow.lora import write_adapter
 from tlpo_ray.flow.weights import RECEIVERS, Bucket, Rendezvous, TensorMeta, from_wire
 
 OBJECT_STORE, GLOO = RECEIVERS["object_store"], RECEIVERS["gloo"]
@@ -35,6 +40,20 @@ def register() -> None:
         WeightTransferEngineFactory.register_engine(OBJECT_STORE, BucketReceiver)
         WeightTransferEngineFactory.register_engine(GLOO, GlooReceiver)
         WeightTransferTrainerFactory.register_engine(GLOO, GlooSender)
+
+
+def load_adapter(
+    engine: Any, bucket: Bucket, config: LoraConfig, version: int, before: LoRARequest | None
+) -> LoRARequest:
+    """See `vllm_weights.load_adapter`."""
+    with TemporaryDirectory(prefix="tlpo-adapter-") as folder:
+        write_adapter(bucket, config, Path(folder))
+        # vLLM takes 0 for no adapter, and one number for one adapter as long as it lives.
+        after = LoRARequest(f"version-{version}", version + 1, folder)
+        if before is not None:
+            engine.remove_lora(before.lora_int_id)
+        engine.add_lora(after)
+    return after
 
 
 class LayerwiseReceiver(WeightTransferEngine[Any, Any]):  # type: ignore[misc]

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tlpo_ray.config.run import LoraConfig
 from tlpo_ray.flow.weights import Bucket, Rendezvous, TensorMeta
 
 if TYPE_CHECKING:
@@ -33,6 +34,17 @@ def prepare(engine: Any) -> None:
 def load(engine: Any, buckets: Iterable[Bucket]) -> None:
     """Replace all weights of an engine that has no request running, one bucket in memory at a time."""
     _replace(engine, ({"bucket": bucket} for bucket in buckets))
+
+
+def load_adapter(engine: Any, bucket: Bucket, config: LoraConfig, version: int, before: Any) -> Any:
+    """Replace an engine's adapter, which has no request running; what requests name from now on to be answered with it.
+
+    Args:
+        before: what requests named up to now; None when there was no adapter.
+    """
+    from tlpo_ray.flow import vllm_transfer
+
+    return vllm_transfer.load_adapter(engine, bucket, config, version, before)
 
 
 def join(engine: Any, rendezvous: Rendezvous, rank: int) -> None:
