@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tlpo_ray.config.run import MIB, RunConfig
 from tlpo_ray.data.prompts import PromptSet
 from tlpo_ray.flow.exchange import Exchange
+from tlpo_ray.flow.focus import Focus
 from tlpo_ray.flow.records import Prompt, RolloutReport, decode, encode
 from tlpo_ray.flow.weights import WeightUpdate
 from tlpo_ray.train import Parts
@@ -149,12 +150,14 @@ class LocalLearner:
         self._worker.export(folder)
 
 
-def _exchange_settings(config: RunConfig) -> dict[str, int]:
+def _exchange_settings(config: RunConfig) -> dict[str, Any]:
+    floor = config.flow.focus
     return {
         "groups_per_update": config.learner.groups_per_update,
         "lot": config.rollout.lot,
         "capacity": config.flow.queue_capacity,
         "max_staleness": config.flow.max_staleness,
+        "focus": None if floor is None else Focus(floor, config.seed),
     }
 
 

@@ -15,6 +15,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tlpo_ray.flow.focus import LEFT_OUT, Focus
 from tlpo_ray.flow.ledger import Accounting, PromptLedger
 from tlpo_ray.flow.queue import CandidateQueue
 from tlpo_ray.flow.records import Outcome, Prompt, PromptResult, decode_table
@@ -79,6 +80,7 @@ class Exchange:
         lot: most prompts a rollout actor leases at once.
         capacity: groups at which no more prompts are leased.
         max_staleness: most policy versions a group may be behind the learner.
+        focus: which prompts to ask; none asks all.
     """
 
     def __init__(
@@ -90,7 +92,9 @@ class Exchange:
         lot: int,
         capacity: int,
         max_staleness: int,
+        focus: Focus | None = None,
     ) -> None:
+        self._focus = focus
         self._ledger = PromptLedger(prompts, skipped)
         self._queue = CandidateQueue(capacity, max_staleness)
         self._yield = ConfusionYield()
@@ -117,10 +121,24 @@ class Exchange:
             return []
         if not self._window_left:
             self._open_window()
-        share = min(self._lot, math.ceil(self._window / max(1, sharers)))
-        lot = self._ledger.lease(holder, min(share, self._window_left))
-        self._window_left -= len(lot)
+        share = min(self._lot, math.ceil(self._window / max(1, sharers)), self._window_left)
+        lot = self._wanted(holder, share)
+        self._window_left = min(self._window_left - len(lot), self._ledger.waiting)
         return lot
+
+    def _wanted(self, holder: str, limit: int) -> list[Prompt]:
+        """The next prompts for `holder`; those that the focus leaves out get their outcome at once."""
+        lot = self._ledger.lease(holder, limit)
+        if self._focus is None:
+            return lot
+        wanted: list[Prompt] = []
+        while lot:
+            out = [prompt for prompt in lot if not self._focus.wants(prompt)]
+            wanted += [prompt for prompt in lot if prompt not in out]
+            left_out = (PromptResult(prompt_index=p.index, outcome=Outcome.SKIPPED, reason=LEFT_OUT) for p in out)
+            self._ledger.settle(holder, left_out)
+            lot = self._ledger.lease(holder, limit - len(wanted))
+        return wanted
 
     def deliver(
         self, holder: str, results: Sequence[PromptResult], payload: bytes, learner_version: int
@@ -135,6 +153,10 @@ class Exchange:
         confused = {result.prompt_index for result in accepted if result.outcome is Outcome.CONFUSED}
         rolled = sum(result.outcome is not Outcome.SKIPPED for result in accepted)
         self._yield.observe(len(confused), rolled)
+        if self._focus is not None:
+            for result in accepted:
+                if result.outcome is not Outcome.SKIPPED:
+                    self._focus.observe(self._ledger.prompt(result.prompt_index), result.prompt_index in confused)
         for batch in table.to_batches():
             keep = [index in confused for index in batch.column("prompt_index").to_pylist()]
             stale = self._queue.admit(batch.filter(keep), learner_version)
@@ -190,6 +212,8 @@ class Exchange:
         if in_turn and (self._ledger.leased or self._ready() or self._in_learning):
             return
         self._yield.fold()
+        if self._focus is not None:
+            self._focus.fold()
         wanted = min(self._groups_per_update * (self._max_staleness + 1), self._capacity) - len(self._queue)
         out = math.ceil(wanted / self._yield.rate) - self._ledger.leased
         self._window = self._window_left = max(0, min(out, self._ledger.waiting))

@@ -86,6 +86,10 @@ class PromptLedger:
         """Prompts held by rollout actors."""
         return len(self._holders)
 
+    def prompt(self, index: int) -> Prompt:
+        """The prompt with this index."""
+        return self._prompts[index]
+
     def lease(self, holder: str, limit: int) -> list[Prompt]:
         """At most `limit` waiting prompts, lowest index first; `holder` owes a result for each."""
         indices = [heapq.heappop(self._returned) for _ in range(min(limit, len(self._returned)))]

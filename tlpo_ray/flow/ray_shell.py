@@ -11,6 +11,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tlpo_ray.flow.errors import DeadlineError, TlpoError
 from tlpo_ray.flow.exchange import Exchange, Status
+from tlpo_ray.flow.focus import Focus
 from tlpo_ray.flow.records import Prompt, PromptResult
 
 ExchangeActor = ray.remote(Exchange)
@@ -46,6 +47,7 @@ class RemoteExchange:
         lot: int,
         capacity: int,
         max_staleness: int,
+        focus: Focus | None = None,
     ) -> None:
         # On this machine: the prompts may lie in a file of it.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -57,6 +59,7 @@ class RemoteExchange:
             lot=lot,
             capacity=capacity,
             max_staleness=max_staleness,
+            focus=focus,
         )
 
     def lease(self, holder: str, sharers: int) -> list[Prompt]:

@@ -226,7 +226,7 @@ def test_a_name_that_is_neither_file_nor_preset_is_told(tmp_path: Path) -> None:
 
 
 def test_the_presets_are_the_quickstart_and_the_papers_runs() -> None:
-    assert presets() == sorted(["quickstart", "quickstart-gpu", *PAPER_PRESETS])
+    assert presets() == sorted(["quickstart", "quickstart-focus", "quickstart-gpu", *PAPER_PRESETS])
 
 
 @pytest.mark.parametrize("name", PAPER_PRESETS)
