@@ -1,19 +1,30 @@
-"""Sampling answers."""
+"""Sampling answers, and the whole of a rollout: answers, candidate sets, lookaheads."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import torch
 
+import detectors
+from actors.chat import load_tokenizer, prompt_ids
+from actors.confusion import confusion_point
 from actors.engine import SampleRequest
 from actors.hf_engine import TransformersEngine
+from actors.token_bytes import TokenBytes
 from actors.vllm_engine import VLLMEngine
+from actors.worker import RolloutWorker
 from tests.bench.compare import Row, compared
-from tlpo_ray.config.run import ModelConfig, RolloutConfig
+from tlpo_ray.config.run import DetectorConfig, ModelConfig, RolloutConfig
+from tlpo_ray.flow.records import Prompt, RolloutReport
+from tlpo_ray.quickstart.toy_cache import cached_toy_model
+from tlpo_ray.quickstart.world import toy_world
 
 ANSWERS, NEW_TOKENS = 128, 48
+SAMPLES = 8
 ROLLOUT = RolloutConfig(kv_cache_mib=64, concurrency=64, max_new_tokens=NEW_TOKENS)
 
 
@@ -65,3 +76,65 @@ def logprobs(model: Path) -> Row:
 
 def _probe(engine: VLLMEngine) -> None:
     engine.candidates([request.prompt_ids for request in requests()[:ANSWERS]], 16)
+
+
+def whole(model: Path) -> Iterator[Row | str]:
+    """Answers, candidate sets and lookaheads on the toy model."""
+    toy = cached_toy_model(0, lambda share, loss: None)
+    questions = toy_world().questions[::4] * SAMPLES
+    prompts = [Prompt(index=i, id=q.id, language=q.language, text=q.text) for i, q in enumerate(questions)]
+    rollout = RolloutConfig(kv_cache_mib=64, concurrency=64, max_new_tokens=NEW_TOKENS)
+    worker = RolloutWorker(
+        VLLMEngine(model_config(toy), rollout, seed=0), model_config(toy), rollout, DetectorConfig(), 0
+    )
+    reports: list[RolloutReport] = []
+    public = PublicShape(toy)
+    yield compared(
+        f"{len(prompts)} answers of the toy model with their candidate sets and lookaheads",
+        ("rollout worker on vLLM", lambda: reports.append(worker.step(prompts))),
+        ("transformers generate: batches of 8 samples, then 16 rows a confusion point", lambda: public.step(prompts)),
+    )
+    report = reports[-1]
+    yield (
+        f"tokens after the confusion point: {report.tokens_discarded}; tokens generated a group: "
+        f"{report.tokens_generated / max(1, len(report.groups)):.0f} ({len(report.groups)} groups)"
+    )
+
+
+class PublicShape:
+    """The public code's way, on transformers: whole answers, then one batch of continuations a confusion point."""
+
+    def __init__(self, folder: Path) -> None:
+        from transformers import AutoModelForCausalLM
+
+        self._config = model_config(folder)
+        self._model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        self._tokenizer = load_tokenizer(self._config)
+        self._table = TokenBytes(self._tokenizer)
+        self._special = (self._tokenizer.pad_token_id, self._tokenizer.eos_token_id)
+
+    @torch.no_grad()
+    def step(self, prompts: list[Prompt]) -> None:
+        """Prompts must come as `SAMPLES` copies of a list."""
+        different = len(prompts) // SAMPLES
+        for prompt in prompts[:different]:
+            ids = prompt_ids(self._tokenizer, self._config, prompt.text)
+            found = self._model.generate(
+                torch.tensor([ids] * SAMPLES), attention_mask=torch.ones(SAMPLES, len(ids)), do_sample=True,
+                temperature=0.6, top_k=0, max_new_tokens=NEW_TOKENS,
+            )  # fmt: skip
+            profile = detectors.profile(prompt.language)
+            for row in found[:, len(ids) :].tolist():
+                answer = [
+                    token for token in row if token not in (self._tokenizer.pad_token_id, self._tokenizer.eos_token_id)
+                ]
+                point = confusion_point(answer, self._table, profile)
+                if point is not None:
+                    self._look_ahead([*ids, *answer[: point.token]], profile)
+
+    def _look_ahead(self, context: list[int], profile: detectors.Profile) -> None:
+        logp = self._model(torch.tensor([context])).logits[0, -1].log_softmax(-1)
+        rows = torch.tensor([[*context, token] for token in logp.topk(16).indices.tolist()])
+        tails = self._model.generate(rows, attention_mask=torch.ones(rows.shape), do_sample=False, max_new_tokens=3)
+        for row in tails[:, len(context) :].tolist():
+            detectors.find(self._table.text(row), profile)

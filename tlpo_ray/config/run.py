@@ -189,8 +189,8 @@ class FlowConfig(Section):
     max_staleness: Annotated[int, Field(ge=0)] = 0
     """Most policy versions a group may be behind the learner; 0 is strictly on-policy."""
     focus: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Ask prompts in proportion to how often their like was confused lately, but at least this share of them; others are
-    counted as skipped. What is learned from is then no fair sample of the prompts. None asks all."""
+    """Ask prompts in proportion to how often their like was confused lately, but at least this share of them; the rest
+    counts as skipped. What is learned from is then no fair sample of the prompts. None asks all."""
     queue_capacity: Positive = 256
     """Groups at which rollout actors get no more prompts until the learner has taken some."""
     bucket_mib: Positive = 64

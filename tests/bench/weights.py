@@ -1,0 +1,65 @@
+"""Weights from the learner to a rollout actor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from actors.hf_engine import TransformersEngine
+from learner.publish import Publisher
+from learner.worker import LearnerWorker, build_learner
+from tests.bench.compare import Row, compared
+from tests.tiny import random_groups
+from tlpo_ray.config.run import LearnerConfig, ModelConfig, RolloutConfig
+from tlpo_ray.flow.delta import Shadow
+from tlpo_ray.quickstart.toy_cache import cached_toy_model
+
+PAPER_LR, TOY_LR = 5e-7, 2e-4
+UPDATES, REFRESH = 6, 100
+
+
+def deltas(model: Path) -> Iterator[Row | str]:
+    """Bytes of a policy version as differences, and what it takes to make, lay and load them."""
+    toy = cached_toy_model(0, lambda share, loss: None)
+    for dtype, lr in (("bfloat16", PAPER_LR), ("bfloat16", TOY_LR), ("float32", TOY_LR)):
+        worker, publisher, shadow = learner(toy, dtype, lr), Publisher(4 << 20, REFRESH), Shadow()
+        sizes = []
+        for version in range(UPDATES):
+            if version:
+                worker.update(random_groups(toy, 8, seed=version), 0.5)
+            update = worker.publish(publisher, ())
+            assert update is not None
+            shadow.follow(update.steps[-1:])
+            sizes.append(update.steps[-1].nbytes)
+        whole = worker.publish(Publisher(1 << 30), ())
+        assert whole is not None
+        equal = all(
+            (name, array.tobytes()) == (other, wanted.tobytes())
+            for (name, array), (other, wanted) in zip(shadow.bucket(), whole.steps[0].buckets[0], strict=True)
+        )
+        share = sum(sizes[1:]) / (UPDATES - 1) / sizes[0]
+        yield f"delta of an update, {dtype}, lr {lr:g}: {share:.1%} of all weights' bytes; bit-equal after it: {equal}"
+    worker = learner(toy, "bfloat16", PAPER_LR)
+    config = ModelConfig(path=str(toy), dtype="bfloat16", max_context=64)
+    engine = TransformersEngine(config, RolloutConfig(engine="transformers", max_new_tokens=8))
+    publisher, parameters = Publisher(4 << 20), dict(engine._model.named_parameters())
+
+    def ours() -> None:
+        update = worker.publish(publisher, ())
+        assert update is not None
+        engine.load_weights(update.steps[0].buckets, 1)
+
+    def alternative() -> None:
+        for name, tensor in worker._engine.tensors():
+            parameters[name].data.copy_(tensor)
+
+    yield compared(
+        "one policy version in one process, the toy model",
+        ("packed buckets through the wire form, all weights looked at for NaN", ours),
+        ("each parameter copied to its place", alternative),
+    )
+
+
+def learner(folder: Path, dtype: str, lr: float) -> LearnerWorker:
+    config = LearnerConfig(engine="torch", lr=lr, lr_min=min(lr, 5e-8), warmup=0.0, beta=0.0)
+    return build_learner(ModelConfig(path=str(folder), dtype=dtype), config, seed=0)  # type: ignore[arg-type]
