@@ -186,8 +186,8 @@ class RolloutFleet:
         """From now on only answers of this policy version are wanted; each actor loads it when it is next free."""
         self._target = update
 
-    def advance(self, exchange: LeaseDesk, timeout_s: float) -> list[RolloutReport]:
-        """Give work to whoever is free, wait until something happens or `timeout_s` passes; finished lots.
+    def advance(self, exchange: LeaseDesk, timeout_s: float, wake: Sequence[Any] = ()) -> list[RolloutReport]:
+        """Give work to whoever is free, wait until something happens (`wake` among it) or time is up; finished lots.
 
         Raises:
             TlpoError: more actors died than `flow.max_restarts` allows.
@@ -198,7 +198,7 @@ class RolloutFleet:
         for member in self._members:
             if member.state is State.IDLE:
                 self._send_lot(member, exchange)
-        self._turn(timeout_s)
+        self._turn(timeout_s, wake)
         reports, self._reports = self._reports, []
         return reports
 
@@ -342,16 +342,15 @@ class RolloutFleet:
         member.state, member.task, member.call, member.then = state, task, call, then
         member.deadline = time.monotonic() + deadline_s
 
-    def _turn(self, timeout_s: float) -> list[Member]:
+    def _turn(self, timeout_s: float, wake: Sequence[Any] = ()) -> list[Member]:
         """Wait for the first finished call or deadline, handle what is there; the actors lost."""
         by_call = {member.call: member for member in self._members if member.call is not None}
-        if not by_call:
+        if not by_call and not wake:
             time.sleep(min(timeout_s, IDLE_S))  # nobody has work: whoever asks again and again must not spin
             return []
-        first_deadline = min(member.deadline for member in by_call.values()) - time.monotonic()
-        ready, _ = ray.wait(list(by_call), num_returns=1, timeout=max(0.0, min(timeout_s, first_deadline)))
-        if ready:
-            ready, _ = ray.wait(list(by_call), num_returns=len(by_call), timeout=0)
+        until = min([time.monotonic() + timeout_s, *(member.deadline for member in by_call.values())])
+        ray.wait([*by_call, *wake], num_returns=1, timeout=max(0.0, until - time.monotonic()))
+        ready = ray.wait(list(by_call), num_returns=len(by_call), timeout=0)[0] if by_call else []
         lost = [member for call in ready if (member := by_call[call]) and not self._finish(member)]
         now = time.monotonic()
         running = [member for member in by_call.values() if member.call is not None and member not in lost]

@@ -175,6 +175,11 @@ class LearnerGroup:
         return report
 
     @property
+    def unfinished(self) -> list[Any]:
+        """References of the ranks that are still learning; of all, if they have just ended."""
+        return ray.wait(self._updating, num_returns=len(self._updating), timeout=0)[1] or self._updating
+
+    @property
     def learning(self) -> bool:
         """Whether an update is under way."""
         return bool(self._updating)

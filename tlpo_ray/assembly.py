@@ -104,7 +104,7 @@ class LocalFleet:
     def publish(self, update: WeightUpdate) -> None:
         self.canary = max(self.canary, self._worker.load(update, self._tolerance))
 
-    def advance(self, exchange: Any, timeout_s: float) -> list[RolloutReport]:
+    def advance(self, exchange: Any, timeout_s: float, wake: Sequence[Any] = ()) -> list[RolloutReport]:
         lot = exchange.lease(self.name, 1)
         if not lot:
             return []
@@ -120,6 +120,8 @@ class LocalFleet:
 
 class LocalLearner:
     """One learner worker in this process."""
+
+    unfinished: tuple[Any, ...] = ()
 
     def __init__(self, worker: LearnerWorker, config: RunConfig) -> None:
         from learner.publish import Publisher

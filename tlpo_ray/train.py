@@ -43,7 +43,7 @@ class Fleet(Protocol):
     canary: float
 
     def publish(self, update: WeightUpdate) -> None: ...
-    def advance(self, exchange: Any, timeout_s: float) -> list[RolloutReport]: ...
+    def advance(self, exchange: Any, timeout_s: float, wake: Sequence[Any] = ()) -> list[RolloutReport]: ...
     def answers(
         self, prompts: Sequence[Prompt], samples: int, temperature: float, max_new_tokens: int, seed: int
     ) -> list[Any]: ...
@@ -54,6 +54,9 @@ class Learner(Protocol):
 
     @property
     def version(self) -> int: ...
+    @property
+    def unfinished(self) -> Sequence[Any]:
+        """What ends a fleet's wait, because the update has ended."""
 
     def begin_update(self, payload: bytes, progress: float) -> None: ...
     def poll_update(self, timeout_s: float) -> Any: ...
@@ -173,7 +176,7 @@ class _Run:
             overlap = self._config.flow.max_staleness > 0
             while (update := self._learner.poll_update(0.0 if overlap else POLL_S)) is None:
                 if overlap:
-                    self._roll_out(POLL_S)
+                    self._roll_out(POLL_S, self._learner.unfinished)
                     self._look()
             self._update = update
             self._exchange.learned(self._learner.version)
@@ -207,8 +210,8 @@ class _Run:
             canary=self._fleet.canary,
         )
 
-    def _roll_out(self, timeout_s: float) -> None:
-        self._tally.count(self._fleet.advance(self._exchange, timeout_s))
+    def _roll_out(self, timeout_s: float, wake: Sequence[Any] = ()) -> None:
+        self._tally.count(self._fleet.advance(self._exchange, timeout_s, wake))
 
     def _look(self) -> Status:
         self._status = self._exchange.status()

@@ -17,12 +17,12 @@ os.environ.setdefault("DS_ACCELERATOR", "cpu")
 def main() -> None:
     from rich.console import Console
 
-    from tests.bench import detect, flow, job, learner, rollout, weights
+    from tests.bench import control, detect, job, learner, rollout, weights
     from tests.bench.compare import Row
     from tests.tiny import make_tiny_model
 
     measures = {
-        "flow": (flow.exchange,), "learner": (learner.update,), "weights": (weights.deltas,),
+        "flow": (control.fleets,), "learner": (learner.update,), "weights": (weights.deltas,),
         "rollout": (rollout.whole, rollout.sampling, rollout.logprobs), "job": (job.whole,),
         "detect": (detect.verdicts, detect.counts, detect.streams, detect.imports),
     }  # fmt: skip

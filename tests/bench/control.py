@@ -1,0 +1,218 @@
+"""The control plane alone: driver, exchange and fleet with *simulated* engines and a *simulated* learner.
+
+Everything else is real: Ray on several nodes, the exchange's process, leases, Arrow, weight announcements, run folder.
+A simulated rollout actor sleeps as long as an engine would work; many share a process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from actors.ray_shell import Member, RolloutFleet, RolloutSpec, State
+from learner.report import StepReport, UpdateReport
+from tests.bench.compare import Row
+from tests.bench.flow import exchange as in_process
+from tests.tiny import random_groups
+from tlpo_ray.config.load import load_config
+from tlpo_ray.config.run import RunConfig
+from tlpo_ray.flow.ray_shell import RemoteExchange
+from tlpo_ray.flow.records import CandidateGroup, Outcome, Prompt, PromptResult, RolloutReport, encode
+from tlpo_ray.flow.weights import WeightUpdate
+from tlpo_ray.run_folder import RunFolder
+from tlpo_ray.train import Parts, train
+
+NODES, TOGETHER = 4, 16
+"""Ray nodes on this machine, and simulated actors that share a process."""
+LOT, LOT_S = 64, 8.0
+"""Prompts of a lot, and how long an engine works on one, seconds."""
+YIELD = 0.25
+"""Groups a prompt."""
+GROUPS, UPDATE_S, STALENESS = 512, 2.2, 8
+"""Of an update: a little more than the largest fleet can fill."""
+SECONDS = 20.0
+"""What a run of the largest fleet should take."""
+
+
+@ray.remote(num_cpus=0)
+def _slept(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+class Host:
+    """Many simulated rollout actors in one process."""
+
+    def __init__(self, groups: list[CandidateGroup]) -> None:
+        self._groups = groups
+        self._version = 0
+
+    async def setup(self) -> None: ...
+
+    async def load(self, update: WeightUpdate) -> float:
+        self._version = update.version
+        return 0.0
+
+    async def step(self, prompts: Sequence[Prompt]) -> tuple[RolloutReport, bytes]:
+        await asyncio.sleep(LOT_S)
+        confused = [prompt.index for prompt in prompts if prompt.index % round(1 / YIELD) == 0]
+        results = tuple(
+            PromptResult(
+                prompt_index=prompt.index,
+                outcome=Outcome.CONFUSED if prompt.index % round(1 / YIELD) == 0 else Outcome.CLEAN,
+            )
+            for prompt in prompts
+        )
+        groups = [
+            replace(self._groups[index % len(self._groups)], prompt_index=index, sampling_version=self._version)
+            for index in confused
+        ]
+        report = RolloutReport(
+            version=self._version, results=results, groups=(), tokens_generated=0, tokens_discarded=0,
+            tokens_clean=0, seconds=LOT_S,
+        )  # fmt: skip
+        return report, encode(groups)
+
+
+class SimulatedFleet(RolloutFleet):
+    """The real fleet; only what it starts is simulated."""
+
+    def __init__(self, *arguments: Any, groups: list[CandidateGroup]) -> None:
+        self._simulated, self._hosts = groups, list[Any]()
+        super().__init__(*arguments)
+
+    def _spawn(self, name: str) -> Member:
+        number = len(self._members)
+        if number // TOGETHER >= len(self._hosts):
+            host = ray.remote(Host).options(num_cpus=1, max_concurrency=4 * TOGETHER, scheduling_strategy="SPREAD")
+            self._hosts.append(host.remote(self._simulated))
+        handle = self._hosts[number // TOGETHER]
+        member = Member(name=name, handle=handle)
+        self._assign(member, State.STARTING, "start", self._flow.start_deadline_s, handle.setup.remote())
+        return member
+
+
+class SimulatedLearner:
+    """Learns nothing, and takes its time for it."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.busy = 0.0
+        self._began, self._ends = 0.0, 0.0
+
+    @property
+    def unfinished(self) -> list[Any]:
+        """Something that is done when the update is."""
+        return [self._done]
+
+    @property
+    def idle(self) -> float:
+        """Share of the time since the first update began."""
+        return 1 - self.busy / (self._ends - self._began)
+
+    def begin_update(self, payload: bytes, progress: float) -> None:
+        self._began = self._began or time.monotonic()
+        self._ends = time.monotonic() + UPDATE_S
+        self._done = _slept.remote(UPDATE_S)
+
+    def poll_update(self, timeout_s: float) -> UpdateReport | None:
+        time.sleep(min(timeout_s, max(0.0, self._ends - time.monotonic())))
+        if time.monotonic() < self._ends:
+            return None
+        self.version += 1
+        self.busy += UPDATE_S
+        step = StepReport(loss=0, surrogate=0, kl=0, clip_fraction=0, ratio_deviation=0, grad_norm=0)
+        return UpdateReport(
+            version=self.version, groups=GROUPS, lr=0, steps=(step,), eos_mass=0, reward_mass=0, version_lag=0,
+            repaired=0, seconds=UPDATE_S,
+        )  # fmt: skip
+
+    def publish(self, canary_context: Sequence[int]) -> WeightUpdate:
+        return WeightUpdate(version=self.version, canary=None)
+
+    def save(self, folder: Path, state: dict[str, Any], keep_last: int) -> None: ...
+
+    def export(self, folder: Path) -> None: ...
+
+
+def fleets(model: Path) -> Iterator[Row | str]:
+    """From one to 256 simulated rollout actors; groups a second through the queue's process."""
+    from ray.cluster_utils import Cluster
+
+    yield in_process(model)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 16})
+    for _ in range(NODES - 1):
+        cluster.add_node(num_cpus=16)
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
+    try:
+        groups = random_groups(model, 16)
+        yield _through_the_queue(groups)
+        for actors in (1, 16, 64, 256):
+            yield _fleet(actors, groups, model.parent / f"fleet-{actors}")
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def _through_the_queue(groups: list[CandidateGroup], count: int = 16_384, lot: int = 256) -> str:
+    prompts = [Prompt(index=number, id="", language="ko", text="") for number in range(count)]
+    desk = RemoteExchange(prompts, {}, groups_per_update=GROUPS, lot=lot, capacity=count, max_staleness=1_000)
+    results = [PromptResult(prompt_index=number, outcome=Outcome.CONFUSED) for number in range(count)]
+    payloads = [
+        ray.put(encode([replace(groups[n % len(groups)], prompt_index=n) for n in range(start, start + lot)]))
+        for start in range(0, count, lot)
+    ]
+    began = time.monotonic()
+    for number, payload in enumerate(payloads):
+        desk.lease("a", 1)
+        desk.deliver("a", results[number * lot : (number + 1) * lot], payload, 0)
+    for _ in range(count // GROUPS):
+        desk.take(0)
+        desk.learned(0)
+    seconds = time.monotonic() - began
+    return f"queue in its own process: {count / seconds:,.0f} groups/s in and out ({count:,} groups, lots of {lot})"
+
+
+def _fleet(actors: int, groups: list[CandidateGroup], folder: Path) -> str:
+    wanted = actors * LOT / LOT_S * SECONDS
+    count = int(min(wanted, GROUPS / YIELD / UPDATE_S * SECONDS)) // LOT * LOT
+    config = _config(folder, actors)
+    prompts = [Prompt(index=number, id="", language="ko", text="question") for number in range(max(LOT, count))]
+    settings = {"groups_per_update": GROUPS, "lot": LOT, "capacity": 16_384, "max_staleness": STALENESS}
+    spec = RolloutSpec(
+        model=config.model, rollout=config.rollout, detector=config.detector, seed=0, canary_tolerance=1.0,
+        weight_transfer="object_store", lora=None,
+    )  # fmt: skip
+    fleet = SimulatedFleet(spec, actors, config.flow, config.cluster, groups=groups)
+    learner = SimulatedLearner()
+    fleet.publish(learner.publish(()))
+    fleet.settle()
+    parts = Parts(exchange=RemoteExchange(prompts, {}, **settings), fleet=fleet, learner=learner, canary_context=())
+    with RunFolder(config) as run:
+        began, cpu = time.monotonic(), time.process_time()
+        summary = train(config, parts, run, lambda progress: None)
+        seconds, cpu = time.monotonic() - began, time.process_time() - cpu
+    fleet.close()
+    learned = summary.accounting.confused
+    most = GROUPS / UPDATE_S
+    offered = min(most, actors * LOT / LOT_S * YIELD)
+    return (
+        f"{actors:4d} simulated actors: {learned / seconds:,.0f} groups/s learned of {offered:,.0f} possible, driver "
+        f"{1e3 * cpu / max(1, learned):.2f} ms of CPU a group, learner idle {learner.idle:.0%}, "
+        f"{summary.accounting.stale} too old"
+    )
+
+
+def _config(folder: Path, actors: int) -> RunConfig:
+    settings = [
+        f"folder={folder}",
+        f"rollout.actors={actors}",
+        "flow.max_staleness=16",
+        "checkpoint.every_updates=9999",
+    ]
+    return load_config("quickstart", ["model.path=.", *settings])
