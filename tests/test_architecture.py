@@ -30,6 +30,7 @@ LAYERS: tuple[tuple[str, int], ...] = (
     ("tlpo_ray.run_folder", 4),
     ("tlpo_ray.experiment", 6),
     ("tlpo_ray.commands", 6),
+    ("tlpo_ray.capacity", 2),
     ("tlpo_ray.cli", 7),
 )
 ALLOWED_BESIDE = {

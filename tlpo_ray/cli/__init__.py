@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from tlpo_ray import __version__
+from tlpo_ray.cli.data import data
 
 QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -30,6 +31,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(data, name="data")
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, e.g. learner.lr=1e-6.")
 ]
@@ -258,79 +260,21 @@ def detect(
         raise typer.Exit(FAILURE)
 
 
-data = typer.Typer(help="Prompts to train on, and preference pairs of a model's own answers.", no_args_is_help=True)
-app.add_typer(data, name="data")
-
-
-@data.command()
-def prepare(
-    source: Annotated[str, typer.Argument(help="Hub dataset (MBZUAI/Bactrian-X), file or folder.")],
-    language: Annotated[str, typer.Option(help="Language of the prompts, e.g. ko.")],
-    output: Annotated[Path, typer.Option(help="JSONL file; a report is written beside it.")],
-    english: Annotated[
-        str, typer.Option(help="neutral: English in a prompt is fine; confusion: it is foreign.")
-    ] = "neutral",
-    max_characters: Annotated[int, typer.Option(min=1, help="Longer prompts are dropped.")] = 500,
-    keep_language_names: Annotated[
-        bool, typer.Option("--keep-language-names", help="Keep prompts that name a language.")
-    ] = False,
-    keep_code: Annotated[bool, typer.Option("--keep-code", help="Keep prompts about code and translation.")] = False,
-    keep_duplicates: Annotated[bool, typer.Option("--keep-duplicates", help="Keep prompts that came before.")] = False,
-    with_answers: Annotated[
-        bool, typer.Option("--with-answers", help="Write the dataset's answers too, as SFT needs them.")
-    ] = False,
-    prompt_field: Annotated[
-        str | None, typer.Option(help="Field of the prompt. Default: prompt, instruction and their like.")
-    ] = None,
-    answer_field: Annotated[str, typer.Option(help="Field of the answer.")] = "output",
-    subset: Annotated[
-        str | None, typer.Option(help="Configuration of a hub dataset; of Bactrian-X the language.")
-    ] = None,
-    split: Annotated[str, typer.Option(help="Split of a hub dataset.")] = "train",
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Count bad records and go on.")] = False,
+@app.command()
+def plan(
+    model: Annotated[str, typer.Option(help="4b, 8b, 14b or 32b.")] = "8b",
+    gpus: Annotated[int, typer.Option(help="All of them.")] = 8,
+    gpu: Annotated[str, typer.Option(help="h100, h200 or a100.")] = "h100",
+    hours: Annotated[float | None, typer.Option(min=0, help="How far does this get?")] = None,
+    prompts: Annotated[int, typer.Option(min=1, help="Of an epoch.")] = 52_000,
+    answer_tokens: Annotated[int, typer.Option(min=1, help="Of a whole answer, mean.")] = 300,
+    confused: Annotated[float, typer.Option(min=0, max=1, help="Share of answers, over the epoch.")] = 0.05,
 ) -> None:
-    """Prompts of a dataset, less those that Appendix B of the paper drops, and why each was dropped."""
-    from tlpo_ray.commands.data import PrepareRequest, prepare_command
+    """How to divide GPUs between rollouts and learner, and what an epoch takes, with what is assumed."""
+    from tlpo_ray.capacity import Job
+    from tlpo_ray.commands.plan import plan_command
 
-    prepare_command(
-        PrepareRequest(
-            source=source, language=language, output=output, english=english, max_characters=max_characters,
-            keep_language_names=keep_language_names, keep_code=keep_code, keep_duplicates=keep_duplicates,
-            with_answers=with_answers, prompt_field=prompt_field, answer_field=answer_field, subset=subset,
-            split=split, skip_bad=skip_bad,
-        )
-    )  # fmt: skip
-
-
-@data.command()
-def pairs(
-    language: Annotated[str, typer.Option(help="Language that answers should be in.")],
-    output: Annotated[Path, typer.Option(help="JSONL file; a report is written beside it.")],
-    prompts: Annotated[str | None, typer.Argument(help="Prompt file, folder or hub dataset.")] = None,
-    model: Annotated[str | None, typer.Option(help="Folder or hub name of the model that answers.")] = None,
-    answers: Annotated[
-        Path | None, typer.Option(help="Instead of prompts and a model: answers kept by `tlpo evaluate`.")
-    ] = None,
-    english: Annotated[str, typer.Option(help="neutral: English is never confusion; confusion: always.")] = "neutral",
-    samples: Annotated[int, typer.Option(min=2, help="Answers per prompt.")] = 16,
-    temperature: Annotated[float, typer.Option(min=0.0)] = 0.7,
-    max_new_tokens: Annotated[int, typer.Option(min=1)] = 1024,
-    engine: Annotated[str, typer.Option(help="vllm or transformers.")] = "vllm",
-    limit: Annotated[int | None, typer.Option(min=1, help="Most prompts to use.")] = None,
-    seed: Annotated[int, typer.Option(help="Of sampling and of the choice.")] = 0,
-    like: Annotated[str | None, typer.Option(help="Preset or file that says how prompts are put to the model.")] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Count bad records and go on.")] = False,
-) -> None:
-    """A clean and a confused answer to every prompt that a model answers in both ways, as DPO and ORPO need them."""
-    from tlpo_ray.commands.data import PairsRequest, pairs_command
-
-    pairs_command(
-        PairsRequest(
-            prompts=prompts, model=model, answers=answers, language=language, output=output, english=english,
-            samples=samples, temperature=temperature, max_new_tokens=max_new_tokens, engine=engine, limit=limit,
-            seed=seed, skip_bad=skip_bad, like=like,
-        )
-    )  # fmt: skip
+    plan_command(model, gpus, gpu, hours, Job(prompts=prompts, answer_tokens=answer_tokens, confused=confused))
 
 
 @app.command()

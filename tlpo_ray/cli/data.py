@@ -1,0 +1,81 @@
+"""`tlpo data`: prompts and preference pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+data = typer.Typer(help="Prompts to train on, and preference pairs of a model's own answers.", no_args_is_help=True)
+
+
+@data.command()
+def prepare(
+    source: Annotated[str, typer.Argument(help="Hub dataset (MBZUAI/Bactrian-X), file or folder.")],
+    language: Annotated[str, typer.Option(help="Language of the prompts, e.g. ko.")],
+    output: Annotated[Path, typer.Option(help="JSONL file; a report is written beside it.")],
+    english: Annotated[
+        str, typer.Option(help="neutral: English in a prompt is fine; confusion: it is foreign.")
+    ] = "neutral",
+    max_characters: Annotated[int, typer.Option(min=1, help="Longer prompts are dropped.")] = 500,
+    keep_language_names: Annotated[
+        bool, typer.Option("--keep-language-names", help="Keep prompts that name a language.")
+    ] = False,
+    keep_code: Annotated[bool, typer.Option("--keep-code", help="Keep prompts about code and translation.")] = False,
+    keep_duplicates: Annotated[bool, typer.Option("--keep-duplicates", help="Keep prompts that came before.")] = False,
+    with_answers: Annotated[
+        bool, typer.Option("--with-answers", help="Write the dataset's answers too, as SFT needs them.")
+    ] = False,
+    prompt_field: Annotated[
+        str | None, typer.Option(help="Field of the prompt. Default: prompt, instruction and their like.")
+    ] = None,
+    answer_field: Annotated[str, typer.Option(help="Field of the answer.")] = "output",
+    subset: Annotated[
+        str | None, typer.Option(help="Configuration of a hub dataset; of Bactrian-X the language.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split of a hub dataset.")] = "train",
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Count bad records and go on.")] = False,
+) -> None:
+    """Prompts of a dataset, less those that Appendix B of the paper drops, and why each was dropped."""
+    from tlpo_ray.commands.data import PrepareRequest, prepare_command
+
+    prepare_command(
+        PrepareRequest(
+            source=source, language=language, output=output, english=english, max_characters=max_characters,
+            keep_language_names=keep_language_names, keep_code=keep_code, keep_duplicates=keep_duplicates,
+            with_answers=with_answers, prompt_field=prompt_field, answer_field=answer_field, subset=subset,
+            split=split, skip_bad=skip_bad,
+        )
+    )  # fmt: skip
+
+
+@data.command()
+def pairs(
+    language: Annotated[str, typer.Option(help="Language that answers should be in.")],
+    output: Annotated[Path, typer.Option(help="JSONL file; a report is written beside it.")],
+    prompts: Annotated[str | None, typer.Argument(help="Prompt file, folder or hub dataset.")] = None,
+    model: Annotated[str | None, typer.Option(help="Folder or hub name of the model that answers.")] = None,
+    answers: Annotated[
+        Path | None, typer.Option(help="Instead of prompts and a model: answers kept by `tlpo evaluate`.")
+    ] = None,
+    english: Annotated[str, typer.Option(help="neutral: English is never confusion; confusion: always.")] = "neutral",
+    samples: Annotated[int, typer.Option(min=2, help="Answers per prompt.")] = 16,
+    temperature: Annotated[float, typer.Option(min=0.0)] = 0.7,
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 1024,
+    engine: Annotated[str, typer.Option(help="vllm or transformers.")] = "vllm",
+    limit: Annotated[int | None, typer.Option(min=1, help="Most prompts to use.")] = None,
+    seed: Annotated[int, typer.Option(help="Of sampling and of the choice.")] = 0,
+    like: Annotated[str | None, typer.Option(help="Preset or file that says how prompts are put to the model.")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Count bad records and go on.")] = False,
+) -> None:
+    """A clean and a confused answer to every prompt that a model answers in both ways, as DPO and ORPO need them."""
+    from tlpo_ray.commands.data import PairsRequest, pairs_command
+
+    pairs_command(
+        PairsRequest(
+            prompts=prompts, model=model, answers=answers, language=language, output=output, english=english,
+            samples=samples, temperature=temperature, max_new_tokens=max_new_tokens, engine=engine, limit=limit,
+            seed=seed, skip_bad=skip_bad, like=like,
+        )
+    )  # fmt: skip
