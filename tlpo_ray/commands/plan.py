@@ -52,18 +52,7 @@ def _known(option: str, name: str, table: dict[str, T]) -> T:
 
 def _table(title: str, found: list[Split], best: Split) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=ROUNDED)
-    headings = (
-        "rollout GPUs",
-        "learner GPUs",
-        "rollouts",
-        "learner",
-        "ahead",
-        "in turns",
-        "GPU hours",
-        "waits for",
-        "",
-    )
-    for heading in headings:
+    for heading in ("rollout + learner", "rollouts", "learner", "ahead", "in turns", "GPU hours", "bound by"):
         table.add_column(heading, justify="right")
     at = found.index(best)
     start = max(0, min(at - SHOWN // 2, len(found) - SHOWN))
@@ -72,34 +61,7 @@ def _table(title: str, found: list[Split], best: Split) -> Table:
         table.add_row(
             f"{one.rollout} + {one.learner}", _hours(one.rollout_s), _hours(one.learner_s), _hours(ahead),
             _hours(one.epoch_s(ahead=False)), f"{ahead * (one.rollout + one.learner) / 3600:.1f}",
-            one.bound if one.fits else f"too large: {one.learner_gb:.0f} GB", style="bold" if one is best else None,
-        )  # fmt: skip
-    return table[name]
-
-
-def _table(title: str, found: list[Split], best: Split) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=ROUNDED)
-    headings = (
-        "rollout GPUs",
-        "learner GPUs",
-        "rollouts",
-        "learner",
-        "ahead",
-        "in turns",
-        "GPU hours",
-        "waits for",
-        "",
-    )
-    for heading in headings:
-        table.add_column(heading, justify="right")
-    at = found.index(best)
-    start = max(0, min(at - SHOWN // 2, len(found) - SHOWN))
-    for one in found[start : start + SHOWN]:
-        ahead = one.epoch_s(ahead=True)
-        table.add_row(
-            str(one.rollout), str(one.learner), _hours(one.rollout_s), _hours(one.learner_s), _hours(ahead),
-            _hours(one.epoch_s(ahead=False)), f"{ahead * (one.rollout + one.learner) / 3600:.1f}", one.bound,
-            "" if one.fits else f"too large ({one.learner_gb:.0f} GB)", style="bold" if one is best else None,
+            one.bound if one.fits else f"memory: {one.learner_gb:.0f} GB", style="bold" if one is best else None,
         )  # fmt: skip
     return table
 
