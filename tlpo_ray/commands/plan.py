@@ -52,7 +52,7 @@ def _known(option: str, name: str, table: dict[str, T]) -> T:
 
 def _table(title: str, found: list[Split], best: Split) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=ROUNDED)
-    for heading in ("rollout + learner", "rollouts", "learner", "ahead", "in turns", "GPU hours", "bound by"):
+    for heading in ("split", "rollouts", "learner", "ahead", "in turns", "GPU hours", "bound by"):
         table.add_column(heading, justify="right")
     at = found.index(best)
     start = max(0, min(at - SHOWN // 2, len(found) - SHOWN))
@@ -61,7 +61,7 @@ def _table(title: str, found: list[Split], best: Split) -> Table:
         table.add_row(
             f"{one.rollout} + {one.learner}", _hours(one.rollout_s), _hours(one.learner_s), _hours(ahead),
             _hours(one.epoch_s(ahead=False)), f"{ahead * (one.rollout + one.learner) / 3600:.1f}",
-            one.bound if one.fits else f"memory: {one.learner_gb:.0f} GB", style="bold" if one is best else None,
+            one.bound if one.fits else "memory", style="bold" if one is best else None,
         )  # fmt: skip
     return table
 
@@ -72,7 +72,7 @@ def _hours(seconds: float) -> str:
 
 def _assumed(network: Network, machine: Machine, job: Job) -> str:
     return (
-        f"Assumed, not measured: answers of {job.answer_tokens} tokens, {job.confused:.0%} of them confused, "
+        f"split: rollout + learner GPUs. Assumed, not measured: answers of {job.answer_tokens} tokens, {job.confused:.0%} of them confused, "
         f"{job.concurrency} sequences an engine; decoding at {machine.decoding:.0%} of the memory's bandwidth "
         f"({tokens_per_s(network, machine, job):,.0f} tokens/s a GPU), learning at {machine.learning:.0%} of peak, "
         f"weights to an actor at {machine.network_gbs:g} GB/s; detection, start-up and stragglers left out."
