@@ -72,7 +72,8 @@ def _hours(seconds: float) -> str:
 
 def _assumed(network: Network, machine: Machine, job: Job) -> str:
     return (
-        f"split: rollout + learner GPUs. Assumed, not measured: answers of {job.answer_tokens} tokens, {job.confused:.0%} of them confused, "
+        f"split: rollout + learner GPUs. "
+        f"Assumed, not measured: answers of {job.answer_tokens} tokens, {job.confused:.0%} of them confused, "
         f"{job.concurrency} sequences an engine; decoding at {machine.decoding:.0%} of the memory's bandwidth "
         f"({tokens_per_s(network, machine, job):,.0f} tokens/s a GPU), learning at {machine.learning:.0%} of peak, "
         f"weights to an actor at {machine.network_gbs:g} GB/s; detection, start-up and stragglers left out."
