@@ -31,15 +31,22 @@ def figures(source: ExperimentSource, variants: Variants, folder: Path) -> list[
 def scatter(variants: Variants, folder: Path) -> Figure | None:
     """RPR against accuracy (Fig. 4, 5)."""
     shown = [one for one in variants if {"rpr", "accuracy"} <= one.cells.keys() and not one.axes]
-    if len(shown) < 3:
+    shown = [one for one in shown if one.method != "none"]
+    if len(shown) < 2:
         return None
     names = [name for name in ("accuracy", "accuracy_strict") if any(name in one.cells for one in shown)]
     keys = _keys(shown)
     panels = sheet(
-        [partial(_scattered, shown, keys, name) for name in names], folder, "scatter", height=3.1, across=2, keys=keys
+        [partial(_scattered, shown, keys, name, _before(variants, name)) for name in names],
+        folder,
+        "scatter",
+        height=3.1,
+        across=2,
+        keys=keys,
     )
     caption = (
-        "Confusion left against knowledge kept; bars are one standard deviation over seeds. Up and right is better."
+        "Confusion left against knowledge kept; bars are one standard deviation over seeds. Up and right is better. "
+        "The dashed line is the accuracy of the model before, whose RPR is far to the left."
     )
     return Figure(name="scatter", title="RPR and accuracy (Fig. 4, 5)", caption=caption, panels=panels, keys=keys)
 
@@ -52,8 +59,9 @@ def _keys(variants: Variants) -> tuple[Key, ...]:
     )
 
 
-def _scattered(shown: Variants, keys: Sequence[Key], name: str, place: Any) -> None:
+def _scattered(shown: Variants, keys: Sequence[Key], name: str, before: Cell | None, place: Any) -> None:
     by_label = {one.label: one for one in keys}
+    _line(place, before)
     for one in shown:
         if name not in one.cells:
             continue
@@ -181,11 +189,16 @@ def _points(place: Any, points: Sequence[tuple[float, Cell]], look: Key, *, line
 
 
 def _finish(place: Any, at: Sequence[Any], labels: Sequence[str], name: str, before: Cell | None) -> None:
-    if before is not None:
-        place.axhline(100 * before.mean, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+    _line(place, before)
     place.set_xticks(range(len(at)), labels)
     place.set_xlim(-0.6, len(at) - 0.4)
     place.set_title(RATES[name])
+
+
+def _line(place: Any, before: Cell | None) -> None:
+    """What the model before has."""
+    if before is not None:
+        place.axhline(100 * before.mean, color=INK, linewidth=1, linestyle=(0, (4, 3)))
 
 
 def over_training(variants: Variants, folder: Path) -> Figure | None:
