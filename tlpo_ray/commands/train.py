@@ -41,7 +41,7 @@ def train_command(name: str, overrides: Sequence[str]) -> None:
     result = run_training(config)
     console.print(
         f"{result['updates']} updates from {result['confusion_points']} confusion points; RPR of the sampled answers "
-        f"{result['rpr_sampled']:.3f}\nprompts: {outcomes(result)}\nmodel:   {config.folder / 'model'}\n"
+        f"{result['rpr_sampled']:.3f}; {result['tokens_per_group']:,} tokens generated for each\nprompts: {outcomes(result)}\nmodel:   {config.folder / 'model'}\n"
         f"result:  {config.folder / 'result.json'}",
         soft_wrap=True,
     )
@@ -134,6 +134,7 @@ def result_of(config: RunConfig, summary: TrainSummary, seconds: dict[str, float
         "rpr_sampled": summary.tally.rpr,
         "tokens_generated": summary.tally.tokens_generated,
         "tokens_discarded": summary.tally.tokens_discarded,
+        "tokens_per_group": round(summary.tally.tokens_generated / max(1, summary.accounting.confused), 1),
         "actors": config.rollout.actors if config.stack == "distributed" else 1,
         "learner_ranks": config.learner.ranks if config.stack == "distributed" else 1,
         "actor_restarts": summary.restarts,

@@ -51,7 +51,8 @@ def _kept(ours: VariantSummary, before: VariantSummary | None) -> str:
     column, mine, was = _COLUMN["accuracy"], ours.cells["accuracy"], before.cells["accuracy"]
     if mine.mean >= was.mean - MARGIN[column.unit]:
         return f"Its accuracy is {_said(mine, column)}, no worse than the {_said(was, column)} before training."
-    return f"Its accuracy is {_said(mine, column)}, below the {_said(was, column)} before training."
+    doubt = "" if _apart(mine, was) else ", no further than seeds are apart"
+    return f"Its accuracy is {_said(mine, column)}, below the {_said(was, column)} before training{doubt}."
 
 
 def _beaten(ours: VariantSummary, others: Sequence[VariantSummary]) -> str:

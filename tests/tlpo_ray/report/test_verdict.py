@@ -42,6 +42,10 @@ def test_a_lead_within_the_spread_is_no_clear_lead_for_either_side() -> None:
     text = said(rows)
     assert "SFT comes next with 94.00 ± 2.00 %, no further apart than seeds are." in text
     assert "SFT 0.0400 ± 0.0200 nats, within the spread" in text
+    rows = [*three("baseline", "none", 0.02, accuracy=0.96), *three("tlpo", "tlpo", 0.02, rpr=0.9, accuracy=0.95)]
+    assert "below the 96.00 ± 2.00 % before training, no further than seeds are apart." in said(
+        [*rows, *three("sft", "sft", rpr=0.8)]
+    )
 
 
 def test_the_model_before_and_ablated_variants_beat_nobody() -> None:
