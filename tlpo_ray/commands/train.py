@@ -40,9 +40,9 @@ def train_command(name: str, overrides: Sequence[str]) -> None:
     config = load_config(name, overrides)
     result = run_training(config)
     console.print(
-        f"{result['updates']} updates from {result['confusion_points']} confusion points; RPR of the sampled answers "
-        f"{result['rpr_sampled']:.3f}; {result['tokens_per_group']:,} tokens generated for each\nprompts: {outcomes(result)}\nmodel:   {config.folder / 'model'}\n"
-        f"result:  {config.folder / 'result.json'}",
+        f"{result['updates']} updates from {result['confusion_points']} confusion points, {result['tokens_per_group']} "
+        f"tokens generated for each; RPR of the sampled answers {result['rpr_sampled']:.3f}\n"
+        f"prompts: {outcomes(result)}\nmodel:   {config.folder / 'model'}\nresult:  {config.folder / 'result.json'}",
         soft_wrap=True,
     )
 
