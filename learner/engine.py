@@ -86,13 +86,14 @@ def metas(module: nn.Module, dtype: torch.dtype) -> tuple[TensorMeta, ...]:
 
 
 def adamw(model: nn.Module, config: LearnerConfig) -> torch.optim.AdamW:
-    """AdamW with weight decay on matrices only: norms and biases keep their scale."""
+    """Fused AdamW with weight decay on matrices only: norms and biases keep their scale."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.lr, betas=config.betas)
+    kept = [group for group in groups if group["params"]]
+    return torch.optim.AdamW(kept, lr=config.lr, betas=config.betas, fused=True)
 
 
 def lora_layout(config: LearnerConfig) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from learner.engine import TorchEngine
+from learner.policy import candidate_logp
 from learner.worker import LearnerWorker
 from tests.parity import formulas
 from tlpo_ray.config.run import LearnerConfig, ModelConfig
@@ -54,7 +56,7 @@ def test_two_updates_equal_those_in_numpy() -> None:
     theirs.reference = [p + random.normal(0, 0.3, p.shape) for p in theirs.reference]
     worker = LearnerWorker(
         TorchEngine(ours, ModelConfig(path="none", dtype="float32"), config),
-        Linear(*theirs.reference), ModelConfig(path="none", dtype="float32"), config, eos_ids=(),
+        partial(candidate_logp, Linear(*theirs.reference)), ModelConfig(path="none", dtype="float32"), config, eos_ids=(),
     )  # fmt: skip
 
     for progress in (0.1, 0.6):
