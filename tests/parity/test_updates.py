@@ -54,10 +54,8 @@ def test_two_updates_equal_those_in_numpy() -> None:
     theirs = formulas.LinearPolicy(ours.weight.detach().double().numpy(), ours.bias.detach().double().numpy())
     # The reference is another policy, as it is to a run that goes on from a checkpoint.
     theirs.reference = [p + random.normal(0, 0.3, p.shape) for p in theirs.reference]
-    worker = LearnerWorker(
-        TorchEngine(ours, ModelConfig(path="none", dtype="float32"), config),
-        partial(candidate_logp, Linear(*theirs.reference)), ModelConfig(path="none", dtype="float32"), config, eos_ids=(),
-    )  # fmt: skip
+    model, reference = ModelConfig(path="none", dtype="float32"), partial(candidate_logp, Linear(*theirs.reference))
+    worker = LearnerWorker(TorchEngine(ours, model, config), reference, model, config, eos_ids=())
 
     for progress in (0.1, 0.6):
         groups: list[formulas.Group] = []
