@@ -10,6 +10,7 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tlpo_ray.commands.display import console, step
+from tlpo_ray.config.load import load_config
 from tlpo_ray.config.run import ClusterConfig
 from tlpo_ray.config.yaml_text import dump_document
 from tlpo_ray.experiment.plan import Plan, Subject, Trial, load_plan
@@ -74,7 +75,12 @@ def _write_plan(plan: Plan, folder: Path) -> None:
 
 
 def _way(plan: Plan, jobs: int | None, address: str | None) -> Outcomes:
-    """How the plan's trials are run: several at once in Ray, or a subject's, each on the whole machine."""
+    """How the plan's trials are run: several at once in Ray, or a subject's, each on the whole machine.
+
+    Raises:
+        ConfigError: the subject's preset or settings are wrong.
+        UserError: `jobs` or `address` do not go with the plan.
+    """
     subject = plan.subject
     if subject is None:
         return partial(_in_ray, jobs or JOBS, plan.deadline_s, ClusterConfig(address=address))
@@ -83,6 +89,7 @@ def _way(plan: Plan, jobs: int | None, address: str | None) -> Outcomes:
             f"{plan.name} has a subject, {subject.preset}: its trials take a whole machine each, so --jobs and "
             f"--address do not go with it; the runs' own cluster is set with subject.settings"
         )
+    load_config(subject.preset, subject.settings)  # what is wrong for every trial is told before the first
     return partial(_in_turn, subject, plan.deadline_s)
 
 
@@ -151,7 +158,6 @@ def _write_findings(plan: Plan, folder: Path, paths: dict[str, Path]) -> None:
 
 
 def _finding(finding: str, run: Path, seed: int) -> dict[str, Any]:
-    from tlpo_ray.config.load import load_config
     from tlpo_ray.evaluation.sampling import asked_model
     from tlpo_ray.experiment.findings import advantage_figure, shift_figure
     from tlpo_ray.flow.records import read_experiences

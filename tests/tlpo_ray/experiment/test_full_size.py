@@ -12,7 +12,7 @@ from tlpo_ray.commands.experiment import experiment_command
 from tlpo_ray.config.yaml_text import dump_document
 from tlpo_ray.experiment.full_size import commands
 from tlpo_ray.experiment.plan import load_plan
-from tlpo_ray.flow.errors import TlpoError, UserError
+from tlpo_ray.flow.errors import ConfigError, TlpoError, UserError
 
 QUESTIONS = ["일본의 통화는 무엇입니까?", "태국의 통화는 무엇입니까?", "일본의 수도는 어디입니까?", "엔은 무엇입니까?"]
 
@@ -106,6 +106,12 @@ def test_a_command_that_fails_is_named_with_its_last_line(plan: Path, tmp_path: 
 def test_jobs_do_not_go_with_a_subject(plan: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="own has a subject"):
         experiment_command(str(plan), [], tmp_path / "out", 2, None, None)
+
+
+def test_a_wrong_preset_is_told_once_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"qwen3-8b-kp: no preset .* did you mean qwen3-8b-ko"):
+        experiment_command("paper", ["subject.preset=qwen3-8b-kp"], tmp_path / "out", None, None, None)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_paper_s_comparison_trains_every_method_and_asks_every_suite() -> None:
