@@ -231,6 +231,7 @@ class VLLMEngine:
             seed=seed,
             logprobs=logprobs,
             detokenize=False,
+            skip_clone=True,  # each request has parameters of its own; a deep copy costs more than a token
             output_kind=RequestOutputKind.DELTA,
         )
 

@@ -62,10 +62,10 @@ def logprobs(model: Path) -> Row:
     engine, asked = vllm(model), requests()
 
     def alternative() -> None:
-        parameters = [
-            engine._parameters(NEW_TOKENS, temperature=r.temperature, seed=r.seed, logprobs=16) for r in asked
-        ]
-        engine._run([r.prompt_ids for r in asked], parameters, lambda number, output: False)
+        for r in asked:
+            parameters = engine._parameters(NEW_TOKENS, r.temperature, r.seed, logprobs=16)
+            engine._add(r.prompt_ids, parameters, lambda output: False, lambda: None)
+        engine._run()
 
     return compared(
         f"{ANSWERS} answers of {NEW_TOKENS} tokens",
