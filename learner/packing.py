@@ -17,10 +17,16 @@ HALF = (torch.bfloat16, torch.float16)
 
 
 def pack_attention(model: nn.Module) -> bool:
-    """Let a model take packed contexts; False, and nothing changed, where its attention cannot be replaced."""
+    """Let a model take packed contexts; False, and nothing changed, where its attention cannot be replaced.
+
+    So are models that cap scores (Gemma 2) or add sinks to them (gpt-oss): they do more than `packed_attention`.
+    """
     from transformers import AttentionInterface
 
-    can: bool = getattr(model, "_supports_attention_backend", False)
+    replaceable: bool = getattr(model, "_supports_attention_backend", False)
+    capped = getattr(model.config, "attn_logit_softcapping", None) is not None
+    sinks = any(name.endswith(".sinks") for name, _ in model.named_parameters())
+    can = replaceable and not capped and not sinks
     if can:
         AttentionInterface.register(PACKED, packed_attention)
         model.set_attn_implementation(PACKED)  # type: ignore[operator]
@@ -45,7 +51,6 @@ def packed_attention(
     scaling: float | None = None,
     sliding_window: int | None = None,
     dropout: float = 0.0,
-    softcap: float | None = None,
     **unused: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention inside each segment of the row, [1, T, H, D].
@@ -56,21 +61,22 @@ def packed_attention(
         segment_bounds: [segments + 1] int32, where segments begin and end; None with `segment_lengths`.
         scaling: of the scores; none is 1 / √D.
         sliding_window: most tokens a token sees, itself among them.
-        softcap: refused.
     """
     assert attention_mask is None and not dropout and query_1HTD.shape[0] == 1
-    assert softcap is None, "capped scores cannot be packed"
+    assert unused.get("softcap") is None and unused.get("s_aux") is None, "see pack_attention"
     if segment_lengths is None or segment_bounds is None:
         segment_lengths = (query_1HTD.shape[2],)
         segment_bounds = torch.tensor([0, *segment_lengths], dtype=torch.int32, device=query_1HTD.device)
-    query_THD, key_TGD, value_TGD = (tensor[0].transpose(0, 1) for tensor in (query_1HTD, key_1GTD, value_1GTD))
-    if query_THD.is_cuda and query_THD.dtype in HALF:
+    if query_1HTD.is_cuda and query_1HTD.dtype in HALF:
         from torch.nn.attention.varlen import varlen_attn
 
         longest = max(segment_lengths)
+        query_THD, key_TGD, value_TGD = (
+            tensor[0].transpose(0, 1).contiguous() for tensor in (query_1HTD, key_1GTD, value_1GTD)
+        )
         out = varlen_attn(
-            query_THD.contiguous(), key_TGD.contiguous(), value_TGD.contiguous(), segment_bounds, segment_bounds,
-            longest, longest, scale=scaling, window_size=((sliding_window or 0) - 1, 0), enable_gqa=True,
+            query_THD, key_TGD, value_TGD, segment_bounds, segment_bounds, longest, longest, scale=scaling,
+            window_size=((sliding_window or 0) - 1, 0), enable_gqa=True,
         )  # fmt: skip
         assert isinstance(out, Tensor)
         return out[None], None

@@ -61,6 +61,14 @@ def test_every_context_is_as_if_alone_in_values_and_gradients(name: str) -> None
     torch.testing.assert_close(next_token_logp(model, pad_contexts(contexts[2:3])), alone[2:3], rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize("kind", ["Gemma2", "GptOss"])
+def test_a_model_whose_attention_does_more_is_padded(kind: str) -> None:
+    import transformers
+
+    model = getattr(transformers, f"{kind}ForCausalLM")(getattr(transformers, f"{kind}Config")(**SIZE))
+    assert not pack_attention(model) and stack_of(model) is pad_contexts
+
+
 def test_a_model_with_an_attention_of_its_own_is_padded() -> None:
     model = nn.Linear(1, 1)
     model.config = SimpleNamespace(_attn_implementation="eager")  # type: ignore[assignment]
