@@ -40,7 +40,7 @@ def commands(trial: Trial, subject: Subject, folder: Path) -> Commands:
     Raises:
         ConfigError: the subject's preset or a setting is wrong.
     """
-    config = load_config(subject.preset, subject.settings)
+    config = _config(subject)
     given = [f"folder={folder / TRAINED}", f"seed={trial.seed}", *subject.settings, *trial.settings]
     found: Commands = {}
     match trial.method:
@@ -63,6 +63,10 @@ def commands(trial: Trial, subject: Subject, folder: Path) -> Commands:
         place = [] if subject.accuracy_source is None else ["--source", subject.accuracy_source]
         found[ACCURACY] = ["evaluate", model, *tasks, *place, *how, "--output", str(folder / ACCURACY)]
     return found
+
+
+def _config(subject: Subject) -> RunConfig:
+    return load_config(subject.preset, subject.settings)
 
 
 def _languages(config: RunConfig) -> Sequence[str]:
@@ -130,7 +134,7 @@ def _metrics(subject: Subject, folder: Path) -> Iterator[tuple[str, float]]:
             yield rate, statistics.fmean(found.values())
         yield from ((f"{rate}_{suite}", value) for suite, value in found.items())
     if subject.accuracy:
-        asked = named_tasks(subject.accuracy, _languages(load_config(subject.preset, subject.settings)))
+        asked = named_tasks(subject.accuracy, _languages(_config(subject)))
         found_scores = _result(folder / ACCURACY)["accuracy"]
         tasks = {task: _main_score(found_scores.get(task, {})) for task in asked}
         known = {task: score for task, score in tasks.items() if score is not None}

@@ -133,9 +133,12 @@ class Exchange:
             return lot
         wanted: list[Prompt] = []
         while lot:
-            out = [prompt for prompt in lot if not self._focus.wants(prompt)]
-            wanted += [prompt for prompt in lot if prompt not in out]
-            left_out = (PromptResult(prompt_index=p.index, outcome=Outcome.SKIPPED, reason=LEFT_OUT) for p in out)
+            left_out: list[PromptResult] = []
+            for prompt in lot:
+                if self._focus.wants(prompt):
+                    wanted.append(prompt)
+                else:
+                    left_out.append(PromptResult(prompt_index=prompt.index, outcome=Outcome.SKIPPED, reason=LEFT_OUT))
             self._ledger.settle(holder, left_out)
             lot = self._ledger.lease(holder, limit - len(wanted))
         return wanted

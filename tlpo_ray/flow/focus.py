@@ -32,7 +32,7 @@ class Focus:
         self._languages: dict[str, float] = {}
         self._prompts: dict[bytes, float] = {}
         """Confusion rate of those that were asked, by a hash of their text."""
-        self._observed: list[tuple[int, Prompt, bool]] = []
+        self._observed: list[tuple[Prompt, bool]] = []
 
     def wants(self, prompt: Prompt) -> bool:
         """Whether to ask it; the same answer whenever it is asked between two folds."""
@@ -47,11 +47,11 @@ class Focus:
 
     def observe(self, prompt: Prompt, confused: bool) -> None:
         """Note how an answer turned out."""
-        self._observed.append((prompt.index, prompt, confused))
+        self._observed.append((prompt, confused))
 
     def fold(self) -> None:
         """Let what was observed count, in the order of the prompts."""
-        for _, prompt, confused in sorted(self._observed, key=lambda one: one[0]):
+        for prompt, confused in sorted(self._observed, key=lambda one: one[0].index):
             language = self._languages.get(prompt.language, 1.0)
             key, found = _key(prompt), float(confused)
             own = self._prompts.get(key, language)
