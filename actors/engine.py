@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -66,8 +66,11 @@ class TokenEngine(Protocol):
     def extend(self, contexts: Sequence[Sequence[int]], k: int) -> list[list[int]]:
         """Greedy continuation of each context by at most k tokens, without the end-of-text token."""
 
-    def drive(self, tasks: Sequence[Task[T]]) -> list[T]:
-        """Bring all tasks to their end and return what they return, in their order."""
+    def start(self, task: Task[T], ended: Callable[[T], None]) -> None:
+        """Begin a task beside those that are under way; `ended` gets what it returns, in some `turn`."""
+
+    def turn(self) -> bool:
+        """Serve what the tasks ask for, for as short as possible; False when none is left."""
 
     def load_weights(self, buckets: Iterable[Bucket], version: int) -> None:
         """Replace all weights; whatever was cached under the old ones is forgotten."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from actors.engine import CandidateSet, SampleRequest, Watch, eos_set
-from actors.tasks import T, Task, drive_in_rounds
+from actors.tasks import Rounds, T, Task
 from tlpo_ray.config.run import LoraConfig, ModelConfig, RolloutConfig
 from tlpo_ray.flow.errors import ModelError, first_line
 from tlpo_ray.flow.lora import load_parameters, with_adapter
@@ -54,6 +54,7 @@ class TransformersEngine:
         self.max_context = model.max_context
         self.eos_ids = eos_set(self._model.generation_config.eos_token_id)
         self.version = 0
+        self._rounds = Rounds(self)
 
     def sample(self, requests: Sequence[SampleRequest], watch: Watch | None = None) -> list[list[int]]:
         generators = [None if r.seed is None else torch.Generator(self._device).manual_seed(r.seed) for r in requests]
@@ -82,8 +83,11 @@ class TransformersEngine:
         limits = [min(k, self.max_context - len(context)) for context in contexts]
         return self._generate(contexts, limits, lambda number, logits: int(logits.argmax()), None)
 
-    def drive(self, tasks: Sequence[Task[T]]) -> list[T]:
-        return drive_in_rounds(self, tasks)
+    def start(self, task: Task[T], ended: Callable[[T], None]) -> None:
+        self._rounds.start(task, ended)
+
+    def turn(self) -> bool:
+        return self._rounds.turn()
 
     def load_weights(self, buckets: Iterable[Bucket], version: int) -> None:
         for bucket in buckets:

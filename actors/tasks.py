@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -60,28 +61,51 @@ def one_ask(ask: Ask) -> Task[Any]:
     return (yield ask)
 
 
-def drive_in_rounds(engine: TokenEngine, tasks: Sequence[Task[T]]) -> list[T]:
-    """Bring tasks to their end on an engine that serves batches: all that ask for the same thing at a time."""
+def drive(engine: TokenEngine, tasks: Sequence[Task[T]]) -> list[T]:
+    """Bring all tasks to their end; what they return, in their order."""
     results: dict[int, T] = {}
-    waiting: dict[int, Ask] = {}
-
-    def resume(number: int, value: Any) -> None:
-        try:
-            waiting[number] = tasks[number].send(value)
-        except StopIteration as end:
-            results[number] = end.value
-
-    for number in range(len(tasks)):
-        resume(number, None)
-    while waiting:
-        # Earlier stages first: then as many as possible come together in the later ones.
-        kinds = {type(ask) for ask in waiting.values()}
-        kind = next(kind for kind in (Sample, Candidates, Draw, Extend) if kind in kinds)
-        served = {number: ask for number, ask in waiting.items() if type(ask) is kind}
-        for number, value in zip(served, _serve(engine, list(served.values())), strict=True):
-            del waiting[number]
-            resume(number, value)
+    for number, task in enumerate(tasks):
+        engine.start(task, partial(results.__setitem__, number))
+    while engine.turn():
+        pass
     return [results[number] for number in range(len(tasks))]
+
+
+def resume(task: Task[T], value: Any, asked: Callable[[Ask], None], ended: Callable[[T], None]) -> None:
+    """Send a task what it got; it asks for the next thing or ends."""
+    try:
+        ask = task.send(value)
+    except StopIteration as end:
+        ended(end.value)
+    else:
+        asked(ask)
+
+
+class Rounds:
+    """Tasks on an engine that serves batches: a round serves all that ask for the same thing."""
+
+    def __init__(self, engine: TokenEngine) -> None:
+        self._engine = engine
+        self._waiting: list[tuple[Ask, Callable[[Any], None]]] = []
+
+    def start(self, task: Task[T], ended: Callable[[T], None]) -> None:
+        """Begin a task; `ended` gets what it returns."""
+        self._go_on(task, ended, None)
+
+    def turn(self) -> bool:
+        """Serve a round; False when nobody waits any more."""
+        if self._waiting:
+            # Earlier stages first: then as many as possible come together in the later ones.
+            kinds = {type(ask) for ask, _ in self._waiting}
+            kind = next(kind for kind in (Sample, Candidates, Draw, Extend) if kind in kinds)
+            served = [entry for entry in self._waiting if type(entry[0]) is kind]
+            self._waiting = [entry for entry in self._waiting if type(entry[0]) is not kind]
+            for (_, then), value in zip(served, _serve(self._engine, [ask for ask, _ in served]), strict=True):
+                then(value)
+        return bool(self._waiting)
+
+    def _go_on(self, task: Task[T], ended: Callable[[T], None], value: Any) -> None:
+        resume(task, value, lambda ask: self._waiting.append((ask, partial(self._go_on, task, ended))), ended)
 
 
 def _serve(engine: TokenEngine, asks: Sequence[Any]) -> Sequence[Any]:

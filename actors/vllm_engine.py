@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from actors.engine import CandidateSet, SampleRequest, Watch, eos_set
-from actors.tasks import Ask, Candidates, Draw, Extend, Sample, T, Task, one_ask
+from actors.tasks import Ask, Candidates, Draw, Extend, Sample, T, Task, drive, one_ask, resume
 from actors.vllm_env import vllm_env
 from tlpo_ray.config.run import CANDIDATES_LIMIT, MIB, LoraConfig, ModelConfig, RolloutConfig
 from tlpo_ray.flow import vllm_weights
@@ -100,35 +100,35 @@ class VLLMEngine:
     def sample(self, requests: Sequence[SampleRequest], watch: Watch | None = None) -> list[list[int]]:
         watches = [None if watch is None else partial(watch, number) for number in range(len(requests))]
         asks = (Sample(request=r, watch=w) for r, w in zip(requests, watches, strict=True))
-        return self.drive([one_ask(ask) for ask in asks])
+        return drive(self, [one_ask(ask) for ask in asks])
 
     def candidates(self, contexts: Sequence[Sequence[int]], n: int) -> list[CandidateSet]:
-        return self.drive([one_ask(Candidates(context=context, n=n)) for context in contexts])
+        return drive(self, [one_ask(Candidates(context=context, n=n)) for context in contexts])
 
     def draw(self, contexts: Sequence[Sequence[int]], n: int, seeds: Sequence[int]) -> list[CandidateSet]:
         asks = (Draw(context=context, n=n, seed=seed) for context, seed in zip(contexts, seeds, strict=True))
-        return self.drive([one_ask(ask) for ask in asks])
+        return drive(self, [one_ask(ask) for ask in asks])
 
     def extend(self, contexts: Sequence[Sequence[int]], k: int) -> list[list[int]]:
-        (tails,) = self.drive([one_ask(Extend(contexts=contexts, k=k))])
+        (tails,) = drive(self, [one_ask(Extend(contexts=contexts, k=k))])
         found: list[list[int]] = tails
         return found
 
-    def drive(self, tasks: Sequence[Task[T]]) -> list[T]:
-        results: dict[int, T] = {}
+    def start(self, task: Task[T], ended: Callable[[T], None]) -> None:
+        self._go_on(task, ended, None)
 
-        def resume(number: int, value: Any) -> None:
-            try:
-                ask = tasks[number].send(value)
-            except StopIteration as end:
-                results[number] = end.value
-            else:
-                self._serve(ask, partial(resume, number))
-
-        for number in range(len(tasks)):
-            resume(number, None)
-        self._run()
-        return [results[number] for number in range(len(tasks))]
+    def turn(self) -> bool:
+        for output in self._engine.step():
+            if output.request_id not in self._running:
+                continue  # was aborted
+            on_tokens, on_end = self._running[output.request_id]
+            abort = on_tokens(output.outputs[0]) and not output.finished
+            if abort:
+                self._engine.abort_request([output.request_id])
+            if abort or output.finished:
+                del self._running[output.request_id]
+                on_end()
+        return bool(self._engine.has_unfinished_requests())
 
     def load_weights(self, buckets: Iterable[Bucket], version: int) -> None:
         if self._lora is None:
@@ -149,6 +149,9 @@ class VLLMEngine:
 
     def close(self) -> None:
         self._engine.engine_core.shutdown()
+
+    def _go_on(self, task: Task[T], ended: Callable[[T], None], value: Any) -> None:
+        resume(task, value, lambda ask: self._serve(ask, partial(self._go_on, task, ended)), ended)
 
     def _serve(self, ask: Ask, then: Then) -> None:
         """Put an ask's requests into the engine; `then` gets its value when they have ended."""
@@ -240,20 +243,6 @@ class VLLMEngine:
         self._running[str(self._added)] = (on_tokens, on_end)
         asked = {"prompt_token_ids": list(prompt)}
         self._engine.add_request(str(self._added), asked, parameters, lora_request=self._adapter)
-
-    def _run(self) -> None:
-        """Step until nothing is left, also of what is added on the way."""
-        while self._engine.has_unfinished_requests():
-            for output in self._engine.step():
-                if output.request_id not in self._running:
-                    continue  # was aborted
-                on_tokens, on_end = self._running[output.request_id]
-                abort = on_tokens(output.outputs[0]) and not output.finished
-                if abort:
-                    self._engine.abort_request([output.request_id])
-                if abort or output.finished:
-                    del self._running[output.request_id]
-                    on_end()
 
 
 def _top(row: dict[int, Any], n: int) -> CandidateSet:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -14,12 +13,12 @@ from actors.chat import load_tokenizer, prompt_ids
 from actors.engine import BroadcastEngine, CandidateSet, SampleRequest, TokenEngine
 from actors.lookahead import Rewarded, rewarded_candidates
 from actors.rollout import Question, Rollout, answer_seed, sampled
-from actors.tasks import Task
+from actors.tasks import Candidates, Task, one_ask
 from actors.token_bytes import TokenBytes
 from tlpo_ray.config.run import DetectorConfig, LoraConfig, ModelConfig, RolloutConfig
 from tlpo_ray.flow.delta import Shadow
 from tlpo_ray.flow.records import CandidateGroup, Outcome, Prompt, PromptResult, RolloutReport, readable
-from tlpo_ray.flow.weights import Bucket, Rendezvous, WeightUpdate, check_canary
+from tlpo_ray.flow.weights import Bucket, Canary, Rendezvous, WeightUpdate, check_canary
 
 TOO_LONG = "longer than the context"
 CANARY_CANDIDATES = 16
@@ -37,6 +36,43 @@ class Answer:
     token_ids: tuple[int, ...]
     finished: bool
     """Whether the model ended it; False when it ran out of room."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Lot:
+    """Prompts that were leased together, while they are rolled out."""
+
+    version: int
+    size: int
+    """How many of them are rolled out."""
+    skipped: list[PromptResult]
+    ended: list[tuple[Rollout, CandidateGroup | None]] = field(default_factory=list)
+
+    @property
+    def done(self) -> bool:
+        """Whether every prompt has its outcome."""
+        return len(self.ended) == self.size
+
+    def report(self) -> RolloutReport:
+        """What came of a lot that is done, in the run's order of prompts."""
+        ended = sorted(self.ended, key=lambda one: one[0].prompt.index)
+        return RolloutReport(
+            version=self.version,
+            results=(*self.skipped, *(_result(rollout, group) for rollout, group in ended)),
+            groups=tuple(group for _, group in ended if group is not None and group.informative),
+            tokens_generated=sum(len(rollout.token_ids) for rollout, _ in ended),
+            tokens_discarded=sum(
+                len(rollout.token_ids) - rollout.point.last_token - 1 for rollout, _ in ended if rollout.point
+            ),
+            tokens_clean=sum(len(rollout.token_ids) for rollout, _ in ended if rollout.point is None),
+        )
+
+
+def _result(rollout: Rollout, group: CandidateGroup | None) -> PromptResult:
+    outcome = Outcome.CLEAN
+    if group is not None:
+        outcome = Outcome.CONFUSED if group.informative else Outcome.UNINFORMATIVE
+    return PromptResult(prompt_index=rollout.prompt.index, outcome=outcome)
 
 
 class RolloutWorker:
@@ -60,6 +96,7 @@ class RolloutWorker:
         self._detectors: dict[str, detectors.Detector] = {}
         self._seed = seed
         self._shadow: Shadow | None = None
+        self._canary: Canary | None = None
         self._tokenizer = load_tokenizer(model)
         self._token_bytes = TokenBytes(self._tokenizer)
 
@@ -70,23 +107,22 @@ class RolloutWorker:
 
     def step(self, prompts: Sequence[Prompt]) -> RolloutReport:
         """Roll out one lot: an outcome for every prompt, a candidate group for every informative confusion point."""
-        began = time.monotonic()
+        lot = self.begin(prompts)
+        while not lot.done:
+            self.turn()
+        return lot.report()
+
+    def begin(self, prompts: Sequence[Prompt]) -> Lot:
+        """Put a lot into the engine beside those that are under way."""
         questions, skipped = self._questions(prompts)
-        done = self._engine.drive([self._rolled_out(question) for question in questions])
-        rollouts = [rollout for rollout, _ in done]
-        informative = tuple(group for _, group in done if group is not None and group.informative)
-        confused = [rollout for rollout in rollouts if rollout.point is not None]
-        return RolloutReport(
-            version=self.version,
-            results=tuple(skipped + _results(rollouts, informative)),
-            groups=informative,
-            tokens_generated=sum(len(rollout.token_ids) for rollout in rollouts),
-            tokens_discarded=sum(
-                len(rollout.token_ids) - rollout.point.last_token - 1 for rollout in confused if rollout.point
-            ),
-            tokens_clean=sum(len(rollout.token_ids) for rollout in rollouts if rollout.point is None),
-            seconds=time.monotonic() - began,
-        )
+        lot = Lot(version=self.version, size=len(questions), skipped=skipped)
+        for question in questions:
+            self._engine.start(self._rolled_out(question), lot.ended.append)
+        return lot
+
+    def turn(self) -> None:
+        """Bring all lots a step further."""
+        self._engine.turn()
 
     def load(self, update: WeightUpdate, tolerance: float) -> float:
         """Swap in a policy version; the canary's difference in nats (0 without a canary).
@@ -98,10 +134,30 @@ class RolloutWorker:
             self._broadcast_engine().receive_weights(update.incoming, update.version)
         else:
             self._engine.load_weights(self._buckets(update), update.version)
+        self._canary = update.canary
         if update.canary is None:
             return 0.0
         (found,) = self._engine.candidates([update.canary.context_ids], CANARY_CANDIDATES)
         return check_canary(update.canary, found.token_ids.tolist(), found.logp.tolist(), tolerance)
+
+    def begin_check(self, tolerance: float) -> Callable[[], bool]:
+        """Ask the canary again beside the lots that are under way; whether the answer has come.
+
+        Raises:
+            WeightSyncError: from what is returned, when the answer is not what it was after the load.
+        """
+        canary = self._canary
+        if canary is None:  # a run without prompts has none
+            return lambda: True
+        found: list[CandidateSet] = []
+        self._engine.start(one_ask(Candidates(context=canary.context_ids, n=CANARY_CANDIDATES)), found.append)
+
+        def checked() -> bool:
+            for one in found:
+                check_canary(canary, one.token_ids.tolist(), one.logp.tolist(), tolerance)
+            return bool(found)
+
+        return checked
 
     def join_broadcast(self, rendezvous: Rendezvous, rank: int) -> None:
         """Meet the learner, so that `load` can take weights from its broadcasts."""
@@ -210,17 +266,6 @@ class RolloutWorker:
             span_script=point.found.script,
             lookaheads=rewarded.lookaheads,
         )
-
-
-def _results(rollouts: Sequence[Rollout], informative: Sequence[CandidateGroup]) -> list[PromptResult]:
-    learnable = {group.prompt_index for group in informative}
-
-    def outcome(rollout: Rollout) -> Outcome:
-        if rollout.point is None:
-            return Outcome.CLEAN
-        return Outcome.CONFUSED if rollout.prompt.index in learnable else Outcome.UNINFORMATIVE
-
-    return [PromptResult(prompt_index=rollout.prompt.index, outcome=outcome(rollout)) for rollout in rollouts]
 
 
 def build_worker(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -39,7 +40,8 @@ def assembled(config: RunConfig, prompts: PromptSet) -> Iterator[Parts]:
 
 @contextmanager
 def _distributed(config: RunConfig, prompts: PromptSet) -> Iterator[Parts]:
-    from actors.ray_shell import RolloutFleet, RolloutSpec
+    from actors.process import RolloutSpec
+    from actors.ray_shell import RolloutFleet
     from learner.ray_shell import LearnerGroup
     from tlpo_ray.cluster import connected, demands
     from tlpo_ray.flow.ray_shell import RemoteExchange
@@ -54,6 +56,7 @@ def _distributed(config: RunConfig, prompts: PromptSet) -> Iterator[Parts]:
             canary_tolerance=config.flow.canary_tolerance,
             weight_transfer=config.flow.weight_transfer,
             lora=config.learner.lora,
+            sync_deadline_s=config.flow.sync_deadline_s,
         )
         # Both groups start at once: loading two engines takes most of a short run.
         fleet = RolloutFleet(spec, config.rollout.actors, config.flow, config.cluster)
@@ -100,6 +103,12 @@ class LocalFleet:
         self._worker = worker
         self._tolerance = config.flow.canary_tolerance
         self.canary = 0.0
+        self._started, self._busy_s = time.monotonic(), 0.0
+
+    @property
+    def busy(self) -> float:
+        """Share of its time that the worker had work."""
+        return self._busy_s / (time.monotonic() - self._started)
 
     def publish(self, update: WeightUpdate) -> None:
         self.canary = max(self.canary, self._worker.load(update, self._tolerance))
@@ -108,7 +117,9 @@ class LocalFleet:
         lot = exchange.lease(self.name, 1)
         if not lot:
             return []
+        began = time.monotonic()
         report = self._worker.step(lot)
+        self._busy_s += time.monotonic() - began
         exchange.deliver(self.name, report.results, encode(report.groups), self._worker.version)
         return [replace(report, groups=())]
 

@@ -39,8 +39,13 @@ class Exchange(Protocol):
 class Fleet(Protocol):
     """The rollout actors."""
 
-    restarts: int
     canary: float
+
+    @property
+    def restarts(self) -> int: ...
+    @property
+    def busy(self) -> float:
+        """Share of the rollout actors' time that they had work."""
 
     def publish(self, update: WeightUpdate) -> None: ...
     def advance(self, exchange: Any, timeout_s: float, wake: Sequence[Any] = ()) -> list[RolloutReport]: ...
@@ -245,6 +250,7 @@ class _Run:
             "sync_bytes": self._sync_bytes,
             "canary": self._fleet.canary,
             "restarts": self._fleet.restarts,
+            "rollout_busy": self._fleet.busy,
         }
         seconds = {f"seconds_{name}": value for name, value in tally.seconds.items()}
         learned: dict[str, float] = self._update.metrics()

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from actors.engine import SampleRequest, TokenEngine
 from actors.hf_engine import TransformersEngine
-from actors.tasks import Candidates, Draw, Extend, Sample, Task
+from actors.tasks import Candidates, Draw, Extend, Sample, Task, drive
 from actors.vllm_engine import VLLMEngine
 from tests.tiny import VOCABULARY
 from tlpo_ray.config.run import ModelConfig, RolloutConfig
@@ -134,7 +134,7 @@ def test_tasks_that_ask_again_get_on_the_engine_what_they_get_in_rounds(
         tails = yield Extend(contexts=[(*context, token) for token in ids[: sum(answer) % 5]], k=K)
         return answer, ids, tails
 
-    found, expected = (engine.drive([task(request) for request in requests()]) for engine in (vllm, oracle))
+    found, expected = (drive(engine, [task(request) for request in requests()]) for engine in (vllm, oracle))
     assert found == expected
     assert {len(tails) for _, _, tails in found} >= {0, 1, 2, 3, 4}, "every number of continuations, none too"
 

@@ -15,7 +15,9 @@ from typing import Any
 
 import ray
 
-from actors.ray_shell import Member, RolloutFleet, RolloutSpec, State
+from actors.fleet import Member
+from actors.process import RolloutSpec
+from actors.ray_shell import RolloutFleet
 from learner.report import StepReport, UpdateReport
 from tests.bench.compare import Row
 from tests.bench.flow import exchange as in_process
@@ -58,6 +60,8 @@ class Host:
         self._version = update.version
         return 0.0
 
+    async def check(self) -> None: ...
+
     async def step(self, prompts: Sequence[Prompt]) -> tuple[RolloutReport, bytes]:
         await asyncio.sleep(LOT_S)
         confused = [prompt.index for prompt in prompts if prompt.index % round(1 / YIELD) == 0]
@@ -74,7 +78,7 @@ class Host:
         ]
         report = RolloutReport(
             version=self._version, results=results, groups=(), tokens_generated=0, tokens_discarded=0,
-            tokens_clean=0, seconds=LOT_S,
+            tokens_clean=0,
         )  # fmt: skip
         return report, encode(groups)
 
@@ -86,15 +90,13 @@ class SimulatedFleet(RolloutFleet):
         self._simulated, self._hosts = groups, list[Any]()
         super().__init__(*arguments)
 
-    def _spawn(self, name: str) -> Member:
-        number = len(self._members)
+    def _spawn(self, member: Member) -> Any:
+        number = member.number
         if number // TOGETHER >= len(self._hosts):
             host = ray.remote(Host).options(num_cpus=1, max_concurrency=4 * TOGETHER, scheduling_strategy="SPREAD")
             self._hosts.append(host.remote(self._simulated))
-        handle = self._hosts[number // TOGETHER]
-        member = Member(name=name, handle=handle)
-        self._assign(member, State.STARTING, "start", self._flow.start_deadline_s, handle.setup.remote())
-        return member
+        self._handles[member] = handle = self._hosts[number // TOGETHER]
+        return handle.setup.remote()
 
 
 class SimulatedLearner:
@@ -186,7 +188,7 @@ def _fleet(actors: int, groups: list[CandidateGroup], folder: Path) -> str:
     settings = {"groups_per_update": GROUPS, "lot": LOT, "capacity": 16_384, "max_staleness": STALENESS}
     spec = RolloutSpec(
         model=config.model, rollout=config.rollout, detector=config.detector, seed=0, canary_tolerance=1.0,
-        weight_transfer="object_store", lora=None,
+        weight_transfer="object_store", lora=None, sync_deadline_s=60,
     )  # fmt: skip
     fleet = SimulatedFleet(spec, actors, config.flow, config.cluster, groups=groups)
     learner = SimulatedLearner()

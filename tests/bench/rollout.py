@@ -65,7 +65,8 @@ def logprobs(model: Path) -> Row:
         for r in asked:
             parameters = engine._parameters(NEW_TOKENS, r.temperature, r.seed, logprobs=16)
             engine._add(r.prompt_ids, parameters, lambda output: False, lambda: None)
-        engine._run()
+        while engine.turn():
+            pass
 
     return compared(
         f"{ANSWERS} answers of {NEW_TOKENS} tokens",

@@ -212,7 +212,15 @@ class FlowConfig(Section):
     sync_deadline_s: Seconds = 300
     """For one rollout actor to load a policy version."""
     max_restarts: Annotated[int, Field(ge=0)] = 10
-    """Restarts of rollout actors in a run, all together, before it gives up."""
+    """Restarts of rollout actors in a run, all together; who is lost after them stays away."""
+    min_healthy: Positive = 1
+    """Fewest rollout actors, those that start or load weights among them, with which a run goes on."""
+    restart_backoff_s: Annotated[float, Field(ge=0)] = 0.5
+    """Before a lost rollout actor starts again; doubled, up to a minute, when it is lost again before it has done any
+    work."""
+    heartbeat_s: Seconds = 60
+    """Silence after which a rollout actor that has work must generate the canary beside it; after two more without an
+    answer it is replaced."""
 
 
 class ClusterConfig(Section):

@@ -17,7 +17,7 @@ from actors.engine import CandidateSet
 from actors.hf_engine import TransformersEngine
 from actors.lookahead import Rewarded, rewarded_candidates
 from actors.rollout import Question, sampled
-from actors.tasks import Candidates, Task
+from actors.tasks import Candidates, Task, drive
 from actors.token_bytes import TokenBytes
 from learner.advantage import advantages
 from tlpo_ray.config.run import AdvantageForm, ModelConfig, RolloutConfig
@@ -99,7 +99,7 @@ def _judged_points(before: ModelConfig, after: ModelConfig, world: World, seed: 
         rewarded = yield from rewarded_candidates(answer, chosen, question.detector, token_bytes, rollout.lookahead)
         return context_of(answer), chosen, rewarded
 
-    found = [one for one in engine.drive([looked_at(question) for question in asked]) if one is not None]
+    found = [one for one in drive(engine, [looked_at(question) for question in asked]) if one is not None]
     contexts, sets, rewarded = zip(*found, strict=True)
     after_BV = next_logp(after, contexts).exp()
     for number, (chosen, reward) in enumerate(zip(sets, rewarded, strict=True)):

@@ -126,6 +126,10 @@ class Exchange:
         self._window_left = min(self._window_left - len(lot), self._ledger.waiting)
         return lot
 
+    def lease_each(self, holders: Sequence[str], sharers: int) -> list[list[Prompt]]:
+        """`lease` for several holders, one after the other."""
+        return [self.lease(holder, sharers) for holder in holders]
+
     def _wanted(self, holder: str, limit: int) -> list[Prompt]:
         """The next prompts for `holder`; those that the focus leaves out get their outcome at once."""
         lot = self._ledger.lease(holder, limit)

@@ -40,6 +40,7 @@ METRICS: dict[str, str] = {
     "canary": "largest |Δ log-probability| between learner and rollout actors after a sync so far, nats",
     "sync_bytes": "weights of this policy version on their way to one rollout actor, bytes; a broadcast does not count",
     "restarts": "rollout actors replaced so far",
+    "rollout_busy": "share of the rollout actors' time that they had work, over the run so far",
     "seconds_collect": "waiting for candidate groups, over the run so far",
     "seconds_update": "the learner's updates, over the run so far",
     "seconds_publish": "gathering weights and handing them out, over the run so far",

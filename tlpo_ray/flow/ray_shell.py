@@ -35,6 +35,20 @@ def wait_for(ref: Any, deadline_s: float, *, who: str, what: str) -> Any:
         raise error.cause from error
 
 
+class LazyBuckets(Sequence[Any]):
+    """References resolved one at a time, so that whoever loads a model from them never holds it twice."""
+
+    def __init__(self, refs: Sequence[Any], deadline_s: float) -> None:
+        self._refs = refs
+        self._deadline_s = deadline_s
+
+    def __len__(self) -> int:
+        return len(self._refs)
+
+    def __getitem__(self, index: Any) -> Any:
+        return wait_for(self._refs[index], self._deadline_s, who="a rollout actor", what="a bucket of weights")
+
+
 class RemoteExchange:
     """The exchange in a process of its own, with the methods of `Exchange`."""
 
@@ -65,6 +79,10 @@ class RemoteExchange:
     def lease(self, holder: str, sharers: int) -> list[Prompt]:
         prompts: list[Prompt] = self._call("lease", holder, sharers)
         return prompts
+
+    def lease_each(self, holders: Sequence[str], sharers: int) -> list[list[Prompt]]:
+        lots: list[list[Prompt]] = self._call("lease_each", holders, sharers)
+        return lots
 
     def deliver(
         self, holder: str, results: Sequence[PromptResult], payload: Any, learner_version: int

@@ -108,7 +108,6 @@ class RolloutReport:
     """Of these, tokens sampled beyond the first confused character before the abort took effect."""
     tokens_clean: int
     """Of these, tokens of answers without confusion, which are whole."""
-    seconds: float
 
 
 SCHEMA = pa.schema(

@@ -1,0 +1,73 @@
+"""What runs in a rollout actor's process: a `RolloutWorker` behind Ray's wire, references in and Arrow out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from actors.worker import Answer, build_worker
+from tlpo_ray.config.run import DetectorConfig, LoraConfig, ModelConfig, RolloutConfig
+from tlpo_ray.flow.ray_shell import LazyBuckets
+from tlpo_ray.flow.records import Prompt, RolloutReport, encode
+from tlpo_ray.flow.weights import Rendezvous, WeightUpdate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutSpec:
+    """All that a rollout actor is made from."""
+
+    model: ModelConfig
+    rollout: RolloutConfig
+    detector: DetectorConfig
+    seed: int
+    canary_tolerance: float
+    """Nats."""
+    weight_transfer: str
+    lora: LoraConfig | None
+    sync_deadline_s: float
+
+
+class RolloutProcess:
+    """One rollout actor. Its calls share one thread: each gives way after every turn of the engine."""
+
+    def __init__(self, spec: RolloutSpec) -> None:
+        self._spec = spec
+
+    def setup(self) -> None:
+        """Load the model; apart from `__init__`, so that an error comes back as it was raised."""
+        spec = self._spec
+        transfer, lora = spec.weight_transfer, spec.lora
+        self._worker = build_worker(spec.model, spec.rollout, spec.detector, spec.seed, transfer, lora)
+
+    async def step(self, prompts: Sequence[Prompt]) -> tuple[RolloutReport, bytes]:
+        """One lot, beside others: the report without its groups, and the groups as an Arrow stream."""
+        lot = self._worker.begin(prompts)
+        while not lot.done:
+            self._worker.turn()
+            await asyncio.sleep(0)
+        report = lot.report()
+        return replace(report, groups=()), encode(report.groups)
+
+    async def check(self) -> None:
+        """Generate the canary; its log-probabilities must be what they were when the weights were loaded."""
+        checked = self._worker.begin_check(self._spec.canary_tolerance)
+        while not checked():
+            self._worker.turn()
+            await asyncio.sleep(0)
+
+    def load(self, update: WeightUpdate) -> float:
+        """Load a policy version bucket by bucket; the canary's difference in nats."""
+        deadline_s = self._spec.sync_deadline_s
+        steps = tuple(replace(step, buckets=LazyBuckets(step.buckets, deadline_s)) for step in update.steps)
+        return self._worker.load(replace(update, steps=steps), self._spec.canary_tolerance)
+
+    def join_broadcast(self, rendezvous: Rendezvous, rank: int) -> None:
+        """Meet the learner, so that `load` can take weights from its broadcasts."""
+        self._worker.join_broadcast(rendezvous, rank)
+
+    def answers(
+        self, prompts: Sequence[Prompt], samples: int, temperature: float, max_new_tokens: int, seed: int
+    ) -> list[Answer]:
+        """Whole answers, for evaluation."""
+        return self._worker.answers(prompts, samples, temperature, max_new_tokens, seed)
