@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,7 @@ from actors.fleet import Member
 from actors.process import RolloutSpec
 from actors.ray_shell import RolloutFleet
 from learner.report import StepReport, UpdateReport
-from tests.bench.compare import Row
-from tests.bench.flow import exchange as in_process
+from tests.bench.compare import Figure
 from tests.tiny import random_groups
 from tlpo_ray.config.load import load_config
 from tlpo_ray.config.run import RunConfig
@@ -142,45 +142,56 @@ class SimulatedLearner:
     def export(self, folder: Path) -> None: ...
 
 
-def fleets(model: Path) -> Iterator[Row | str]:
-    """From one to 256 simulated rollout actors; groups a second through the queue's process."""
+def queue(model: Path, count: int = 16_384, lot: int = 256) -> Iterator[Figure]:
+    """Groups a second through the queue's process."""
+    with _cluster():
+        groups = random_groups(model, 16)
+        prompts = [Prompt(index=number, id="", language="ko", text="") for number in range(count)]
+        desk = RemoteExchange(prompts, {}, groups_per_update=GROUPS, lot=lot, capacity=count, max_staleness=1_000)
+        results = [PromptResult(prompt_index=number, outcome=Outcome.CONFUSED) for number in range(count)]
+        payloads = [
+            ray.put(encode([replace(groups[n % len(groups)], prompt_index=n) for n in range(start, start + lot)]))
+            for start in range(0, count, lot)
+        ]
+        began = time.monotonic()
+        for number, payload in enumerate(payloads):
+            desk.lease("a", 1)
+            desk.deliver("a", results[number * lot : (number + 1) * lot], payload, 0)
+        for _ in range(count // GROUPS):
+            desk.take(0)
+            desk.learned(0)
+        seconds = time.monotonic() - began
+    yield Figure(
+        what=f"queue in a process of its own, {count:,} groups in lots of {lot}",
+        value=f"{count / seconds:,.0f} groups a second, in and out",
+    )
+
+
+def fleets(model: Path) -> Iterator[Figure]:
+    """From one to 256 simulated rollout actors."""
+    with _cluster():
+        groups = random_groups(model, 16)
+        for actors in (1, 16, 64, 256):
+            yield _fleet(actors, groups, model.parent / f"fleet-{actors}")
+
+
+@contextmanager
+def _cluster() -> Iterator[None]:
+    """Several Ray nodes on this machine."""
     from ray.cluster_utils import Cluster
 
-    yield in_process(model)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 16})
     for _ in range(NODES - 1):
         cluster.add_node(num_cpus=16)
     ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
     try:
-        groups = random_groups(model, 16)
-        yield _through_the_queue(groups)
-        for actors in (1, 16, 64, 256):
-            yield _fleet(actors, groups, model.parent / f"fleet-{actors}")
+        yield
     finally:
         ray.shutdown()
         cluster.shutdown()
 
 
-def _through_the_queue(groups: list[CandidateGroup], count: int = 16_384, lot: int = 256) -> str:
-    prompts = [Prompt(index=number, id="", language="ko", text="") for number in range(count)]
-    desk = RemoteExchange(prompts, {}, groups_per_update=GROUPS, lot=lot, capacity=count, max_staleness=1_000)
-    results = [PromptResult(prompt_index=number, outcome=Outcome.CONFUSED) for number in range(count)]
-    payloads = [
-        ray.put(encode([replace(groups[n % len(groups)], prompt_index=n) for n in range(start, start + lot)]))
-        for start in range(0, count, lot)
-    ]
-    began = time.monotonic()
-    for number, payload in enumerate(payloads):
-        desk.lease("a", 1)
-        desk.deliver("a", results[number * lot : (number + 1) * lot], payload, 0)
-    for _ in range(count // GROUPS):
-        desk.take(0)
-        desk.learned(0)
-    seconds = time.monotonic() - began
-    return f"queue in its own process: {count / seconds:,.0f} groups/s in and out ({count:,} groups, lots of {lot})"
-
-
-def _fleet(actors: int, groups: list[CandidateGroup], folder: Path) -> str:
+def _fleet(actors: int, groups: list[CandidateGroup], folder: Path) -> Figure:
     wanted = actors * LOT / LOT_S * SECONDS
     count = int(min(wanted, GROUPS / YIELD / UPDATE_S * SECONDS)) // LOT * LOT
     config = _config(folder, actors)
@@ -203,10 +214,13 @@ def _fleet(actors: int, groups: list[CandidateGroup], folder: Path) -> str:
     learned = summary.accounting.confused
     most = GROUPS / UPDATE_S
     offered = min(most, actors * LOT / LOT_S * YIELD)
-    return (
-        f"{actors:4d} simulated actors: {learned / seconds:,.0f} groups/s learned of {offered:,.0f} possible, driver "
-        f"{1e3 * cpu / max(1, learned):.2f} ms of CPU a group, learner idle {learner.idle:.0%}, "
-        f"{summary.accounting.stale} too old"
+    return Figure(
+        what=f"{actors} simulated rollout actors",
+        value=(
+            f"{learned / seconds:,.0f} groups a second learned of {offered:,.0f} possible; driver "
+            f"{1e3 * cpu / max(1, learned):.2f} ms of CPU a group; learner idle {learner.idle:.0%}; "
+            f"{summary.accounting.stale} groups too old"
+        ),
     )
 
 

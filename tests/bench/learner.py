@@ -18,7 +18,7 @@ from learner.batch import pack_contexts
 from learner.objective import tlpo_objective
 from learner.packing import pack_attention
 from learner.policy import next_token_logp
-from tests.bench.compare import Row
+from tests.bench.compare import Figure, Measured, Row
 
 K, CONTEXT, PADDED, GROUPS = 16, 512, 1024, 8
 VOCABULARY, HIDDEN, LAYERS, FEED_FORWARD, HEADS = 8192, 512, 4, 1536, 8
@@ -27,16 +27,16 @@ ROUNDS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Measured:
-    seconds: float
-    """Of one group."""
+class _Process:
+    seconds: tuple[float, ...]
+    """Of one group, a round each."""
     peak_mib: float
     """Above what the process held before."""
     gradient: Any
     """Of one weight matrix, for one group."""
 
 
-def update(model: Path) -> Iterator[Row | str]:
+def update(model: Path) -> Iterator[Measured]:
     """Forward and backward of candidate groups: time, memory, share of the machine's peak, and equal gradients."""
     ours, theirs = (_in_a_process(way) for way in (_ours, _theirs))
     difference = float(np.linalg.norm(ours.gradient - theirs.gradient) / np.linalg.norm(theirs.gradient))
@@ -47,16 +47,21 @@ def update(model: Path) -> Iterator[Row | str]:
         ours_s=ours.seconds,
         alternative_s=theirs.seconds,
     )
-    yield (
-        f"peak memory above the model's: ours {ours.peak_mib:,.0f} MiB for {GROUPS} groups, alternative "
-        f"{theirs.peak_mib:,.0f} MiB for one: {theirs.peak_mib / ours.peak_mib:.1f}x, "
-        f"{GROUPS * theirs.peak_mib / ours.peak_mib:.0f}x a group"
+    yield Figure(
+        what="peak memory above the model's",
+        value=(
+            f"ours {ours.peak_mib:,.0f} MiB for {GROUPS} groups, alternative {theirs.peak_mib:,.0f} MiB for one: "
+            f"{theirs.peak_mib / ours.peak_mib:.1f}x, {GROUPS * theirs.peak_mib / ours.peak_mib:.0f}x a group"
+        ),
     )
-    yield f"gradients differ by {difference:.1e} of their norm"
-    peak, useful = _peak_flops(), _useful_flops() / ours.seconds
-    yield (
-        f"useful work {useful / 1e9:.1f} GFLOP/s, matrix product of this machine {peak / 1e9:.1f} GFLOP/s: "
-        f"{useful / peak:.0%}"
+    yield Figure(what="difference of the gradients", value=f"{difference:.1e} of their norm")
+    peak, useful = _peak_flops(), _useful_flops() / min(ours.seconds)
+    yield Figure(
+        what="useful work, forward and backward",
+        value=(
+            f"{useful / 1e9:.0f} GFLOP/s; a matrix product on this machine {peak / 1e9:.0f} GFLOP/s: "
+            f"{useful / peak:.0%} of it"
+        ),
     )
 
 
@@ -113,12 +118,12 @@ def _theirs(model: nn.Module) -> tuple[int, Callable[[int], None]]:
     return 1, run
 
 
-def _in_a_process(way: Any) -> _Measured:
+def _in_a_process(way: Any) -> _Process:
     """Apart, so that one's memory is not the other's."""
     receiver, sender = get_context("spawn").Pipe(duplex=False)
     process = get_context("spawn").Process(target=_measure, args=(way, sender))
     process.start()
-    found: _Measured = receiver.recv()
+    found: _Process = receiver.recv()
     process.join()
     return found
 
@@ -137,7 +142,7 @@ def _measure(way: Any, sender: Any) -> None:
         began = time.perf_counter()
         run(groups)
         seconds.append((time.perf_counter() - began) / groups)
-    sender.send(_Measured(seconds=min(seconds), peak_mib=_peak_mib() - _held_mib(model), gradient=kept))
+    sender.send(_Process(seconds=tuple(seconds), peak_mib=_peak_mib() - _held_mib(model), gradient=kept))
 
 
 def _peak_mib() -> float:

@@ -17,7 +17,7 @@ from actors.hf_engine import TransformersEngine
 from actors.token_bytes import TokenBytes
 from actors.vllm_engine import VLLMEngine
 from actors.worker import RolloutWorker
-from tests.bench.compare import Row, compared
+from tests.bench.compare import Figure, Measured, Row, compared
 from tlpo_ray.config.run import DetectorConfig, ModelConfig, RolloutConfig
 from tlpo_ray.flow.records import Prompt, RolloutReport
 from tlpo_ray.quickstart.toy_cache import cached_toy_model
@@ -47,17 +47,17 @@ def requests() -> list[SampleRequest]:
     ]
 
 
-def sampling(model: Path) -> Row:
+def sampling(model: Path) -> Iterator[Row]:
     """vLLM against transformers."""
     engine, plain, asked = vllm(model), TransformersEngine(model_config(model), ROLLOUT), requests()
-    return compared(
+    yield compared(
         f"{ANSWERS} answers of {NEW_TOKENS} tokens",
         ("vLLM, continuous batching", lambda: engine.sample(asked)),
         ("transformers, batches with a KV cache", lambda: plain.sample(asked)),
     )
 
 
-def logprobs(model: Path) -> Row:
+def logprobs(model: Path) -> Iterator[Row]:
     """Sampling without log-probabilities against sampling with them."""
     engine, asked = vllm(model), requests()
 
@@ -68,7 +68,7 @@ def logprobs(model: Path) -> Row:
         while engine.turn():
             pass
 
-    return compared(
+    yield compared(
         f"{ANSWERS} answers of {NEW_TOKENS} tokens",
         ("without log-probabilities, then one probe", lambda: (engine.sample(asked), _probe(engine))),
         ("16 log-probabilities at every token", alternative),
@@ -79,7 +79,7 @@ def _probe(engine: VLLMEngine) -> None:
     engine.candidates([request.prompt_ids for request in requests()[:ANSWERS]], 16)
 
 
-def whole(model: Path) -> Iterator[Row | str]:
+def whole(model: Path) -> Iterator[Measured]:
     """Answers, candidate sets and lookaheads on the toy model."""
     toy = cached_toy_model(0, lambda share, loss: None)
     questions = toy_world().questions[::4] * SAMPLES
@@ -96,9 +96,10 @@ def whole(model: Path) -> Iterator[Row | str]:
         ("transformers generate: batches of 8 samples, then 16 rows a confusion point", lambda: public.step(prompts)),
     )
     report = reports[-1]
-    yield (
-        f"tokens after the confusion point: {report.tokens_discarded}; tokens generated a group: "
-        f"{report.tokens_generated / max(1, len(report.groups)):.0f} ({len(report.groups)} groups)"
+    yield Figure(what="tokens sampled after the confusion point", value=f"{report.tokens_discarded}")
+    yield Figure(
+        what="tokens sampled a group learned",
+        value=f"{report.tokens_generated / max(1, len(report.groups)):.0f} ({len(report.groups)} groups)",
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from actors.hf_engine import TransformersEngine
 from learner.publish import Publisher
 from learner.worker import LearnerWorker, build_learner
-from tests.bench.compare import Row, compared
+from tests.bench.compare import Figure, Measured, compared
 from tests.tiny import random_groups
 from tlpo_ray.config.run import LearnerConfig, ModelConfig, RolloutConfig
 from tlpo_ray.flow.delta import Shadow
@@ -18,7 +18,7 @@ PAPER_LR, TOY_LR = 5e-7, 2e-4
 UPDATES, REFRESH = 6, 100
 
 
-def deltas(model: Path) -> Iterator[Row | str]:
+def deltas(model: Path) -> Iterator[Measured]:
     """Bytes of a policy version as differences, and what it takes to make, lay and load them."""
     toy = cached_toy_model(0, lambda share, loss: None)
     for dtype, lr in (("bfloat16", PAPER_LR), ("bfloat16", TOY_LR), ("float32", TOY_LR)):
@@ -38,7 +38,10 @@ def deltas(model: Path) -> Iterator[Row | str]:
             for (name, array), (other, wanted) in zip(shadow.bucket(), whole.steps[0].buckets[0], strict=True)
         )
         share = sum(sizes[1:]) / (UPDATES - 1) / sizes[0]
-        yield f"delta of an update, {dtype}, lr {lr:g}: {share:.1%} of all weights' bytes; bit-equal after it: {equal}"
+        yield Figure(
+            what=f"differences of an update, {dtype}, learning rate {lr:g}",
+            value=f"{share:.1%} of all weights' bytes; weights equal bit by bit after {UPDATES - 1}: {equal}",
+        )
     worker = learner(toy, "bfloat16", PAPER_LR)
     config = ModelConfig(path=str(toy), dtype="bfloat16", max_context=64)
     engine = TransformersEngine(config, RolloutConfig(engine="transformers", max_new_tokens=8))
