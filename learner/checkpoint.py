@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor
 
@@ -19,6 +20,8 @@ PREFIX = "update-"
 STATE_FILE = "state.json"
 """Written last: a folder without it is no checkpoint."""
 MAX_SHARD = "5GB"
+SHARD = "state-{:05}.safetensors"
+SHARD_BYTES = 1 << 30
 
 
 def partial(root: Path, version: int) -> Path:
@@ -33,11 +36,64 @@ def begin(root: Path, version: int) -> None:
     partial(root, version).mkdir(parents=True)
 
 
+def write_tensors(folder: Path, tensors: Iterable[tuple[str, Tensor]]) -> None:
+    """Write tensors as safetensors files of about `SHARD_BYTES`: never more than one file's worth is in memory."""
+    from safetensors.torch import save_file
+
+    kept: dict[str, Tensor] = {}
+    files = 0
+    for name, tensor in tensors:
+        kept[name] = tensor.detach().cpu().contiguous().clone()
+        if sum(one.nbytes for one in kept.values()) >= SHARD_BYTES:
+            save_file(kept, folder / SHARD.format(files))
+            kept, files = {}, files + 1
+    save_file(kept, folder / SHARD.format(files))
+
+
+class Tensors:
+    """Tensors of a checkpoint by name, read when asked for.
+
+    Raises:
+        UserError: the files cannot be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from safetensors import SafetensorError, safe_open
+
+        self._folder = folder
+        self._stack = ExitStack()
+        self._files: dict[str, Any] = {}
+        try:
+            for file in sorted(folder.glob("state-*.safetensors")):
+                opened = self._stack.enter_context(safe_open(file, framework="pt"))
+                self._files |= dict.fromkeys(opened.keys(), opened)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{folder} holds no whole checkpoint: {first_line(error)}") from error
+
+    def read(self, name: str) -> Tensor:
+        """One tensor.
+
+        Raises:
+            UserError: there is none of this name: the checkpoint is another model's.
+        """
+        if name not in self._files:
+            raise UserError(f"{self._folder} has no {name}: it was written for another model")
+        found: Tensor = self._files[name].get_tensor(name)
+        return found
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+
 def commit(root: Path, version: int, state: Mapping[str, Any], keep_last: int) -> None:
     """Make a checkpoint that all ranks have written the latest one, and drop old ones."""
     folder = root / f"{PREFIX}{version:08d}"
     written = partial(root, version)
-    (written / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+    files = {file.name: _digest(file) for file in sorted(written.iterdir())}
+    (written / STATE_FILE).write_text(json.dumps({**state, "files": files}, indent=2) + "\n", encoding="utf-8")
     if folder.exists():
         _remove(folder)
     os.replace(written, folder)
@@ -48,6 +104,31 @@ def commit(root: Path, version: int, state: Mapping[str, Any], keep_last: int) -
 def checkpoints(root: Path) -> list[Path]:
     """Whole checkpoints, oldest first."""
     return sorted(folder for folder in root.glob(f"{PREFIX}*") if (folder / STATE_FILE).exists())
+
+
+def newest(root: Path, layout: str) -> tuple[Path | None, list[str]]:
+    """The latest checkpoint that is whole, if there is one, and what is wrong with those after it.
+
+    Raises:
+        UserError: the latest is whole but of another layout.
+    """
+    wrong: list[str] = []
+    for folder in reversed(checkpoints(root)):
+        state = read_state(folder, layout)
+        bad = [name for name, digest in state["files"].items() if _digest(folder / name) != digest]
+        if not bad:
+            return folder, wrong
+        wrong.append(f"{folder} is damaged ({', '.join(bad)}): taking the one before")
+    return None, wrong
+
+
+def _digest(file: Path) -> str:
+    """Of a file's content; empty if there is none to read."""
+    try:
+        with file.open("rb") as content:
+            return hashlib.file_digest(content, "blake2b").hexdigest()[:32]
+    except OSError:
+        return ""
 
 
 def read_state(folder: Path, layout: str) -> dict[str, Any]:
@@ -61,10 +142,10 @@ def read_state(folder: Path, layout: str) -> dict[str, Any]:
     """
     try:
         state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{folder} holds no checkpoint: {STATE_FILE} cannot be read") from error
     if state["layout"] != layout:
-        raise UserError(f"{folder} was written with learner settings '{state['layout']}', this run has '{layout}'")
+        raise UserError(f"{folder} holds {state['layout']}, this run trains {layout}")
     return state
 
 

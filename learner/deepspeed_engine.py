@@ -5,24 +5,22 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from learner.engine import DTYPES, Loss, adamw, lora_layout, metas, parameters
+from learner.engine import DTYPES, MOMENTS, Loss, adamw, adamw_state, layout, metas, parameters, restore_adamw
 from learner.policy import Policy
 from tlpo_ray.config.run import LearnerConfig, ModelConfig
-from tlpo_ray.flow.errors import NonFiniteError, UserError
+from tlpo_ray.flow.errors import NonFiniteError
 from tlpo_ray.flow.weights import TensorMeta
 
 GATHER_CHUNK = 16
 """Parameters gathered at a time under ZeRO-3: a layer or two."""
-TAG = "deepspeed"
 NEVER = 10**9
 """Steps between DeepSpeed's own progress lines."""
 
@@ -59,8 +57,7 @@ class DeepSpeedEngine:
         import deepspeed
 
         self.rank, self.ranks = rank, ranks
-        self.layout = f"engine deepspeed, zero_stage {config.zero_stage}, ranks {ranks}, dtype {model.dtype}"
-        self.layout += lora_layout(config)
+        self.layout = layout(config)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._stage = config.zero_stage
         self._dtype = DTYPES[model.dtype]
@@ -105,13 +102,82 @@ class DeepSpeedEngine:
     def barrier(self) -> None:
         torch.distributed.barrier()
 
-    def save(self, folder: Path) -> None:
-        self._engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
+    def state(self) -> Iterator[tuple[str, Tensor]]:
+        from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
-    def load(self, folder: Path) -> None:
-        loaded, _ = self._engine.load_checkpoint(str(folder), tag=TAG)
-        if loaded is None:  # DeepSpeed only warns
-            raise UserError(f"{folder} holds no checkpoint: {TAG}/ is missing or empty")
+        named = parameters(self._engine.module)
+        if not self._sharded(named):
+            yield from adamw_state(self._masters(named), self._torch_optimizer)
+            return
+        self._link_moments()
+        for name, parameter in named:
+            yield f"weight/{name}", safe_get_full_fp32_param(parameter)
+            for moment in MOMENTS:
+                yield f"{moment}/{name}", safe_get_full_optimizer_state(parameter, moment)
+        yield "steps", torch.tensor([float(one["step"]) for one in self._torch_optimizer.state.values()]).max()
+
+    def restore(self, read: Callable[[str], Tensor]) -> None:
+        import deepspeed
+        from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+
+        named = parameters(self._engine.module)
+        if not self._sharded(named):
+            masters = self._masters(named)
+            restore_adamw(masters, self._torch_optimizer, read)
+            for (_, parameter), (_, master) in zip(named, masters, strict=True):
+                parameter.data.copy_(master)
+            return
+        self._link_moments()
+        for name, parameter in named:
+            weight = read(f"weight/{name}").to(self.device)
+            safe_set_full_fp32_param(parameter, weight)
+            for moment in MOMENTS:
+                safe_set_full_optimizer_state(parameter, read(f"{moment}/{name}").to(self.device), moment)
+            # The weights that compute are a copy of those that are stepped.
+            with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0, enabled=self._stage == 3):
+                if self._stage != 3 or self.rank == 0:
+                    parameter.data.copy_(weight)
+        for one in self._torch_optimizer.state.values():
+            one["step"].copy_(read("steps"))
+
+    def _masters(self, named: Sequence[tuple[str, nn.Parameter]]) -> list[tuple[str, Tensor]]:
+        """What is stepped without ZeRO: the parameters, or float32 copies of them."""
+        low, high = (getattr(self._optimizer, kept, ()) for kept in ("fp16_groups", "fp32_groups"))
+        copies = {
+            id(one): copy
+            for ones, copies in zip(low, high, strict=True)
+            for one, copy in zip(ones, copies, strict=True)
+        }
+        return [(name, copies.get(id(parameter), parameter)) for name, parameter in named]
+
+    def _link_moments(self) -> None:
+        """Let DeepSpeed find the moments of every parameter: made here if no step has made them yet, and linked
+        anew, because it links them after the first of several parameter groups has stepped."""
+        from deepspeed.utils import lazy_init_hp_params_optimizer_state
+
+        wrapped, state = self._optimizer, self._torch_optimizer.state
+        for kept, whole in (
+            ("single_partition_of_fp32_groups", "bit16_groups"),  # ZeRO-1 and 2
+            ("fp32_groups_flat_partition", "bf16_groups"),  # bfloat16 without ZeRO
+            ("fp32_partitioned_groups_flat", None),  # ZeRO-3
+        ):
+            for number, flat in enumerate(getattr(wrapped, kept, ())):
+                if "step" not in state[flat]:
+                    moments = {moment: torch.zeros_like(flat) for moment in MOMENTS}
+                    state[flat] = {"step": torch.zeros((), device=flat.device), **moments}
+                if whole is not None:
+                    lazy_init_hp_params_optimizer_state(getattr(wrapped, whole)[number], flat, state)
+
+    @property
+    def _torch_optimizer(self) -> torch.optim.Optimizer:
+        """Ours, which DeepSpeed has wrapped unless it had nothing to add."""
+        found: torch.optim.Optimizer = getattr(self._optimizer, "optimizer", self._optimizer)
+        return found
+
+    @staticmethod
+    def _sharded(named: Sequence[tuple[str, nn.Parameter]]) -> bool:
+        """Whether DeepSpeed steps other tensors than the model's parameters."""
+        return any(hasattr(parameter, "ds_id") or hasattr(parameter, "_hp_mapping") for _, parameter in named)
 
     def _check(self, value: Tensor, what: str) -> None:
         # Every rank must raise together, or the others would wait in the next collective.

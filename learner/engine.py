@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -29,7 +28,7 @@ class TrainEngine(Protocol):
     ranks: int
     device: torch.device
     layout: str
-    """What a checkpoint depends on: it can only be loaded by an engine of the same layout."""
+    """What a checkpoint depends on: it can only be loaded by an engine of the same layout, of any kind and size."""
 
     def policy(self) -> Policy:
         """The policy as something to call."""
@@ -59,15 +58,15 @@ class TrainEngine(Protocol):
     def barrier(self) -> None:
         """Wait until every rank is here."""
 
-    def save(self, folder: Path) -> None:
-        """Write this rank's part of weights and optimizer state into an existing folder."""
+    def state(self) -> Iterator[tuple[str, Tensor]]:
+        """Full float32 weights and both of AdamW's moments of all trained parameters: ``weight/NAME``,
+        ``exp_avg/NAME``, ``exp_avg_sq/NAME``, and how often the optimizer has stepped, ``steps`` [].
 
-    def load(self, folder: Path) -> None:
-        """Continue from what `save` wrote.
-
-        Raises:
-            UserError: nothing was written there.
+        Every rank must iterate to the end; what rank 0 gets is the whole.
         """
+
+    def restore(self, read: Callable[[str], Tensor]) -> None:
+        """Put back what `state` gave; `read` finds a tensor by its name. Every rank must call it."""
 
 
 def parameters(module: nn.Module, *, frozen: bool = False) -> list[tuple[str, nn.Parameter]]:
@@ -96,9 +95,36 @@ def adamw(model: nn.Module, config: LearnerConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(kept, lr=config.lr, betas=config.betas, fused=True)
 
 
-def lora_layout(config: LearnerConfig) -> str:
-    """What an adapter adds to `TrainEngine.layout`."""
-    return "" if config.lora is None else f", lora {config.lora.rank} {' '.join(config.lora.targets)}"
+def layout(config: LearnerConfig) -> str:
+    """`TrainEngine.layout`."""
+    if config.lora is None:
+        return "all weights"
+    return f"an adapter of rank {config.lora.rank} at {' '.join(config.lora.targets)}"
+
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def adamw_state(named: Sequence[tuple[str, Tensor]], optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
+    """`TrainEngine.state` of an optimizer that holds whole parameters."""
+    steps = torch.zeros(())
+    for name, parameter in named:
+        found = optimizer.state.get(parameter, {})
+        yield f"weight/{name}", parameter.detach().float()
+        for moment in MOMENTS:  # none before the first step
+            yield f"{moment}/{name}", found.get(moment, torch.zeros_like(parameter)).float()
+        steps = found.get("step", steps)
+    yield "steps", steps.float()
+
+
+def restore_adamw(
+    named: Sequence[tuple[str, Tensor]], optimizer: torch.optim.Optimizer, read: Callable[[str], Tensor]
+) -> None:
+    """`TrainEngine.restore` of such an optimizer."""
+    for name, parameter in named:
+        parameter.data.copy_(read(f"weight/{name}"))
+        found = {moment: torch.empty_like(parameter).copy_(read(f"{moment}/{name}")) for moment in MOMENTS}
+        optimizer.state[parameter] = {"step": read("steps").to(parameter.device, copy=True), **found}
 
 
 class TorchEngine:
@@ -109,7 +135,7 @@ class TorchEngine:
 
     def __init__(self, module: nn.Module, model: ModelConfig, config: LearnerConfig) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.layout = f"engine torch{lora_layout(config)}"
+        self.layout = layout(config)
         self._module = module.to(self.device)
         self._dtype = DTYPES[model.dtype]
         self._max_grad_norm = config.max_grad_norm
@@ -145,14 +171,11 @@ class TorchEngine:
     def barrier(self) -> None:
         """There is nobody to wait for."""
 
-    def save(self, folder: Path) -> None:
-        state = {"model": self._module.state_dict(), "optimizer": self._optimizer.state_dict()}
-        torch.save(state, folder / "torch.pt")
+    def state(self) -> Iterator[tuple[str, Tensor]]:
+        yield from adamw_state(parameters(self._module), self._optimizer)
 
-    def load(self, folder: Path) -> None:
-        state = torch.load(folder / "torch.pt", map_location=self.device, weights_only=True)
-        self._module.load_state_dict(state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
+    def restore(self, read: Callable[[str], Tensor]) -> None:
+        restore_adamw(parameters(self._module), self._optimizer, read)
 
     def _forward(self, **inputs: Any) -> Any:
         low = self._dtype != torch.float32

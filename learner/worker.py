@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -133,12 +134,14 @@ class LearnerWorker:
         with checkpoint.writing(f"a checkpoint below {root}"):
             if engine.rank == 0:
                 checkpoint.begin(root, self.version)
-            engine.barrier()
-            engine.save(checkpoint.partial(root, self.version))
-            engine.barrier()
+            tensors = engine.state()
             if engine.rank == 0:
+                checkpoint.write_tensors(checkpoint.partial(root, self.version), tensors)
                 state = {**state, "version": self.version, "layout": engine.layout}
                 checkpoint.commit(root, self.version, state, keep_last)
+            else:
+                deque(tensors, maxlen=0)  # the collectives that rank 0 gathers with
+            engine.barrier()
 
     def load(self, folder: Path) -> dict[str, Any]:
         """Continue from a checkpoint folder; the state that was saved with it. Every rank must call it.
@@ -147,7 +150,8 @@ class LearnerWorker:
             UserError: there is no checkpoint, or one of other learner settings.
         """
         state = checkpoint.read_state(folder, self._engine.layout)
-        self._engine.load(folder)
+        with checkpoint.Tensors(folder) as tensors:
+            self._engine.restore(tensors.read)
         self.version = int(state["version"])
         return state
 

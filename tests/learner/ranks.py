@@ -58,6 +58,7 @@ class Continued:
 
     without_a_break: Weights
     from_a_checkpoint: Weights
+    in_one_process: Weights
     state: Mapping[str, Any]
     exported: Path
 
@@ -82,6 +83,7 @@ class RankResult:
     """With activation checkpointing."""
     bfloat16: Mapping[int, Trained]
     continued: Mapping[int, Continued]
+    continued_bfloat16: Mapping[int, Continued]
     spoiled: Mapping[int, Spoiled]
 
 
@@ -113,7 +115,8 @@ def _rank(rank: int, setting: Setting, port: int) -> None:
         trained={stage: train(workers[stage], setting.updates) for stage in STAGES},
         recomputed={stage: train(build(stage, activation_checkpointing=True), setting.updates) for stage in (1, 3)},
         bfloat16={stage: train(build(stage, "bfloat16"), setting.updates) for stage in STAGES},
-        continued={stage: continue_run(build, stage, setting) for stage in (1, 3)},
+        continued={stage: continue_run(build, stage, setting) for stage in STAGES},
+        continued_bfloat16={stage: continue_run(build, stage, setting, "bfloat16") for stage in STAGES},
         spoiled={stage: spoil(workers[stage], stage, setting) for stage in STAGES},
     )
     torch.save(result, setting.folder / f"rank-{rank}.pt")
@@ -129,21 +132,29 @@ def train(worker: LearnerWorker, updates: tuple[list[CandidateGroup], ...]) -> T
     return Trained(reports=reports, weights=weights(update), canary_logp=canary.logp if canary is not None else ())
 
 
-def continue_run(build: Build, stage: int, setting: Setting) -> Continued:
-    root = setting.folder / f"stage-{stage}"
+def continue_run(build: Build, stage: int, setting: Setting, dtype: Dtype = "float32") -> Continued:
+    root = setting.folder / f"stage-{stage}-{dtype}"
     *before, last = setting.updates
-    worker = build(stage)
+    worker = build(stage, dtype)
     for groups in before:
         worker.update(groups, 0.3)
         worker.save(root, {"progress": 0.3}, keep_last=1)
     worker.update(last, 0.6)
-    other = build(stage)
+    other = build(stage, dtype)
     state = other.load(checkpoints(root)[-1])
     other.update(last, 0.6)
     other.export(root / "model")
+    alone = build_learner(  # the world has shrunk to one process
+        ModelConfig(path=str(setting.model), dtype=dtype),
+        LearnerConfig.model_validate({**setting.config, "engine": "torch"}),
+        seed=0,
+    )
+    alone.load(checkpoints(root)[-1])
+    alone.update(last, 0.6)
     return Continued(
         without_a_break=weights(publish(worker)),
         from_a_checkpoint=weights(publish(other)),
+        in_one_process=weights(publish(alone)),
         state=state,
         exported=root / "model",
     )

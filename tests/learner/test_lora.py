@@ -100,7 +100,7 @@ def test_a_checkpoint_continues_and_belongs_to_its_adapter(tiny_model: Path, tmp
     other.load(folder)
     other.update(groups, 0.5)
     assert all(torch.equal(a, b) for (_, a), (_, b) in zip(one._engine.tensors(), other._engine.tensors(), strict=True))
-    with pytest.raises(UserError, match="lora 4"):
+    with pytest.raises(UserError, match="an adapter of rank 4"):
         make_learner(tiny_model, lora=None).load(folder)
 
 

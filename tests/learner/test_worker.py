@@ -258,7 +258,7 @@ def test_only_the_last_checkpoints_are_kept_and_a_killed_save_leaves_none(tiny_m
         worker.save(tmp_path, {}, keep_last=2)
     assert [folder.name for folder in checkpoints(tmp_path)] == ["update-00000002", "update-00000003"]
     begin(tmp_path, 4)
-    (partial(tmp_path, 4) / "torch.pt").write_bytes(b"half a checkpo")
+    (partial(tmp_path, 4) / "state-00000.safetensors").write_bytes(b"half a checkpo")
     (tmp_path / "update-00000005").mkdir()  # half removed: the state goes first
     assert [folder.name for folder in checkpoints(tmp_path)] == ["update-00000002", "update-00000003"]
     worker.save(tmp_path, {"again": 1}, keep_last=2)  # the same version again, after the killed save
@@ -274,8 +274,8 @@ def test_what_is_no_checkpoint_or_another_layouts_is_one_line(tiny_model: Path, 
     worker.save(tmp_path, {}, keep_last=1)
     (folder,) = checkpoints(tmp_path)
     state = json.loads((folder / "state.json").read_text())
-    (folder / "state.json").write_text(json.dumps(state | {"layout": "engine deepspeed, zero_stage 1, ranks 2"}))
-    with pytest.raises(UserError, match="'engine deepspeed, zero_stage 1, ranks 2', this run has 'engine torch'"):
+    (folder / "state.json").write_text(json.dumps(state | {"layout": "an adapter of rank 4 at q_proj"}))
+    with pytest.raises(UserError, match="holds an adapter of rank 4 at q_proj, this run trains all weights"):
         worker.load(folder)
 
 
