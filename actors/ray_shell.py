@@ -54,6 +54,9 @@ class LeaseDesk(Protocol):
 class Broadcaster(Protocol):
     """The learner's side of broadcast weights."""
 
+    life: int
+    """How often it has been started again: who has met it before, has to meet it anew."""
+
     @property
     def learning(self) -> bool: ...
 
@@ -80,8 +83,8 @@ class RolloutFleet:
         self._flow = flow
         self.broadcaster: Broadcaster | None = None
         """Where weights come from when they are broadcast."""
-        self._met: list[str] = []
-        """Names of the actors that share the current broadcasts."""
+        self._met: tuple[int, list[str]] | None = None
+        """The learner's life, and the names of the actors, that share the current broadcasts."""
         self._desk: LeaseDesk | None = None
         self._options = {
             "num_cpus": cluster.cpus_per_rollout_actor,
@@ -102,6 +105,11 @@ class RolloutFleet:
     def restarts(self) -> int:
         """Rollout actors that were started again."""
         return self._fleet.restarts
+
+    @property
+    def size(self) -> int:
+        """Rollout actors that are there."""
+        return len(self._fleet.present())
 
     @property
     def busy(self) -> float:
@@ -284,8 +292,10 @@ class RolloutFleet:
             self._call_roll()
             members = self._fleet.present()
             try:
-                if self._met != [member.name for member in members]:
+                company = (broadcaster.life, [member.name for member in members])
+                if self._met != company:
                     self._meet(broadcaster, members)
+                    self._met = company
                 sent = broadcaster.broadcast()
                 for member in members:
                     self._load(member)
@@ -293,7 +303,7 @@ class RolloutFleet:
             except (RuntimeError, RayActorError) as error:
                 # When one is gone, a collective fails for all, and leaves engines with half of their weights.
                 why = f"was in a broadcast of weights that failed: {first_line(error)}"
-                self._met = []
+                self._met = None
                 for number, member in enumerate(one for one in members if one in self._handles):
                     self._lose(member, why, counted=number == 0)
 
@@ -313,7 +323,6 @@ class RolloutFleet:
             call = self._handles[member].join_broadcast.remote(rendezvous, 1 + number * processes)
             self._begin(member, Kind.MEET, call)
         self._together(opened, "to meet the rollout actors")
-        self._met = [member.name for member in members]
 
     def _together(self, learners: list[Any], what: str) -> None:
         """Wait for both sides of something that all of them do at once."""

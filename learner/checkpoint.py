@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,6 +16,8 @@ from torch import Tensor
 
 from tlpo_ray.config.run import ModelConfig
 from tlpo_ray.flow.errors import ResourceError, UserError, first_line
+
+logger = logging.getLogger(__name__)
 
 PREFIX = "update-"
 STATE_FILE = "state.json"
@@ -106,20 +109,26 @@ def checkpoints(root: Path) -> list[Path]:
     return sorted(folder for folder in root.glob(f"{PREFIX}*") if (folder / STATE_FILE).exists())
 
 
-def newest(root: Path, layout: str) -> tuple[Path | None, list[str]]:
-    """The latest checkpoint that is whole, if there is one, and what is wrong with those after it.
+def version_of(folder: Path) -> int:
+    """Policy version that a checkpoint holds."""
+    return int(folder.name.removeprefix(PREFIX))
+
+
+def newest(root: Path, layout: str, until: int) -> Path | None:
+    """The latest checkpoint of at most version `until` that is whole, if there is one.
 
     Raises:
         UserError: the latest is whole but of another layout.
     """
-    wrong: list[str] = []
     for folder in reversed(checkpoints(root)):
+        if version_of(folder) > until:
+            continue
         state = read_state(folder, layout)
         bad = [name for name, digest in state["files"].items() if _digest(folder / name) != digest]
         if not bad:
-            return folder, wrong
-        wrong.append(f"{folder} is damaged ({', '.join(bad)}): taking the one before")
-    return None, wrong
+            return folder
+        logger.warning("%s is damaged (%s): taking the one before", folder, ", ".join(bad))
+    return None
 
 
 def _digest(file: Path) -> str:

@@ -13,11 +13,13 @@ from ray.exceptions import RayActorError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from learner.checkpoint import newest
+from learner.engine import layout
 from learner.publish import Publisher
 from learner.report import UpdateReport, merged
 from learner.worker import LearnerWorker, build_learner
 from tlpo_ray.config.run import MIB, ClusterConfig, FlowConfig, LearnerConfig, ModelConfig
-from tlpo_ray.flow.errors import DeadlineError, TlpoError, first_line
+from tlpo_ray.flow.errors import LearnerLostError, first_line
 from tlpo_ray.flow.ray_shell import wait_for
 from tlpo_ray.flow.records import decode
 from tlpo_ray.flow.weights import Rendezvous, WeightUpdate
@@ -79,9 +81,9 @@ class LearnerProcess:
         """Send the weights to all receivers."""
         self.worker.broadcast()
 
-    def save(self, root: Path, state: Mapping[str, Any], keep_last: int) -> None:
-        """Write this rank's part of a checkpoint."""
-        self.worker.save(root, state, keep_last)
+    def save(self, root: Path, state: Mapping[str, Any], keep_last: int) -> int:
+        """Write a checkpoint together; policy version of the oldest that is kept."""
+        return self.worker.save(root, state, keep_last)
 
     def load(self, folder: Path) -> dict[str, Any]:
         """Continue from a checkpoint; the state saved with it."""
@@ -113,26 +115,49 @@ class LearnerGroup:
     def __init__(
         self, model: ModelConfig, config: LearnerConfig, flow: FlowConfig, cluster: ClusterConfig, seed: int
     ) -> None:
+        self._model, self._config, self._seed = model, config, seed
         self._flow = flow
+        self._cluster = cluster
+        self.life = 0
+        """How often the group has been started again."""
+        self._place = _place(config.ranks, cluster)
+        self._start()
+
+    def _start(self) -> None:
+        """A process for each rank; they load the model and meet."""
+        config, flow = self._config, self._flow
         self.version = 0
         """Policy version of the weights."""
-        self._place, self._ranks = _start_ranks(config.ranks, cluster)
+        self._updating: list[Any] = []
+        self._update_deadline = 0.0
+        self._ranks = _start_ranks(self._place, config.ranks, self._cluster, self.life)
         address, port = self._wait(self._ranks[0].address.remote(), flow.start_deadline_s, "rank 0 to start")
         self._starting = [
             handle.setup.remote(
-                model,
+                self._model,
                 config,
                 flow,
                 rank=rank,
                 ranks=config.ranks,
                 address=address,
                 port=port,
-                seed=seed,
+                seed=self._seed,
             )
             for rank, handle in enumerate(self._ranks)
         ]
-        self._updating: list[Any] = []
-        self._update_deadline = 0.0
+
+    def restart(self) -> None:
+        """End all ranks and start them again, with the weights that the run began with.
+
+        Raises:
+            DeadlineError: they did not start in time.
+            LearnerLostError: one was lost again.
+        """
+        for rank in self._ranks:
+            ray.kill(rank, no_restart=True)
+        self.life += 1
+        self._start()
+        self.ready()
 
     def ready(self) -> None:
         """Wait until every rank has loaded the model.
@@ -157,9 +182,8 @@ class LearnerGroup:
         """The update's report once all ranks are done; None if that takes longer than `timeout_s`.
 
         Raises:
-            DeadlineError: the update takes longer than `flow.update_deadline_s`.
             NonFiniteError: loss or gradient is NaN or infinite.
-            TlpoError: a rank died.
+            LearnerLostError: a rank died, or the update takes longer than `flow.update_deadline_s`.
         """
         deadline_s = self._flow.update_deadline_s
         done, missing = ray.wait(self._updating, num_returns=len(self._updating), timeout=timeout_s)
@@ -168,7 +192,7 @@ class LearnerGroup:
             self._wait(done, deadline_s, "an update")
             if time.monotonic() < self._update_deadline:
                 return None
-            raise DeadlineError(f"the driver waited {deadline_s:g} s for the learner group: an update")
+            raise LearnerLostError(f"the driver waited {deadline_s:g} s for the learner group: an update")
         report = merged(self._wait(self._updating, deadline_s, "an update"))
         self._updating = []
         self.version = report.version
@@ -212,9 +236,21 @@ class LearnerGroup:
         """Begin to send the weights to all who have joined; references that are done when they are sent."""
         return [rank.broadcast.remote() for rank in self._ranks]
 
-    def save(self, root: Path, state: Mapping[str, Any], keep_last: int) -> None:
-        """Write a checkpoint below `root`, and keep the last few."""
-        self._all("save", root, state, keep_last, what="a checkpoint")
+    def save(self, root: Path, state: Mapping[str, Any], keep_last: int) -> int:
+        """Write a checkpoint below `root`, and keep the last few; policy version of the oldest of these."""
+        oldest: int = self._all("save", root, state, keep_last, what="a checkpoint")[0]
+        return oldest
+
+    def restore(self, root: Path, until: int) -> int:
+        """Load the newest whole checkpoint of at most version `until` below `root`; its version, 0 if there is none.
+
+        Raises:
+            UserError: it is one of other learner settings.
+        """
+        folder = newest(root, layout(self._config), until)
+        if folder is not None:
+            self.load(folder)
+        return self.version
 
     def load(self, folder: Path) -> dict[str, Any]:
         """Continue from a checkpoint; the state saved with it."""
@@ -242,18 +278,23 @@ class LearnerGroup:
             return wait_for(refs, deadline_s, who="the driver", what=f"the learner group: {what}")
         except (RayActorError, RuntimeError) as error:
             # RuntimeError: what a collective raises when another rank is gone.
-            raise TlpoError(f"a learner rank failed during {what}: {first_line(error)}") from error
+            raise LearnerLostError(f"a learner rank failed during {what}: {first_line(error)}") from error
 
 
-def _start_ranks(ranks: int, cluster: ClusterConfig) -> tuple[PlacementGroup, list[Any]]:
-    """A placement group and a process for each rank in it, as close together as can be."""
+def _place(ranks: int, cluster: ClusterConfig) -> PlacementGroup:
+    """Room for all ranks, as close together as can be."""
     cpus, gpus = cluster.cpus_per_learner_rank, cluster.gpus_per_learner_rank
     bundle = {"CPU": cpus} | ({"GPU": gpus} if gpus else {})
-    place = placement_group([bundle] * ranks, strategy="PACK")
+    return placement_group([bundle] * ranks, strategy="PACK")
+
+
+def _start_ranks(place: PlacementGroup, ranks: int, cluster: ClusterConfig, life: int) -> list[Any]:
+    """A process for each rank in its place."""
+    cpus, gpus = cluster.cpus_per_learner_rank, cluster.gpus_per_learner_rank
     environment = COMMON_ENV | ({} if gpus else CPU_ENV)
-    handles = [
+    return [
         LearnerRank.options(
-            name=f"tlpo-learner-{rank}",
+            name=f"tlpo-learner-{rank}.{life}",
             num_cpus=cpus,
             num_gpus=gpus,
             runtime_env={"env_vars": environment},
@@ -261,4 +302,3 @@ def _start_ranks(ranks: int, cluster: ClusterConfig) -> tuple[PlacementGroup, li
         ).remote()
         for rank in range(ranks)
     ]
-    return place, handles

@@ -120,8 +120,9 @@ class LearnerWorker:
         assert self._sender is not None, "open_broadcast comes first"
         self._sender.send_weights()
 
-    def save(self, root: Path, state: Mapping[str, Any], keep_last: int) -> None:
-        """Write a checkpoint of this version below `root`; every rank must call it.
+    def save(self, root: Path, state: Mapping[str, Any], keep_last: int) -> int:
+        """Write a checkpoint of this version below `root`; policy version of the oldest that is kept. Every rank must
+        call it.
 
         Args:
             state: anything that JSON can hold.
@@ -142,6 +143,20 @@ class LearnerWorker:
             else:
                 deque(tensors, maxlen=0)  # the collectives that rank 0 gathers with
             engine.barrier()
+        return checkpoint.version_of(checkpoint.checkpoints(root)[0])
+
+    def restore(self, root: Path, until: int) -> int:
+        """Load the newest whole checkpoint of at most version `until` below `root`; its version, 0 if there is none.
+
+        For one rank alone; in a group the driver chooses the folder, and every rank `load`s it.
+
+        Raises:
+            UserError: it is one of other learner settings.
+        """
+        folder = checkpoint.newest(root, self._engine.layout, until)
+        if folder is not None:
+            self.load(folder)
+        return self.version
 
     def load(self, folder: Path) -> dict[str, Any]:
         """Continue from a checkpoint folder; the state that was saved with it. Every rank must call it.

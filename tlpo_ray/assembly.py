@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -11,35 +11,42 @@ from typing import TYPE_CHECKING, Any
 
 from tlpo_ray.config.run import MIB, RunConfig
 from tlpo_ray.data.prompts import PromptSet
-from tlpo_ray.flow.exchange import Exchange
+from tlpo_ray.flow.exchange import Exchange, Snapshot
 from tlpo_ray.flow.focus import Focus
 from tlpo_ray.flow.records import Prompt, RolloutReport, decode, encode
 from tlpo_ray.flow.weights import WeightUpdate
-from tlpo_ray.train import Parts
+from tlpo_ray.train import Learner, Parts
 
 if TYPE_CHECKING:
     from actors.worker import Answer, RolloutWorker
     from learner.report import UpdateReport
     from learner.worker import LearnerWorker
 
+Prepare = Callable[[Learner], None]
 CANARY_TOKENS = 32
 """Most context tokens of the canary: enough to pass through every layer, cheap enough for every sync."""
 
 
 @contextmanager
-def assembled(config: RunConfig, prompts: PromptSet) -> Iterator[Parts]:
+def assembled(
+    config: RunConfig, prompts: PromptSet, begin: Snapshot | None = None, prepare: Prepare = lambda learner: None
+) -> Iterator[Parts]:
     """The parts of a run, started and ready; ended when the block ends.
+
+    Args:
+        begin: an exchange's snapshot to go on from.
+        prepare: brings the learner, which has just started, to the policy version that the fleet is to begin with.
 
     Raises:
         UserError: a model, a prompt or a resource asked for is not there.
     """
     build = _local if config.stack == "local" else _distributed
-    with build(config, prompts) as parts:
+    with build(config, prompts, begin, prepare) as parts:
         yield parts
 
 
 @contextmanager
-def _distributed(config: RunConfig, prompts: PromptSet) -> Iterator[Parts]:
+def _distributed(config: RunConfig, prompts: PromptSet, begin: Snapshot | None, prepare: Prepare) -> Iterator[Parts]:
     from actors.process import RolloutSpec
     from actors.ray_shell import RolloutFleet
     from learner.ray_shell import LearnerGroup
@@ -63,9 +70,16 @@ def _distributed(config: RunConfig, prompts: PromptSet) -> Iterator[Parts]:
         learner = LearnerGroup(config.model, config.learner, config.flow, config.cluster, config.seed)
         if config.flow.weight_transfer != "object_store":
             fleet.broadcaster = learner
-        exchange = RemoteExchange(prompts.prompts, prompts.skipped, **_exchange_settings(config))
+        exchange = RemoteExchange(
+            prompts.prompts,
+            prompts.skipped,
+            max_restarts=config.flow.max_restarts,
+            begin=begin,
+            **_exchange_settings(config),
+        )
         try:
             learner.ready()
+            prepare(learner)
             fleet.publish(learner.publish(canary_context))
             fleet.settle()
             yield Parts(exchange=exchange, fleet=fleet, learner=learner, canary_context=canary_context)
@@ -76,19 +90,22 @@ def _distributed(config: RunConfig, prompts: PromptSet) -> Iterator[Parts]:
 
 
 @contextmanager
-def _local(config: RunConfig, prompts: PromptSet) -> Iterator[Parts]:
+def _local(config: RunConfig, prompts: PromptSet, begin: Snapshot | None, prepare: Prepare) -> Iterator[Parts]:
     from actors.worker import build_worker
     from learner.worker import build_learner
 
     rollout = build_worker(config.model, config.rollout, config.detector, config.seed, lora=config.learner.lora)
     learner = build_learner(config.model, config.learner, seed=config.seed)
     exchange = Exchange(prompts.prompts, prompts.skipped, **_exchange_settings(config))
+    if begin is not None:
+        exchange.restore(begin)
     parts = Parts(
         exchange=exchange,
         fleet=LocalFleet(rollout, config),
         learner=LocalLearner(learner, config),
         canary_context=_canary_context(config, prompts.prompts),
     )
+    prepare(parts.learner)
     parts.fleet.publish(parts.learner.publish(parts.canary_context))
     yield parts
 
@@ -97,6 +114,7 @@ class LocalFleet:
     """One rollout worker in this process."""
 
     restarts = 0
+    size = 1
     name = "local"
 
     def __init__(self, worker: RolloutWorker, config: RunConfig) -> None:
@@ -156,8 +174,14 @@ class LocalLearner:
         assert update is not None
         return update
 
-    def save(self, folder: Path, state: dict[str, Any], keep_last: int) -> None:
-        self._worker.save(folder, state, keep_last)
+    def save(self, folder: Path, state: dict[str, Any], keep_last: int) -> int:
+        return self._worker.save(folder, state, keep_last)
+
+    def restore(self, folder: Path, until: int) -> int:
+        return self._worker.restore(folder, until)
+
+    def restart(self) -> None:
+        raise AssertionError("it is lost with this process only")
 
     def export(self, folder: Path) -> None:
         self._worker.export(folder)

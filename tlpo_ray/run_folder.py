@@ -4,6 +4,7 @@ config.yaml        the configuration as it was used
 metrics.jsonl      one line an update; tensorboard/ holds the same
 experiences/       every candidate group that was learned from, Parquet
 checkpoints/       weights and optimizer state
+journal/           the updates since, and how things were after each: what --resume goes on from
 model/             the trained policy, Hugging Face format
 result.json        how it ended
 """
@@ -22,8 +23,9 @@ from tlpo_ray.config.load import dump_config
 from tlpo_ray.config.run import RunConfig
 from tlpo_ray.flow.errors import ResourceError, UserError
 from tlpo_ray.flow.files import replacing, write_json
-from tlpo_ray.flow.metrics import MetricsLog
+from tlpo_ray.flow.metrics import MetricsLog, truncate_metrics
 from tlpo_ray.flow.records import SCHEMA, decode_table
+from tlpo_ray.journal import Journal
 
 GROUPS_PER_FILE = 512
 """Experiences per Parquet file: large enough to compress, small enough to lose little with a crash."""
@@ -31,6 +33,9 @@ GROUPS_PER_FILE = 512
 
 class RunFolder:
     """Creates a run's folder and writes what belongs into it.
+
+    Args:
+        resumed: policy version to go on from in a folder that is there; 0 if no update was made.
 
     Raises:
         UserError: the folder holds another run.
@@ -51,22 +56,35 @@ class RunFolder:
         if not there.is_dir() or not os.access(there, os.W_OK):
             raise ResourceError(f"cannot write the run folder {path}: {there} is no folder that you may write")
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, resumed: int | None = None) -> None:
         self.path = config.folder
-        self.refuse_unusable(self.path)
+        if resumed is None:
+            self.refuse_unusable(self.path)
         try:
             for name in ("experiences", "checkpoints", "tensorboard"):
                 (self.path / name).mkdir(parents=True, exist_ok=True)
-            (self.path / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+            with replacing(self.path / "config.yaml") as partial:
+                partial.write_text(dump_config(config), encoding="utf-8")
         except OSError as error:
             raise ResourceError(f"cannot write the run folder {self.path}: {error.strerror or error}") from error
+        self.journal = Journal(self.path / "journal")
+        if resumed is not None:
+            truncate_metrics(self.path / "metrics.jsonl", resumed)
         self.metrics = MetricsLog(self.path / "metrics.jsonl", self.path / "tensorboard")
         self._experiences: list[pa.Table] = []
-        self._files = 0
+        self._kept_until = self._written_until = 0
+        if resumed is not None:
+            self._take_up(resumed)
 
-    def keep_experiences(self, payload: bytes) -> None:
-        """Keep an update's groups (an Arrow stream) for the experiences files."""
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the learner's checkpoints."""
+        return self.path / "checkpoints"
+
+    def keep_experiences(self, version: int, payload: bytes) -> None:
+        """Keep the groups (an Arrow stream) that policy version `version` was made from for the experiences files."""
         self._experiences.append(decode_table(payload))
+        self._kept_until = version
         if sum(table.num_rows for table in self._experiences) >= GROUPS_PER_FILE:
             self.flush_experiences()
 
@@ -74,11 +92,25 @@ class RunFolder:
         """Write the experiences kept so far as one Parquet file, whole or not at all."""
         if not self._experiences:
             return
-        file = self.path / "experiences" / f"groups-{self._files:05d}.parquet"
+        file = self.path / "experiences" / f"until-{self._kept_until:08d}.parquet"
         with replacing(file) as partial:
             pq.write_table(pa.concat_tables(self._experiences).cast(SCHEMA), partial, compression="zstd")
         self._experiences.clear()
-        self._files += 1
+        self._written_until = self._kept_until
+
+    def prune_journal(self, version: int) -> None:
+        """Forget updates up to `version`, which a checkpoint holds, if their experiences are written."""
+        self.journal.prune(min(version, self._written_until))
+
+    def _take_up(self, version: int) -> None:
+        """Experiences as they were after an update: files that go beyond it are taken back from the journal."""
+        for file in sorted((self.path / "experiences").glob("until-*.parquet")):
+            if (until := int(file.stem.rpartition("-")[2])) <= version:
+                self._written_until = until
+            else:
+                file.unlink()
+        for update in self.journal.updates(self._written_until, version):
+            self.keep_experiences(update.version, update.payload)
 
     def write_result(self, result: Mapping[str, object]) -> None:
         """`result.json`, whole or not at all."""

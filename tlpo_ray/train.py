@@ -6,19 +6,27 @@ them apart.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from tlpo_ray.config.run import RunConfig
-from tlpo_ray.flow.exchange import Status
+from tlpo_ray.flow.errors import LearnerLostError
+from tlpo_ray.flow.exchange import Snapshot, Status
 from tlpo_ray.flow.ledger import Accounting
 from tlpo_ray.flow.records import Outcome, Prompt, PromptResult, RolloutReport
 from tlpo_ray.flow.weights import WeightUpdate
+from tlpo_ray.journal import Journal, State
 from tlpo_ray.run_folder import RunFolder
 
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+PHASES = ("collect", "update", "publish", "export")
 POLL_S = 1.0
 """How long one look at fleet or learner may take before progress is shown again."""
 
@@ -31,8 +39,10 @@ class Exchange(Protocol):
         self, holder: str, results: Sequence[PromptResult], payload: Any, learner_version: int
     ) -> tuple[PromptResult, ...]: ...
     def give_back(self, holder: str) -> int: ...
-    def take(self, learner_version: int) -> bytes: ...
-    def learned(self, learner_version: int) -> None: ...
+    @property
+    def restarts(self) -> int: ...
+    def take(self, learner_version: int) -> bytes | None: ...
+    def learned(self, learner_version: int) -> Snapshot: ...
     def status(self) -> Status: ...
 
 
@@ -43,6 +53,10 @@ class Fleet(Protocol):
 
     @property
     def restarts(self) -> int: ...
+    @property
+    def size(self) -> int:
+        """Rollout actors that are there."""
+
     @property
     def busy(self) -> float:
         """Share of the rollout actors' time that they had work."""
@@ -55,7 +69,7 @@ class Fleet(Protocol):
 
 
 class Learner(Protocol):
-    """The learner group."""
+    """The learner group. What it does raises LearnerLostError when a rank is gone."""
 
     @property
     def version(self) -> int: ...
@@ -66,7 +80,15 @@ class Learner(Protocol):
     def begin_update(self, payload: bytes, progress: float) -> None: ...
     def poll_update(self, timeout_s: float) -> Any: ...
     def publish(self, canary_context: Sequence[int]) -> WeightUpdate: ...
-    def save(self, folder: Path, state: dict[str, Any], keep_last: int) -> None: ...
+    def save(self, folder: Path, state: dict[str, Any], keep_last: int) -> int:
+        """Write a checkpoint below `folder`; policy version of the oldest that is kept."""
+
+    def restore(self, folder: Path, until: int) -> int:
+        """Load the newest whole checkpoint of at most version `until`; its version, 0 if there is none."""
+
+    def restart(self) -> None:
+        """Start all ranks again, with the weights that the run began with."""
+
     def export(self, folder: Path) -> None: ...
 
 
@@ -90,7 +112,9 @@ class Tally:
     tokens_generated: int = 0
     tokens_discarded: int = 0
     tokens_clean: int = 0
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("collect", "update", "publish"), 0.0))
+    seconds: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(("collect", "update", "publish", "export"), 0.0)
+    )
 
     def count(self, reports: Sequence[RolloutReport]) -> None:
         for report in reports:
@@ -99,6 +123,15 @@ class Tally:
             self.tokens_clean += report.tokens_clean
             self.sampled += sum(result.outcome is not Outcome.SKIPPED for result in report.results)
             self.clean += sum(result.outcome is Outcome.CLEAN for result in report.results)
+
+    @property
+    def clean_so_far(self) -> tuple[int, int]:
+        """Clean answers and their tokens."""
+        return self.clean, self.tokens_clean
+
+    def as_json(self) -> dict[str, Any]:
+        """For `restored`."""
+        return asdict(self)
 
     @property
     def rpr(self) -> float:
@@ -128,39 +161,68 @@ class TrainSummary:
     tally: Tally
     rerolled: int
     restarts: int
+    """Of rollout actors."""
+    learner_restarts: int
+    exchange_restarts: int
     canary: float
     """Largest canary difference of any sync, nats."""
 
 
-def train(config: RunConfig, parts: Parts, folder: RunFolder, listener: Listener) -> TrainSummary:
+def train(
+    config: RunConfig, parts: Parts, folder: RunFolder, listener: Listener, state: State | None = None
+) -> TrainSummary:
     """Run until every prompt has its outcome.
 
+    Args:
+        state: where to go on; exchange, learner and fleet are there already.
+
     Raises:
-        TlpoError: see `flow.errors`; checkpoints and experiences written so far stay.
+        TlpoError: see `flow.errors`; the journal and what else was written stays, to go on from.
     """
-    run = _Run(config, parts, folder, listener)
+    run = _Run(config, parts, folder, listener, state)
     while run.collect():  # answers, confusion points, candidate sets, lookahead rewards: Eq. 1 to 3
-        run.learn()  # advantages and p optimizer steps: Eq. 4 to 7
-        run.publish()  # policy version v + 1 to every rollout actor
-        run.record()
+        if run.learn():  # advantages and p optimizer steps: Eq. 4 to 7
+            run.publish()  # policy version v + 1 to every rollout actor
+            run.record()
+    run.export()
     return run.summary()
+
+
+def recover(learner: Learner, journal: Journal, checkpoints: Path, until: int) -> None:
+    """Bring a learner that has just started to a policy version: by the newest checkpoint, and the updates since.
+
+    Raises:
+        UserError: an update since then cannot be made again.
+    """
+    after = learner.restore(checkpoints, until)
+    for update in journal.updates(after, until):
+        learner.begin_update(update.payload, update.progress)
+        while learner.poll_update(POLL_S) is None:
+            pass
 
 
 class _Run:
     """State and stages of the loop in `train`."""
 
-    def __init__(self, config: RunConfig, parts: Parts, folder: RunFolder, listener: Listener) -> None:
+    def __init__(
+        self, config: RunConfig, parts: Parts, folder: RunFolder, listener: Listener, state: State | None
+    ) -> None:
         self._config = config
         self._exchange, self._fleet, self._learner = parts.exchange, parts.fleet, parts.learner
         self._canary_context = parts.canary_context
         self._folder = folder
         self._listener = listener
-        self._tally = Tally()
+        self._tally = Tally() if state is None else Tally(**state.tally)
+        self._version = self._learner.version
+        """Policy version of the last update that counts."""
+        self._learner_restarts = 0
         self._started = self._recorded = time.monotonic()
-        self._recorded_tokens = 0
-        self._recorded_clean = (0, 0)
+        self._recorded_tokens, self._recorded_clean = self._tally.tokens_generated, self._tally.clean_so_far
         self._sync_bytes = 0
         self._update: Any = None
+        self._payload = b""
+        self._progress = 0.0
+        self._snapshot: Snapshot | None = None
         self._status = parts.exchange.status()
 
     def collect(self) -> bool:
@@ -172,48 +234,100 @@ class _Run:
                 self._roll_out(POLL_S)
         return True
 
-    def learn(self) -> None:
-        """One update; with `max_staleness` above 0 the rollout actors go on meanwhile."""
+    def learn(self) -> bool:
+        """One update; with `max_staleness` above 0 the rollout actors go on meanwhile. False: there were no groups."""
         with _Stopwatch(self._tally.seconds, "update"):
-            payload = self._exchange.take(self._learner.version)
-            self._learner.begin_update(payload, self._status.progress)
-            self._folder.keep_experiences(payload)
-            overlap = self._config.flow.max_staleness > 0
-            while (update := self._learner.poll_update(0.0 if overlap else POLL_S)) is None:
-                if overlap:
-                    self._roll_out(POLL_S, self._learner.unfinished)
-                    self._look()
-            self._update = update
-            self._exchange.learned(self._learner.version)
+            payload = self._exchange.take(self._version)
+            if payload is None:
+                return False
+            self._payload, self._progress = payload, self._status.progress
+            self._folder.journal.keep_groups(self._version + 1, payload)
+            self._update = self._surely(self._updated)
+            self._snapshot = self._exchange.learned(self._version + 1)
+        return True
 
     def publish(self) -> None:
         """Hand the learner's policy version to the fleet; each actor loads it when it is next free."""
         with _Stopwatch(self._tally.seconds, "publish"):
-            update = self._learner.publish(self._canary_context)
+            update = self._surely(lambda: self._learner.publish(self._canary_context))
             self._sync_bytes = update.steps[-1].nbytes if update.steps else 0
             self._fleet.publish(update)
 
     def record(self) -> None:
-        """Metrics of the update; a checkpoint when it is time."""
+        """Make the update count: metrics, journal, experiences; a checkpoint when it is time."""
+        assert self._snapshot is not None
         self._look()
-        version, checkpoint = self._learner.version, self._config.checkpoint
-        self._folder.metrics.write(version, self._metrics())
-        if version % checkpoint.every_updates == 0:
-            state = {"version": version, "progress": self._status.progress}
-            self._learner.save(self._folder.path / "checkpoints", state, checkpoint.keep_last)
+        version, folder = self._version + 1, self._folder
+        folder.metrics.write(version, self._metrics())
+        folder.journal.commit(
+            State(version=version, progress=self._progress, exchange=self._snapshot, tally=self._tally.as_json())
+        )
+        self._version = version
+        folder.keep_experiences(version, self._payload)
+        if version % self._config.checkpoint.every_updates == 0:
+            self._surely(self._checkpoint)
+
+    def export(self) -> None:
+        """The trained policy, as a Hugging Face model folder."""
+        with _Stopwatch(self._tally.seconds, "export"):
+            self._surely(lambda: self._learner.export(self._folder.path / "model"))
 
     def summary(self) -> TrainSummary:
         """The end of the run; the accounts must balance."""
         accounting = self._status.accounting
         assert accounting.complete and accounting.balanced, f"prompts unaccounted for: {accounting}"
         return TrainSummary(
-            updates=self._learner.version,
+            updates=self._version,
             accounting=accounting,
             tally=self._tally,
             rerolled=self._status.rerolled,
             restarts=self._fleet.restarts,
+            learner_restarts=self._learner_restarts,
+            exchange_restarts=self._exchange.restarts,
             canary=self._fleet.canary,
         )
+
+    def _updated(self) -> Any:
+        """The update's report."""
+        self._learner.begin_update(self._payload, self._progress)
+        overlap = self._config.flow.max_staleness > 0
+        while (update := self._learner.poll_update(0.0 if overlap else POLL_S)) is None:
+            if overlap:
+                self._roll_out(POLL_S, self._learner.unfinished)
+            self._look()
+        return update
+
+    def _checkpoint(self) -> None:
+        state = {"version": self._version, "progress": self._status.progress}
+        oldest = self._learner.save(self._folder.checkpoints, state, self._config.checkpoint.keep_last)
+        self._folder.prune_journal(oldest)
+
+    def _surely(self, act: Callable[[], T]) -> T:
+        """Do something with the learner. When a rank is lost, all start again, come back to where they were, and do it.
+
+        Raises:
+            LearnerLostError: that has happened more often than `flow.max_restarts`.
+        """
+        there = self._learner.version
+        while True:
+            try:
+                self._come_back(there)
+                return act()
+            except LearnerLostError as error:
+                if self._learner_restarts >= self._config.flow.max_restarts:
+                    raise LearnerLostError(
+                        f"{error}; all {self._config.flow.max_restarts} restarts (flow.max_restarts) are used up"
+                    ) from error
+                self._learner_restarts += 1
+                logger.warning("the learner group is started again: %s", error)
+                self._learner.restart()
+
+    def _come_back(self, version: int) -> None:
+        """Bring the learner to the policy version that it had."""
+        if self._learner.version != version:
+            recover(self._learner, self._folder.journal, self._folder.checkpoints, self._version)
+        if self._learner.version != version:  # the last update was made, but does not count yet
+            self._updated()
 
     def _roll_out(self, timeout_s: float, wake: Sequence[Any] = ()) -> None:
         self._tally.count(self._fleet.advance(self._exchange, timeout_s, wake))
@@ -231,7 +345,7 @@ class _Run:
         clean = tally.clean - self._recorded_clean[0]
         clean_length = (tally.tokens_clean - self._recorded_clean[1]) / max(1, clean)
         self._recorded, self._recorded_tokens = now, tally.tokens_generated
-        self._recorded_clean = (tally.clean, tally.tokens_clean)
+        self._recorded_clean = tally.clean_so_far
         flow = {
             "progress": status.progress,
             "prompts_done": accounting.settled,
@@ -250,6 +364,9 @@ class _Run:
             "sync_bytes": self._sync_bytes,
             "canary": self._fleet.canary,
             "restarts": self._fleet.restarts,
+            "learner_restarts": self._learner_restarts,
+            "exchange_restarts": self._exchange.restarts,
+            "rollout_actors": self._fleet.size,
             "rollout_busy": self._fleet.busy,
         }
         seconds = {f"seconds_{name}": value for name, value in tally.seconds.items()}

@@ -137,7 +137,13 @@ class SimulatedLearner:
     def publish(self, canary_context: Sequence[int]) -> WeightUpdate:
         return WeightUpdate(version=self.version, canary=None)
 
-    def save(self, folder: Path, state: dict[str, Any], keep_last: int) -> None: ...
+    def save(self, folder: Path, state: dict[str, Any], keep_last: int) -> int:
+        return 0
+
+    def restore(self, folder: Path, until: int) -> int:
+        return 0
+
+    def restart(self) -> None: ...
 
     def export(self, folder: Path) -> None: ...
 

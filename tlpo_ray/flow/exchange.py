@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from tlpo_ray.flow.focus import LEFT_OUT, Focus
 from tlpo_ray.flow.ledger import Accounting, PromptLedger
@@ -45,6 +46,18 @@ class ConfusionYield:
         self.prompts = self.prompts * kept + self._new_prompts
         self._new_groups = self._new_prompts = 0
 
+    def snapshot(self) -> list[float]:
+        """For `restored`."""
+        return [self.groups, self.prompts, self._new_groups, self._new_prompts]
+
+    @classmethod
+    def restored(cls, snapshot: Sequence[float]) -> ConfusionYield:
+        """As it was."""
+        groups, prompts, new_groups, new_prompts = snapshot
+        found = cls(groups, prompts)
+        found.observe(int(new_groups), int(new_prompts))
+        return found
+
     @property
     def rate(self) -> float:
         """Groups to expect per prompt, above 0."""
@@ -68,6 +81,16 @@ class Status:
     """Of the last few hundred prompts; groups per prompt."""
     rerolled: int
     """Groups beyond an update whose prompts were rolled out again (only at staleness 0)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """An exchange at rest."""
+
+    state: dict[str, Any]
+    """What JSON can hold: ledger, yield, what is in learning."""
+    queue: bytes
+    """Candidate groups that wait, an Arrow stream."""
 
 
 class Exchange:
@@ -109,6 +132,9 @@ class Exchange:
         """Those of them that nobody holds yet."""
         self._in_learning: list[int] = []
         self._rerolled = 0
+
+    restarts = 0
+    """Within this process it is lost with it."""
 
     def lease(self, holder: str, sharers: int) -> list[Prompt]:
         """Prompts for one lot of `holder`; none while enough are out.
@@ -177,9 +203,11 @@ class Exchange:
         self._window = max(self._window, self._window_left)
         return returned
 
-    def take(self, learner_version: int) -> bytes:
-        """The next update's groups, as an Arrow stream; `learned` must follow."""
+    def take(self, learner_version: int) -> bytes | None:
+        """The next update's groups, as an Arrow stream; `learned` must follow. None: there are not enough."""
         assert not self._in_learning, "the last update's groups were not learned"
+        if not self._ready():
+            return None
         self._ledger.close_queued(self._queue.expire(learner_version), Outcome.STALE)
         self._in_learning, payload = self._queue.take(self._groups_per_update)
         if self._max_staleness == 0:
@@ -187,11 +215,17 @@ class Exchange:
             self._rerolled += self._ledger.give_back_queued(surplus)
         return payload
 
-    def learned(self, learner_version: int) -> None:
-        """The groups taken last have been learned from; the learner is at `learner_version` now."""
+    def take_and_tell(self, learner_version: int) -> tuple[bytes | None, Snapshot]:
+        """`take`, and how things are after it."""
+        payload = self.take(learner_version)
+        return payload, self.snapshot()
+
+    def learned(self, learner_version: int) -> Snapshot:
+        """The groups taken last have been learned from, the learner is at `learner_version` now; how things are."""
         self._ledger.close_queued(self._in_learning, Outcome.CONFUSED)
         self._in_learning = []
         self._ledger.close_queued(self._queue.expire(learner_version), Outcome.STALE)
+        return self.snapshot()
 
     def status(self) -> Status:
         """The exchange at a glance."""
@@ -205,6 +239,36 @@ class Exchange:
             confusion_rate=self._yield.rate,
             rerolled=self._rerolled,
         )
+
+    def snapshot(self) -> Snapshot:
+        """All that outlives this process. Prompts that rollout actors hold wait again in it; what the learner has
+        taken and not yet learned, is in learning."""
+        state = {
+            "ledger": self._ledger.snapshot(),
+            "yield": self._yield.snapshot(),
+            "in_learning": self._in_learning,
+            "rerolled": self._rerolled,
+            "focus": None if self._focus is None else self._focus.snapshot(),
+        }
+        return Snapshot(state=state, queue=self._queue.content())
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Be as an exchange was when it gave this snapshot.
+
+        Raises:
+            UserError: it is of other prompts.
+        """
+        state = snapshot.state
+        self._ledger.restore(state["ledger"])
+        self._yield = ConfusionYield.restored(state["yield"])
+        self._in_learning = list(state["in_learning"])
+        self._rerolled = state["rerolled"]
+        if self._focus is not None and state["focus"] is not None:
+            self._focus.restore(state["focus"])
+        self._queue.clear()
+        for batch in decode_table(snapshot.queue).to_batches():
+            self._queue.admit(batch, 0)  # what is too old by now goes when the learner next looks
+        self._window = self._window_left = 0
 
     def _ready(self) -> bool:
         ledger, queue = self._ledger, self._queue

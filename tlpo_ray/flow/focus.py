@@ -59,6 +59,14 @@ class Focus:
             self._languages[prompt.language] = language + LANGUAGE_MEMORY * (found - language)
         self._observed.clear()
 
+    def snapshot(self) -> dict[str, float]:
+        """Rates of the languages; those of single prompts are too many to keep, they begin anew from these."""
+        return dict(self._languages)
+
+    def restore(self, snapshot: dict[str, float]) -> None:
+        """Begin with these rates of languages."""
+        self._languages = dict(snapshot)
+
 
 def _key(prompt: Prompt) -> bytes:
     return hashlib.blake2b(f"{prompt.language}\n{prompt.text}".encode(), digest_size=8).digest()

@@ -13,7 +13,9 @@ import heapq
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from tlpo_ray.flow.errors import UserError
 from tlpo_ray.flow.records import Outcome, Prompt, PromptResult
 
 
@@ -140,6 +142,35 @@ class PromptLedger:
             stale=self._outcomes[Outcome.STALE],
             skipped=dict(self._skipped),
         )
+
+    def snapshot(self) -> dict[str, Any]:
+        """All that outlives this process, as JSON can hold it: prompts that are held by somebody wait."""
+        return {
+            "prompts": len(self._prompts),
+            "next": self._next,
+            "returned": sorted([*self._returned, *self._holders]),
+            "queued": sorted(self._queued),
+            "outcomes": {outcome.value: count for outcome, count in self._outcomes.items()},
+            "skipped": dict(self._skipped),
+        }
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Be as a ledger was when it gave this snapshot.
+
+        Raises:
+            UserError: it is of other prompts.
+        """
+        if snapshot["prompts"] != len(self._prompts):
+            raise UserError(
+                f"the run had {snapshot['prompts']:,} prompts, now there are {len(self._prompts):,}: go on with the "
+                f"prompts that it began with"
+            )
+        self._next = snapshot["next"]
+        self._returned = list(snapshot["returned"])  # sorted, so a heap
+        self._queued = set(snapshot["queued"])
+        self._holders.clear()
+        self._outcomes = Counter({Outcome(name): count for name, count in snapshot["outcomes"].items()})
+        self._skipped = Counter(snapshot["skipped"])
 
     def _return(self, indices: list[int], forget: object) -> int:
         assert callable(forget)

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tlpo_ray.flow.files import replacing
+
 METRICS: dict[str, str] = {
     "progress": "share of the prompts that have their outcome, 0 to 1",
     "prompts_done": "prompts that have their outcome",
@@ -40,11 +42,31 @@ METRICS: dict[str, str] = {
     "canary": "largest |Δ log-probability| between learner and rollout actors after a sync so far, nats",
     "sync_bytes": "weights of this policy version on their way to one rollout actor, bytes; a broadcast does not count",
     "restarts": "rollout actors replaced so far",
+    "learner_restarts": "times that the learner group was started again",
+    "exchange_restarts": "times that the exchange was started again",
+    "rollout_actors": "rollout actors that are there, dead ones left out",
     "rollout_busy": "share of the rollout actors' time that they had work, over the run so far",
     "seconds_collect": "waiting for candidate groups, over the run so far",
     "seconds_update": "the learner's updates, over the run so far",
+    "seconds_export": "writing the trained model",
     "seconds_publish": "gathering weights and handing them out, over the run so far",
 }
+
+
+def truncate_metrics(file: Path, step: int) -> None:
+    """Drop lines after `step`, and a last one that is cut, so that a run can go on there."""
+    if not file.exists():
+        return
+    kept: list[str] = []
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            values = json.loads(line)
+        except ValueError:
+            break
+        if values["step"] <= step:
+            kept.append(line)
+    with replacing(file) as partial:
+        partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
 
 class MetricsLog:

@@ -7,6 +7,7 @@ process does not.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -63,17 +64,26 @@ class CandidateQueue:
             stale.append(heapq.heappop(self._entries).prompt_index)
         return stale
 
+    def content(self) -> bytes:
+        """All groups that wait, as an Arrow stream."""
+        return _stream(sorted(self._entries))
+
     def take(self, n: int) -> tuple[list[int], bytes]:
         """At most n groups, the first in line: their prompt indices, and an Arrow stream of them."""
         entries = [heapq.heappop(self._entries) for _ in range(min(n, len(self._entries)))]
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, SCHEMA) as writer:
-            if entries:
-                writer.write_table(pa.Table.from_batches([entry.row for entry in entries]).combine_chunks())
-        return [entry.prompt_index for entry in entries], sink.getvalue().to_pybytes()
+        return [entry.prompt_index for entry in entries], _stream(entries)
 
     def clear(self) -> list[int]:
         """Forget all groups; their prompt indices."""
         indices = [entry.prompt_index for entry in self._entries]
         self._entries.clear()
         return indices
+
+
+def _stream(entries: Sequence[_Entry]) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, SCHEMA) as writer:
+        if entries:
+            writer.write_table(pa.Table.from_batches([entry.row for entry in entries]).combine_chunks())
+    content: bytes = sink.getvalue().to_pybytes()
+    return content

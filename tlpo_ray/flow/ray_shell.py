@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,10 +10,12 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from tlpo_ray.flow.errors import DeadlineError, TlpoError
-from tlpo_ray.flow.exchange import Exchange, Status
+from tlpo_ray.flow.errors import DeadlineError, TlpoError, first_line
+from tlpo_ray.flow.exchange import Exchange, Snapshot, Status
 from tlpo_ray.flow.focus import Focus
 from tlpo_ray.flow.records import Prompt, PromptResult
+
+logger = logging.getLogger(__name__)
 
 ExchangeActor = ray.remote(Exchange)
 
@@ -50,7 +53,15 @@ class LazyBuckets(Sequence[Any]):
 
 
 class RemoteExchange:
-    """The exchange in a process of its own, with the methods of `Exchange`."""
+    """The exchange in a process of its own, with the methods of `Exchange`.
+
+    When that process dies, another begins from the last snapshot: what was leased or had come in since is rolled out
+    again, and results of leases from before do not count.
+
+    Args:
+        max_restarts: how often that may happen.
+        begin: a snapshot to begin with.
+    """
 
     def __init__(
         self,
@@ -62,19 +73,28 @@ class RemoteExchange:
         capacity: int,
         max_staleness: int,
         focus: Focus | None = None,
+        max_restarts: int = 0,
+        begin: Snapshot | None = None,
     ) -> None:
         # On this machine: the prompts may lie in a file of it.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        options = {"num_cpus": 0, "name": "tlpo-exchange", "max_concurrency": 1, "scheduling_strategy": here}
-        self._actor = ExchangeActor.options(**options).remote(
-            prompts,
-            skipped,
-            groups_per_update=groups_per_update,
-            lot=lot,
-            capacity=capacity,
-            max_staleness=max_staleness,
-            focus=focus,
-        )
+        options = {"num_cpus": 0, "max_concurrency": 1, "scheduling_strategy": here}
+        settings: dict[str, Any] = {
+            "groups_per_update": groups_per_update,
+            "lot": lot,
+            "capacity": capacity,
+            "max_staleness": max_staleness,
+            "focus": focus,
+        }
+
+        def start(name: str) -> Any:
+            return ExchangeActor.options(name=name, **options).remote(prompts, skipped, **settings)
+
+        self._start = start
+        self._max_restarts = max_restarts
+        self.restarts = 0
+        self._last = begin
+        self._begin()
 
     def lease(self, holder: str, sharers: int) -> list[Prompt]:
         prompts: list[Prompt] = self._call("lease", holder, sharers)
@@ -95,21 +115,41 @@ class RemoteExchange:
         returned: int = self._call("give_back", holder)
         return returned
 
-    def take(self, learner_version: int) -> bytes:
-        payload: bytes = self._call("take", learner_version)
+    def take(self, learner_version: int) -> bytes | None:
+        payload: bytes | None
+        payload, self._last = self._call("take_and_tell", learner_version)
         return payload
 
-    def learned(self, learner_version: int) -> None:
-        self._call("learned", learner_version)
+    def learned(self, learner_version: int) -> Snapshot:
+        found: Snapshot = self._call("learned", learner_version)
+        self._last = found
+        return found
 
     def status(self) -> Status:
         status: Status = self._call("status")
         return status
 
+    def _begin(self) -> None:
+        """Start a process, where the last one was when it was last asked."""
+        self._actor = self._start(name=f"tlpo-exchange-{self.restarts}")
+        if self._last is not None:
+            self._ask("restore", self._last)
+
     def _call(self, method: str, *arguments: Any) -> Any:
+        while True:
+            try:
+                return self._ask(method, *arguments)
+            except (RayActorError, DeadlineError) as error:
+                if self.restarts >= self._max_restarts:
+                    raise TlpoError(
+                        f"the exchange was lost while it was to {method.replace('_', ' ')} ({first_line(error)}), and "
+                        f"all {self._max_restarts} restarts (flow.max_restarts) are used up"
+                    ) from error
+                self.restarts += 1
+                logger.warning("the exchange is started again, from its last snapshot: %s", first_line(error))
+                ray.kill(self._actor, no_restart=True)
+                self._begin()
+
+    def _ask(self, method: str, *arguments: Any) -> Any:
         ref = getattr(self._actor, method).remote(*arguments)
-        what = f"the exchange to {method.replace('_', ' ')}"
-        try:
-            return wait_for(ref, EXCHANGE_DEADLINE_S, who="the driver", what=what)
-        except RayActorError as error:
-            raise TlpoError(f"the driver waited for {what}, but its process died") from error
+        return wait_for(ref, EXCHANGE_DEADLINE_S, who="the driver", what=f"the exchange to {method.replace('_', ' ')}")

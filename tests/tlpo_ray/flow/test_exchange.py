@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tlpo_ray.flow.errors import UserError
 from tlpo_ray.flow.exchange import Exchange
 from tlpo_ray.flow.records import CandidateGroup, Outcome, Prompt, PromptResult, decode, encode
 
@@ -196,3 +199,67 @@ def run_to_end(
             else:
                 roll(exchange, busy[0], lot, version, lambda index: is_confused(index, version))  # noqa: B023
     raise AssertionError("the run never ended")
+
+
+@given(
+    n=st.integers(0, 60),
+    groups=st.integers(1, 8),
+    lot=st.integers(1, 16),
+    staleness=st.integers(0, 3),
+    actors=st.integers(1, 4),
+    salt=st.integers(0, 1000),
+    share=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+    every=st.integers(2, 9),
+)
+def test_an_exchange_that_dies_again_and_again_loses_nothing_and_doubles_nothing(
+    n: int, groups: int, lot: int, staleness: int, actors: int, salt: int, share: float, every: int
+) -> None:
+    """A new one begins from the last snapshot, which travels as JSON; actors still hold lots of the old one."""
+    exchange = make_exchange(n, groups=groups, lot=lot, staleness=staleness)
+    last, version, learned = exchange.snapshot(), 0, Counter[int]()
+    held: dict[str, list[Prompt]] = {}
+    for turn in range(100_000):
+        if turn % every == 0 and turn < 400:  # a death each time nothing could ever end
+            exchange = make_exchange(n, groups=groups, lot=lot, staleness=staleness)
+            exchange.restore(replace(last, state=json.loads(json.dumps(last.state))))
+        status = exchange.status()
+        if status.finished:
+            break
+        if status.ready and (payload := exchange.take(version)) is not None:
+            last = exchange.snapshot()
+            learned.update(group.prompt_index for group in decode(payload))
+            version += 1
+            last = exchange.learned(version)
+            continue
+        for number in range(actors):
+            if not held.get(f"a{number}"):
+                held[f"a{number}"] = exchange.lease(f"a{number}", actors)
+        busy = sorted((holder for holder, kept in held.items() if kept), reverse=turn % 2 == 0)
+        if busy:
+            lot_held = held.pop(busy[0])
+            roll(exchange, busy[0], lot_held, version, lambda index: (index * 97 + salt) % 1000 < share * 1000)
+    accounting = exchange.status().accounting
+    assert accounting.complete and accounting.balanced
+    assert all(count == 1 for count in learned.values())
+    assert len(learned) == accounting.confused
+
+
+def test_what_was_in_learning_when_the_exchange_died_is_learned_once() -> None:
+    exchange = make_exchange(8, groups=8, lot=8)
+    roll(exchange, "a", exchange.lease("a", 1), 0, lambda index: True)
+    exchange.take(0)
+    other = make_exchange(8, groups=8, lot=8)
+    other.restore(exchange.snapshot())
+    assert other.lease("a", 1) == []
+    other.learned(1)
+    assert other.status().accounting.confused == exchange.status().accounting.queued == 8
+
+
+def test_a_snapshot_of_other_prompts_is_one_line() -> None:
+    with pytest.raises(UserError, match="the run had 9 prompts, now there are 8: go on with the prompts"):
+        make_exchange(8).restore(make_exchange(9).snapshot())
+
+
+def test_nothing_is_taken_before_an_update_is_full() -> None:
+    exchange = make_exchange(8, groups=2, lot=4)
+    assert exchange.take(0) is None

@@ -1,0 +1,111 @@
+"""Going on with a run that was stopped or died: what must be as it was, and where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from tlpo_ray.config.load import load_config
+from tlpo_ray.config.run import RunConfig
+from tlpo_ray.flow.errors import StoppedError, UserError
+from tlpo_ray.flow.records import Prompt
+
+MAY_CHANGE = {
+    "folder": True, "name": True, "stack": True, "cluster": True, "checkpoint": True,
+    "rollout": ("engine", "actors", "lot", "concurrency", "kv_cache_mib", "gpu_memory_utilization", "tensor_parallel"),
+    "learner": ("engine", "ranks", "zero_stage", "micro_batch", "activation_checkpointing"),
+    "flow": (
+        "queue_capacity", "bucket_mib", "weight_transfer", "delta_refresh", "canary_tolerance", "start_deadline_s",
+        "rollout_deadline_s", "update_deadline_s", "sync_deadline_s", "max_restarts", "min_healthy",
+        "restart_backoff_s", "heartbeat_s",
+    ),
+}  # fmt: skip
+"""Settings that say how a run is carried out, not what comes of it."""
+SAMPLED = 1_000
+"""Prompts of which a fingerprint is taken."""
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def resumed_config(folder: Path, overrides: Sequence[str]) -> RunConfig:
+    """The configuration of the run in `folder`, with settings laid over it that do not change what comes of it.
+
+    Raises:
+        UserError: there is no run to go on with, or a setting would change what it does.
+        ConfigError: a setting is wrong.
+    """
+    file = folder / "config.yaml"
+    if not file.exists():
+        raise UserError(f"{folder} holds no run to go on with: there is no config.yaml in it")
+    if (folder / "result.json").exists():
+        raise UserError(f"{folder} is complete, see result.json in it: there is nothing to go on with")
+    here = f"folder={folder.resolve()}"
+    before, now = load_config(str(file), [here]), load_config(str(file), [here, *overrides])
+    changed = list(_changed(before.model_dump(mode="json"), now.model_dump(mode="json"), MAY_CHANGE, ""))
+    if changed:
+        key, old, new = changed[0]
+        raise UserError(
+            f"{key} is {old} in {folder} and would be {new} now: a run goes on with the settings that decide what "
+            f"comes of it; leave {key} as it is, or begin a new run"
+        )
+    return now
+
+
+def _changed(before: Any, now: Any, may_change: Any, name: str) -> Iterator[tuple[str, Any, Any]]:
+    for key in before:
+        rule = may_change.get(key, ()) if isinstance(may_change, dict) else key in may_change
+        if rule is True or before[key] == now[key]:
+            continue
+        below = f"{name}{key}"
+        if isinstance(before[key], dict) and isinstance(now[key], dict) and isinstance(rule, tuple):
+            yield from _changed(before[key], now[key], rule, f"{below}.")
+        else:
+            yield below, before[key], now[key]
+
+
+def check_prompts(prompts: Sequence[Prompt], kept: Path, *, resumed: bool) -> None:
+    """Keep a fingerprint of a run's prompts, or compare them with the one that was kept.
+
+    Raises:
+        UserError: they are others.
+    """
+    step = max(1, len(prompts) // SAMPLED)
+    content = [[prompts[n].id, prompts[n].language, prompts[n].text] for n in range(0, len(prompts), step)]
+    found = {
+        "prompts": len(prompts),
+        "digest": hashlib.blake2b(json.dumps(content).encode("utf-8", "replace"), digest_size=16).hexdigest(),
+    }
+    if resumed and kept.exists():
+        before = json.loads(kept.read_text(encoding="utf-8"))
+        if before != found:
+            raise UserError(
+                f"the prompts are not those that the run began with ({before['prompts']:,} then, {len(prompts):,} now, "
+                f"or of another content): put back what data.prompts names"
+            )
+    kept.write_text(json.dumps(found) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def stoppable(folder: Path) -> Iterator[None]:
+    """SIGTERM and SIGINT end the block with StoppedError: what counts is in the journal already. A second one ends the
+    process at once."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for name in SIGNALS:
+            signal.signal(name, signal.SIG_DFL)
+        raise StoppedError(
+            f"stopped by {signal.Signals(number).name}; nothing is lost, go on with: tlpo train --resume {folder}",
+            number,
+        )
+
+    before = {name: signal.signal(name, stop) for name in SIGNALS}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
