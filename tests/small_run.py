@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ from tlpo_ray.run_folder import RunFolder
 from tlpo_ray.train import Progress, TrainSummary, train
 
 PROMPTS = 40
+OURS = ("ray::RolloutProcess", "ray::LearnerProcess", "ray::Exchange")
+"""Titles of a run's processes; those of Ray itself notice a minute later that their driver is gone."""
 SAME = 1e-5
 """Largest difference of a parameter between two runs that made the same updates, float32."""
 
@@ -88,8 +91,8 @@ def kill_at(
     return listener, killed
 
 
-def process_ids(title: str) -> list[int]:
-    """Processes whose command line begins with `title`, oldest first."""
+def process_ids(title: str | tuple[str, ...]) -> list[int]:
+    """Processes whose command line begins with `title`, or one of them, oldest first."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -103,9 +106,12 @@ def process_ids(title: str) -> list[int]:
 
 
 @contextmanager
-def leaves_no_process(title: str) -> Iterator[None]:
+def leaves_no_process(title: str | tuple[str, ...], within_s: float = 0.0) -> Iterator[None]:
     before = set(process_ids(title))
     try:
         yield
     finally:
+        began = time.monotonic()
+        while set(process_ids(title)) - before and time.monotonic() - began < within_s:
+            time.sleep(0.2)
         assert not set(process_ids(title)) - before
