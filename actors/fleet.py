@@ -1,8 +1,8 @@
 """The rollout fleet as a state machine: who may do what, until when, and what follows. It knows neither Ray nor time.
 
-    STARTING ──started──> STALE ──synced──> HEALTHY ──publish──> STALE
-       ^                    └──────── silence, a failed request ──────> SUSPECT ──canary──> STALE or HEALTHY
-       └── back-off is over ── RESTARTING <── death, a missed deadline ──┘ └── no restart left ──> DEAD
+    PENDING ──room──> STARTING ──started──> STALE ──synced──> HEALTHY ──publish──> STALE
+       ^                                      └──── silence, a failed request ────> SUSPECT ──canary──> STALE, HEALTHY
+       └── back-off is over ── RESTARTING <── death, a missed deadline ── any ── no restart left ──> DEAD
 
 Only a completed weight sync makes a member HEALTHY, and only HEALTHY members get work. A member that has work and has
 answered nothing for `heartbeat_s` has to generate the canary: that its process is there says little.
@@ -16,10 +16,14 @@ from enum import StrEnum, auto
 
 from tlpo_ray.flow.errors import DeadlineError, TlpoError
 
+ROOM_POLL_S = 0.5
+"""How often a member without room looks for it again."""
+
 
 class State(StrEnum):
     """Where a member of the fleet stands."""
 
+    PENDING = auto()
     STARTING = auto()
     STALE = auto()
     HEALTHY = auto()
@@ -71,7 +75,7 @@ class Member:
     """One rollout actor, through all of its lives."""
 
     number: int
-    state: State = State.RESTARTING
+    state: State = State.PENDING
     life: int = 0
     """How often it has been restarted."""
     version: int | None = None
@@ -79,7 +83,10 @@ class Member:
     jobs: dict[Hashable, Job] = field(default_factory=dict)
     heard: float = 0.0
     """When it last finished something."""
-    restart_at: float = 0.0
+    start_at: float = 0.0
+    """When to start it, or to look for room again."""
+    start_by: float | None = None
+    """When a run that cannot start it gives up; none for those that join or come back."""
     deaths_in_a_row: int = 0
     failed_requests: int = 0
     first_lot: float | None = None
@@ -118,6 +125,8 @@ class Fleet:
         self.restarts = 0
         self._busy_s = self._there_s = 0.0
         self.resize(size)
+        for member in self.members:
+            member.start_by = clock() + limits.deadlines[Kind.START]
 
     # What the fleet is to be.
 
@@ -140,9 +149,10 @@ class Fleet:
     # What there is to do.
 
     def to_start(self) -> list[Member]:
-        """Members whose process is to be started now."""
+        """Members whose process is to be started now, if there is room for it."""
         now = self._clock()
-        return [member for member in self._in(State.RESTARTING) if member.restart_at <= now and not member.leaving]
+        waiting = (one for one in self.members if one.state in (State.PENDING, State.RESTARTING) and not one.leaving)
+        return [member for member in waiting if member.start_at <= now]
 
     def to_sync(self) -> list[Member]:
         """Members that are to load the published weights and have nothing else to do."""
@@ -170,7 +180,8 @@ class Fleet:
     @property
     def quiet(self) -> bool:
         """Whether every member's process is there and nobody does anything."""
-        return all(not member.jobs and member.state is not State.RESTARTING for member in self.present())
+        away = (State.PENDING, State.RESTARTING)
+        return all(not member.jobs and member.state not in away for member in self.present())
 
     @property
     def resting(self) -> bool:
@@ -184,7 +195,7 @@ class Fleet:
     def next_event(self) -> float:
         """When, if nothing happens before, there is something to do."""
         times = [job.deadline for member in self.members for job in member.jobs.values()]
-        times += [member.restart_at for member in self._in(State.RESTARTING)]
+        times += [one.start_at for one in self.members if one.state in (State.PENDING, State.RESTARTING)]
         times += [member.heard + self._limits.heartbeat_s for member in self.members if self._watched(member)]
         return min(times, default=float("inf"))
 
@@ -199,6 +210,18 @@ class Fleet:
         return busy / there if there else 0.0
 
     # What happens.
+
+    def no_room(self, member: Member) -> None:
+        """The cluster has no room for a member's process: it waits for a node to come, or for one to have some.
+
+        Raises:
+            DeadlineError: the run cannot begin without it, and has waited long enough.
+        """
+        now = self._clock()
+        if member.start_by is not None and now >= member.start_by:
+            limit = self._limits.deadlines[Kind.START]
+            raise DeadlineError(f"the driver waited {limit:g} s for the cluster to have room for {member.name}")
+        member.state, member.start_at = State.PENDING, now + ROOM_POLL_S
 
     def begin(self, member: Member, key: Hashable, kind: Kind) -> None:
         """A member has been asked to do something."""
@@ -216,6 +239,8 @@ class Fleet:
         """It has done it; if that was a sync, its canary was right."""
         job = self._end(member, key)
         kind = job.kind
+        if kind is Kind.START:
+            member.start_by = None
         if kind is Kind.LOT:
             member.deaths_in_a_row = member.failed_requests = 0
         elif kind is Kind.SYNC:
@@ -244,7 +269,7 @@ class Fleet:
             late = next((job for job in member.jobs.values() if job.deadline <= now), None)
             if late is None:
                 continue
-            if late.kind is Kind.START:
+            if late.kind is Kind.START and member.start_by is not None:
                 limit = self._limits.deadlines[Kind.START]
                 raise DeadlineError(f"the driver waited {limit:g} s for rollout actor {member.name} to start")
             if late.kind is Kind.CHECK and member.state is not State.SUSPECT:
@@ -283,7 +308,7 @@ class Fleet:
         wait = min(self._limits.backoff_limit_s, self._limits.backoff_s * 2**member.deaths_in_a_row)
         member.deaths_in_a_row += 1
         member.life += 1
-        member.state, member.restart_at = State.RESTARTING, self._clock() + wait
+        member.state, member.start_at = State.RESTARTING, self._clock() + wait
 
     def left(self, member: Member) -> None:
         """A leaving member has ended."""

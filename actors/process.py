@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from actors.worker import Answer, build_worker
 from tlpo_ray.config.run import DetectorConfig, LoraConfig, ModelConfig, RolloutConfig
 from tlpo_ray.flow.ray_shell import LazyBuckets
-from tlpo_ray.flow.records import Prompt, RolloutReport, encode
+from tlpo_ray.flow.records import LotCounts, Prompt, decode_prompts, encode, encode_results
 from tlpo_ray.flow.weights import Rendezvous, WeightUpdate
 
 
@@ -40,14 +40,18 @@ class RolloutProcess:
         transfer, lora = spec.weight_transfer, spec.lora
         self._worker = build_worker(spec.model, spec.rollout, spec.detector, spec.seed, transfer, lora)
 
-    async def step(self, prompts: Sequence[Prompt]) -> tuple[RolloutReport, bytes]:
-        """One lot, beside others: the report without its groups, and the groups as an Arrow stream."""
-        lot = self._worker.begin(prompts)
+    async def step(self, prompts: bytes) -> tuple[LotCounts, tuple[bytes, bytes]]:
+        """One lot, beside others: itself in numbers, and its results and groups encoded.
+
+        Args:
+            prompts: encoded.
+        """
+        lot = self._worker.begin(decode_prompts(prompts))
         while not lot.done:
             self._worker.turn()
             await asyncio.sleep(0)
         report = lot.report()
-        return replace(report, groups=()), encode(report.groups)
+        return report.counts(), (encode_results(report.results), encode(report.groups))
 
     async def check(self) -> None:
         """Generate the canary; its log-probabilities must be what they were when the weights were loaded."""

@@ -15,6 +15,8 @@ from typing import Any, Protocol
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from actors.fleet import Fleet, Kind, Limits, Member
 from actors.process import RolloutProcess, RolloutSpec
@@ -22,8 +24,8 @@ from actors.vllm_env import vllm_env
 from actors.worker import Answer
 from tlpo_ray.config.run import ClusterConfig, FlowConfig
 from tlpo_ray.flow.errors import TlpoError, first_line
-from tlpo_ray.flow.ray_shell import wait_for
-from tlpo_ray.flow.records import Prompt, PromptResult, RolloutReport
+from tlpo_ray.flow.ray_shell import bundle, wait_for
+from tlpo_ray.flow.records import LotCounts, Prompt
 from tlpo_ray.flow.weights import Rendezvous, WeightUpdate
 
 logger = logging.getLogger(__name__)
@@ -42,11 +44,9 @@ Then = Callable[[Any], None]
 class LeaseDesk(Protocol):
     """The rollout actors' side of the exchange."""
 
-    def lease_each(self, holders: Sequence[str], sharers: int) -> list[list[Prompt]]: ...
+    def lease_lots(self, holders: Sequence[str], sharers: int) -> list[bytes]: ...
 
-    def deliver(
-        self, holder: str, results: Sequence[PromptResult], payload: Any, learner_version: int
-    ) -> tuple[PromptResult, ...]: ...
+    def deliver_lot(self, holder: str, lot: Any, learner_version: int) -> None: ...
 
     def give_back(self, holder: str) -> int: ...
 
@@ -86,16 +86,20 @@ class RolloutFleet:
         self._met: tuple[int, list[str]] | None = None
         """The learner's life, and the names of the actors, that share the current broadcasts."""
         self._desk: LeaseDesk | None = None
+        cpus, gpus = cluster.cpus_per_rollout_actor, cluster.gpus_per_rollout_actor * spec.rollout.tensor_parallel
+        self._room = bundle(cpus, gpus, cluster.rollout_resource)
+        """What an actor needs, all on one node."""
+        self._places: dict[Member, PlacementGroup] = {}
         self._options = {
-            "num_cpus": cluster.cpus_per_rollout_actor,
-            "num_gpus": cluster.gpus_per_rollout_actor * spec.rollout.tensor_parallel,
+            "num_cpus": cpus,
+            "num_gpus": gpus,
             "runtime_env": {"env_vars": vllm_env(on_gpu=cluster.gpus_per_rollout_actor > 0)},
             "max_concurrency": CALLS,
         }
         self._target: WeightUpdate | None = None
         self._handles: dict[Member, Any] = {}
         self._then: dict[Any, Then] = {}
-        self._reports: list[RolloutReport] = []
+        self._lots: list[LotCounts] = []
         self.canary = 0.0
         """Largest canary difference of any sync so far, in nats."""
         self._fleet = Fleet(count, _limits(flow), time.monotonic)
@@ -105,6 +109,15 @@ class RolloutFleet:
     def restarts(self) -> int:
         """Rollout actors that were started again."""
         return self._fleet.restarts
+
+    def resize(self, size: int) -> None:
+        """From now on there are to be `size` actors: new ones join when there is room, others leave when free."""
+        self._fleet.resize(size)
+
+    @property
+    def states(self) -> dict[str, int]:
+        """Actors by what they are at."""
+        return {state.value: count for state, count in self._fleet.counts().items() if count}
 
     @property
     def size(self) -> int:
@@ -121,7 +134,7 @@ class RolloutFleet:
         self._target = update
         self._fleet.publish(update.version)
 
-    def advance(self, exchange: LeaseDesk, timeout_s: float, wake: Sequence[Any] = ()) -> list[RolloutReport]:
+    def advance(self, exchange: LeaseDesk, timeout_s: float, wake: Sequence[Any] = ()) -> list[LotCounts]:
         """Give work to whoever is free, wait until something happens (`wake` among it) or time is up; finished lots.
 
         Raises:
@@ -132,8 +145,8 @@ class RolloutFleet:
         self._look_after()
         self._send_lots(exchange)
         self._turn(timeout_s, wake)
-        reports, self._reports = self._reports, []
-        return reports
+        lots, self._lots = self._lots, []
+        return lots
 
     def settle(self) -> None:
         """Wait until every actor has the published weights and nothing to do.
@@ -169,6 +182,8 @@ class RolloutFleet:
         """End all actors at once."""
         for handle in self._handles.values():
             ray.kill(handle, no_restart=True)
+        for place in self._places.values():
+            remove_placement_group(place)
 
     def _look_after(self) -> None:
         """Starts, ends, canaries and weights that are due."""
@@ -183,17 +198,29 @@ class RolloutFleet:
     def _tend(self) -> None:
         """What needs no weights."""
         for member in self._fleet.to_start():
-            self._begin(member, Kind.START, self._spawn(member))
+            if self._has_room(member):
+                self._begin(member, Kind.START, self._spawn(member))
+            else:
+                self._fleet.no_room(member)
         for member in self._fleet.to_check():
             self._begin(member, Kind.CHECK, self._handles[member].check.remote())
         for member in self._fleet.to_end():
             if member in self._handles:
                 ray.kill(self._handles.pop(member), no_restart=True)
+            if member in self._places:
+                remove_placement_group(self._places.pop(member))
             self._fleet.left(member)
+
+    def _has_room(self, member: Member) -> bool:
+        """Whether the cluster has set room aside for a member; asks for it, of an autoscaler too, if nobody has yet."""
+        if member not in self._places:
+            self._places[member] = placement_group([self._room])
+        return bool(self._places[member].wait(0))
 
     def _spawn(self, member: Member) -> Any:
         """Start a member's process; the call that says when it has."""
-        options = {**self._options, "name": f"tlpo-{member.name}"}
+        place = PlacementGroupSchedulingStrategy(self._places[member], placement_group_bundle_index=0)
+        options = {**self._options, "name": f"tlpo-{member.name}", "scheduling_strategy": place}
         self._handles[member] = handle = RolloutActor.options(**options).remote(self._spec)
         return handle.setup.remote()
 
@@ -201,21 +228,21 @@ class RolloutFleet:
         free = self._fleet.free()
         if not free:
             return
-        lots = exchange.lease_each([member.name for member in free], len(self._fleet.present()))
+        lots = exchange.lease_lots([member.name for member in free], len(self._fleet.present()))
         for member, lot in zip(free, lots, strict=True):
             if lot:
                 self._send(member, lot, exchange)
 
-    def _send(self, member: Member, lot: Sequence[Prompt], exchange: LeaseDesk) -> None:
-        report_ref, payload_ref = self._handles[member].step.options(num_returns=2).remote(lot)
+    def _send(self, member: Member, lot: bytes, exchange: LeaseDesk) -> None:
+        counts_ref, lot_ref = self._handles[member].step.options(num_returns=2).remote(lot)
         holder = member.name
 
-        def finished(report: RolloutReport) -> None:
+        def finished(counts: LotCounts) -> None:
             assert self._target is not None
-            exchange.deliver(holder, report.results, payload_ref, self._target.version)
-            self._reports.append(report)
+            exchange.deliver_lot(holder, lot_ref, self._target.version)
+            self._lots.append(counts)
 
-        self._begin(member, Kind.LOT, report_ref, finished)
+        self._begin(member, Kind.LOT, counts_ref, finished)
 
     def _load(self, member: Member) -> None:
         update = self._target

@@ -20,7 +20,7 @@ from learner.report import UpdateReport, merged
 from learner.worker import LearnerWorker, build_learner
 from tlpo_ray.config.run import MIB, ClusterConfig, FlowConfig, LearnerConfig, ModelConfig
 from tlpo_ray.flow.errors import LearnerLostError, first_line
-from tlpo_ray.flow.ray_shell import wait_for
+from tlpo_ray.flow.ray_shell import bundle, wait_for
 from tlpo_ray.flow.records import decode
 from tlpo_ray.flow.weights import Rendezvous, WeightUpdate
 
@@ -283,9 +283,8 @@ class LearnerGroup:
 
 def _place(ranks: int, cluster: ClusterConfig) -> PlacementGroup:
     """Room for all ranks, as close together as can be."""
-    cpus, gpus = cluster.cpus_per_learner_rank, cluster.gpus_per_learner_rank
-    bundle = {"CPU": cpus} | ({"GPU": gpus} if gpus else {})
-    return placement_group([bundle] * ranks, strategy="PACK")
+    room = bundle(cluster.cpus_per_learner_rank, cluster.gpus_per_learner_rank, cluster.learner_resource)
+    return placement_group([room] * ranks, strategy="PACK")
 
 
 def _start_ranks(place: PlacementGroup, ranks: int, cluster: ClusterConfig, life: int) -> list[Any]:

@@ -29,6 +29,8 @@ LAYERS: tuple[tuple[str, int], ...] = (
     ("tlpo_ray.assembly", 4),
     ("tlpo_ray.run_folder", 4),
     ("tlpo_ray.journal", 4),
+    ("tlpo_ray.parts", 4),
+    ("tlpo_ray.outside", 4),
     ("tlpo_ray.resume", 4),
     ("tlpo_ray.experiment", 6),
     ("tlpo_ray.commands", 6),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +12,9 @@ from tlpo_ray.config.run import MIB, RunConfig
 from tlpo_ray.data.prompts import PromptSet
 from tlpo_ray.flow.exchange import Exchange, Snapshot
 from tlpo_ray.flow.focus import Focus
-from tlpo_ray.flow.records import Prompt, RolloutReport, decode, encode
+from tlpo_ray.flow.records import LotCounts, Prompt, decode, encode
 from tlpo_ray.flow.weights import WeightUpdate
-from tlpo_ray.train import Learner, Parts
+from tlpo_ray.parts import Learner, Parts
 
 if TYPE_CHECKING:
     from actors.worker import Answer, RolloutWorker
@@ -128,10 +127,18 @@ class LocalFleet:
         """Share of its time that the worker had work."""
         return self._busy_s / (time.monotonic() - self._started)
 
+    @property
+    def states(self) -> dict[str, int]:
+        """There is one, and it works."""
+        return {"healthy": 1}
+
+    def resize(self, size: int) -> None:
+        """It stays what it is."""
+
     def publish(self, update: WeightUpdate) -> None:
         self.canary = max(self.canary, self._worker.load(update, self._tolerance))
 
-    def advance(self, exchange: Any, timeout_s: float, wake: Sequence[Any] = ()) -> list[RolloutReport]:
+    def advance(self, exchange: Any, timeout_s: float, wake: Sequence[Any] = ()) -> list[LotCounts]:
         lot = exchange.lease(self.name, 1)
         if not lot:
             return []
@@ -139,7 +146,7 @@ class LocalFleet:
         report = self._worker.step(lot)
         self._busy_s += time.monotonic() - began
         exchange.deliver(self.name, report.results, encode(report.groups), self._worker.version)
-        return [replace(report, groups=())]
+        return [report.counts()]
 
     def answers(
         self, prompts: Sequence[Prompt], samples: int, temperature: float, max_new_tokens: int, seed: int

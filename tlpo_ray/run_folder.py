@@ -5,6 +5,7 @@ metrics.jsonl      one line an update; tensorboard/ holds the same
 experiences/       every candidate group that was learned from, Parquet
 checkpoints/       weights and optimizer state
 journal/           the updates since, and how things were after each: what --resume goes on from
+status.json        what the run is at (tlpo_ray/outside.py)
 model/             the trained policy, Hugging Face format
 result.json        how it ended
 """
@@ -26,6 +27,7 @@ from tlpo_ray.flow.files import replacing, write_json
 from tlpo_ray.flow.metrics import MetricsLog, truncate_metrics
 from tlpo_ray.flow.records import SCHEMA, decode_table
 from tlpo_ray.journal import Journal
+from tlpo_ray.outside import Outside
 
 GROUPS_PER_FILE = 512
 """Experiences per Parquet file: large enough to compress, small enough to lose little with a crash."""
@@ -68,6 +70,7 @@ class RunFolder:
         except OSError as error:
             raise ResourceError(f"cannot write the run folder {self.path}: {error.strerror or error}") from error
         self.journal = Journal(self.path / "journal")
+        self.outside = Outside(self.path)
         if resumed is not None:
             truncate_metrics(self.path / "metrics.jsonl", resumed)
         self.metrics = MetricsLog(self.path / "metrics.jsonl", self.path / "tensorboard")

@@ -11,15 +11,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from tlpo_ray.config.run import RunConfig
 from tlpo_ray.flow.errors import LearnerLostError
 from tlpo_ray.flow.exchange import Snapshot, Status
 from tlpo_ray.flow.ledger import Accounting
-from tlpo_ray.flow.records import Outcome, Prompt, PromptResult, RolloutReport
+from tlpo_ray.flow.records import LotCounts
 from tlpo_ray.flow.weights import WeightUpdate
 from tlpo_ray.journal import Journal, State
+from tlpo_ray.parts import Learner, Parts
 from tlpo_ray.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -29,78 +30,6 @@ T = TypeVar("T")
 PHASES = ("collect", "update", "publish", "export")
 POLL_S = 1.0
 """How long one look at fleet or learner may take before progress is shown again."""
-
-
-class Exchange(Protocol):
-    """Ledger and queue (`flow.exchange.Exchange`)."""
-
-    def lease(self, holder: str, sharers: int) -> list[Prompt]: ...
-    def deliver(
-        self, holder: str, results: Sequence[PromptResult], payload: Any, learner_version: int
-    ) -> tuple[PromptResult, ...]: ...
-    def give_back(self, holder: str) -> int: ...
-    @property
-    def restarts(self) -> int: ...
-    def take(self, learner_version: int) -> bytes | None: ...
-    def learned(self, learner_version: int) -> Snapshot: ...
-    def status(self) -> Status: ...
-
-
-class Fleet(Protocol):
-    """The rollout actors."""
-
-    canary: float
-
-    @property
-    def restarts(self) -> int: ...
-    @property
-    def size(self) -> int:
-        """Rollout actors that are there."""
-
-    @property
-    def busy(self) -> float:
-        """Share of the rollout actors' time that they had work."""
-
-    def publish(self, update: WeightUpdate) -> None: ...
-    def advance(self, exchange: Any, timeout_s: float, wake: Sequence[Any] = ()) -> list[RolloutReport]: ...
-    def answers(
-        self, prompts: Sequence[Prompt], samples: int, temperature: float, max_new_tokens: int, seed: int
-    ) -> list[Any]: ...
-
-
-class Learner(Protocol):
-    """The learner group. What it does raises LearnerLostError when a rank is gone."""
-
-    @property
-    def version(self) -> int: ...
-    @property
-    def unfinished(self) -> Sequence[Any]:
-        """What ends a fleet's wait, because the update has ended."""
-
-    def begin_update(self, payload: bytes, progress: float) -> None: ...
-    def poll_update(self, timeout_s: float) -> Any: ...
-    def publish(self, canary_context: Sequence[int]) -> WeightUpdate: ...
-    def save(self, folder: Path, state: dict[str, Any], keep_last: int) -> int:
-        """Write a checkpoint below `folder`; policy version of the oldest that is kept."""
-
-    def restore(self, folder: Path, until: int) -> int:
-        """Load the newest whole checkpoint of at most version `until`; its version, 0 if there is none."""
-
-    def restart(self) -> None:
-        """Start all ranks again, with the weights that the run began with."""
-
-    def export(self, folder: Path) -> None: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """One assembly of a run: everything has started, and the fleet holds the learner's weights."""
-
-    exchange: Exchange
-    fleet: Fleet
-    learner: Learner
-    canary_context: tuple[int, ...]
-    """Token ids that learner and actors compare log-probabilities after."""
 
 
 @dataclass(slots=True)
@@ -116,13 +45,13 @@ class Tally:
         default_factory=lambda: dict.fromkeys(("collect", "update", "publish", "export"), 0.0)
     )
 
-    def count(self, reports: Sequence[RolloutReport]) -> None:
-        for report in reports:
-            self.tokens_generated += report.tokens_generated
-            self.tokens_discarded += report.tokens_discarded
-            self.tokens_clean += report.tokens_clean
-            self.sampled += sum(result.outcome is not Outcome.SKIPPED for result in report.results)
-            self.clean += sum(result.outcome is Outcome.CLEAN for result in report.results)
+    def count(self, lots: Sequence[LotCounts]) -> None:
+        for lot in lots:
+            self.sampled += lot.sampled
+            self.clean += lot.clean
+            self.tokens_generated += lot.tokens_generated
+            self.tokens_discarded += lot.tokens_discarded
+            self.tokens_clean += lot.tokens_clean
 
     @property
     def clean_so_far(self) -> tuple[int, int]:
@@ -223,6 +152,8 @@ class _Run:
         self._payload = b""
         self._progress = 0.0
         self._snapshot: Snapshot | None = None
+        self._published: WeightUpdate | None = None
+        """A policy version that the fleet has not been told of."""
         self._status = parts.exchange.status()
 
     def collect(self) -> bool:
@@ -251,7 +182,7 @@ class _Run:
         with _Stopwatch(self._tally.seconds, "publish"):
             update = self._surely(lambda: self._learner.publish(self._canary_context))
             self._sync_bytes = update.steps[-1].nbytes if update.steps else 0
-            self._fleet.publish(update)
+            self._published = update
 
     def record(self) -> None:
         """Make the update count: metrics, journal, experiences; a checkpoint when it is time."""
@@ -268,9 +199,10 @@ class _Run:
             self._surely(self._checkpoint)
 
     def export(self) -> None:
-        """The trained policy, as a Hugging Face model folder."""
+        """The trained policy, as a Hugging Face model folder, and to the fleet, which may be asked for answers."""
         with _Stopwatch(self._tally.seconds, "export"):
             self._surely(lambda: self._learner.export(self._folder.path / "model"))
+        self._hand_out()
 
     def summary(self) -> TrainSummary:
         """The end of the run; the accounts must balance."""
@@ -286,6 +218,11 @@ class _Run:
             exchange_restarts=self._exchange.restarts,
             canary=self._fleet.canary,
         )
+
+    def _hand_out(self) -> None:
+        if self._published is not None:
+            self._fleet.publish(self._published)
+            self._published = None
 
     def _updated(self) -> Any:
         """The update's report."""
@@ -330,13 +267,40 @@ class _Run:
             self._updated()
 
     def _roll_out(self, timeout_s: float, wake: Sequence[Any] = ()) -> None:
+        accounting = self._status.accounting
+        if accounting.waiting or accounting.leased:  # else nobody needs it, yet or any more
+            self._hand_out()
         self._tally.count(self._fleet.advance(self._exchange, timeout_s, wake))
 
     def _look(self) -> Status:
         self._status = self._exchange.status()
         seconds = time.monotonic() - self._started
         self._listener(Progress(status=self._status, tally=self._tally, version=self._learner.version, seconds=seconds))
+        if (wanted := self._folder.outside.wanted()) is not None:
+            self._fleet.resize(wanted)
+        self._folder.outside.tell(self._told(seconds))
         return self._status
+
+    def _told(self, seconds: float) -> dict[str, Any]:
+        """For who looks from outside."""
+        accounting = self._status.accounting
+        return {
+            "policy_version": self._learner.version,
+            "prompts": accounting.total,
+            "prompts_done": accounting.settled,
+            "rpr_so_far": round(self._tally.rpr, 4),
+            "rpr_recent": round(1 - self._status.confusion_rate, 4),
+            "queue_depth": self._status.queue_depth,
+            "tokens_generated": self._tally.tokens_generated,
+            "seconds": round(seconds, 1),
+            "rollout_actors": self._fleet.states,
+            "rollout_actors_wanted": self._fleet.size,
+            "restarts": {
+                "rollout_actors": self._fleet.restarts,
+                "learner": self._learner_restarts,
+                "exchange": self._exchange.restarts,
+            },
+        }
 
     def _metrics(self) -> dict[str, float]:
         status, tally, accounting = self._status, self._tally, self._status.accounting

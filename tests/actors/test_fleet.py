@@ -187,16 +187,16 @@ def test_the_back_off_doubles_until_work_is_done_again(clock: Clock) -> None:
     waits = []
     for _ in range(6):
         fleet.lose(member, "died")
-        waits.append(member.restart_at - clock.now)
+        waits.append(member.start_at - clock.now)
         assert not fleet.to_start()
-        assert fleet.next_event() == member.restart_at
-        clock.now = member.restart_at
+        assert fleet.next_event() == member.start_at
+        clock.now = member.start_at
         bring_up(fleet)
     assert waits == [1, 2, 4, 8, 8, 8]
     fleet.begin(member, "lot", Kind.LOT)
     fleet.done(member, "lot")
     fleet.lose(member, "died")
-    assert member.restart_at - clock.now == 1
+    assert member.start_at - clock.now == 1
 
 
 def test_every_life_has_a_name_of_its_own(clock: Clock) -> None:
@@ -233,6 +233,34 @@ def test_a_start_that_takes_too_long_ends_the_run(clock: Clock) -> None:
     clock.now = 100
     with pytest.raises(DeadlineError, match=r"waited 100 s for rollout actor rollout-0.0 to start"):
         fleet.overdue()
+
+
+def test_a_run_waits_for_room_only_so_long_but_who_joins_later_waits_for_ever(clock: Clock) -> None:
+    fleet = Fleet(1, LIMITS, clock)
+    (member,) = fleet.to_start()
+    fleet.no_room(member)
+    assert states(fleet) == [State.PENDING]
+    assert not fleet.to_start() and fleet.next_event() > clock.now
+    clock.now = 100
+    assert fleet.to_start() == [member]
+    with pytest.raises(DeadlineError, match=r"waited 100 s for the cluster to have room for rollout-0.0"):
+        fleet.no_room(member)
+    fleet = make_fleet(clock, 1)
+    fleet.resize(2)
+    for _ in range(3):
+        clock.now += 1_000
+        (joining,) = fleet.to_start()
+        fleet.no_room(joining)
+    assert states(fleet) == [State.HEALTHY, State.PENDING]
+
+
+def test_a_restart_that_takes_too_long_is_a_loss_not_the_end(clock: Clock) -> None:
+    fleet = make_fleet(clock, 1)
+    (member,) = fleet.members
+    fleet.lose(member, "died")
+    fleet.begin(member, "start", Kind.START)
+    clock.now = 200
+    assert fleet.overdue() == [(member, Kind.START)]
 
 
 def test_a_fleet_grows_and_shrinks(clock: Clock) -> None:
@@ -339,7 +367,6 @@ def give_up(fleet: Fleet) -> None:
     try:
         for member, kind in fleet.overdue():
             fleet.lose(member, f"did not {kind} in time")
-    except DeadlineError:
+    except DeadlineError:  # would end a run
         for member in fleet.members:
-            if member.doing(Kind.START):
-                fleet.lose(member, "did not start")
+            member.start_by = None

@@ -31,7 +31,7 @@ def main() -> None:
         sys.exit(f"no benchmark {', '.join(unknown)}: there are {', '.join(benchmarks)}")
     console.print(f"{book.machine()}\n")
     with tempfile.TemporaryDirectory() as folder:
-        model = make_tiny_model(Path(folder))
+        model = make_tiny_model(Path(folder) / "model")
         for name in sys.argv[1:] or benchmarks:
             console.print(f"[bold]{name}[/bold]")
             measured = []

@@ -25,10 +25,20 @@ from tests.tiny import random_groups
 from tlpo_ray.config.load import load_config
 from tlpo_ray.config.run import RunConfig
 from tlpo_ray.flow.ray_shell import RemoteExchange
-from tlpo_ray.flow.records import CandidateGroup, Outcome, Prompt, PromptResult, RolloutReport, encode
+from tlpo_ray.flow.records import (
+    CandidateGroup,
+    LotCounts,
+    Outcome,
+    Prompt,
+    PromptResult,
+    decode_prompts,
+    encode,
+    encode_results,
+)
 from tlpo_ray.flow.weights import WeightUpdate
+from tlpo_ray.parts import Parts
 from tlpo_ray.run_folder import RunFolder
-from tlpo_ray.train import Parts, train
+from tlpo_ray.train import train
 
 NODES, TOGETHER = 4, 16
 """Ray nodes on this machine, and simulated actors that share a process."""
@@ -62,8 +72,9 @@ class Host:
 
     async def check(self) -> None: ...
 
-    async def step(self, prompts: Sequence[Prompt]) -> tuple[RolloutReport, bytes]:
+    async def step(self, lot: bytes) -> tuple[LotCounts, tuple[bytes, bytes]]:
         await asyncio.sleep(LOT_S)
+        prompts = decode_prompts(lot)
         confused = [prompt.index for prompt in prompts if prompt.index % round(1 / YIELD) == 0]
         results = tuple(
             PromptResult(
@@ -76,11 +87,11 @@ class Host:
             replace(self._groups[index % len(self._groups)], prompt_index=index, sampling_version=self._version)
             for index in confused
         ]
-        report = RolloutReport(
-            version=self._version, results=results, groups=(), tokens_generated=0, tokens_discarded=0,
+        counts = LotCounts(
+            sampled=len(prompts), clean=len(prompts) - len(confused), tokens_generated=0, tokens_discarded=0,
             tokens_clean=0,
         )  # fmt: skip
-        return report, encode(groups)
+        return counts, (encode_results(results), encode(groups))
 
 
 class SimulatedFleet(RolloutFleet):
@@ -89,6 +100,9 @@ class SimulatedFleet(RolloutFleet):
     def __init__(self, *arguments: Any, groups: list[CandidateGroup]) -> None:
         self._simulated, self._hosts = groups, list[Any]()
         super().__init__(*arguments)
+
+    def _has_room(self, member: Member) -> bool:
+        return True
 
     def _spawn(self, member: Member) -> Any:
         number = member.number
@@ -156,16 +170,21 @@ def queue(model: Path, count: int = 16_384, lot: int = 256) -> Iterator[Figure]:
         desk = RemoteExchange(prompts, {}, groups_per_update=GROUPS, lot=lot, capacity=count, max_staleness=1_000)
         results = [PromptResult(prompt_index=number, outcome=Outcome.CONFUSED) for number in range(count)]
         payloads = [
-            ray.put(encode([replace(groups[n % len(groups)], prompt_index=n) for n in range(start, start + lot)]))
+            ray.put(
+                (
+                    encode_results(results[start : start + lot]),
+                    encode([replace(groups[n % len(groups)], prompt_index=n) for n in range(start, start + lot)]),
+                )
+            )
             for start in range(0, count, lot)
         ]
         began = time.monotonic()
         for number, payload in enumerate(payloads):
-            desk.lease("a", 1)
-            desk.deliver("a", results[number * lot : (number + 1) * lot], payload, 0)
-        for _ in range(count // GROUPS):
-            desk.take(0)
-            desk.learned(0)
+            desk.lease_lots(["a"], 1)
+            desk.deliver_lot("a", payload, 0)
+            if (number + 1) * lot % GROUPS == 0:
+                desk.take(0)
+                desk.learned(0)
         seconds = time.monotonic() - began
     yield Figure(
         what=f"queue in a process of its own, {count:,} groups in lots of {lot}",

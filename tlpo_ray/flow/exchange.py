@@ -19,7 +19,7 @@ from typing import Any
 from tlpo_ray.flow.focus import LEFT_OUT, Focus
 from tlpo_ray.flow.ledger import Accounting, PromptLedger
 from tlpo_ray.flow.queue import CandidateQueue
-from tlpo_ray.flow.records import Outcome, Prompt, PromptResult, decode_table
+from tlpo_ray.flow.records import Outcome, Prompt, PromptResult, decode_table, encode
 
 YIELD_MEMORY = 500
 """Prompts over which the confusion yield is averaged: some tens of updates early on, fewer than one late."""
@@ -152,10 +152,6 @@ class Exchange:
         self._window_left = min(self._window_left - len(lot), self._ledger.waiting)
         return lot
 
-    def lease_each(self, holders: Sequence[str], sharers: int) -> list[list[Prompt]]:
-        """`lease` for several holders, one after the other."""
-        return [self.lease(holder, sharers) for holder in holders]
-
     def _wanted(self, holder: str, limit: int) -> list[Prompt]:
         """The next prompts for `holder`; those that the focus leaves out get their outcome at once."""
         lot = self._ledger.lease(holder, limit)
@@ -216,9 +212,9 @@ class Exchange:
         return payload
 
     def take_and_tell(self, learner_version: int) -> tuple[bytes | None, Snapshot]:
-        """`take`, and how things are after it."""
+        """`take`, and how things are after it, but for the groups that wait: they are many, and soon told anyway."""
         payload = self.take(learner_version)
-        return payload, self.snapshot()
+        return payload, self.snapshot(with_queue=False)
 
     def learned(self, learner_version: int) -> Snapshot:
         """The groups taken last have been learned from, the learner is at `learner_version` now; how things are."""
@@ -240,17 +236,21 @@ class Exchange:
             rerolled=self._rerolled,
         )
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, *, with_queue: bool = True) -> Snapshot:
         """All that outlives this process. Prompts that rollout actors hold wait again in it; what the learner has
-        taken and not yet learned, is in learning."""
+        taken and not yet learned, is in learning.
+
+        Args:
+            with_queue: with the groups that wait for the learner; else their prompts wait to be rolled out again.
+        """
         state = {
-            "ledger": self._ledger.snapshot(),
+            "ledger": self._ledger.snapshot(() if with_queue else self._queue.prompts()),
             "yield": self._yield.snapshot(),
             "in_learning": self._in_learning,
             "rerolled": self._rerolled,
             "focus": None if self._focus is None else self._focus.snapshot(),
         }
-        return Snapshot(state=state, queue=self._queue.content())
+        return Snapshot(state=state, queue=self._queue.content() if with_queue else encode([]))
 
     def restore(self, snapshot: Snapshot) -> None:
         """Be as an exchange was when it gave this snapshot.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,13 +143,17 @@ class PromptLedger:
             skipped=dict(self._skipped),
         )
 
-    def snapshot(self) -> dict[str, Any]:
-        """All that outlives this process, as JSON can hold it: prompts that are held by somebody wait."""
+    def snapshot(self, lost: Collection[int] = ()) -> dict[str, Any]:
+        """All that outlives this process, as JSON can hold it: prompts that are held by somebody wait again.
+
+        Args:
+            lost: prompts in the queue whose groups do not outlive it: they wait again, too.
+        """
         return {
             "prompts": len(self._prompts),
             "next": self._next,
-            "returned": sorted([*self._returned, *self._holders]),
-            "queued": sorted(self._queued),
+            "returned": sorted([*self._returned, *self._holders, *lost]),
+            "queued": sorted(self._queued.difference(lost)),
             "outcomes": {outcome.value: count for outcome, count in self._outcomes.items()},
             "skipped": dict(self._skipped),
         }

@@ -64,6 +64,10 @@ class CandidateQueue:
             stale.append(heapq.heappop(self._entries).prompt_index)
         return stale
 
+    def prompts(self) -> list[int]:
+        """Prompt indices of all groups that wait."""
+        return [entry.prompt_index for entry in self._entries]
+
     def content(self) -> bytes:
         """All groups that wait, as an Arrow stream."""
         return _stream(sorted(self._entries))
@@ -75,7 +79,7 @@ class CandidateQueue:
 
     def clear(self) -> list[int]:
         """Forget all groups; their prompt indices."""
-        indices = [entry.prompt_index for entry in self._entries]
+        indices = self.prompts()
         self._entries.clear()
         return indices
 

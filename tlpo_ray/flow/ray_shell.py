@@ -13,12 +13,33 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tlpo_ray.flow.errors import DeadlineError, TlpoError, first_line
 from tlpo_ray.flow.exchange import Exchange, Snapshot, Status
 from tlpo_ray.flow.focus import Focus
-from tlpo_ray.flow.records import Prompt, PromptResult
+from tlpo_ray.flow.records import Prompt, decode_results, encode_prompts
 
 logger = logging.getLogger(__name__)
 
-ExchangeActor = ray.remote(Exchange)
 
+class ExchangeProcess(Exchange):
+    """The exchange behind Ray's wire: lots come and go as bytes, which nobody between it and the actors opens."""
+
+    def lease_lots(self, holders: Sequence[str], sharers: int) -> list[bytes]:
+        """`lease` for several holders; nothing for who gets none."""
+        lots = [self.lease(holder, sharers) for holder in holders]
+        return [encode_prompts(lot) if lot else b"" for lot in lots]
+
+    def deliver_lot(self, holder: str, lot: tuple[bytes, bytes], learner_version: int) -> None:
+        """`deliver` what `encode_results` and `encode` have made.
+
+        Raises:
+            ValueError: they have not; nothing was entered.
+        """
+        results, groups = lot
+        self.deliver(holder, decode_results(results), groups, learner_version)
+
+
+ExchangeActor = ray.remote(ExchangeProcess)
+
+A_LITTLE = 0.001
+"""Of a custom resource: it says where a process may be, not how many may."""
 EXCHANGE_DEADLINE_S = 60.0
 """An exchange call is a few dictionary operations; a minute without an answer means its process is lost."""
 
@@ -38,6 +59,16 @@ def wait_for(ref: Any, deadline_s: float, *, who: str, what: str) -> Any:
         raise error.cause from error
 
 
+def bundle(cpus: float, gpus: float, resource: str | None) -> dict[str, float]:
+    """What a process asks of a node, in Ray's names.
+
+    Args:
+        resource: a custom resource that the node must have; a little of it is taken.
+    """
+    asked = {"CPU": cpus, "GPU": gpus, **({resource: A_LITTLE} if resource else {})}
+    return {name: amount for name, amount in asked.items() if amount}
+
+
 class LazyBuckets(Sequence[Any]):
     """References resolved one at a time, so that whoever loads a model from them never holds it twice."""
 
@@ -53,7 +84,7 @@ class LazyBuckets(Sequence[Any]):
 
 
 class RemoteExchange:
-    """The exchange in a process of its own, with the methods of `Exchange`.
+    """The exchange in a process of its own.
 
     When that process dies, another begins from the last snapshot: what was leased or had come in since is rolled out
     again, and results of leases from before do not count.
@@ -96,20 +127,13 @@ class RemoteExchange:
         self._last = begin
         self._begin()
 
-    def lease(self, holder: str, sharers: int) -> list[Prompt]:
-        prompts: list[Prompt] = self._call("lease", holder, sharers)
-        return prompts
-
-    def lease_each(self, holders: Sequence[str], sharers: int) -> list[list[Prompt]]:
-        lots: list[list[Prompt]] = self._call("lease_each", holders, sharers)
+    def lease_lots(self, holders: Sequence[str], sharers: int) -> list[bytes]:
+        lots: list[bytes] = self._call("lease_lots", holders, sharers)
         return lots
 
-    def deliver(
-        self, holder: str, results: Sequence[PromptResult], payload: Any, learner_version: int
-    ) -> tuple[PromptResult, ...]:
-        """`payload` may be a reference, which is passed on as it is."""
-        accepted: tuple[PromptResult, ...] = self._call("deliver", holder, results, payload, learner_version)
-        return accepted
+    def deliver_lot(self, holder: str, lot: Any, learner_version: int) -> None:
+        """`lot` may be a reference, which is passed on as it is."""
+        self._call("deliver_lot", holder, lot, learner_version)
 
     def give_back(self, holder: str) -> int:
         returned: int = self._call("give_back", holder)

@@ -6,6 +6,7 @@ experiences open in any Parquet reader. Axis letters: L context tokens, N candid
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -109,6 +110,29 @@ class RolloutReport:
     tokens_clean: int
     """Of these, tokens of answers without confusion, which are whole."""
 
+    def counts(self) -> LotCounts:
+        """What remains of it when its results and groups have gone their way."""
+        return LotCounts(
+            sampled=sum(result.outcome is not Outcome.SKIPPED for result in self.results),
+            clean=sum(result.outcome is Outcome.CLEAN for result in self.results),
+            tokens_generated=self.tokens_generated,
+            tokens_discarded=self.tokens_discarded,
+            tokens_clean=self.tokens_clean,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LotCounts:
+    """A finished lot in numbers; those of `RolloutReport`."""
+
+    sampled: int
+    """Prompts that were answered."""
+    clean: int
+    """Of these, answers without confusion."""
+    tokens_generated: int
+    tokens_discarded: int
+    tokens_clean: int
+
 
 SCHEMA = pa.schema(
     [
@@ -169,6 +193,42 @@ def decode(payload: bytes) -> list[CandidateGroup]:
         ValueError: the bytes are not an Arrow stream of candidate groups.
     """
     return from_batch(decode_table(payload))
+
+
+def encode_prompts(prompts: Sequence[Prompt]) -> bytes:
+    """Prompts as JSON."""
+    return json.dumps([[prompt.index, prompt.id, prompt.language, prompt.text] for prompt in prompts]).encode()
+
+
+def decode_prompts(payload: bytes) -> list[Prompt]:
+    """Inverse of `encode_prompts`.
+
+    Raises:
+        ValueError: the bytes are something else.
+    """
+    try:
+        rows = json.loads(payload)
+        return [Prompt(index=int(i), id=str(n), language=str(lang), text=str(text)) for i, n, lang, text in rows]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"not prompts: {error}") from error
+
+
+def encode_results(results: Sequence[PromptResult]) -> bytes:
+    """Results as JSON."""
+    return json.dumps([[one.prompt_index, one.outcome.value, one.reason] for one in results]).encode()
+
+
+def decode_results(payload: bytes) -> list[PromptResult]:
+    """Inverse of `encode_results`.
+
+    Raises:
+        ValueError: the bytes are something else.
+    """
+    try:
+        rows = json.loads(payload)
+        return [PromptResult(prompt_index=int(i), outcome=Outcome(name), reason=str(why)) for i, name, why in rows]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"not results of prompts: {error}") from error
 
 
 def decode_table(payload: bytes) -> pa.Table:

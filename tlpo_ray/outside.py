@@ -1,0 +1,99 @@
+"""How somebody outside speaks with a run that goes on: two small files in its folder.
+
+status.json   what the run is at, written about once a second
+wanted.json   what it is asked to be: how many rollout actors
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tlpo_ray.config.load import load_config
+from tlpo_ray.flow.errors import DeadlineError, UserError
+from tlpo_ray.flow.files import write_json
+
+logger = logging.getLogger(__name__)
+
+STATUS, WANTED = "status.json", "wanted.json"
+TELL_S = 1.0
+"""Between two writings of the status."""
+ANSWER_S = 30.0
+"""How long a run may take to notice what it is asked: an update in turns may be under way."""
+LOOK_S = 0.2
+
+
+class Outside:
+    """The run's side of it; what was asked of an earlier life of the run does not count."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._told = self._seen = 0.0
+        for name in (STATUS, WANTED):
+            (folder / name).unlink(missing_ok=True)
+
+    def wanted(self) -> int | None:
+        """How many rollout actors there are to be, if somebody has asked since the last look."""
+        file = self._folder / WANTED
+        try:
+            written = file.stat().st_mtime
+            if written == self._seen:
+                return None
+            self._seen = written
+            found = int(json.loads(file.read_text(encoding="utf-8"))["rollout_actors"])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            logger.warning("%s cannot be read and is ignored: %s", file, error)
+            return None
+        if found < 1:
+            logger.warning("%s asks for %d rollout actors and is ignored: a run needs one", file, found)
+            return None
+        return found
+
+    def tell(self, status: Mapping[str, Any]) -> None:
+        """Write the status, if the last one is old."""
+        now = time.monotonic()
+        if now - self._told >= TELL_S:
+            self._told = now
+            who = {"time": round(time.time(), 3), "host": socket.gethostname(), "pid": os.getpid()}
+            write_json(self._folder / STATUS, who | dict(status))
+
+
+def scale(folder: Path, actors: int) -> dict[str, int]:
+    """Ask a run for so many rollout actors and wait until it has noticed; its actors by what they are at.
+
+    Raises:
+        UserError: there is no run that could be asked.
+        DeadlineError: it does not answer.
+    """
+    if not (folder / "config.yaml").exists():
+        raise UserError(f"{folder} holds no run: there is no config.yaml in it")
+    if (folder / "result.json").exists():
+        raise UserError(f"{folder} is complete, see result.json in it: there is nothing to scale")
+    if load_config(str(folder / "config.yaml")).stack == "local":
+        raise UserError(f"{folder} is a run of one process (stack: local), which cannot be scaled")
+    write_json(folder / WANTED, {"rollout_actors": actors})
+    began = time.monotonic()
+    while time.monotonic() - began < ANSWER_S:
+        status = read_status(folder)
+        if status.get("rollout_actors_wanted") == actors:
+            states: dict[str, int] = status["rollout_actors"]
+            return states
+        time.sleep(LOOK_S)
+    raise DeadlineError(f"the run in {folder} did not notice within {ANSWER_S:g} s: is it going on? see {STATUS} in it")
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """What the run last told; nothing if it has told nothing."""
+    try:
+        found: dict[str, Any] = json.loads((folder / STATUS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found
