@@ -20,7 +20,7 @@ $(error $(VENV) is set up for DEVICE=$(SET_UP_FOR), asked for $(DEVICE): both bu
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast experiment experiment-smoke lint format check bench lcb clean
+.PHONY: help setup demo test test-fast experiment experiment-smoke lint format check bench chaos soak lcb clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -55,6 +55,12 @@ check: lint ## Style, types and import directions
 
 bench: $(STAMP) ## Speed as ratios against the alternative, measured in one run
 	@$(BIN)/python -m tests.bench
+
+chaos: $(STAMP) ## The quickstart among 21 kills of actors, learner, exchange and driver: ten minutes (SEED=0)
+	@$(BIN)/python -m tests.chaos $(SEED)
+
+soak: $(STAMP) ## Half an hour of kills, and what memory does meanwhile
+	@$(BIN)/python -m tests.soak
 
 lcb: $(STAMP) ## Write docs/lcb.md: pass rates of the Language Confusion Benchmark's answers in the folder LCB=…
 	@$(BIN)/python -m tests.bench.lcb $(LCB)

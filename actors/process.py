@@ -31,14 +31,16 @@ class RolloutSpec:
 class RolloutProcess:
     """One rollout actor. Its calls share one thread: each gives way after every turn of the engine."""
 
-    def __init__(self, spec: RolloutSpec) -> None:
+    def __init__(self, spec: RolloutSpec, name: str) -> None:
         self._spec = spec
+        self._name = name
 
     def setup(self) -> None:
         """Load the model; apart from `__init__`, so that an error comes back as it was raised."""
         spec = self._spec
         transfer, lora = spec.weight_transfer, spec.lora
         self._worker = build_worker(spec.model, spec.rollout, spec.detector, spec.seed, transfer, lora)
+        self._worker.name = self._name
 
     async def step(self, prompts: bytes) -> tuple[LotCounts, tuple[bytes, bytes]]:
         """One lot, beside others: itself in numbers, and its results and groups encoded.

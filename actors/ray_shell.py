@@ -221,7 +221,7 @@ class RolloutFleet:
         """Start a member's process; the call that says when it has."""
         place = PlacementGroupSchedulingStrategy(self._places[member], placement_group_bundle_index=0)
         options = {**self._options, "name": f"tlpo-{member.name}", "scheduling_strategy": place}
-        self._handles[member] = handle = RolloutActor.options(**options).remote(self._spec)
+        self._handles[member] = handle = RolloutActor.options(**options).remote(self._spec, member.name)
         return handle.setup.remote()
 
     def _send_lots(self, exchange: LeaseDesk) -> None:

@@ -95,6 +95,8 @@ class RolloutWorker:
         self._detector_config = detector
         self._detectors: dict[str, detectors.Detector] = {}
         self._seed = seed
+        self.name = "local"
+        """Stands in the candidate groups it makes."""
         self._shadow: Shadow | None = None
         self._canary: Canary | None = None
         self._tokenizer = load_tokenizer(model)
@@ -265,6 +267,7 @@ class RolloutWorker:
             span_end=point.found.end,
             span_script=point.found.script,
             lookaheads=rewarded.lookaheads,
+            actor=self.name,
         )
 
 

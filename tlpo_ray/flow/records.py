@@ -78,6 +78,8 @@ class CandidateGroup:
     span_script: str
     lookaheads: tuple[str, ...]
     """[N] text of each candidate with its greedy continuation, for people."""
+    actor: str = ""
+    """Rollout actor that made it; `rollout-2.1` is the second life of the third one."""
 
     @property
     def informative(self) -> bool:
@@ -152,8 +154,9 @@ SCHEMA = pa.schema(
         pa.field("span_end", pa.int32(), nullable=False),
         pa.field("span_script", pa.string(), nullable=False),
         pa.field("lookaheads", pa.list_(pa.string()), nullable=False),
+        pa.field("actor", pa.string(), nullable=False),
     ],
-    metadata={"tlpo_record": "candidate_group", "format": "1"},
+    metadata={"tlpo_record": "candidate_group", "format": "2"},
 )
 
 _INT_ARRAYS = ("context_ids", "candidate_ids")

@@ -1,0 +1,40 @@
+"""A short run among kills: of everything there is to kill, the driver too."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.chaos import DRIVER, TLPO, learned_twice, made_after_a_restart, torment
+from tests.small_run import LOCAL, assert_same_weights, run, run_config
+from tlpo_ray.config.load import dump_config
+
+pytestmark = pytest.mark.ray
+
+COPIES = 4
+"""Of the prompts: updates enough for every kill to have one of its own."""
+VICTIMS = ("rollout actor", "exchange", "learner rank", DRIVER, "rollout actor", "learner rank")
+
+
+def test_a_run_among_kills_ends_with_the_weights_of_one_without(
+    tiny_model: Path, prompts: Path, tmp_path: Path
+) -> None:
+    many = tmp_path / "many.jsonl"
+    many.write_text(prompts.read_text() * COPIES)
+    undisturbed = run(run_config(tiny_model, many, tmp_path / "undisturbed", **LOCAL))
+    folder = tmp_path / "run"
+    # One actor: whoever comes back has work to do.
+    settings = {"rollout.actors": 1, "flow.max_restarts": 50, "checkpoint.every_updates": 3, "flow.delta_refresh": 4}
+    file = tmp_path / "run.yaml"
+    file.write_text(dump_config(run_config(tiny_model, many, folder, **settings)))
+    record = torment([TLPO, "train", str(file)], folder, VICTIMS, seed=0, pause_s=(0.0, 0.5))
+    assert [who for _, who in record.kills] == list(VICTIMS), "the run was over before all were killed"
+    assert record.resumes == 1
+    result = json.loads((folder / "result.json").read_text())
+    assert result["prompts"] == undisturbed.accounting.as_json()
+    assert result["updates"] == undisturbed.updates
+    assert not learned_twice(folder)
+    assert made_after_a_restart(folder) > 0
+    assert_same_weights(folder, tmp_path / "undisturbed")
