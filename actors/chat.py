@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from tlpo_ray.config.run import ModelConfig
@@ -32,6 +33,41 @@ def _load(path: str, revision: str | None, trust_remote_code: bool) -> Any:
     if not tokenizer.is_fast:
         raise ModelError(f"model {path!r}: {type(tokenizer).__name__} is not a fast tokenizer, whose bytes are unknown")
     return tokenizer
+
+
+def check_model(model: ModelConfig) -> None:
+    """Look at configuration and files of a model before anything starts.
+
+    Raises:
+        ModelError: it has no configuration, its tokenizer is another model's, its context is too short, or its weights
+            are pickled and that is not allowed.
+    """
+    from transformers import AutoConfig
+
+    tokenizer = load_tokenizer(model)
+    source = {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
+    try:
+        config = AutoConfig.from_pretrained(model.path, **source).get_text_config()
+    except (OSError, ValueError) as error:
+        raise ModelError(f"model {model.path!r} cannot be loaded: {first_line(error)}") from error
+    if len(tokenizer) > config.vocab_size:
+        raise ModelError(
+            f"model {model.path!r}: its tokenizer has {len(tokenizer):,} tokens and its weights {config.vocab_size:,}: "
+            f"they belong to different models"
+        )
+    longest = getattr(config, "max_position_embeddings", None)
+    if longest is not None and model.max_context > longest:
+        raise ModelError(
+            f"model.max_context {model.max_context:,} is more than {model.path!r} can take, {longest:,} tokens: set "
+            f"model.max_context={longest}"
+        )
+    folder = Path(model.path)
+    pickled = folder.is_dir() and any(folder.glob("*.bin")) and not any(folder.glob("*.safetensors"))
+    if pickled and not model.allow_pickle:
+        raise ModelError(
+            f"model {model.path!r} has its weights in .bin files, which can run code when they are read: convert them "
+            f"to safetensors, or set model.allow_pickle=true if you trust whoever made them"
+        )
 
 
 def prompt_ids(tokenizer: Any, model: ModelConfig, text: str) -> list[int]:

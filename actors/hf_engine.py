@@ -44,7 +44,7 @@ class TransformersEngine:
                 revision=model.revision,
                 dtype=getattr(torch, model.dtype),
                 trust_remote_code=model.trust_remote_code,
-                use_safetensors=True,
+                use_safetensors=None if model.allow_pickle else True,
             )
         except (OSError, ValueError) as error:
             raise ModelError(f"model {model.path!r} cannot be loaded: {first_line(error)}") from error

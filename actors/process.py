@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from actors.worker import Answer, build_worker
 from tlpo_ray.config.run import DetectorConfig, LoraConfig, ModelConfig, RolloutConfig
-from tlpo_ray.flow.ray_shell import LazyBuckets
+from tlpo_ray.flow.ray_shell import LazyBuckets, Whereabouts, whereabouts
 from tlpo_ray.flow.records import LotCounts, Prompt, decode_prompts, encode, encode_results
 from tlpo_ray.flow.weights import Rendezvous, WeightUpdate
 
@@ -26,6 +26,8 @@ class RolloutSpec:
     weight_transfer: str
     lora: LoraConfig | None
     sync_deadline_s: float
+    stacks: str | None = None
+    """Folder for the stacks of who hangs."""
 
 
 class RolloutProcess:
@@ -34,6 +36,10 @@ class RolloutProcess:
     def __init__(self, spec: RolloutSpec, name: str) -> None:
         self._spec = spec
         self._name = name
+
+    def where(self) -> Whereabouts:
+        """Where it is; from now on it can be asked where it hangs."""
+        return whereabouts(self._spec.stacks, self._name)
 
     def setup(self) -> None:
         """Load the model; apart from `__init__`, so that an error comes back as it was raised."""

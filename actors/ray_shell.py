@@ -24,7 +24,7 @@ from actors.vllm_env import vllm_env
 from actors.worker import Answer
 from tlpo_ray.config.run import ClusterConfig, FlowConfig
 from tlpo_ray.flow.errors import TlpoError, first_line
-from tlpo_ray.flow.ray_shell import bundle, wait_for
+from tlpo_ray.flow.ray_shell import bundle, dump_stacks, wait_for
 from tlpo_ray.flow.records import LotCounts, Prompt
 from tlpo_ray.flow.weights import Rendezvous, WeightUpdate
 
@@ -98,6 +98,8 @@ class RolloutFleet:
         }
         self._target: WeightUpdate | None = None
         self._handles: dict[Member, Any] = {}
+        self._where: dict[Member, Any] = {}
+        """References of where their processes are."""
         self._then: dict[Any, Then] = {}
         self._lots: list[LotCounts] = []
         self.canary = 0.0
@@ -222,6 +224,7 @@ class RolloutFleet:
         place = PlacementGroupSchedulingStrategy(self._places[member], placement_group_bundle_index=0)
         options = {**self._options, "name": f"tlpo-{member.name}", "scheduling_strategy": place}
         self._handles[member] = handle = RolloutActor.options(**options).remote(self._spec, member.name)
+        self._where[member] = handle.where.remote()
         return handle.setup.remote()
 
     def _send_lots(self, exchange: LeaseDesk) -> None:
@@ -268,6 +271,7 @@ class RolloutFleet:
         ready = ray.wait(list(by_call), num_returns=len(by_call), timeout=0)[0] if by_call else []
         lost = [member for call in ready if (member := by_call[call]) and not self._finish(member, call)]
         for member, kind in self._fleet.overdue():
+            dump_stacks(ray.get(ray.wait([self._where[member]], timeout=0)[0]))
             self._lose(member, f"did not {kind} in time")
             lost.append(member)
         return lost

@@ -65,6 +65,7 @@ class VLLMEngine:
             dtype=model.dtype,
             max_model_len=model.max_context,
             trust_remote_code=model.trust_remote_code,
+            load_format="auto" if model.allow_pickle else "safetensors",
             seed=seed,
             enforce_eager=not on_gpu,
             # On the CPU a seeded request whose prompt is cut into chunks crashes: its generator has no offset there.

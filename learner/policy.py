@@ -56,7 +56,7 @@ def load_model(config: ModelConfig, dtype: torch.dtype, *, trainable: bool) -> n
             revision=config.revision,
             dtype=dtype,
             trust_remote_code=config.trust_remote_code,
-            use_safetensors=True,
+            use_safetensors=None if config.allow_pickle else True,
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(f"model {config.path!r} cannot be loaded: {first_line(error)}") from error

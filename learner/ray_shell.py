@@ -20,7 +20,7 @@ from learner.report import UpdateReport, merged
 from learner.worker import LearnerWorker, build_learner
 from tlpo_ray.config.run import MIB, ClusterConfig, FlowConfig, LearnerConfig, ModelConfig
 from tlpo_ray.flow.errors import LearnerLostError, first_line
-from tlpo_ray.flow.ray_shell import bundle, wait_for
+from tlpo_ray.flow.ray_shell import Whereabouts, bundle, dump_stacks, wait_for, whereabouts
 from tlpo_ray.flow.records import decode
 from tlpo_ray.flow.weights import Rendezvous, WeightUpdate
 
@@ -40,6 +40,10 @@ class LearnerProcess:
         with socket.socket() as free:
             free.bind(("", 0))
             return host, int(free.getsockname()[1])
+
+    def where(self, stacks: str | None, name: str) -> Whereabouts:
+        """Where it is; from now on it can be asked where it hangs."""
+        return whereabouts(stacks, name)
 
     def setup(
         self,
@@ -110,14 +114,22 @@ class LearnerGroup:
         flow: deadlines, and the size of a bucket of weights.
         cluster: what each rank asks of the cluster.
         seed: of the run.
+        stacks: folder for the stacks of ranks that hang.
     """
 
     def __init__(
-        self, model: ModelConfig, config: LearnerConfig, flow: FlowConfig, cluster: ClusterConfig, seed: int
+        self,
+        model: ModelConfig,
+        config: LearnerConfig,
+        flow: FlowConfig,
+        cluster: ClusterConfig,
+        seed: int,
+        stacks: str | None = None,
     ) -> None:
         self._model, self._config, self._seed = model, config, seed
         self._flow = flow
         self._cluster = cluster
+        self._stacks = stacks
         self.life = 0
         """How often the group has been started again."""
         self._place = _place(config.ranks, cluster)
@@ -131,6 +143,9 @@ class LearnerGroup:
         self._updating: list[Any] = []
         self._update_deadline = 0.0
         self._ranks = _start_ranks(self._place, config.ranks, self._cluster, self.life)
+        self._where = [
+            handle.where.remote(self._stacks, f"learner-{rank}.{self.life}") for rank, handle in enumerate(self._ranks)
+        ]
         address, port = self._wait(self._ranks[0].address.remote(), flow.start_deadline_s, "rank 0 to start")
         self._starting = [
             handle.setup.remote(
@@ -192,6 +207,7 @@ class LearnerGroup:
             self._wait(done, deadline_s, "an update")
             if time.monotonic() < self._update_deadline:
                 return None
+            dump_stacks(ray.get(ray.wait(self._where, num_returns=len(self._where), timeout=0)[0]))
             raise LearnerLostError(f"the driver waited {deadline_s:g} s for the learner group: an update")
         report = merged(self._wait(self._updating, deadline_s, "an update"))
         self._updating = []

@@ -13,6 +13,7 @@ from tlpo_ray.data.prompts import PromptSet
 from tlpo_ray.flow.exchange import Exchange, Snapshot
 from tlpo_ray.flow.focus import Focus
 from tlpo_ray.flow.records import LotCounts, Prompt, decode, encode
+from tlpo_ray.flow.stacks import sweep
 from tlpo_ray.flow.weights import WeightUpdate
 from tlpo_ray.parts import Learner, Parts
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from learner.worker import LearnerWorker
 
 Prepare = Callable[[Learner], None]
+STACKS = "stacks"
+"""Folder of a run for the stacks of processes that hung."""
 CANARY_TOKENS = 32
 """Most context tokens of the canary: enough to pass through every layer, cheap enough for every sync."""
 
@@ -63,10 +66,13 @@ def _distributed(config: RunConfig, prompts: PromptSet, begin: Snapshot | None, 
             weight_transfer=config.flow.weight_transfer,
             lora=config.learner.lora,
             sync_deadline_s=config.flow.sync_deadline_s,
+            stacks=str(config.folder / STACKS),
         )
         # Both groups start at once: loading two engines takes most of a short run.
         fleet = RolloutFleet(spec, config.rollout.actors, config.flow, config.cluster)
-        learner = LearnerGroup(config.model, config.learner, config.flow, config.cluster, config.seed)
+        learner = LearnerGroup(
+            config.model, config.learner, config.flow, config.cluster, config.seed, str(config.folder / STACKS)
+        )
         if config.flow.weight_transfer != "object_store":
             fleet.broadcaster = learner
         exchange = RemoteExchange(
@@ -86,6 +92,7 @@ def _distributed(config: RunConfig, prompts: PromptSet, begin: Snapshot | None, 
             with suppress(ConnectionError):
                 fleet.close()
                 learner.close()
+            sweep(config.folder / STACKS)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import socket
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,11 @@ import ray
 from tlpo_ray.config.run import MIB, ClusterConfig, RunConfig
 from tlpo_ray.flow.errors import ResourceError, first_line
 
+logger = logging.getLogger(__name__)
+
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+ASK_S = 2.0
+"""How long a dashboard may take to answer."""
 KNOCK_S = 10.0
 """How long the port of a cluster may take to answer."""
 LOCAL_DEFAULTS = {
@@ -93,11 +99,34 @@ def connected(cluster: ClusterConfig, asked: Mapping[str, Demand]) -> Iterator[N
 def _join(address: str) -> None:
     try:
         _knock(address)
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        context = ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except OSError as error:  # ConnectionError among them, which Ray raises
         raise ResourceError(
             f"no Ray cluster answers at {address} ({first_line(error)}): start it or unset cluster.address, RAY_ADDRESS"
         ) from error
+    warning = open_dashboard(context.dashboard_url or "")
+    if warning is not None:
+        logger.warning(warning)
+
+
+def open_dashboard(url: str) -> str | None:
+    """What to warn of if a dashboard, and with it the port for jobs, lets anybody in; None if it does not.
+
+    Args:
+        url: host and port.
+    """
+    host = url.rpartition(":")[0]
+    if not url or host in LOOPBACK:
+        return None
+    try:
+        with urllib.request.urlopen(f"http://{url}/api/version", timeout=ASK_S):
+            pass
+    except OSError:  # refused, for want of a token or else
+        return None
+    return (
+        f"anybody who reaches {url} can run code on this cluster: its dashboard asks for no token; start Ray with "
+        f"RAY_AUTH_MODE=token (deploy/README.md)"
+    )
 
 
 def _knock(address: str) -> None:

@@ -5,6 +5,7 @@ metrics.jsonl      one line an update; tensorboard/ holds the same
 experiences/       every candidate group that was learned from, Parquet
 checkpoints/       weights and optimizer state
 journal/           the updates since, and how things were after each: what --resume goes on from
+stacks/            where processes hung that missed a deadline
 status.json        what the run is at (tlpo_ray/outside.py)
 model/             the trained policy, Hugging Face format
 result.json        how it ended

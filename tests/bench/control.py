@@ -24,7 +24,7 @@ from tests.bench.compare import Figure
 from tests.tiny import random_groups
 from tlpo_ray.config.load import load_config
 from tlpo_ray.config.run import RunConfig
-from tlpo_ray.flow.ray_shell import RemoteExchange
+from tlpo_ray.flow.ray_shell import RemoteExchange, Whereabouts
 from tlpo_ray.flow.records import (
     CandidateGroup,
     LotCounts,
@@ -72,6 +72,9 @@ class Host:
 
     async def check(self) -> None: ...
 
+    async def where(self) -> Whereabouts:
+        return Whereabouts(node="", process=0)
+
     async def step(self, lot: bytes) -> tuple[LotCounts, tuple[bytes, bytes]]:
         await asyncio.sleep(LOT_S)
         prompts = decode_prompts(lot)
@@ -110,6 +113,7 @@ class SimulatedFleet(RolloutFleet):
             host = ray.remote(Host).options(num_cpus=1, max_concurrency=4 * TOGETHER, scheduling_strategy="SPREAD")
             self._hosts.append(host.remote(self._simulated))
         self._handles[member] = handle = self._hosts[number // TOGETHER]
+        self._where[member] = handle.where.remote()
         return handle.setup.remote()
 
 

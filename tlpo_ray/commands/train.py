@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Protocol
 
 import detectors
+from actors.chat import check_model
 from tlpo_ray.assembly import assembled
 from tlpo_ray.commands.display import console, step, training_progress
 from tlpo_ray.config.load import load_config
@@ -89,6 +90,7 @@ def run_training(
         stack.enter_context(stoppable(config.folder))
         spool = Path(stack.enter_context(TemporaryDirectory(prefix="tlpo-prompts-")))
         prompts = checked_prompts(config.data, config.detector, config.seed, spool)
+        check_model(config.model)
         state = _where_it_was(config, prompts) if resumed else None
         parts = stack.enter_context(_ready(config, prompts, seconds, state))
         folder = stack.enter_context(RunFolder(config, (state.version if state else 0) if resumed else None))

@@ -45,6 +45,8 @@ class ModelConfig(Section):
     """Put before every prompt when given."""
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Passed to the chat template, e.g. `enable_thinking: false` for Qwen3."""
+    allow_pickle: bool = False
+    """Also load weights from `.bin` files, which can run code when they are read."""
     trust_remote_code: bool = False
     """Run Python shipped with the model. Leave it off for models you do not know."""
 

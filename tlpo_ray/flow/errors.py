@@ -7,6 +7,7 @@ TlpoError
 │   ├── ModelError         a model folder or name
 │   └── ResourceError      GPUs, CPUs, memory or disk
 ├── LearnerLostError       a learner rank died, hung or failed; the group can be started again
+├── RecordError            what came over the wire or lies on disk is no record of ours
 ├── StoppedError           somebody asked the run to stop; it can go on from where it was
 ├── DeadlineError          a wait between processes ran out; names who waited for what
 ├── WeightSyncError        an actor's weights differ from the learner's after a sync
@@ -44,6 +45,10 @@ class DeadlineError(TlpoError):
 
 class LearnerLostError(TlpoError):
     """A learner rank is gone, and with it the weights of all."""
+
+
+class RecordError(TlpoError, ValueError):
+    """What came over the wire, or lies on disk, is not the record it should be."""
 
 
 class StoppedError(TlpoError):

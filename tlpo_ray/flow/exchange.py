@@ -175,7 +175,7 @@ class Exchange:
         """Enter a finished lot: outcomes into the ledger, groups into the queue; the results that counted.
 
         Raises:
-            ValueError: the payload is no Arrow stream of candidate groups; nothing was entered.
+            RecordError: the payload is no Arrow stream of candidate groups; nothing was entered.
         """
         table = decode_table(payload)
         accepted = self._ledger.settle(holder, results)

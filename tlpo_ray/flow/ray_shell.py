@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -14,6 +15,7 @@ from tlpo_ray.flow.errors import DeadlineError, TlpoError, first_line
 from tlpo_ray.flow.exchange import Exchange, Snapshot, Status
 from tlpo_ray.flow.focus import Focus
 from tlpo_ray.flow.records import Prompt, decode_results, encode_prompts
+from tlpo_ray.flow.stacks import ask_for_stacks, keep_stacks
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +32,7 @@ class ExchangeProcess(Exchange):
         """`deliver` what `encode_results` and `encode` have made.
 
         Raises:
-            ValueError: they have not; nothing was entered.
+            RecordError: they have not; nothing was entered.
         """
         results, groups = lot
         self.deliver(holder, decode_results(results), groups, learner_version)
@@ -38,6 +40,8 @@ class ExchangeProcess(Exchange):
 
 ExchangeActor = ray.remote(ExchangeProcess)
 
+STACKS_S = 5.0
+"""How long stacks are waited for: whoever hangs has cost time enough."""
 A_LITTLE = 0.001
 """Of a custom resource: it says where a process may be, not how many may."""
 EXCHANGE_DEADLINE_S = 60.0
@@ -67,6 +71,30 @@ def bundle(cpus: float, gpus: float, resource: str | None) -> dict[str, float]:
     """
     asked = {"CPU": cpus, "GPU": gpus, **({resource: A_LITTLE} if resource else {})}
     return {name: amount for name, amount in asked.items() if amount}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whereabouts:
+    """Where one of a run's processes is."""
+
+    node: str
+    process: int
+
+
+def whereabouts(stacks: str | None, name: str) -> Whereabouts:
+    """Of this process, which from now on can be asked for its stacks (`flow.stacks`)."""
+    return Whereabouts(node=ray.get_runtime_context().get_node_id(), process=keep_stacks(stacks, name))
+
+
+def dump_stacks(found: Sequence[Whereabouts]) -> None:
+    """Make processes, wherever they are, write where they hang; best effort, a few seconds at most."""
+    asked = []
+    for node in {one.node for one in found}:
+        there = NodeAffinitySchedulingStrategy(node, soft=False)
+        processes = [one.process for one in found if one.node == node]
+        ask = ray.remote(ask_for_stacks).options(num_cpus=0, scheduling_strategy=there)
+        asked.append(ask.remote(processes))
+    ray.wait(asked, num_returns=len(asked), timeout=STACKS_S)
 
 
 class LazyBuckets(Sequence[Any]):

@@ -17,6 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tlpo_ray.flow.errors import RecordError
+
 Int32 = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
 
@@ -174,7 +176,7 @@ def from_batch(batch: pa.RecordBatch | pa.Table) -> list[CandidateGroup]:
     """The groups of an Arrow batch or table.
 
     Raises:
-        ValueError: its columns are not those of a candidate group.
+        RecordError: its columns are not those of a candidate group.
     """
     _check_columns(batch.schema)
     return [_group(row) for row in batch.to_pylist()]
@@ -193,7 +195,7 @@ def decode(payload: bytes) -> list[CandidateGroup]:
     """Inverse of `encode`.
 
     Raises:
-        ValueError: the bytes are not an Arrow stream of candidate groups.
+        RecordError: the bytes are not an Arrow stream of candidate groups.
     """
     return from_batch(decode_table(payload))
 
@@ -207,13 +209,13 @@ def decode_prompts(payload: bytes) -> list[Prompt]:
     """Inverse of `encode_prompts`.
 
     Raises:
-        ValueError: the bytes are something else.
+        RecordError: the bytes are something else.
     """
     try:
         rows = json.loads(payload)
         return [Prompt(index=int(i), id=str(n), language=str(lang), text=str(text)) for i, n, lang, text in rows]
     except (ValueError, TypeError) as error:
-        raise ValueError(f"not prompts: {error}") from error
+        raise RecordError(f"not prompts: {error}") from error
 
 
 def encode_results(results: Sequence[PromptResult]) -> bytes:
@@ -225,26 +227,26 @@ def decode_results(payload: bytes) -> list[PromptResult]:
     """Inverse of `encode_results`.
 
     Raises:
-        ValueError: the bytes are something else.
+        RecordError: the bytes are something else.
     """
     try:
         rows = json.loads(payload)
         return [PromptResult(prompt_index=int(i), outcome=Outcome(name), reason=str(why)) for i, name, why in rows]
     except (ValueError, TypeError) as error:
-        raise ValueError(f"not results of prompts: {error}") from error
+        raise RecordError(f"not results of prompts: {error}") from error
 
 
 def decode_table(payload: bytes) -> pa.Table:
     """An Arrow stream of candidate groups as a table, without building the groups.
 
     Raises:
-        ValueError: the bytes are not an Arrow stream of candidate groups.
+        RecordError: the bytes are not an Arrow stream of candidate groups.
     """
     try:
         with pa.ipc.open_stream(payload) as reader:
             table = reader.read_all()
     except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"not an Arrow stream of candidate groups: {error}") from error
+        raise RecordError(f"not an Arrow stream of candidate groups: {error}") from error
     _check_columns(table.schema)
     return table
 
@@ -253,14 +255,14 @@ def read_experiences(folder: Path) -> list[CandidateGroup]:
     """The groups of all Parquet files in a run's `experiences`, in the order in which they were learned from.
 
     Raises:
-        ValueError: a file holds something else.
+        RecordError: a file holds something else.
     """
     return [group for file in sorted(folder.glob("*.parquet")) for group in from_batch(pq.read_table(file))]
 
 
 def _check_columns(schema: pa.Schema) -> None:
     if not schema.equals(SCHEMA, check_metadata=False):
-        raise ValueError(f"not candidate groups: expected columns {SCHEMA.names}, found {schema.names}")
+        raise RecordError(f"not candidate groups: expected columns {SCHEMA.names}, found {schema.names}")
 
 
 def readable(text: str) -> str:
