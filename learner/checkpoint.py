@@ -96,7 +96,9 @@ def commit(root: Path, version: int, state: Mapping[str, Any], keep_last: int) -
     folder = root / f"{PREFIX}{version:08d}"
     written = partial(root, version)
     files = {file.name: _digest(file) for file in sorted(written.iterdir())}
-    (written / STATE_FILE).write_text(json.dumps({**state, "files": files}, indent=2) + "\n", encoding="utf-8")
+    content = {**state, "files": files}
+    text = json.dumps({**content, "digest": _digest_of(content)}, indent=2)
+    (written / STATE_FILE).write_text(text + "\n", encoding="utf-8")
     if folder.exists():
         _remove(folder)
     os.replace(written, folder)
@@ -123,12 +125,37 @@ def newest(root: Path, layout: str, until: int) -> Path | None:
     for folder in reversed(checkpoints(root)):
         if version_of(folder) > until:
             continue
-        state = read_state(folder, layout)
-        bad = [name for name, digest in state["files"].items() if _digest(folder / name) != digest]
-        if not bad:
+        if not (bad := _damaged(folder)):
+            read_state(folder, layout)
             return folder
         logger.warning("%s is damaged (%s): taking the one before", folder, ", ".join(bad))
     return None
+
+
+def _damaged(folder: Path) -> list[str]:
+    """Names of a checkpoint's files that are not as they were written."""
+    try:
+        files = _state(folder)["files"]
+    except (OSError, ValueError):
+        return [STATE_FILE]
+    return [name for name, digest in files.items() if _digest(folder / name) != digest]
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    """A checkpoint's state as it was written.
+
+    Raises:
+        OSError: there is none.
+        ValueError: it is damaged.
+    """
+    found = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+    if not isinstance(found, dict) or found.pop("digest", None) != _digest_of(found):
+        raise ValueError("its checksum is wrong")
+    return found
+
+
+def _digest_of(content: Mapping[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def _digest(file: Path) -> str:
@@ -150,9 +177,9 @@ def read_state(folder: Path, layout: str) -> dict[str, Any]:
         UserError: there is no checkpoint, or one of another layout.
     """
     try:
-        state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+        state = _state(folder)
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder} holds no checkpoint: {STATE_FILE} cannot be read") from error
+        raise UserError(f"{folder} holds no checkpoint: {STATE_FILE} is not there or damaged") from error
     if state["layout"] != layout:
         raise UserError(f"{folder} holds {state['layout']}, this run trains {layout}")
     return state

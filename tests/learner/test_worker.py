@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from learner.batch import make_batch, pack_contexts
-from learner.checkpoint import begin, checkpoints, partial
+from learner.checkpoint import begin, checkpoints, partial, read_state
 from learner.policy import Policy, candidate_logp
 from learner.publish import Publisher
 from learner.worker import LearnerWorker, build_learner
@@ -273,9 +273,10 @@ def test_what_is_no_checkpoint_or_another_layouts_is_one_line(tiny_model: Path, 
         worker.load(tmp_path)
     worker.save(tmp_path, {}, keep_last=1)
     (folder,) = checkpoints(tmp_path)
-    state = json.loads((folder / "state.json").read_text())
-    (folder / "state.json").write_text(json.dumps(state | {"layout": "an adapter of rank 4 at q_proj"}))
-    with pytest.raises(UserError, match="holds an adapter of rank 4 at q_proj, this run trains all weights"):
+    with pytest.raises(UserError, match="holds all weights, this run trains an adapter of rank 4"):
+        read_state(folder, "an adapter of rank 4")
+    (folder / "state.json").write_text((folder / "state.json").read_text().replace("all weights", "all the weights"))
+    with pytest.raises(UserError, match=r"holds no checkpoint: state.json is not there or damaged"):
         worker.load(folder)
 
 

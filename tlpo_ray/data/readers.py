@@ -109,7 +109,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
     except pa.ArrowException as error:
         raise PromptFileError(f"{path}: damaged Parquet file ({first_line(error)})") from error
     except OSError as error:
-        raise PromptFileError(f"{path}: {error.strerror or error}") from error
+        raise PromptFileError(f"{path}: {error.strerror or first_line(error)}") from error
 
 
 def _is_list(file: IO[bytes]) -> bool:

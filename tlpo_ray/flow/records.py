@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tlpo_ray.flow.errors import RecordError
+from tlpo_ray.flow.errors import RecordError, first_line
 
 Int32 = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
@@ -245,8 +245,9 @@ def decode_table(payload: bytes) -> pa.Table:
     try:
         with pa.ipc.open_stream(payload) as reader:
             table = reader.read_all()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise RecordError(f"not an Arrow stream of candidate groups: {error}") from error
+        table.validate(full=True)  # else a flipped bit in an offset reads beyond the payload
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise RecordError(f"not an Arrow stream of candidate groups: {first_line(error)}") from error
     _check_columns(table.schema)
     return table
 

@@ -1,0 +1,214 @@
+"""Ten thousand damaged inputs: each is read or refused in one line; none gives a traceback, hangs or is half taken."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+
+from learner import checkpoint
+from tlpo_ray.config.load import dump_config, load_config
+from tlpo_ray.config.run import DataConfig
+from tlpo_ray.data.prompts import read_prompts
+from tlpo_ray.flow.errors import TlpoError
+from tlpo_ray.flow.exchange import Exchange, Snapshot
+from tlpo_ray.flow.records import (
+    CandidateGroup,
+    Outcome,
+    Prompt,
+    PromptResult,
+    decode,
+    decode_prompts,
+    decode_results,
+    encode,
+    encode_prompts,
+    encode_results,
+)
+from tlpo_ray.journal import Journal, State
+
+pytestmark = pytest.mark.slow
+
+Read = Callable[[bytes], object]
+ODD = (None, True, -1, 0, 1e308, 10**30, "", "\x00", "nan", "../..", [], {}, [[]], {"a": 1}, "ä" * 10_000)
+"""Values of wrong types and sizes."""
+
+
+def damaged(content: bytes, chance: random.Random) -> bytes:
+    """Cut, bits flipped, a piece doubled, taken out or replaced by noise."""
+    at, length = chance.randrange(len(content) + 1), chance.randrange(1, 64)
+    match chance.randrange(5):
+        case 0:
+            return content[:at]
+        case 1:
+            found = bytearray(content)
+            for _ in range(chance.randrange(1, 8)):
+                if found:
+                    found[chance.randrange(len(found))] ^= 1 << chance.randrange(8)
+            return bytes(found)
+        case 2:
+            return content[:at] + content[at : at + length] * chance.randrange(2, 50) + content[at:]
+        case 3:
+            return content[:at] + content[at + length :]
+        case _:
+            return content[:at] + chance.randbytes(length) + content[at + length :]
+
+
+def fuzz(content: bytes, read: Read, times: int, seed: int, *, forgiving: bool = False) -> Counter[str]:
+    """Read many damaged versions of something that can be read; how often it was taken and refused."""
+    chance, found = random.Random(seed), Counter[str]()
+    read(content)
+    for _ in range(times):
+        try:
+            read(damaged(content, chance))
+        except TlpoError as error:
+            assert "\n" not in str(error), error
+            found["refused"] += 1
+        else:
+            found["taken"] += 1
+    assert forgiving or found["refused"] > times / 20, "the damage does nothing"
+    return found
+
+
+def group(index: int) -> CandidateGroup:
+    return CandidateGroup(
+        prompt_index=index,
+        prompt_id=f"p{index}",
+        language="ko",
+        context_ids=np.arange(5, dtype=np.int32),
+        prompt_length=3,
+        candidate_ids=np.arange(4, dtype=np.int32),
+        old_logp=np.log(np.array([0.4, 0.3, 0.2, 0.1], np.float32)),
+        rewards=np.array([1, 1, -1, 1], np.float32),
+        sampling_version=0,
+        probing_version=0,
+        detector_version="1",
+        response="가나",
+        span_start=0,
+        span_end=1,
+        span_script="Cyrillic",
+        lookaheads=("a", "b", "c", ""),
+    )
+
+
+def test_configurations(tmp_path: Path) -> None:
+    """3,000 with damaged text, 2,000 with values that cannot be."""
+    file = tmp_path / "run.yaml"
+    config = load_config("quickstart", ["model.path=a", "data.prompts=b"])
+
+    def read(content: bytes) -> None:
+        file.write_bytes(content)
+        dump_config(load_config(str(file)))
+
+    text = dump_config(config).encode()
+    fuzz(text, read, 3_000, seed=0)
+    chance = random.Random(1)
+    for _ in range(2_000):
+        values = yaml.safe_load(text)
+        section = chance.choice(list(values))
+        if isinstance(values[section], dict) and values[section] and chance.random() < 0.9:
+            values[section][chance.choice(list(values[section]))] = chance.choice(ODD)
+        else:
+            values[section] = chance.choice(ODD)
+        try:
+            read(yaml.safe_dump(values, allow_unicode=True).encode())
+        except TlpoError as error:
+            assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("name", ["p.jsonl", "p.json", "p.json.gz", "p.parquet"])
+@pytest.mark.parametrize("skip_bad", [False, True])
+def test_prompt_files(name: str, skip_bad: bool, tmp_path: Path) -> None:
+    """300 of each kind; what is skipped is counted."""
+    rows = [{"id": f"p{n}", "language": ("ko", "ja")[n % 2], "prompt": f"질문 {n}?" * 3} for n in range(20)]
+    file = tmp_path / name
+    table = pa.Table.from_pylist(rows)
+    match file.suffixes:
+        case [".jsonl"]:
+            content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+        case [".json"]:
+            content = json.dumps(rows).encode()
+        case [".json", ".gz"]:
+            content = gzip.compress(json.dumps(rows).encode())
+        case _:
+            pq.write_table(table, file)
+            content = file.read_bytes()
+    data = DataConfig(prompts=str(file), skip_bad=skip_bad)
+
+    def read(damaged_content: bytes) -> None:
+        file.write_bytes(damaged_content)
+        found = read_prompts(data, 0, None)
+        assert found.total == len(found.prompts) + sum(found.skipped.values())
+
+    fuzz(content, read, 300, seed=len(name) + skip_bad, forgiving=skip_bad)
+
+
+def test_records_on_the_wire() -> None:
+    """1,000 of each kind; no group, prompt or result is half there, and an exchange that refuses has taken nothing."""
+    prompts = [Prompt(index=n, id=f"p{n}", language="ko", text="질문?") for n in range(4)]
+    results = [PromptResult(prompt_index=n, outcome=Outcome.CONFUSED) for n in range(4)]
+    fuzz(encode([group(n) for n in range(4)]), decode, 1_000, seed=2)
+    fuzz(encode_prompts(prompts), decode_prompts, 1_000, seed=3)
+    fuzz(encode_results(results), decode_results, 1_000, seed=4)
+    exchange = Exchange(prompts, {}, groups_per_update=2, lot=4, capacity=8, max_staleness=0)
+    exchange.lease("a", 1)
+    chance, payload = random.Random(5), encode([group(n) for n in range(4)])
+    for _ in range(500):
+        bad = damaged(payload, chance)
+        try:
+            decode(bad)
+        except TlpoError:
+            with pytest.raises(TlpoError):
+                exchange.deliver("a", results, bad, 0)
+            assert exchange.status().accounting.leased == 4
+
+
+def test_journals(tmp_path: Path) -> None:
+    """1,500: a damaged last state is never taken for a whole one, the one before is."""
+    journal = Journal(tmp_path)
+    snapshot = Snapshot(state={"ledger": {}}, queue=encode([group(1)]))
+    for version in (1, 2):
+        journal.keep_groups(version, encode([group(version)]))
+        journal.commit(State(version=version, progress=0.1 * version, exchange=snapshot, tally={"sampled": version}))
+    whole = journal.last()
+    assert whole is not None and whole.version == 2
+    chance = random.Random(6)
+    for file in sorted(tmp_path.glob("*-00000002.*")):
+        content = file.read_bytes()
+        for _ in range(500):
+            bad = damaged(content, chance)
+            file.write_bytes(bad)
+            found = journal.last()
+            assert found is not None
+            assert found.version == (2 if bad.strip() == content.strip() else 1)
+        file.write_bytes(content)
+
+
+def test_checkpoints(tmp_path: Path) -> None:
+    """400: a damaged checkpoint is never loaded."""
+    for version in (1, 2):
+        checkpoint.begin(tmp_path, version)
+        tensors = [("weight/a", torch.full((64,), float(version))), ("steps", torch.ones(()))]
+        checkpoint.write_tensors(checkpoint.partial(tmp_path, version), tensors)
+        checkpoint.commit(tmp_path, version, {"version": version, "layout": "all weights"}, keep_last=2)
+    first, second = checkpoint.checkpoints(tmp_path)
+    chance = random.Random(7)
+    for name in ("state-00000.safetensors", "state.json"):
+        content = (second / name).read_bytes()
+        for _ in range(200):
+            bad = damaged(content, chance)
+            (second / name).write_bytes(bad)
+            found = checkpoint.newest(tmp_path, "all weights", 2)
+            assert found == (second if bad.strip() == content.strip() else first)
+        (second / name).write_bytes(content)
+    assert checkpoint.newest(tmp_path, "all weights", 2) == second
+    assert checkpoint.newest(tmp_path, "all weights", 1) == first

@@ -1,0 +1,140 @@
+"""Who is let in, and what is never unpickled."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from actors.chat import check_model
+from tests.small_run import run_config
+from tlpo_ray.cluster import open_dashboard
+from tlpo_ray.config.load import dump_config
+from tlpo_ray.config.run import ModelConfig
+from tlpo_ray.flow.errors import ModelError, RecordError
+from tlpo_ray.flow.records import decode, decode_prompts, decode_results
+
+TLPO = str(Path(sys.executable).with_name("tlpo"))
+
+
+class Trap:
+    """What runs when it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (os.environ["TLPO_TRAP"],)
+
+
+@pytest.fixture
+def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[bytes]:
+    sprung = tmp_path / "sprung"
+    monkeypatch.setenv("TLPO_TRAP", str(sprung))
+    yield pickle.dumps(Trap())
+    assert not sprung.exists(), "a pickle was opened"
+
+
+@pytest.mark.parametrize("read", [decode, decode_prompts, decode_results])
+def test_a_pickle_where_a_record_is_expected_is_refused(read: object, trap: bytes) -> None:
+    assert callable(read)
+    with pytest.raises(RecordError):
+        read(trap)
+
+
+def test_pickled_weights_are_refused_before_anything_starts(tiny_model: Path, trap: bytes, tmp_path: Path) -> None:
+    folder = tmp_path / "pickled"
+    folder.mkdir()
+    for file in tiny_model.iterdir():
+        if file.suffix != ".safetensors":
+            (folder / file.name).write_bytes(file.read_bytes())
+    (folder / "pytorch_model.bin").write_bytes(trap)
+    with pytest.raises(ModelError, match=r"weights in \.bin files, .* set model.allow_pickle=true"):
+        check_model(ModelConfig(path=str(folder), max_context=64))
+    check_model(ModelConfig(path=str(folder), max_context=64, allow_pickle=True))
+
+
+def test_no_code_of_ours_unpickles(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    for package in ("actors", "detectors", "learner", "tlpo_ray"):
+        for file in (root / package).rglob("*.py"):
+            text = file.read_text(encoding="utf-8")
+            assert "pickle.load" not in text and "torch.load(" not in text, file
+
+
+def test_a_tokenizer_of_another_model_and_too_long_a_context_are_one_line(tiny_model: Path, tmp_path: Path) -> None:
+    import json
+    import shutil
+
+    with pytest.raises(ModelError, match=r"model.max_context 999,999 is more than .* can take"):
+        check_model(ModelConfig(path=str(tiny_model), max_context=999_999))
+    other = tmp_path / "other"
+    shutil.copytree(tiny_model, other)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"vocab_size": 10}))
+    with pytest.raises(ModelError, match=r"its tokenizer has [\d,]+ tokens and its weights 10: they belong"):
+        check_model(ModelConfig(path=str(other), max_context=64))
+
+
+@contextmanager
+def dashboard(status: int) -> Iterator[str]:
+    """A web server that answers everybody so."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None: ...
+
+    server = HTTPServer(("0.0.0.0", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"0.0.0.0:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_dashboard_that_lets_anybody_in_is_told_of() -> None:
+    with dashboard(200) as url:
+        assert "asks for no token" in (open_dashboard(url) or "")
+        assert open_dashboard(url.replace("0.0.0.0", "127.0.0.1")) is None, "on loopback it is nobody else's"
+    with dashboard(401) as url:
+        assert open_dashboard(url) is None
+    assert open_dashboard("") is None
+
+
+@pytest.mark.ray
+def test_a_wrong_or_missing_token_is_refused_in_one_line(tiny_model: Path, tmp_path: Path) -> None:
+    from ray.cluster_utils import Cluster
+
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": "수도는?", "language": "ko"}\n')
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": 100 << 20})
+    try:
+        config = run_config(tiny_model, prompts, tmp_path / "run", **{"cluster.address": cluster.address})
+        file = tmp_path / "run.yaml"
+        file.write_text(dump_config(config))
+        right = os.environ["RAY_AUTH_TOKEN"]
+        for environment in ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "wrong"}, {"RAY_AUTH_MODE": "disabled"}):
+            inherited = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_TOKEN"}
+            done = subprocess.run(
+                [TLPO, "train", str(file)],
+                env=inherited | environment,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+            assert done.returncode == 2, done.stderr[-2000:]
+            assert "token" in done.stderr.splitlines()[-1], done.stderr[-2000:]
+            assert right not in done.stdout + done.stderr
+            assert not (tmp_path / "run").exists()
+    finally:
+        cluster.shutdown()
