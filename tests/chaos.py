@@ -72,13 +72,13 @@ def torment(
             record.resumes += 1
             process = _start([TLPO, "train", "--resume", str(folder)], folder)
         assert time.monotonic() - began < PATIENCE_S, "the run does not end"
-        version = read_status(folder).get("policy_version", -1)
-        if version == seen or not waiting:  # only a run that has got on since the last kill is killed again
+        done = read_status(folder).get("prompts_done", -1)
+        if done == seen or not waiting:  # only a run that has got on since the last kill is killed again
             next_at = time.monotonic() + chance.uniform(*pause_s)
         elif time.monotonic() >= next_at and (found := _someone(waiting[0], before, process.pid, chance)):
             os.kill(found, signal.SIGKILL)
             record.kills.append((round(time.monotonic() - began, 1), waiting.pop(0)))
-            seen = version
+            seen = done
         time.sleep(LOOK_S)
     errors = (folder.with_suffix(".log")).read_text(encoding="utf-8")
     assert process.returncode == 0, errors[-4000:]

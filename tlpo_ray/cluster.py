@@ -99,10 +99,16 @@ def connected(cluster: ClusterConfig, asked: Mapping[str, Demand]) -> Iterator[N
 def _join(address: str) -> None:
     try:
         _knock(address)
-        context = ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except OSError as error:  # ConnectionError among them, which Ray raises
+    except OSError as error:
         raise ResourceError(
             f"no Ray cluster answers at {address} ({first_line(error)}): start it or unset cluster.address, RAY_ADDRESS"
+        ) from error
+    try:
+        context = ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except ConnectionError as error:
+        raise ResourceError(
+            f"the Ray cluster at {address} does not let this process in: is it there, of this version of Ray "
+            f"({ray.__version__}), and is the token right (RAY_AUTH_MODE=token with RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN)?"
         ) from error
     warning = open_dashboard(context.dashboard_url or "")
     if warning is not None:

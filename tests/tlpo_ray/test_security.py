@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
+import secrets
+import shutil
 import subprocess
 import sys
 import threading
@@ -68,9 +71,6 @@ def test_no_code_of_ours_unpickles(tmp_path: Path) -> None:
 
 
 def test_a_tokenizer_of_another_model_and_too_long_a_context_are_one_line(tiny_model: Path, tmp_path: Path) -> None:
-    import json
-    import shutil
-
     with pytest.raises(ModelError, match=r"model.max_context 999,999 is more than .* can take"):
         check_model(ModelConfig(path=str(tiny_model), max_context=999_999))
     other = tmp_path / "other"
@@ -110,31 +110,44 @@ def test_a_dashboard_that_lets_anybody_in_is_told_of() -> None:
     assert open_dashboard("") is None
 
 
+SECURED = """
+import sys
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": 100 << 20})
+print(cluster.address, flush=True)
+sys.stdin.read()
+cluster.shutdown()
+"""
+
+
 @pytest.mark.ray
 def test_a_wrong_or_missing_token_is_refused_in_one_line(tiny_model: Path, tmp_path: Path) -> None:
-    from ray.cluster_utils import Cluster
-
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text('{"prompt": "수도는?", "language": "ko"}\n')
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": 100 << 20})
-    try:
-        config = run_config(tiny_model, prompts, tmp_path / "run", **{"cluster.address": cluster.address})
+    others = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    right = secrets.token_hex(32)
+    with subprocess.Popen(
+        [sys.executable, "-c", SECURED],
+        env=others | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": right},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as cluster:
+        assert cluster.stdin is not None and cluster.stdout is not None
+        address = next(line.strip() for line in cluster.stdout if line[:1].isdigit())
         file = tmp_path / "run.yaml"
-        file.write_text(dump_config(config))
-        right = os.environ["RAY_AUTH_TOKEN"]
-        for environment in ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "wrong"}, {"RAY_AUTH_MODE": "disabled"}):
-            inherited = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_TOKEN"}
+        file.write_text(dump_config(run_config(tiny_model, prompts, tmp_path / "run", **{"cluster.address": address})))
+        for given in ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "wrong"}, {"RAY_AUTH_MODE": "disabled"}):
             done = subprocess.run(
                 [TLPO, "train", str(file)],
-                env=inherited | environment,
+                env=others | given,
                 capture_output=True,
                 text=True,
                 timeout=120,
                 check=False,
             )
             assert done.returncode == 2, done.stderr[-2000:]
-            assert "token" in done.stderr.splitlines()[-1], done.stderr[-2000:]
+            assert "does not let this process in" in done.stderr.splitlines()[-1]
             assert right not in done.stdout + done.stderr
             assert not (tmp_path / "run").exists()
-    finally:
-        cluster.shutdown()
+        cluster.stdin.close()
