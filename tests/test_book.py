@@ -10,7 +10,7 @@ from tests.bench import book
 from tests.bench.compare import Figure, Row
 
 ROW = Row(what="a|b", ours="new", alternative="old", ours_s=(1.0, 2.0, 1.0), alternative_s=(3.0, 8.0, 2.0))
-BENCHMARKS = ("learner", "rollout", "weights", "flow", "job", "ahead", "detect")
+BENCHMARKS = ("learner", "rollout", "weights", "flow", "job", "ahead", "detect", "soak")
 
 
 def test_only_its_place_is_written(tmp_path: Path) -> None:

@@ -107,8 +107,8 @@ def _join(address: str) -> None:
         context = ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
         raise ResourceError(
-            f"the Ray cluster at {address} does not let this process in: is it there, of this version of Ray "
-            f"({ray.__version__}), and is the token right (RAY_AUTH_MODE=token with RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN)?"
+            f"the Ray cluster at {address} does not let this process in: is it of this version of Ray "
+            f"({ray.__version__}), and is the token right (RAY_AUTH_MODE=token, RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN)?"
         ) from error
     warning = open_dashboard(context.dashboard_url or "")
     if warning is not None:

@@ -1,0 +1,108 @@
+"""A long run with constant kills: what the memory of its driver, exchange and actors does meanwhile.
+
+`make soak` takes half an hour; `python -m tests.soak MINUTES` less.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from tests.bench.book import keep
+from tests.bench.compare import Figure
+from tests.chaos import TITLES, TLPO, process_ids
+from tests.chaos_world import quickstart_config
+
+MINUTES = 30.0
+PROMPT_ROUNDS = 4_000
+"""A million prompts: more than are done in that time."""
+SAMPLE_S = 5.0
+BETWEEN_S = {"rollout actor": 25.0, "learner rank": 180.0}
+"""Between two kills of a kind, mean. The driver and the exchange live: it is their memory that is looked at."""
+SETTLED = 0.2
+"""Share of the time that is left out at the beginning."""
+
+
+def main() -> None:
+    """Torment a run, then stop it, and tell the slopes."""
+    import subprocess
+
+    from rich.console import Console
+
+    minutes = float(sys.argv[1]) if len(sys.argv) > 1 else MINUTES
+    console = Console(highlight=False, width=160)
+    folder = Path("runs/soak").resolve()
+    config = quickstart_config(folder, 0, PROMPT_ROUNDS, "flow.max_staleness=2", "flow.max_restarts=100000")
+    chance, kills = random.Random(0), dict.fromkeys(BETWEEN_S, 0)
+    samples: list[tuple[float, str, float]] = []
+    with folder.with_suffix(".log").open("wb") as log:
+        process = subprocess.Popen([TLPO, "train", str(config)], stdout=log, stderr=log)
+        while not (folder / "journal" / "state-00000001.json").exists():
+            assert process.poll() is None, folder.with_suffix(".log").read_text()[-2000:]
+            time.sleep(1)
+        began = time.monotonic()
+        due = {who: began + mean for who, mean in BETWEEN_S.items()}
+        while (now := time.monotonic()) - began < 60 * minutes:
+            assert process.poll() is None, folder.with_suffix(".log").read_text()[-2000:]
+            samples += [(now - began, who, mib) for who, mib in _memory(process.pid)]
+            for who, at in due.items():
+                if now >= at and (found := process_ids(TITLES[who])):
+                    os.kill(chance.choice(found), signal.SIGKILL)
+                    kills[who] += 1
+                    due[who] = now + chance.expovariate(1 / BETWEEN_S[who])
+            time.sleep(SAMPLE_S)
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=120)
+    status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
+    figures = [
+        Figure(
+            what=f"{minutes:g} minutes of the quickstart's world, rollouts up to 2 versions ahead",
+            value=(
+                f"{', '.join(f'{count} kills of a {who}' for who, count in kills.items())}; "
+                f"{status['prompts_done']:,} prompts, {status['policy_version']} updates"
+            ),
+        ),
+        *(_slope(samples, who) for who in ("driver", *TITLES)),
+    ]
+    for figure in figures:
+        console.print(f"{figure.what}: {figure.value}")
+    keep("soak", figures)
+
+
+def _memory(driver: int) -> list[tuple[str, float]]:
+    """Resident memory in MiB: of the largest process of each kind."""
+    found = [("driver", _resident(driver))]
+    for who, title in TITLES.items():
+        sizes = [_resident(process) for process in process_ids(title)]
+        found += [(who, max(sizes))] if sizes else []
+    return found
+
+
+def _resident(process: int) -> float:
+    try:
+        pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    except OSError:  # just killed
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def _slope(samples: list[tuple[float, str, float]], who: str) -> Figure:
+    last = samples[-1][0]
+    kept = [(at / 3600, mib) for at, kind, mib in samples if kind == who and at > SETTLED * last and mib > 0]
+    hours, sizes = np.array(kept).T
+    slope = float(np.polyfit(hours, sizes, 1)[0])
+    return Figure(
+        what=f"memory of the {who}" + (" (the largest)" if who in BETWEEN_S else ""),
+        value=f"{np.median(sizes):,.0f} MiB, {slope:+.1f} MiB an hour",
+    )
+
+
+if __name__ == "__main__":
+    main()
