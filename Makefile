@@ -20,7 +20,7 @@ $(error $(VENV) is set up for DEVICE=$(SET_UP_FOR), asked for $(DEVICE): both bu
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast experiment experiment-smoke lint format check bench chaos soak lcb clean
+.PHONY: help setup demo test test-fast experiment experiment-smoke lint format check audit bench chaos soak lcb clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -52,6 +52,10 @@ format: $(STAMP) ## Apply the style
 check: lint ## Style, types and import directions
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -q tests/test_architecture.py
+
+audit: ## Known vulnerabilities of the pinned packages (asks PyPI)
+	@test -x build/audit/bin/pip-audit || { $(PYTHON) -m venv build/audit && build/audit/bin/pip install -q pip-audit; }
+	@build/audit/bin/pip-audit -r $(LOCK) --no-deps --disable-pip
 
 bench: $(STAMP) ## Speed as ratios against the alternative, measured in one run
 	@$(BIN)/python -m tests.bench

@@ -101,6 +101,16 @@ def test_a_missing_prompt_file_a_bad_setting_and_a_used_folder(config: Path, tmp
 
 
 @pytest.mark.slow
+def test_nothing_to_train_to_go_on_with_or_to_scale(tmp_path: Path) -> None:
+    assert "needs a YAML file or a preset, or --resume RUN" in refused(["train"], tmp_path)
+    assert "holds no run to go on with" in refused(["train", "--resume", tmp_path], tmp_path)
+    assert "holds no run" in refused(["scale", tmp_path, "--rollout-actors", "2"], tmp_path)
+
+
+def test_a_longer_context_than_the_model_can_take(config: Path, tmp_path: Path) -> None:
+    assert "is more than" in refused(["train", config, "model.max_context=1000000"], tmp_path)
+
+
 def test_a_local_run_counts_bad_lines_and_long_prompts(config: Path, tmp_path: Path) -> None:
     with (tmp_path / "prompts.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"prompt": "broken\n')
