@@ -15,7 +15,7 @@ pytestmark = pytest.mark.ray
 
 COPIES = 4
 """Of the prompts: updates enough for every kill to have one of its own."""
-VICTIMS = ("rollout actor", "exchange", "learner rank", DRIVER, "rollout actor", "learner rank")
+VICTIMS = ("rollout actor", "exchange", DRIVER, "learner rank", "rollout actor")
 
 
 def test_a_run_among_kills_ends_with_the_weights_of_one_without(

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.ray
 
 Undisturbed = tuple[Path, TrainSummary]
 STORE = 200 << 20
-MANY = 25
+MANY = 20
 """Copies of the prompts of a run that is long enough for actors to come and go."""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 from pathlib import Path
 
@@ -23,10 +25,10 @@ pytestmark = pytest.mark.ray
 Undisturbed = tuple[Path, TrainSummary]
 
 
-def test_who_hangs_is_found_out_and_replaced(
+def test_who_hangs_holds_up_nobody_else_and_is_replaced(
     local: Undisturbed, tiny_model: Path, prompts: Path, tmp_path: Path
 ) -> None:
-    """The only rollout actor, so that nobody does its work, and then a learner rank."""
+    """A rollout actor while it loads weights: the other does all the work, until its deadline. Then a learner rank."""
     stop_actor, actor = kill_at("ray::RolloutProcess", version=1, how=signal.SIGSTOP)
     stop_rank, rank = kill_at("ray::LearnerProcess", version=2, how=signal.SIGSTOP)
 
@@ -34,29 +36,34 @@ def test_who_hangs_is_found_out_and_replaced(
         stop_actor(progress)
         stop_rank(progress)
 
-    settings = {
-        "rollout.actors": 1,
-        "flow.heartbeat_s": 2,
-        "flow.sync_deadline_s": 10,
-        "flow.update_deadline_s": 20,
-    }
-    summary = run(run_config(tiny_model, prompts, tmp_path / "run", **settings), listener)
+    settings = {"flow.sync_deadline_s": 20, "flow.update_deadline_s": 20}
+    folder = tmp_path / "run"
+    summary = run(run_config(tiny_model, prompts, folder, **settings), listener)
     assert actor and rank
-    assert summary.restarts >= 1
-    assert summary.learner_restarts == 1
+    assert summary.restarts == summary.learner_restarts == 1
     assert summary.accounting == local[1].accounting
-    assert_same_weights(tmp_path / "run", local[0])
+    assert_same_weights(folder, local[0])
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert lines[1]["restarts"] == 0, "the second update did not wait for it"
     assert not {*actor, *rank} & set(process_ids("ray::")), "those that hung are gone"
 
 
-def test_an_actor_that_hangs_while_it_loads_weights_holds_nobody_up(
+def test_an_actor_that_hangs_in_a_lot_does_not_generate_its_canary_and_is_replaced(
     local: Undisturbed, tiny_model: Path, prompts: Path, tmp_path: Path
 ) -> None:
-    """The run ends before its deadline has passed."""
-    stopper, stopped = kill_at("ray::RolloutProcess", version=1, how=signal.SIGSTOP)
-    summary = run(run_config(tiny_model, prompts, tmp_path / "run", **{"flow.sync_deadline_s": 600}), stopper)
+    """The only one, stopped once it has its weights and a lot."""
+    stopped: list[int] = []
+
+    def listener(progress: Progress) -> None:
+        if progress.version == 1 and progress.status.accounting.leased and not stopped:
+            stopped.append(process_ids("ray::RolloutProcess")[0])
+            os.kill(stopped[0], signal.SIGSTOP)
+
+    settings = {"rollout.actors": 1, "flow.heartbeat_s": 2, "rollout.lot": 2}
+    summary = run(run_config(tiny_model, prompts, tmp_path / "run", **settings), listener)
     assert stopped
-    assert summary.restarts == 0
+    assert summary.restarts == 1
+    assert summary.accounting == local[1].accounting
     assert_same_weights(tmp_path / "run", local[0])
 
 
