@@ -14,8 +14,12 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
 
+from tlpo_ray.config.run import FlowConfig
 from tlpo_ray.flow.errors import DeadlineError, TlpoError
 
+LOTS = 2
+"""Lots of a member at a time."""
+BACKOFF_LIMIT_S = 60.0
 ROOM_POLL_S = 0.5
 """How often a member without room looks for it again."""
 
@@ -58,6 +62,26 @@ class Limits:
     backoff_limit_s: float
     min_healthy: int
     """Fewest members, dead ones left out, with which it is worth going on."""
+
+
+def limits(flow: FlowConfig) -> Limits:
+    """As a run's configuration has them."""
+    return Limits(
+        deadlines={
+            Kind.START: flow.start_deadline_s,
+            Kind.SYNC: flow.sync_deadline_s,
+            Kind.LOT: flow.rollout_deadline_s,
+            Kind.ANSWER: flow.rollout_deadline_s,
+            Kind.MEET: flow.sync_deadline_s,
+            Kind.CHECK: flow.heartbeat_s,
+        },
+        lots=LOTS,
+        heartbeat_s=flow.heartbeat_s,
+        max_restarts=flow.max_restarts,
+        backoff_s=flow.restart_backoff_s,
+        backoff_limit_s=BACKOFF_LIMIT_S,
+        min_healthy=flow.min_healthy,
+    )
 
 
 @dataclass(slots=True)
@@ -179,18 +203,22 @@ class Fleet:
 
     @property
     def quiet(self) -> bool:
-        """Whether every member's process is there and nobody does anything."""
+        """Whether the process of every expected member is there and nobody does anything."""
         away = (State.PENDING, State.RESTARTING)
-        return all(not member.jobs and member.state not in away for member in self.present())
+        return all(not member.jobs and member.state not in away for member in self.expected())
 
     @property
     def resting(self) -> bool:
-        """Whether every member has the published weights and nothing to do."""
-        return all(member.state is State.HEALTHY and not member.jobs for member in self.present())
+        """Whether every expected member has the published weights and nothing to do."""
+        return all(member.state is State.HEALTHY and not member.jobs for member in self.expected())
 
     def present(self) -> list[Member]:
         """Members that are neither dead for good nor leaving."""
         return [member for member in self.members if member.state is not State.DEAD and not member.leaving]
+
+    def expected(self) -> list[Member]:
+        """Of these, those that can be waited for: a joining member may wait for room for ever."""
+        return [one for one in self.present() if one.state is not State.PENDING or one.start_by is not None]
 
     def next_event(self) -> float:
         """When, if nothing happens before, there is something to do."""
@@ -250,6 +278,11 @@ class Fleet:
             member.state = State.STALE
         if member.state is State.STALE and member.version is not None and member.version == self.version:
             member.state = State.HEALTHY
+
+    def dropped(self, member: Member, key: Hashable) -> None:
+        """It could not do it, and that is not its fault."""
+        self._end(member, key)
+        member.heard = self._clock()
 
     def failed(self, member: Member, key: Hashable) -> bool:
         """It could not do it, but its process is there; whether it is to be lost for it (`lose`)."""

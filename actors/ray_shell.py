@@ -14,16 +14,16 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from actors.fleet import Fleet, Kind, Limits, Member
+from actors.fleet import Fleet, Kind, Member, limits
 from actors.process import RolloutProcess, RolloutSpec
 from actors.vllm_env import vllm_env
 from actors.worker import Answer
 from tlpo_ray.config.run import ClusterConfig, FlowConfig
-from tlpo_ray.flow.errors import TlpoError, first_line
+from tlpo_ray.flow.errors import DeadlineError, TlpoError, first_line
 from tlpo_ray.flow.ray_shell import bundle, dump_stacks, wait_for
 from tlpo_ray.flow.records import LotCounts, Prompt
 from tlpo_ray.flow.weights import Rendezvous, WeightUpdate
@@ -32,9 +32,6 @@ logger = logging.getLogger(__name__)
 
 IDLE_S = 0.05
 """How long a fleet without work waits before it is asked again."""
-LOTS = 2
-"""Lots of a member at a time."""
-BACKOFF_LIMIT_S = 60.0
 CALLS = 8
 """Calls that a rollout actor's thread may be amid: its lots, a canary, and room."""
 
@@ -102,9 +99,11 @@ class RolloutFleet:
         """References of where their processes are."""
         self._then: dict[Any, Then] = {}
         self._lots: list[LotCounts] = []
+        self.weights_lost = False
+        """Whether the published weights are gone with the process that held them: they must be published again."""
         self.canary = 0.0
         """Largest canary difference of any sync so far, in nats."""
-        self._fleet = Fleet(count, _limits(flow), time.monotonic)
+        self._fleet = Fleet(count, limits(flow), time.monotonic)
         self._tend()
 
     @property
@@ -134,6 +133,7 @@ class RolloutFleet:
     def publish(self, update: WeightUpdate) -> None:
         """From now on only answers of this policy version are wanted; each actor loads it when it is next free."""
         self._target = update
+        self.weights_lost = False
         self._fleet.publish(update.version)
 
     def advance(self, exchange: LeaseDesk, timeout_s: float, wake: Sequence[Any] = ()) -> list[LotCounts]:
@@ -157,6 +157,8 @@ class RolloutFleet:
             DeadlineError: one did not get there in time.
         """
         while not self._fleet.resting:
+            if self.weights_lost:
+                raise TlpoError("the published weights were lost with the learner that held them; run it again")
             self._look_after()
             self._turn(self._flow.start_deadline_s)
 
@@ -165,7 +167,7 @@ class RolloutFleet:
     ) -> list[Answer]:
         """Whole answers of the published policy, spread over the fleet; in the order of prompts and samples."""
         self.settle()
-        share = max(1, min(self._spec.rollout.lot, -(-len(prompts) // len(self._fleet.present()))))
+        share = max(1, min(self._spec.rollout.lot, -(-len(prompts) // len(self._fleet.expected()))))
         todo = deque(prompts[start : start + share] for start in range(0, len(prompts), share))
         found: list[Answer] = []
         while todo or not self._fleet.resting:
@@ -191,7 +193,7 @@ class RolloutFleet:
         """Starts, ends, canaries and weights that are due."""
         self._tend()
         if self.broadcaster is None:
-            for member in self._fleet.to_sync():
+            for member in self._fleet.to_sync() if not self.weights_lost else ():
                 self._load(member)
         elif self._fleet.to_sync() and not self.broadcaster.learning:
             # While it learns, its weights are no published version any more.
@@ -231,7 +233,7 @@ class RolloutFleet:
         free = self._fleet.free()
         if not free:
             return
-        lots = exchange.lease_lots([member.name for member in free], len(self._fleet.present()))
+        lots = exchange.lease_lots([member.name for member in free], len(self._fleet.expected()))
         for member, lot in zip(free, lots, strict=True):
             if lot:
                 self._send(member, lot, exchange)
@@ -288,14 +290,24 @@ class RolloutFleet:
             return False
         except RayTaskError as error:
             return self._failed(member, call, kind, error)
-        self._then.pop(call)(value)
+        try:
+            self._then.pop(call)(value)
+        except ObjectLostError as error:
+            self._lose(member, f"was lost with a lot that it had finished: {first_line(error)}")
+            return False
         self._fleet.done(member, call)
         return True
 
     def _failed(self, member: Member, call: Any, kind: Kind, error: RayTaskError) -> bool:
         """A call raised; False if the actor was lost for it."""
+        if kind is Kind.SYNC and isinstance(error.cause, ObjectLostError):
+            self._then.pop(call)
+            self._fleet.dropped(member, call)
+            self.weights_lost = True
+            return True
         together = kind in (Kind.MEET, Kind.SYNC) and self.broadcaster is not None
-        if kind in (Kind.START, Kind.ANSWER) or together or isinstance(error.cause, TlpoError):
+        for_the_run = isinstance(error.cause, TlpoError) and not isinstance(error.cause, DeadlineError)
+        if kind in (Kind.START, Kind.ANSWER) or together or for_the_run:
             raise error.cause from error
         why = f"could not {kind}: {first_line(error.cause)}"
         logger.warning("rollout actor %s %s", member.name, why)
@@ -321,7 +333,7 @@ class RolloutFleet:
         """Everybody finishes what he does, meets the learner if the fleet has changed, and loads its broadcast."""
         while not self._fleet.resting:
             self._call_roll()
-            members = self._fleet.present()
+            members = self._fleet.expected()
             try:
                 company = (broadcaster.life, [member.name for member in members])
                 if self._met != company:
@@ -343,7 +355,7 @@ class RolloutFleet:
         lost = True
         while lost:
             self._rest()
-            for member in self._fleet.present():
+            for member in self._fleet.expected():
                 self._begin(member, Kind.CHECK, self._handles[member].check.remote())
             lost = self._rest()
 
@@ -367,22 +379,3 @@ class RolloutFleet:
             self._tend()
             lost = bool(self._turn(self._flow.start_deadline_s)) or lost
         return lost
-
-
-def _limits(flow: FlowConfig) -> Limits:
-    return Limits(
-        deadlines={
-            Kind.START: flow.start_deadline_s,
-            Kind.SYNC: flow.sync_deadline_s,
-            Kind.LOT: flow.rollout_deadline_s,
-            Kind.ANSWER: flow.rollout_deadline_s,
-            Kind.MEET: flow.sync_deadline_s,
-            Kind.CHECK: flow.heartbeat_s,
-        },
-        lots=LOTS,
-        heartbeat_s=flow.heartbeat_s,
-        max_restarts=flow.max_restarts,
-        backoff_s=flow.restart_backoff_s,
-        backoff_limit_s=BACKOFF_LIMIT_S,
-        min_healthy=flow.min_healthy,
-    )

@@ -19,7 +19,7 @@ from learner.publish import Publisher
 from learner.report import UpdateReport, merged
 from learner.worker import LearnerWorker, build_learner
 from tlpo_ray.config.run import MIB, ClusterConfig, FlowConfig, LearnerConfig, ModelConfig
-from tlpo_ray.flow.errors import LearnerLostError, first_line
+from tlpo_ray.flow.errors import DeadlineError, LearnerLostError, first_line
 from tlpo_ray.flow.ray_shell import Whereabouts, bundle, dump_stacks, wait_for, whereabouts
 from tlpo_ray.flow.records import decode
 from tlpo_ray.flow.weights import Rendezvous, WeightUpdate
@@ -207,8 +207,7 @@ class LearnerGroup:
             self._wait(done, deadline_s, "an update")
             if time.monotonic() < self._update_deadline:
                 return None
-            dump_stacks(ray.get(ray.wait(self._where, num_returns=len(self._where), timeout=0)[0]))
-            raise LearnerLostError(f"the driver waited {deadline_s:g} s for the learner group: an update")
+            raise self._hung(f"the driver waited {deadline_s:g} s for the learner group: an update")
         report = merged(self._wait(self._updating, deadline_s, "an update"))
         self._updating = []
         self.version = report.version
@@ -286,8 +285,16 @@ class LearnerGroup:
 
     def _all(self, method: str, *arguments: Any, what: str) -> list[Any]:
         refs = [getattr(rank, method).remote(*arguments) for rank in self._ranks]
-        values: list[Any] = self._wait(refs, self._flow.update_deadline_s, what)
+        try:
+            values: list[Any] = self._wait(refs, self._flow.update_deadline_s, what)
+        except DeadlineError as error:
+            raise self._hung(str(error)) from error
         return values
+
+    def _hung(self, what: str) -> LearnerLostError:
+        """What to raise when ranks do not answer; they write where they hang."""
+        dump_stacks(ray.get(ray.wait(self._where, num_returns=len(self._where), timeout=0)[0]))
+        return LearnerLostError(what)
 
     def _wait(self, refs: Any, deadline_s: float, what: str) -> Any:
         try:

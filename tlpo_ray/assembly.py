@@ -121,6 +121,7 @@ class LocalFleet:
 
     restarts = 0
     size = 1
+    weights_lost = False
     name = "local"
 
     def __init__(self, worker: RolloutWorker, config: RunConfig) -> None:

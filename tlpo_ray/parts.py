@@ -28,6 +28,10 @@ class Fleet(Protocol):
     canary: float
 
     @property
+    def weights_lost(self) -> bool:
+        """Whether the published weights are gone and must be published again."""
+
+    @property
     def restarts(self) -> int: ...
     @property
     def size(self) -> int:

@@ -163,6 +163,8 @@ class _Run:
                 if self._status.finished:
                     return False
                 self._roll_out(POLL_S)
+                if self._fleet.weights_lost:
+                    self._published = self._surely(lambda: self._learner.publish(self._canary_context))
         return True
 
     def learn(self) -> bool:

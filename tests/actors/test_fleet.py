@@ -252,6 +252,7 @@ def test_a_run_waits_for_room_only_so_long_but_who_joins_later_waits_for_ever(cl
         (joining,) = fleet.to_start()
         fleet.no_room(joining)
     assert states(fleet) == [State.HEALTHY, State.PENDING]
+    assert fleet.resting and fleet.quiet, "nobody waits for it"
 
 
 def test_a_restart_that_takes_too_long_is_a_loss_not_the_end(clock: Clock) -> None:

@@ -48,21 +48,23 @@ def test_who_hangs_holds_up_nobody_else_and_is_replaced(
     assert not {*actor, *rank} & set(process_ids("ray::")), "those that hung are gone"
 
 
-def test_an_actor_that_hangs_in_a_lot_does_not_generate_its_canary_and_is_replaced(
+def test_who_hangs_in_a_lot_is_replaced_and_finds_its_weights_gone_with_the_learner(
     local: Undisturbed, tiny_model: Path, prompts: Path, tmp_path: Path
 ) -> None:
-    """The only one, stopped once it has its weights and a lot."""
+    """The only actor, and with it the learner that holds the published weights, while both have nothing to tell."""
     stopped: list[int] = []
 
     def listener(progress: Progress) -> None:
         if progress.version == 1 and progress.status.accounting.leased and not stopped:
             stopped.append(process_ids("ray::RolloutProcess")[0])
             os.kill(stopped[0], signal.SIGSTOP)
+            for rank in process_ids("ray::LearnerProcess"):
+                os.kill(rank, signal.SIGKILL)
 
     settings = {"rollout.actors": 1, "flow.heartbeat_s": 2, "rollout.lot": 2}
     summary = run(run_config(tiny_model, prompts, tmp_path / "run", **settings), listener)
     assert stopped
-    assert summary.restarts == 1
+    assert summary.restarts == summary.learner_restarts == 1
     assert summary.accounting == local[1].accounting
     assert_same_weights(tmp_path / "run", local[0])
 
