@@ -230,13 +230,14 @@ class RolloutFleet:
         return handle.setup.remote()
 
     def _send_lots(self, exchange: LeaseDesk) -> None:
-        free = self._fleet.free()
-        if not free:
-            return
-        lots = exchange.lease_lots([member.name for member in free], len(self._fleet.expected()))
-        for member, lot in zip(free, lots, strict=True):
-            if lot:
-                self._send(member, lot, exchange)
+        """Lots to whoever has room for one, a round each, until there are no more."""
+        given = True
+        while given and (free := self._fleet.free()):
+            lots = exchange.lease_lots([member.name for member in free], len(self._fleet.expected()))
+            given = any(lots)
+            for member, lot in zip(free, lots, strict=True):
+                if lot:
+                    self._send(member, lot, exchange)
 
     def _send(self, member: Member, lot: bytes, exchange: LeaseDesk) -> None:
         counts_ref, lot_ref = self._handles[member].step.options(num_returns=2).remote(lot)
