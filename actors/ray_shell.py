@@ -18,7 +18,7 @@ from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from actors.fleet import Fleet, Kind, Member, limits
+from actors.fleet import Fleet, Kind, Member, State, limits
 from actors.process import RolloutProcess, RolloutSpec
 from actors.vllm_env import vllm_env
 from actors.worker import Answer
@@ -211,8 +211,7 @@ class RolloutFleet:
         for member in self._fleet.to_end():
             if member in self._handles:
                 ray.kill(self._handles.pop(member), no_restart=True)
-            if member in self._places:
-                remove_placement_group(self._places.pop(member))
+            self._free_room(member)
             self._fleet.left(member)
 
     def _has_room(self, member: Member) -> bool:
@@ -220,6 +219,10 @@ class RolloutFleet:
         if member not in self._places:
             self._places[member] = placement_group([self._room])
         return bool(self._places[member].wait(0))
+
+    def _free_room(self, member: Member) -> None:
+        if member in self._places:
+            remove_placement_group(self._places.pop(member))
 
     def _spawn(self, member: Member) -> Any:
         """Start a member's process; the call that says when it has."""
@@ -274,7 +277,7 @@ class RolloutFleet:
         ready = ray.wait(list(by_call), num_returns=len(by_call), timeout=0)[0] if by_call else []
         lost = [member for call in ready if (member := by_call[call]) and not self._finish(member, call)]
         for member, kind in self._fleet.overdue():
-            dump_stacks(ray.get(ray.wait([self._where[member]], timeout=0)[0]))
+            dump_stacks([self._where[member]])
             self._lose(member, f"did not {kind} in time")
             lost.append(member)
         return lost
@@ -329,6 +332,8 @@ class RolloutFleet:
         ray.kill(self._handles.pop(member), no_restart=True)
         logger.warning("rollout actor %s %s", member.name, why)
         self._fleet.lose(member, why, counted=counted)
+        if member.state is State.DEAD:
+            self._free_room(member)
 
     def _broadcast(self, broadcaster: Broadcaster) -> None:
         """Everybody finishes what he does, meets the learner if the fleet has changed, and loads its broadcast."""

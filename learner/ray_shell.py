@@ -293,7 +293,7 @@ class LearnerGroup:
 
     def _hung(self, what: str) -> LearnerLostError:
         """What to raise when ranks do not answer; they write where they hang."""
-        dump_stacks(ray.get(ray.wait(self._where, num_returns=len(self._where), timeout=0)[0]))
+        dump_stacks(self._where)
         return LearnerLostError(what)
 
     def _wait(self, refs: Any, deadline_s: float, what: str) -> Any:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tlpo_ray.flow.errors import DeadlineError, TlpoError, first_line
@@ -86,8 +87,16 @@ def whereabouts(stacks: str | None, name: str) -> Whereabouts:
     return Whereabouts(node=ray.get_runtime_context().get_node_id(), process=keep_stacks(stacks, name))
 
 
-def dump_stacks(found: Sequence[Whereabouts]) -> None:
-    """Make processes, wherever they are, write where they hang; best effort, a few seconds at most."""
+def dump_stacks(where: Sequence[Any]) -> None:
+    """Make processes, wherever they are, write where they hang; best effort, a few seconds at most.
+
+    Args:
+        where: references of their `Whereabouts`.
+    """
+    found: list[Whereabouts] = []
+    for ref in ray.wait(list(where), num_returns=len(where), timeout=0)[0]:
+        with suppress(RayError):  # it has died, and hangs no more
+            found.append(ray.get(ref))
     asked = []
     for node in {one.node for one in found}:
         there = NodeAffinitySchedulingStrategy(node, soft=False)
