@@ -108,12 +108,15 @@ class RunFolder:
 
     def _take_up(self, version: int) -> None:
         """Experiences as they were after an update: files that go beyond it are taken back from the journal."""
-        for file in sorted((self.path / "experiences").glob("until-*.parquet")):
-            if (until := int(file.stem.rpartition("-")[2])) <= version:
-                self._written_until = until
-            else:
+        files = {
+            int(file.stem.rpartition("-")[2]): file for file in (self.path / "experiences").glob("until-*.parquet")
+        }
+        self._written_until = max((until for until in files if until <= version), default=0)
+        updates = tuple(self.journal.updates(self._written_until, version))  # before anything is removed
+        for until, file in files.items():
+            if until > version:
                 file.unlink()
-        for update in self.journal.updates(self._written_until, version):
+        for update in updates:
             self.keep_experiences(update.version, update.payload)
 
     def write_result(self, result: Mapping[str, object]) -> None:
