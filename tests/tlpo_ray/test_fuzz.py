@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,13 +16,13 @@ import torch
 import yaml
 
 from learner import checkpoint
+from tests.records import make_group
 from tlpo_ray.config.load import dump_config, load_config
 from tlpo_ray.config.run import DataConfig
 from tlpo_ray.data.prompts import read_prompts
 from tlpo_ray.flow.errors import TlpoError
 from tlpo_ray.flow.exchange import Exchange, Snapshot
 from tlpo_ray.flow.records import (
-    CandidateGroup,
     Outcome,
     Prompt,
     PromptResult,
@@ -77,27 +76,6 @@ def fuzz(content: bytes, read: Read, times: int, seed: int, *, forgiving: bool =
             found["taken"] += 1
     assert forgiving or found["refused"] > times / 20, "the damage does nothing"
     return found
-
-
-def group(index: int) -> CandidateGroup:
-    return CandidateGroup(
-        prompt_index=index,
-        prompt_id=f"p{index}",
-        language="ko",
-        context_ids=np.arange(5, dtype=np.int32),
-        prompt_length=3,
-        candidate_ids=np.arange(4, dtype=np.int32),
-        old_logp=np.log(np.array([0.4, 0.3, 0.2, 0.1], np.float32)),
-        rewards=np.array([1, 1, -1, 1], np.float32),
-        sampling_version=0,
-        probing_version=0,
-        detector_version="1",
-        response="가나",
-        span_start=0,
-        span_end=1,
-        span_script="Cyrillic",
-        lookaheads=("a", "b", "c", ""),
-    )
 
 
 def test_configurations(tmp_path: Path) -> None:
@@ -156,12 +134,12 @@ def test_records_on_the_wire() -> None:
     """1,000 of each kind; no group, prompt or result is half there, and an exchange that refuses has taken nothing."""
     prompts = [Prompt(index=n, id=f"p{n}", language="ko", text="질문?") for n in range(4)]
     results = [PromptResult(prompt_index=n, outcome=Outcome.CONFUSED) for n in range(4)]
-    fuzz(encode([group(n) for n in range(4)]), decode, 1_000, seed=2)
+    fuzz(encode([make_group(n) for n in range(4)]), decode, 1_000, seed=2)
     fuzz(encode_prompts(prompts), decode_prompts, 1_000, seed=3)
     fuzz(encode_results(results), decode_results, 1_000, seed=4)
     exchange = Exchange(prompts, {}, groups_per_update=2, lot=4, capacity=8, max_staleness=0)
     exchange.lease("a", 1)
-    chance, payload = random.Random(5), encode([group(n) for n in range(4)])
+    chance, payload = random.Random(5), encode([make_group(n) for n in range(4)])
     for _ in range(500):
         bad = damaged(payload, chance)
         try:
@@ -175,9 +153,9 @@ def test_records_on_the_wire() -> None:
 def test_journals(tmp_path: Path) -> None:
     """1,500: a damaged last state is never taken for a whole one, the one before is."""
     journal = Journal(tmp_path)
-    snapshot = Snapshot(state={"ledger": {}}, queue=encode([group(1)]))
+    snapshot = Snapshot(state={"ledger": {}}, queue=encode([make_group(1)]))
     for version in (1, 2):
-        journal.keep_groups(version, encode([group(version)]))
+        journal.keep_groups(version, encode([make_group(version)]))
         journal.commit(State(version=version, progress=0.1 * version, exchange=snapshot, tally={"sampled": version}))
     whole = journal.last()
     assert whole is not None and whole.version == 2

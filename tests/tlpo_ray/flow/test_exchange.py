@@ -12,34 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.records import make_group
 from tlpo_ray.flow.errors import UserError
 from tlpo_ray.flow.exchange import Exchange
-from tlpo_ray.flow.records import CandidateGroup, Outcome, Prompt, PromptResult, decode, encode
+from tlpo_ray.flow.records import Outcome, Prompt, PromptResult, decode, encode
 
 
 def make_prompts(n: int) -> list[Prompt]:
     return [Prompt(index=i, id=f"p{i}", language="ko", text="?") for i in range(n)]
-
-
-def make_group(index: int, version: int = 0) -> CandidateGroup:
-    return CandidateGroup(
-        prompt_index=index,
-        prompt_id=f"p{index}",
-        language="ko",
-        context_ids=np.arange(5, dtype=np.int32),
-        prompt_length=3,
-        candidate_ids=np.arange(4, dtype=np.int32),
-        old_logp=np.log(np.array([0.4, 0.3, 0.2, 0.1], np.float32)),
-        rewards=np.array([1, 1, -1, 1], np.float32),
-        sampling_version=version,
-        probing_version=version,
-        detector_version="1",
-        response="가\udce4나",
-        span_start=0,
-        span_end=1,
-        span_script="Cyrillic",
-        lookaheads=("a", "b\udce4", "c", ""),
-    )
 
 
 def make_exchange(n: int, *, groups: int = 2, lot: int = 4, capacity: int = 64, staleness: int = 0) -> Exchange:
