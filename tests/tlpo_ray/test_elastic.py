@@ -21,7 +21,7 @@ pytestmark = pytest.mark.ray
 
 Undisturbed = tuple[Path, TrainSummary]
 STORE = 200 << 20
-MANY = 20
+MANY = 14
 """Copies of the prompts of a run that is long enough for actors to come and go."""
 
 
@@ -95,7 +95,7 @@ def test_a_node_full_of_rollout_actors_dies_and_the_run_goes_on(
     summary = run(config, at(1, look_and_kill))
     assert seen["rollout"] == {dying.node_id, staying.node_id}
     assert seen["learner"] == {cluster.head_node.node_id}
-    assert 1 <= summary.restarts <= 2
+    assert summary.restarts >= 1  # more, if one was started on the dying node before that was known to be dead
     assert summary.learner_restarts == summary.exchange_restarts == 0
     assert summary.accounting.complete and summary.accounting.total == 40 * MANY
 
