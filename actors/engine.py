@@ -51,6 +51,10 @@ class TokenEngine(Protocol):
     version: int
     """Policy version of the loaded weights."""
 
+    @property
+    def kv_use(self) -> float:
+        """Share of the KV cache that is in use now; 0 where that is not known."""
+
     def sample(self, requests: Sequence[SampleRequest], watch: Watch | None = None) -> list[list[int]]:
         """One answer a request, without its end-of-text token.
 

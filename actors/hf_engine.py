@@ -34,6 +34,8 @@ class _Running:
 class TransformersEngine:
     """`TokenEngine` on a Hugging Face causal language model, in batches with a KV cache."""
 
+    kv_use = 0.0
+
     def __init__(self, model: ModelConfig, rollout: RolloutConfig, lora: LoraConfig | None = None) -> None:
         from transformers import AutoModelForCausalLM
 

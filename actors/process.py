@@ -58,7 +58,7 @@ class RolloutProcess:
         while not lot.done:
             self._worker.turn()
             await asyncio.sleep(0)
-        report = lot.report()
+        report = self._worker.finish(lot)
         return report.counts(), (encode_results(report.results), encode(report.groups))
 
     async def check(self) -> None:

@@ -103,6 +103,8 @@ class RolloutFleet:
         """Whether the published weights are gone with the process that held them: they must be published again."""
         self.canary = 0.0
         """Largest canary difference of any sync so far, in nats."""
+        self.sync_s = 0.0
+        """Seconds in which the slowest actor loaded the published weights."""
         self._fleet = Fleet(count, limits(flow), time.monotonic)
         self._tend()
 
@@ -133,7 +135,7 @@ class RolloutFleet:
     def publish(self, update: WeightUpdate) -> None:
         """From now on only answers of this policy version are wanted; each actor loads it when it is next free."""
         self._target = update
-        self.weights_lost = False
+        self.weights_lost, self.sync_s = False, 0.0
         self._fleet.publish(update.version)
 
     def advance(self, exchange: LeaseDesk, timeout_s: float, wake: Sequence[Any] = ()) -> list[LotCounts]:
@@ -256,8 +258,10 @@ class RolloutFleet:
     def _load(self, member: Member) -> None:
         update = self._target
         assert update is not None
+        began = time.monotonic()
 
         def loaded(difference: float) -> None:
+            self.sync_s = max(self.sync_s, time.monotonic() - began)
             self.canary = max(self.canary, difference)
 
         self._begin(member, Kind.SYNC, self._handles[member].load.remote(update), loaded)

@@ -148,6 +148,10 @@ class VLLMEngine:
         vllm_weights.receive(self._engine, incoming)
         self.version = version
 
+    @property
+    def kv_use(self) -> float:
+        return float(self._engine.engine_core.engine_core.scheduler.kv_cache_manager.usage)
+
     def close(self) -> None:
         self._engine.engine_core.shutdown()
 

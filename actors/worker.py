@@ -53,7 +53,7 @@ class Lot:
         """Whether every prompt has its outcome."""
         return len(self.ended) == self.size
 
-    def report(self) -> RolloutReport:
+    def report(self, kv_use: float = 0.0) -> RolloutReport:
         """What came of a lot that is done, in the run's order of prompts."""
         ended = sorted(self.ended, key=lambda one: one[0].prompt.index)
         return RolloutReport(
@@ -65,7 +65,18 @@ class Lot:
                 len(rollout.token_ids) - rollout.point.last_token - 1 for rollout, _ in ended if rollout.point
             ),
             tokens_clean=sum(len(rollout.token_ids) for rollout, _ in ended if rollout.point is None),
+            by_language=_by_language(rollout for rollout, _ in ended),
+            kv_use=kv_use,
         )
+
+
+def _by_language(rollouts: Iterable[Rollout]) -> dict[str, tuple[int, int]]:
+    """Answers, and those of them without confusion."""
+    found: dict[str, tuple[int, int]] = {}
+    for rollout in rollouts:
+        sampled, clean = found.get(rollout.prompt.language, (0, 0))
+        found[rollout.prompt.language] = (sampled + 1, clean + (rollout.point is None))
+    return found
 
 
 def _result(rollout: Rollout, group: CandidateGroup | None) -> PromptResult:
@@ -98,6 +109,8 @@ class RolloutWorker:
         self.name = "local"
         """Stands in the candidate groups it makes."""
         self._shadow: Shadow | None = None
+        self._kv_use = 0.0
+        """Largest since a lot was last finished."""
         self._canary: Canary | None = None
         self._tokenizer = load_tokenizer(model)
         self._token_bytes = TokenBytes(self._tokenizer)
@@ -112,7 +125,7 @@ class RolloutWorker:
         lot = self.begin(prompts)
         while not lot.done:
             self.turn()
-        return lot.report()
+        return self.finish(lot)
 
     def begin(self, prompts: Sequence[Prompt]) -> Lot:
         """Put a lot into the engine beside those that are under way."""
@@ -125,6 +138,12 @@ class RolloutWorker:
     def turn(self) -> None:
         """Bring all lots a step further."""
         self._engine.turn()
+        self._kv_use = max(self._kv_use, self._engine.kv_use)
+
+    def finish(self, lot: Lot) -> RolloutReport:
+        """What came of a lot that is done."""
+        kv_use, self._kv_use = self._kv_use, self._engine.kv_use
+        return lot.report(kv_use)
 
     def load(self, update: WeightUpdate, tolerance: float) -> float:
         """Swap in a policy version; the canary's difference in nats (0 without a canary).

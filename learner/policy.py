@@ -13,6 +13,8 @@ from learner.packing import packs
 from tlpo_ray.config.run import ModelConfig
 from tlpo_ray.flow.errors import ModelError, first_line
 
+UNUSED = frozenset({"vision_tower", "multi_modal_projector"})
+"""Modules of a model of text and images that text never passes through."""
 Policy = Callable[..., Any]
 """A causal language model as something to call; an engine may stand between it and the caller."""
 
@@ -60,7 +62,11 @@ def load_model(config: ModelConfig, dtype: torch.dtype, *, trainable: bool) -> n
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(f"model {config.path!r} cannot be loaded: {first_line(error)}") from error
-    return model.eval().requires_grad_(trainable)
+    model.eval().requires_grad_(trainable)
+    for name, parameter in model.named_parameters():
+        if not UNUSED.isdisjoint(name.split(".")):
+            parameter.requires_grad_(False)  # else weight decay would move it
+    return model
 
 
 def recompute_activations(model: nn.Module) -> None:

@@ -63,6 +63,7 @@ class UpdateReport:
             "clip_fraction": last.clip_fraction,
             "ratio_deviation": last.ratio_deviation,
             "grad_norm": last.grad_norm,
+            "update_time": self.seconds,
         }
         return {name: value for name, value in values.items() if math.isfinite(value)}
 

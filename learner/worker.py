@@ -26,9 +26,9 @@ from learner.schedule import learning_rate
 from tlpo_ray.config.run import LearnerConfig, ModelConfig
 from tlpo_ray.flow import vllm_weights
 from tlpo_ray.flow.errors import ConfigError
-from tlpo_ray.flow.lora import merged, with_adapter
+from tlpo_ray.flow.lora import merged, with_adapter, write_adapter
 from tlpo_ray.flow.records import CandidateGroup
-from tlpo_ray.flow.weights import Bucket, Rendezvous, WeightUpdate
+from tlpo_ray.flow.weights import Bucket, Rendezvous, WeightUpdate, to_wire
 
 Reference = Callable[[GroupBatch], Tensor]
 
@@ -171,18 +171,21 @@ class LearnerWorker:
         return state
 
     def export(self, folder: Path) -> None:
-        """Write the policy as a Hugging Face model folder; every rank must call it.
+        """Write the policy as a Hugging Face model folder, and its adapter as one beside it; every rank must call it.
 
         Raises:
             ResourceError: the folder cannot be written.
         """
-        tensors = [(name, tensor.cpu().clone()) for name, tensor in self._engine.tensors()]
+        trained = tensors = [(name, tensor.cpu().clone()) for name, tensor in self._engine.tensors()]
         if (lora := self._config.lora) is not None:
             everything = ((name, tensor.cpu()) for name, tensor in self._engine.tensors(frozen=True))
-            tensors = list(merged(everything, dict(tensors), lora))
+            tensors = list(merged(everything, dict(trained), lora))
         if self._engine.rank == 0:
             with checkpoint.writing(f"the model to {folder}"):
                 checkpoint.export_model(tensors, self._model, folder)
+                if lora is not None:
+                    on_wire = [(name, to_wire(tensor)) for name, tensor in trained]
+                    write_adapter(on_wire, lora, folder.with_name("adapter"))
 
     def _shard(self, groups: Sequence[CandidateGroup]) -> list[GroupBatch]:
         engine = self._engine

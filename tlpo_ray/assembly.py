@@ -53,7 +53,7 @@ def _distributed(config: RunConfig, prompts: PromptSet, begin: Snapshot | None, 
     from actors.ray_shell import RolloutFleet
     from learner.ray_shell import LearnerGroup
     from tlpo_ray.cluster import connected, demands
-    from tlpo_ray.flow.ray_shell import RemoteExchange
+    from tlpo_ray.flow.ray_shell import RayBoard, RemoteExchange
 
     canary_context = _canary_context(config, prompts.prompts)
     with connected(config.cluster, demands(config)):
@@ -87,7 +87,13 @@ def _distributed(config: RunConfig, prompts: PromptSet, begin: Snapshot | None, 
             prepare(learner)
             fleet.publish(learner.publish(canary_context))
             fleet.settle()
-            yield Parts(exchange=exchange, fleet=fleet, learner=learner, canary_context=canary_context)
+            yield Parts(
+                exchange=exchange,
+                fleet=fleet,
+                learner=learner,
+                canary_context=canary_context,
+                board=RayBoard(config.name),
+            )
         finally:
             with suppress(ConnectionError):
                 fleet.close()
@@ -127,7 +133,7 @@ class LocalFleet:
     def __init__(self, worker: RolloutWorker, config: RunConfig) -> None:
         self._worker = worker
         self._tolerance = config.flow.canary_tolerance
-        self.canary = 0.0
+        self.canary = self.sync_s = 0.0
         self._started, self._busy_s = time.monotonic(), 0.0
 
     @property
@@ -144,7 +150,9 @@ class LocalFleet:
         """It stays what it is."""
 
     def publish(self, update: WeightUpdate) -> None:
+        began = time.monotonic()
         self.canary = max(self.canary, self._worker.load(update, self._tolerance))
+        self.sync_s = time.monotonic() - began
 
     def advance(self, exchange: Any, timeout_s: float, wake: Sequence[Any] = ()) -> list[LotCounts]:
         lot = exchange.lease(self.name, 1)

@@ -22,8 +22,6 @@ from tlpo_ray.flow.files import write_json
 logger = logging.getLogger(__name__)
 
 STATUS, WANTED = "status.json", "wanted.json"
-TELL_S = 1.0
-"""Between two writings of the status."""
 ANSWER_S = 30.0
 """How long a run may take to notice what it is asked: an update in turns may be under way."""
 LOOK_S = 0.2
@@ -34,7 +32,7 @@ class Outside:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._told = self._seen = 0.0
+        self._seen = 0.0
         for name in (STATUS, WANTED):
             (folder / name).unlink(missing_ok=True)
 
@@ -58,12 +56,9 @@ class Outside:
         return found
 
     def tell(self, status: Mapping[str, Any]) -> None:
-        """Write the status, if the last one is old."""
-        now = time.monotonic()
-        if now - self._told >= TELL_S:
-            self._told = now
-            who = {"time": round(time.time(), 3), "host": socket.gethostname(), "pid": os.getpid()}
-            write_json(self._folder / STATUS, who | dict(status))
+        """Write the status."""
+        who = {"time": round(time.time(), 3), "host": socket.gethostname(), "pid": os.getpid()}
+        write_json(self._folder / STATUS, who | dict(status))
 
 
 def scale(folder: Path, actors: int) -> dict[str, int]:
@@ -83,11 +78,22 @@ def scale(folder: Path, actors: int) -> dict[str, int]:
     began = time.monotonic()
     while time.monotonic() - began < ANSWER_S:
         status = read_status(folder)
-        if status.get("rollout_actors_wanted") == actors:
-            states: dict[str, int] = status["rollout_actors"]
+        if status.get("rollout_actors") == actors:
+            states: dict[str, int] = status["actors"]
             return states
         time.sleep(LOOK_S)
     raise DeadlineError(f"the run in {folder} did not notice within {ANSWER_S:g} s: is it going on? see {STATUS} in it")
+
+
+def look(folder: Path) -> dict[str, Any]:
+    """What a run last told, and whether it is complete.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not (folder / "config.yaml").exists():
+        raise UserError(f"{folder} holds no run: there is no config.yaml in it")
+    return {"folder": str(folder), "complete": (folder / "result.json").exists(), **read_status(folder)}
 
 
 def read_status(folder: Path) -> dict[str, Any]:

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from tlpo_ray.flow.exchange import Snapshot, Status
+from tlpo_ray.flow.metrics import Values
 from tlpo_ray.flow.records import LotCounts, Prompt
 from tlpo_ray.flow.weights import WeightUpdate
+
+
+class Board(Protocol):
+    """Where a run's figures can be looked at while it goes on."""
+
+    def show(self, values: Values) -> None:
+        """From now on these are the figures (`flow.metrics.METRICS`); those left out stay what they were."""
+
+
+class NoBoard:
+    """For a run in one process: nobody looks."""
+
+    def show(self, values: Values) -> None: ...
 
 
 class Exchange(Protocol):
@@ -36,6 +50,10 @@ class Fleet(Protocol):
     @property
     def size(self) -> int:
         """Rollout actors that are there."""
+
+    @property
+    def sync_s(self) -> float:
+        """Seconds in which the slowest rollout actor loaded the published weights."""
 
     @property
     def busy(self) -> float:
@@ -86,3 +104,4 @@ class Parts:
     learner: Learner
     canary_context: tuple[int, ...]
     """Token ids that learner and actors compare log-probabilities after."""
+    board: Board = field(default_factory=NoBoard)

@@ -7,7 +7,7 @@ checkpoints/       weights and optimizer state
 journal/           the updates since, and how things were after each: what --resume goes on from
 stacks/            where processes hung that missed a deadline
 status.json        what the run is at (tlpo_ray/outside.py)
-model/             the trained policy, Hugging Face format
+model/             the trained policy, Hugging Face format; adapter/ beside it with learner.lora
 result.json        how it ended
 """
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,55 +17,19 @@ from tlpo_ray.config.run import RunConfig
 from tlpo_ray.flow.errors import LearnerLostError
 from tlpo_ray.flow.exchange import Snapshot, Status
 from tlpo_ray.flow.ledger import Accounting
-from tlpo_ray.flow.records import LotCounts
 from tlpo_ray.flow.weights import WeightUpdate
 from tlpo_ray.journal import Journal, State
 from tlpo_ray.parts import Learner, Parts
 from tlpo_ray.run_folder import RunFolder
+from tlpo_ray.tally import Tally
+from tlpo_ray.telling import Teller
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-PHASES = ("collect", "update", "publish", "export")
 POLL_S = 1.0
 """How long one look at fleet or learner may take before progress is shown again."""
-
-
-@dataclass(slots=True)
-class Tally:
-    """What the loop has counted so far."""
-
-    sampled: int = 0
-    clean: int = 0
-    tokens_generated: int = 0
-    tokens_discarded: int = 0
-    tokens_clean: int = 0
-    seconds: dict[str, float] = field(
-        default_factory=lambda: dict.fromkeys(("collect", "update", "publish", "export"), 0.0)
-    )
-
-    def count(self, lots: Sequence[LotCounts]) -> None:
-        for lot in lots:
-            self.sampled += lot.sampled
-            self.clean += lot.clean
-            self.tokens_generated += lot.tokens_generated
-            self.tokens_discarded += lot.tokens_discarded
-            self.tokens_clean += lot.tokens_clean
-
-    @property
-    def clean_so_far(self) -> tuple[int, int]:
-        """Clean answers and their tokens."""
-        return self.clean, self.tokens_clean
-
-    def as_json(self) -> dict[str, Any]:
-        """For `restored`."""
-        return asdict(self)
-
-    @property
-    def rpr(self) -> float:
-        """Response pass rate of the answers sampled so far (Eq. 8); 1 before the first."""
-        return self.clean / self.sampled if self.sampled else 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,10 +108,7 @@ class _Run:
         self._tally = Tally() if state is None else Tally(**state.tally)
         self._version = self._learner.version
         """Policy version of the last update that counts."""
-        self._learner_restarts = 0
-        self._started = self._recorded = time.monotonic()
-        self._recorded_tokens, self._recorded_clean = self._tally.tokens_generated, self._tally.clean_so_far
-        self._sync_bytes = 0
+        self._teller = Teller(parts, folder, self._tally)
         self._update: Any = None
         self._payload = b""
         self._progress = 0.0
@@ -183,7 +144,7 @@ class _Run:
         """Hand the learner's policy version to the fleet; each actor loads it when it is next free."""
         with _Stopwatch(self._tally.seconds, "publish"):
             update = self._surely(lambda: self._learner.publish(self._canary_context))
-            self._sync_bytes = update.steps[-1].nbytes if update.steps else 0
+            self._teller.sync_bytes = update.steps[-1].nbytes if update.steps else 0
             self._published = update
 
     def record(self) -> None:
@@ -191,7 +152,7 @@ class _Run:
         assert self._snapshot is not None
         self._look()
         version, folder = self._version + 1, self._folder
-        folder.metrics.write(version, self._metrics())
+        self._teller.record(version, self._status, self._update)
         folder.journal.commit(
             State(version=version, progress=self._progress, exchange=self._snapshot, tally=self._tally.as_json())
         )
@@ -209,6 +170,7 @@ class _Run:
     def summary(self) -> TrainSummary:
         """The end of the run; the accounts must balance."""
         accounting = self._status.accounting
+        self._teller.look(self._status, last=True)
         assert accounting.complete and accounting.balanced, f"prompts unaccounted for: {accounting}"
         return TrainSummary(
             updates=self._version,
@@ -216,7 +178,7 @@ class _Run:
             tally=self._tally,
             rerolled=self._status.rerolled,
             restarts=self._fleet.restarts,
-            learner_restarts=self._learner_restarts,
+            learner_restarts=self._teller.learner_restarts,
             exchange_restarts=self._exchange.restarts,
             canary=self._fleet.canary,
         )
@@ -253,11 +215,11 @@ class _Run:
                 self._come_back(there)
                 return act()
             except LearnerLostError as error:
-                if self._learner_restarts >= self._config.flow.max_restarts:
+                if self._teller.learner_restarts >= self._config.flow.max_restarts:
                     raise LearnerLostError(
                         f"{error}; all {self._config.flow.max_restarts} restarts (flow.max_restarts) are used up"
                     ) from error
-                self._learner_restarts += 1
+                self._teller.learner_restarts += 1
                 logger.warning("the learner group is started again: %s", error)
                 self._learner.restart()
 
@@ -276,68 +238,12 @@ class _Run:
 
     def _look(self) -> Status:
         self._status = self._exchange.status()
-        seconds = time.monotonic() - self._started
-        self._listener(Progress(status=self._status, tally=self._tally, version=self._learner.version, seconds=seconds))
+        version, seconds = self._learner.version, self._teller.seconds
+        self._listener(Progress(status=self._status, tally=self._tally, version=version, seconds=seconds))
         if (wanted := self._folder.outside.wanted()) is not None:
             self._fleet.resize(wanted)
-        self._folder.outside.tell(self._told(seconds))
+        self._teller.look(self._status)
         return self._status
-
-    def _told(self, seconds: float) -> dict[str, Any]:
-        """For who looks from outside."""
-        accounting = self._status.accounting
-        return {
-            "policy_version": self._learner.version,
-            "prompts": accounting.total,
-            "prompts_done": accounting.settled,
-            "rpr_so_far": round(self._tally.rpr, 4),
-            "rpr_recent": round(1 - self._status.confusion_rate, 4),
-            "queue_depth": self._status.queue_depth,
-            "tokens_generated": self._tally.tokens_generated,
-            "seconds": round(seconds, 1),
-            "rollout_actors": self._fleet.states,
-            "rollout_actors_wanted": self._fleet.size,
-            "restarts": {
-                "rollout_actors": self._fleet.restarts,
-                "learner": self._learner_restarts,
-                "exchange": self._exchange.restarts,
-            },
-        }
-
-    def _metrics(self) -> dict[str, float]:
-        status, tally, accounting = self._status, self._tally, self._status.accounting
-        now = time.monotonic()
-        tokens_per_second = (tally.tokens_generated - self._recorded_tokens) / max(1e-9, now - self._recorded)
-        clean = tally.clean - self._recorded_clean[0]
-        clean_length = (tally.tokens_clean - self._recorded_clean[1]) / max(1, clean)
-        self._recorded, self._recorded_tokens = now, tally.tokens_generated
-        self._recorded_clean = tally.clean_so_far
-        flow = {
-            "progress": status.progress,
-            "prompts_done": accounting.settled,
-            "rpr_so_far": tally.rpr,
-            "rpr_recent": 1 - status.confusion_rate,
-            "groups_learned": accounting.confused,
-            "groups_uninformative": accounting.uninformative,
-            "groups_stale": accounting.stale,
-            "prompts_rerolled": status.rerolled,
-            "queue_depth": status.queue_depth,
-            "tokens_generated": tally.tokens_generated,
-            "tokens_discarded": tally.tokens_discarded,
-            "tokens_per_second": tokens_per_second,
-            "clean_length": clean_length,
-            "policy_version": self._learner.version,
-            "sync_bytes": self._sync_bytes,
-            "canary": self._fleet.canary,
-            "restarts": self._fleet.restarts,
-            "learner_restarts": self._learner_restarts,
-            "exchange_restarts": self._exchange.restarts,
-            "rollout_actors": self._fleet.size,
-            "rollout_busy": self._fleet.busy,
-        }
-        seconds = {f"seconds_{name}": value for name, value in tally.seconds.items()}
-        learned: dict[str, float] = self._update.metrics()
-        return flow | seconds | learned
 
 
 class _Stopwatch:

@@ -92,7 +92,7 @@ class Host:
         ]
         counts = LotCounts(
             sampled=len(prompts), clean=len(prompts) - len(confused), tokens_generated=0, tokens_discarded=0,
-            tokens_clean=0,
+            tokens_clean=0, by_language={}, kv_use=0.0,
         )  # fmt: skip
         return counts, (encode_results(results), encode(groups))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel
 from torch import Tensor
 
 from actors.hf_engine import TransformersEngine
@@ -77,7 +78,9 @@ def test_what_travels_is_the_adapter_and_an_engine_with_it_is_the_policy(tiny_mo
         check_canary(update.canary, found.token_ids.tolist(), found.logp.tolist(), 1e-4)
 
 
-def test_the_exported_model_is_plain_and_answers_as_the_policy_does(tiny_model: Path, tmp_path: Path) -> None:
+def test_the_exported_model_is_plain_and_answers_as_the_policy_does_and_so_does_the_adapter(
+    tiny_model: Path, tmp_path: Path
+) -> None:
     worker, groups = make_learner(tiny_model), random_groups(tiny_model, 8)
     for _ in range(3):
         worker.update(groups, 0.0)
@@ -87,6 +90,10 @@ def test_the_exported_model_is_plain_and_answers_as_the_policy_does(tiny_model: 
     assert dict(plain.named_parameters()).keys() == dict(start.named_parameters()).keys()
     with torch.no_grad():
         found = candidate_logp(plain, make_batch(groups, [1 / 8] * 8, pad_contexts))
+    torch.testing.assert_close(found, logp_of(worker, groups), rtol=0, atol=1e-4)
+    with_adapter = PeftModel.from_pretrained(start, tmp_path / "adapter").eval()
+    with torch.no_grad():
+        found = candidate_logp(with_adapter, make_batch(groups, [1 / 8] * 8, pad_contexts))
     torch.testing.assert_close(found, logp_of(worker, groups), rtol=0, atol=1e-4)
 
 

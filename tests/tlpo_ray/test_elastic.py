@@ -115,7 +115,7 @@ def test_one_actor_becomes_three_and_one_again_and_the_learner_does_not_notice(
         asked[-1].start()
 
     def listener(progress: Progress) -> None:
-        states = read_status(folder).get("rollout_actors", {})
+        states = read_status(folder).get("actors", {})
         most.append(states.get("healthy", 0) + states.get("stale", 0))
         if progress.version >= 1 and at_one():
             ask(3)

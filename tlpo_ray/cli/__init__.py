@@ -10,7 +10,9 @@ from typing import Annotated
 import typer
 
 from tlpo_ray import __version__
+from tlpo_ray.cli.cluster import cluster
 from tlpo_ray.cli.data import data
+from tlpo_ray.cli.options import Overrides
 
 QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -33,9 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(data, name="data")
-Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, e.g. learner.lr=1e-6.")
-]
+app.add_typer(cluster)
 
 
 @app.command()
@@ -60,17 +60,6 @@ def train(
     else:
         extra = ["data.skip_bad=true"] if skip_bad else []
         train_command(config, [*(overrides or []), *extra])
-
-
-@app.command()
-def scale(
-    folder: Annotated[Path, typer.Argument(help="Folder of a run that goes on.")],
-    rollout_actors: Annotated[int, typer.Option(min=1, help="How many there are to be.")],
-) -> None:
-    """Change the number of rollout actors of a run while it goes on; the learner does not notice."""
-    from tlpo_ray.commands.scale import scale_command
-
-    scale_command(folder, rollout_actors)
 
 
 @app.command()
@@ -113,11 +102,17 @@ def quickstart(
         bool, typer.Option("--fresh", help="Train the toy model anew instead of using the cache.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Of world, toy model and run.")] = 0,
+    resume: Annotated[
+        Path | None, typer.Option(help="Folder of a quickstart that was stopped or died: go on where it was.")
+    ] = None,
 ) -> None:
     """Make a small model that mixes languages, repair it, and show what changed. Needs no GPU and no network."""
-    from tlpo_ray.commands.quickstart import quickstart_command
+    from tlpo_ray.commands.quickstart import quickstart_command, resumed_quickstart_command
 
-    quickstart_command(stack=stack, fresh=fresh, seed=seed, overrides=overrides or [])
+    if resume is not None:
+        resumed_quickstart_command(resume, overrides or [])
+    else:
+        quickstart_command(stack=stack, fresh=fresh, seed=seed, overrides=overrides or [])
 
 
 @app.command()
@@ -129,6 +124,22 @@ def report(
     from tlpo_ray.commands.report import report_command
 
     report_command(folder, output)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    output: Annotated[Path | None, typer.Argument(help="Folder to write.")] = None,
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="The adapter of a run with learner.lora, not the merged model.")
+    ] = False,
+    push: Annotated[str | None, typer.Option(metavar="NAME", help="Put it on the hub under this name.")] = None,
+    public: Annotated[bool, typer.Option("--public", help="Let everybody see it there.")] = False,
+) -> None:
+    """The model that a run has made, for other programs: a folder, or on the hub."""
+    from tlpo_ray.commands.export import export_command
+
+    export_command(run, output, adapter, push, public)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from tlpo_ray.train import Progress as RunProgress
 
 console = Console(highlight=False)
+LINE_S = 10.0
+"""Between two lines of progress in a log."""
 
 
 @contextmanager
@@ -28,7 +31,13 @@ def step(what: str) -> Iterator[Spinner]:
 
 @contextmanager
 def training_progress() -> Iterator[Listener]:
-    """A live line: prompts done, confusion, RPR so far, groups in the queue, policy version (= updates), speed."""
+    """A live line: prompts done, confusion, RPR so far, groups in the queue, policy version (= updates), speed.
+
+    Where there is no terminal, a line now and then.
+    """
+    if not console.is_terminal:
+        yield _Lines()
+        return
     columns = (
         TextColumn("[bold]TLPO"),
         BarColumn(bar_width=20),
@@ -44,6 +53,21 @@ def training_progress() -> Iterator[Listener]:
             bars.update(task, total=accounting.total, completed=accounting.settled, shown=_figures(progress))
 
         yield show
+
+
+class _Lines:
+    """A line of progress every few seconds, and the last one."""
+
+    def __init__(self) -> None:
+        self._printed = time.monotonic()
+
+    def __call__(self, progress: RunProgress) -> None:
+        accounting, now = progress.status.accounting, time.monotonic()
+        if now - self._printed >= LINE_S or accounting.complete:
+            self._printed = now
+            console.print(
+                f"TLPO {accounting.settled:,} of {accounting.total:,} prompts · {_figures(progress)}", soft_wrap=True
+            )
 
 
 def _figures(progress: RunProgress) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from itertools import chain, islice, zip_longest
@@ -18,7 +19,7 @@ from tlpo_ray.config.load import load_config
 from tlpo_ray.config.run import RunConfig
 from tlpo_ray.evaluation.probe import write_probe
 from tlpo_ray.flow.errors import UserError
-from tlpo_ray.flow.files import write_lines
+from tlpo_ray.flow.files import write_json, write_lines
 from tlpo_ray.flow.records import Prompt
 from tlpo_ray.parts import Fleet
 from tlpo_ray.quickstart.answers import ANSWERS, answer_rows
@@ -27,11 +28,14 @@ from tlpo_ray.quickstart.scoring import Score, Scorer
 from tlpo_ray.quickstart.toy_cache import cached_toy_model
 from tlpo_ray.quickstart.world import Question, World, toy_world
 from tlpo_ray.report.page import write_report
+from tlpo_ray.resume import resumed_config
 
 ROUNDS = 40
 """How often the run asks each question."""
 SAMPLES = 8
 """Answers to each question before and after, at the run's temperature."""
+BEFORE = "before.json"
+"""File of the run folder with the answers before training."""
 SHOWN = 10
 """Answers printed before and after."""
 LOCAL = ("stack=local", "rollout.engine=transformers", "learner.engine=torch")
@@ -55,8 +59,22 @@ def quickstart_command(stack: str, fresh: bool, seed: int, overrides: Sequence[s
     config = load_config(_preset(), [f"model.path={model}", *settings])
     _move_away(config.folder)
     config = _with_prompts(config, world)
+    _compared(config, world, seconds)
+
+
+def resumed_quickstart_command(folder: Path, overrides: Sequence[str]) -> None:
+    """Go on with a quickstart that was stopped or died.
+
+    Raises:
+        UserError: there is none, or a setting would change what comes of it.
+    """
+    _compared(resumed_config(folder, overrides), toy_world(), {}, resumed=True)
+
+
+def _compared(config: RunConfig, world: World, seconds: dict[str, float], *, resumed: bool = False) -> None:
+    """Train and show what changed."""
     comparison = Comparison(world, config)
-    result = run_training(config, comparison, seconds)
+    result = run_training(config, comparison, seconds, resumed=resumed)
     report = write_report(config.folder, config.folder / "report")
     console.print()
     console.print(comparison.table())
@@ -82,7 +100,10 @@ class Comparison:
         self._kl: CleanKL | None = None
 
     def before(self, fleet: Fleet) -> None:
-        self._before = self._answers(fleet, "before")
+        kept = self._config.folder / BEFORE
+        if not kept.exists():  # else the run goes on, and its policy is no longer the one before training
+            write_json(kept, {"answers": self._answers(fleet, "before")})
+        self._before = json.loads(kept.read_text(encoding="utf-8"))["answers"]
 
     def after(self, fleet: Fleet) -> None:
         self._after = self._answers(fleet, "after")

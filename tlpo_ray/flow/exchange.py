@@ -71,6 +71,8 @@ class Status:
 
     accounting: Accounting
     queue_depth: int
+    queue_oldest_s: float
+    """How long the group that came first has waited."""
     ready: bool
     """Whether the learner can take an update's groups."""
     finished: bool
@@ -229,6 +231,7 @@ class Exchange:
         return Status(
             accounting=accounting,
             queue_depth=len(self._queue),
+            queue_oldest_s=self._queue.oldest_s,
             ready=self._ready(),
             finished=accounting.complete,
             progress=(accounting.settled - self._never_entered) / max(1, accounting.total - self._never_entered),

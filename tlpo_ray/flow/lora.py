@@ -45,6 +45,7 @@ def write_adapter(bucket: Bucket, config: LoraConfig, folder: Path) -> None:
     """An adapter as a folder that PEFT and vLLM read."""
     from safetensors.torch import save_file
 
+    folder.mkdir(parents=True, exist_ok=True)
     save_file({name: from_wire(array) for name, array in bucket}, folder / "adapter_model.safetensors")
     peft_config(config).save_pretrained(folder)
 

@@ -7,6 +7,7 @@ process does not.
 from __future__ import annotations
 
 import heapq
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -20,6 +21,8 @@ class _Entry:
     version: int
     prompt_index: int
     row: pa.RecordBatch = field(compare=False)
+    since: float = field(compare=False)
+    """When it came, by the monotonic clock."""
 
 
 class CandidateQueue:
@@ -45,16 +48,21 @@ class CandidateQueue:
         """Whether producers have to wait."""
         return len(self._entries) >= self._capacity
 
+    @property
+    def oldest_s(self) -> float:
+        """How long the group that came first has waited, in seconds; 0 when none waits."""
+        return time.monotonic() - min(entry.since for entry in self._entries) if self._entries else 0.0
+
     def admit(self, batch: pa.RecordBatch, learner_version: int) -> list[int]:
         """Take in the groups that are fresh enough; prompt indices of those that are too old."""
-        stale: list[int] = []
+        now, stale = time.monotonic(), list[int]()
         versions = batch.column("sampling_version").to_pylist()
         indices = batch.column("prompt_index").to_pylist()
         for position, (version, index) in enumerate(zip(versions, indices, strict=True)):
             if learner_version - version > self._max_staleness:
                 stale.append(index)
             else:
-                heapq.heappush(self._entries, _Entry(version, index, batch.slice(position, 1)))
+                heapq.heappush(self._entries, _Entry(version, index, batch.slice(position, 1), now))
         return stale
 
     def expire(self, learner_version: int) -> list[int]:

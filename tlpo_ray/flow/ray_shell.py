@@ -10,11 +10,13 @@ from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.util.metrics import Gauge
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tlpo_ray.flow.errors import DeadlineError, TlpoError, first_line
 from tlpo_ray.flow.exchange import Exchange, Snapshot, Status
 from tlpo_ray.flow.focus import Focus
+from tlpo_ray.flow.metrics import METRICS, Values
 from tlpo_ray.flow.records import Prompt, decode_results, encode_prompts
 from tlpo_ray.flow.stacks import ask_for_stacks, keep_stacks
 
@@ -104,6 +106,40 @@ def dump_stacks(where: Sequence[Any]) -> None:
         ask = ray.remote(ask_for_stacks).options(num_cpus=0, scheduling_strategy=there)
         asked.append(ask.remote(processes))
     ray.wait(asked, num_returns=len(asked), timeout=STACKS_S)
+
+
+class RayBoard:
+    """A run's figures among Ray's own metrics, which its Prometheus endpoints show as `ray_tlpo_NAME`.
+
+    Args:
+        run: its name, a label of every figure.
+    """
+
+    def __init__(self, run: str) -> None:
+        self._run = {"run": run}
+        self._gauges = {
+            name: Gauge(
+                f"tlpo_{name}",
+                description=f"{one.help} [{one.unit}]" if one.unit else one.help,
+                tag_keys=("run", one.label) if one.label else ("run",),
+            )
+            for name, one in METRICS.items()
+        }
+        self._shown: dict[str, set[str]] = {}
+        """Labels that a figure has had: one that is gone is 0, and would else stay what it was."""
+
+    def show(self, values: Values) -> None:
+        """From now on these are the figures."""
+        for name, value in values.items():
+            if isinstance(value, int | float):
+                self._gauges[name].set(value, tags=self._run)
+                continue
+            label = METRICS[name].label
+            assert label is not None, f"{name} has no label"
+            shown = self._shown.setdefault(name, set())
+            shown |= value.keys()
+            for which in shown:
+                self._gauges[name].set(value.get(which, 0.0), tags={**self._run, label: which})
 
 
 class LazyBuckets(Sequence[Any]):

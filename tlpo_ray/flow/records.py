@@ -7,7 +7,7 @@ experiences open in any Parquet reader. Axis letters: L context tokens, N candid
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -113,6 +113,10 @@ class RolloutReport:
     """Of these, tokens sampled beyond the first confused character before the abort took effect."""
     tokens_clean: int
     """Of these, tokens of answers without confusion, which are whole."""
+    by_language: Mapping[str, tuple[int, int]]
+    """Answers sampled, and those of them without confusion."""
+    kv_use: float
+    """Largest share of the engine's KV cache that was in use."""
 
     def counts(self) -> LotCounts:
         """What remains of it when its results and groups have gone their way."""
@@ -122,6 +126,8 @@ class RolloutReport:
             tokens_generated=self.tokens_generated,
             tokens_discarded=self.tokens_discarded,
             tokens_clean=self.tokens_clean,
+            by_language=self.by_language,
+            kv_use=self.kv_use,
         )
 
 
@@ -136,6 +142,8 @@ class LotCounts:
     tokens_generated: int
     tokens_discarded: int
     tokens_clean: int
+    by_language: Mapping[str, tuple[int, int]]
+    kv_use: float
 
 
 SCHEMA = pa.schema(

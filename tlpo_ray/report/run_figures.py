@@ -34,7 +34,7 @@ def curves(metrics: Sequence[Json], folder: Path) -> Figure | None:
 
 def meanings(metrics: Sequence[Json]) -> list[tuple[str, str]]:
     """Heading and meaning of each curve drawn."""
-    return [(CURVES[name], METRICS[name]) for name in _drawn(metrics)]
+    return [(CURVES[name], METRICS[name].help) for name in _drawn(metrics)]
 
 
 def _drawn(metrics: Sequence[Json]) -> list[str]:

@@ -1,0 +1,52 @@
+"""`tlpo export`: a run's model to a folder or the hub, never over something, never without being asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.small_run import LOCAL, run_config
+from tlpo_ray.commands.export import _card, export_command
+from tlpo_ray.config.load import dump_config
+from tlpo_ray.flow.errors import ResourceError, UserError
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    (folder / "model").mkdir(parents=True)
+    (folder / "model" / "model.safetensors").write_bytes(b"weights")
+    config = run_config(tmp_path / "base", tmp_path / "prompts.jsonl", folder, **{**LOCAL, "data.languages": "[ko]"})
+    (folder / "config.yaml").write_text(dump_config(config))
+    (folder / "result.json").write_text('{"updates": 19, "rpr_sampled": 0.97}')
+    return folder
+
+
+def test_the_model_is_copied_and_never_over_something(run: Path, tmp_path: Path) -> None:
+    export_command(run, tmp_path / "out", adapter=False, push=None, public=False)
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == b"weights"
+    with pytest.raises(UserError, match="out is there already"):
+        export_command(run, tmp_path / "out", adapter=False, push=None, public=False)
+
+
+def test_what_is_not_there_is_one_line(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"adapter is not there: it trained all weights"):
+        export_command(run, tmp_path / "out", adapter=True, push=None, public=False)
+    with pytest.raises(UserError, match="holds no run"):
+        export_command(tmp_path, tmp_path / "out", adapter=False, push=None, public=False)
+    with pytest.raises(UserError, match="needs a folder to write to, or --push NAME"):
+        export_command(run, None, adapter=False, push=None, public=False)
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line(run: Path) -> None:
+    with pytest.raises(ResourceError, match=r"the hub does not take somebody/model: .*HF_TOKEN"):
+        export_command(run, None, adapter=False, push="somebody/model", public=False)
+
+
+def test_the_card_names_the_base_and_what_came_of_it(run: Path, tmp_path: Path) -> None:
+    from tlpo_ray.config.load import load_config
+
+    card = _card(run, load_config(str(run / "config.yaml")), adapter=False)
+    assert f"base_model: {tmp_path / 'base'}" in card and "library_name: transformers" in card
+    assert "| languages | ko |" in card and "| updates | 19 |" in card
