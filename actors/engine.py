@@ -94,6 +94,17 @@ class BroadcastEngine(TokenEngine, Protocol):
         """Replace all weights by those that the learner broadcasts."""
 
 
+@runtime_checkable
+class SleepingEngine(TokenEngine, Protocol):
+    """An engine that can give its GPU memory back for a while."""
+
+    def sleep(self) -> None:
+        """Weights go into the host's memory, what is cached is forgotten; nothing may be under way."""
+
+    def wake(self) -> None:
+        """Be as before; nothing happens to one that is awake."""
+
+
 def eos_set(configured: int | list[int] | None) -> frozenset[int]:
     """End-of-text tokens as a model's configuration gives them: one, several or none."""
     if configured is None:

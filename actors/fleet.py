@@ -45,6 +45,7 @@ class Kind(StrEnum):
     ANSWER = "answer prompts"
     MEET = "meet the learner"
     CHECK = "generate the canary"
+    SLEEP = "give its GPU's memory back"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +75,7 @@ def limits(flow: FlowConfig) -> Limits:
             Kind.ANSWER: flow.rollout_deadline_s,
             Kind.MEET: flow.sync_deadline_s,
             Kind.CHECK: flow.heartbeat_s,
+            Kind.SLEEP: flow.sync_deadline_s,
         },
         lots=LOTS,
         heartbeat_s=flow.heartbeat_s,

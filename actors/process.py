@@ -26,6 +26,8 @@ class RolloutSpec:
     weight_transfer: str
     lora: LoraConfig | None
     sync_deadline_s: float
+    sleeps: bool = False
+    """Whether it shares its GPU with a learner rank."""
     stacks: str | None = None
     """Folder for the stacks of who hangs."""
 
@@ -44,8 +46,9 @@ class RolloutProcess:
     def setup(self) -> None:
         """Load the model; apart from `__init__`, so that an error comes back as it was raised."""
         spec = self._spec
-        transfer, lora = spec.weight_transfer, spec.lora
-        self._worker = build_worker(spec.model, spec.rollout, spec.detector, spec.seed, transfer, lora)
+        self._worker = build_worker(
+            spec.model, spec.rollout, spec.detector, spec.seed, spec.weight_transfer, spec.lora, sleeps=spec.sleeps
+        )
         self._worker.name = self._name
 
     async def step(self, prompts: bytes) -> tuple[LotCounts, tuple[bytes, bytes]]:
@@ -73,6 +76,10 @@ class RolloutProcess:
         deadline_s = self._spec.sync_deadline_s
         steps = tuple(replace(step, buckets=LazyBuckets(step.buckets, deadline_s)) for step in update.steps)
         return self._worker.load(replace(update, steps=steps), self._spec.canary_tolerance)
+
+    def sleep(self) -> None:
+        """Give the GPU's memory back until weights are next loaded."""
+        self._worker.sleep()
 
     def join_broadcast(self, rendezvous: Rendezvous, rank: int) -> None:
         """Meet the learner, so that `load` can take weights from its broadcasts."""

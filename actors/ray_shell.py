@@ -15,8 +15,6 @@ from typing import Any, Protocol
 
 import ray
 from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
-from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from actors.fleet import Fleet, Kind, Member, State, limits
 from actors.process import RolloutProcess, RolloutSpec
@@ -24,7 +22,7 @@ from actors.vllm_env import vllm_env
 from actors.worker import Answer
 from tlpo_ray.config.run import ClusterConfig, FlowConfig
 from tlpo_ray.flow.errors import DeadlineError, TlpoError, first_line
-from tlpo_ray.flow.ray_shell import bundle, dump_stacks, wait_for
+from tlpo_ray.flow.ray_shell import Rooms, bundle, dump_stacks, wait_for
 from tlpo_ray.flow.records import LotCounts, Prompt
 from tlpo_ray.flow.weights import Rendezvous, WeightUpdate
 
@@ -86,7 +84,7 @@ class RolloutFleet:
         cpus, gpus = cluster.cpus_per_rollout_actor, cluster.gpus_per_rollout_actor * spec.rollout.tensor_parallel
         self._room = bundle(cpus, gpus, cluster.rollout_resource)
         """What an actor needs, all on one node."""
-        self._places: dict[Member, PlacementGroup] = {}
+        self._rooms = Rooms()
         self._options = {
             "num_cpus": cpus,
             "num_gpus": gpus,
@@ -184,12 +182,15 @@ class RolloutFleet:
                 raise TlpoError(f"rollout actor {lost[0].name} was lost during an evaluation; run it again")
         return sorted(found, key=lambda answer: (answer.prompt_index, answer.sample))
 
+    def sleep(self) -> None:
+        """Everybody ends what he does, and gives his GPU's memory back until he next loads weights."""
+        self._all(Kind.SLEEP, lambda actor: actor.sleep.remote())
+
     def close(self) -> None:
         """End all actors at once."""
         for handle in self._handles.values():
             ray.kill(handle, no_restart=True)
-        for place in self._places.values():
-            remove_placement_group(place)
+        self._rooms.close()
 
     def _look_after(self) -> None:
         """Starts, ends, canaries and weights that are due."""
@@ -213,23 +214,15 @@ class RolloutFleet:
         for member in self._fleet.to_end():
             if member in self._handles:
                 ray.kill(self._handles.pop(member), no_restart=True)
-            self._free_room(member)
+            self._rooms.free(member)
             self._fleet.left(member)
 
     def _has_room(self, member: Member) -> bool:
-        """Whether the cluster has set room aside for a member; asks for it, of an autoscaler too, if nobody has yet."""
-        if member not in self._places:
-            self._places[member] = placement_group([self._room])
-        return bool(self._places[member].wait(0))
-
-    def _free_room(self, member: Member) -> None:
-        if member in self._places:
-            remove_placement_group(self._places.pop(member))
+        return self._rooms.ready(member, self._room)
 
     def _spawn(self, member: Member) -> Any:
         """Start a member's process; the call that says when it has."""
-        place = PlacementGroupSchedulingStrategy(self._places[member], placement_group_bundle_index=0)
-        options = {**self._options, "name": f"tlpo-{member.name}", "scheduling_strategy": place}
+        options = {**self._options, "name": f"tlpo-{member.name}", "scheduling_strategy": self._rooms.place(member)}
         self._handles[member] = handle = RolloutActor.options(**options).remote(self._spec, member.name)
         self._where[member] = handle.where.remote()
         return handle.setup.remote()
@@ -337,12 +330,12 @@ class RolloutFleet:
         logger.warning("rollout actor %s %s", member.name, why)
         self._fleet.lose(member, why, counted=counted)
         if member.state is State.DEAD:
-            self._free_room(member)
+            self._rooms.free(member)
 
     def _broadcast(self, broadcaster: Broadcaster) -> None:
         """Everybody finishes what he does, meets the learner if the fleet has changed, and loads its broadcast."""
         while not self._fleet.resting:
-            self._call_roll()
+            self._all(Kind.CHECK, lambda actor: actor.check.remote())  # a collective waits long for the dead
             members = self._fleet.expected()
             try:
                 company = (broadcaster.life, [member.name for member in members])
@@ -360,14 +353,14 @@ class RolloutFleet:
                 for number, member in enumerate(one for one in members if one in self._handles):
                     self._lose(member, why, counted=number == 0)
 
-    def _call_roll(self) -> None:
-        """Wait until nobody does anything and everybody answers: a collective waits long for the dead."""
+    def _all(self, kind: Kind, call: Callable[[Any], Any]) -> None:
+        """Wait until nobody does anything, and everybody has done this."""
         lost = True
         while lost:
-            self._rest()
+            self.rest()
             for member in self._fleet.expected():
-                self._begin(member, Kind.CHECK, self._handles[member].check.remote())
-            lost = self._rest()
+                self._begin(member, kind, call(self._handles[member]))
+            lost = self.rest()
 
     def _meet(self, broadcaster: Broadcaster, members: Sequence[Member]) -> None:
         processes = self._spec.rollout.tensor_parallel
@@ -380,9 +373,9 @@ class RolloutFleet:
     def _together(self, learners: list[Any], what: str) -> None:
         """Wait for both sides of something that all of them do at once."""
         wait_for(learners, self._flow.sync_deadline_s, who="the driver", what=f"the learner {what}")
-        self._rest()
+        self.rest()
 
-    def _rest(self) -> bool:
+    def rest(self) -> bool:
         """Wait until everybody has started and nobody does anything; whether actors were lost meanwhile."""
         lost = False
         while not self._fleet.quiet:

@@ -42,6 +42,8 @@ class VLLMEngine:
         seed: int,
         weight_transfer: str = "object_store",
         lora: LoraConfig | None = None,
+        *,
+        sleeps: bool = False,
     ) -> None:
         on_gpu = torch.cuda.is_available()
         for name, value in vllm_env(on_gpu=on_gpu).items():
@@ -77,6 +79,7 @@ class VLLMEngine:
             # Noise in float64 by the request's own generator: what TransformersEngine draws, too.
             use_fp64_gumbel=rollout.reproducible,
             disable_log_stats=True,
+            enable_sleep_mode=sleeps and on_gpu,  # vLLM's CPU build has none, and no need of it
             use_tqdm_on_load=False,
             weight_transfer_config=WeightTransferConfig(backend=RECEIVERS[weight_transfer]),
             **memory,
@@ -147,6 +150,14 @@ class VLLMEngine:
         """Like `load_weights`, from the learner's broadcast."""
         vllm_weights.receive(self._engine, incoming)
         self.version = version
+
+    def sleep(self) -> None:
+        if not self._engine.is_sleeping():
+            self._engine.sleep(level=1)
+
+    def wake(self) -> None:
+        if self._engine.is_sleeping():
+            self._engine.wake_up()
 
     @property
     def kv_use(self) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 import detectors
 from actors.candidates import candidate_set, context_of
 from actors.chat import load_tokenizer, prompt_ids
-from actors.engine import BroadcastEngine, CandidateSet, SampleRequest, TokenEngine
+from actors.engine import BroadcastEngine, CandidateSet, SampleRequest, SleepingEngine, TokenEngine
 from actors.lookahead import Rewarded, rewarded_candidates
 from actors.rollout import Question, Rollout, answer_seed, sampled
 from actors.tasks import Candidates, Task, one_ask
@@ -151,6 +151,8 @@ class RolloutWorker:
         Raises:
             WeightSyncError: it is larger than `tolerance`.
         """
+        if isinstance(self._engine, SleepingEngine):
+            self._engine.wake()
         if update.incoming:
             self._broadcast_engine().receive_weights(update.incoming, update.version)
         else:
@@ -179,6 +181,11 @@ class RolloutWorker:
             return bool(found)
 
         return checked
+
+    def sleep(self) -> None:
+        """Give the engine's GPU memory back until weights are next loaded; nothing may be under way."""
+        assert isinstance(self._engine, SleepingEngine), f"{type(self._engine).__name__} does not sleep"
+        self._engine.sleep()
 
     def join_broadcast(self, rendezvous: Rendezvous, rank: int) -> None:
         """Meet the learner, so that `load` can take weights from its broadcasts."""
@@ -297,8 +304,13 @@ def build_worker(
     seed: int,
     weight_transfer: str = "object_store",
     lora: LoraConfig | None = None,
+    *,
+    sleeps: bool = False,
 ) -> RolloutWorker:
     """A worker on the engine that the configuration names.
+
+    Args:
+        sleeps: whether `sleep` is to be used.
 
     Raises:
         ModelError: the model cannot be loaded.
@@ -308,7 +320,7 @@ def build_worker(
     if rollout.engine == "vllm":
         from actors.vllm_engine import VLLMEngine
 
-        engine = VLLMEngine(model, rollout, seed, weight_transfer, lora)
+        engine = VLLMEngine(model, rollout, seed, weight_transfer, lora, sleeps=sleeps)
     else:
         from actors.hf_engine import TransformersEngine
 

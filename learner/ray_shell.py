@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 from ray.exceptions import RayActorError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -56,6 +57,7 @@ class LearnerProcess:
         address: str,
         port: int,
         seed: int,
+        colocated: bool,
     ) -> int:
         """Load policy and reference and join the process group; the rank."""
         self._worker = build_learner(
@@ -63,11 +65,15 @@ class LearnerProcess:
             deadline_s=flow.update_deadline_s,
         )  # fmt: skip
         self._publisher = Publisher(flow.bucket_mib * MIB, flow.delta_refresh)
+        self._colocated = colocated
         return rank
 
     def update(self, payload: bytes, progress: float) -> UpdateReport:
         """One update from an Arrow stream of groups; the report of this rank's shard."""
-        return self.worker.update(decode(payload), progress)
+        report = self.worker.update(decode(payload), progress)
+        if self._colocated and torch.cuda.is_available():
+            torch.cuda.empty_cache()  # what activations took is the rollout actor's now
+        return report
 
     def publish(self, canary_context: Sequence[int]) -> WeightUpdate | None:
         """On rank 0 the current policy version, its buckets as references into the object store."""
@@ -157,6 +163,7 @@ class LearnerGroup:
                 address=address,
                 port=port,
                 seed=self._seed,
+                colocated=self._cluster.colocated,
             )
             for rank, handle in enumerate(self._ranks)
         ]

@@ -36,6 +36,7 @@ LAYERS: tuple[tuple[str, int], ...] = (
     ("tlpo_ray.resume", 4),
     ("tlpo_ray.experiment", 6),
     ("tlpo_ray.jobs", 5),
+    ("tlpo_ray.doctor", 5),
     ("tlpo_ray.commands", 6),
     ("tlpo_ray.capacity", 2),
     ("tlpo_ray.cli", 7),

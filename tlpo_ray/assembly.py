@@ -66,10 +66,13 @@ def _distributed(config: RunConfig, prompts: PromptSet, begin: Snapshot | None, 
             weight_transfer=config.flow.weight_transfer,
             lora=config.learner.lora,
             sync_deadline_s=config.flow.sync_deadline_s,
+            sleeps=config.cluster.colocated,
             stacks=str(config.folder / STACKS),
         )
         # Both groups start at once: loading two engines takes most of a short run.
         fleet = RolloutFleet(spec, config.rollout.actors, config.flow, config.cluster)
+        if config.cluster.colocated:
+            fleet.sleep()  # it has measured how much of the GPU it may have before the learner has taken any
         learner = LearnerGroup(
             config.model, config.learner, config.flow, config.cluster, config.seed, str(config.folder / STACKS)
         )
@@ -148,6 +151,9 @@ class LocalFleet:
 
     def resize(self, size: int) -> None:
         """It stays what it is."""
+
+    def sleep(self) -> None:
+        """Nobody waits for its memory."""
 
     def publish(self, update: WeightUpdate) -> None:
         began = time.monotonic()

@@ -64,6 +64,9 @@ class Fleet(Protocol):
         """Rollout actors by what they are at."""
 
     def resize(self, size: int) -> None: ...
+    def sleep(self) -> None:
+        """Give the GPUs' memory back until weights are next published; lots that are under way end first."""
+
     def publish(self, update: WeightUpdate) -> None: ...
     def advance(self, exchange: Any, timeout_s: float, wake: Sequence[Any] = ()) -> list[LotCounts]: ...
     def answers(

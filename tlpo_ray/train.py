@@ -190,6 +190,8 @@ class _Run:
 
     def _updated(self) -> Any:
         """The update's report."""
+        if self._config.cluster.colocated:
+            self._fleet.sleep()
         self._learner.begin_update(self._payload, self._progress)
         overlap = self._config.flow.max_staleness > 0
         while (update := self._learner.poll_update(0.0 if overlap else POLL_S)) is None:

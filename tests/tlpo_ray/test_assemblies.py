@@ -73,6 +73,15 @@ def test_broadcast_weights_make_the_same_updates_also_after_an_actor_was_killed(
     assert_same_weights(tmp_path / "run", local[0])
 
 
+def test_on_one_gpu_both_sides_take_turns_and_make_the_same_updates(
+    local: tuple[Path, TrainSummary], tiny_model: Path, prompts: Path, tmp_path: Path
+) -> None:
+    """Here without a GPU: each update waits until the engine sleeps, each load wakes it."""
+    settings = {"cluster.colocated": True, "rollout.actors": 1, "learner.ranks": 1}
+    run(run_config(tiny_model, prompts, tmp_path / "run", **settings))
+    assert_same_weights(tmp_path / "run", local[0])
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs: learner and vLLM do not share one in NCCL")
 @pytest.mark.parametrize("transfer", ["object_store", "nccl"])

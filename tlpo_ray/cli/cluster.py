@@ -40,6 +40,20 @@ def submit(
 
 
 @cluster.command()
+def doctor(
+    config: Annotated[
+        str | None, typer.Argument(help="A YAML file or preset: its model, cluster and folder too.")
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """What is wrong with this machine, or with a configuration on it, and what to mend; exit 1 if something is."""
+    from tlpo_ray.commands.doctor import doctor_command
+
+    if not doctor_command(config, overrides or []):
+        raise typer.Exit(1)
+
+
+@cluster.command()
 def status(
     run: Target,
     address: Address = None,

@@ -239,6 +239,9 @@ class ClusterConfig(Section):
     none lets them be anywhere."""
     learner_resource: str | None = None
     """The same for learner ranks."""
+    colocated: bool = False
+    """One rollout actor and one learner rank take turns on one GPU: while the learner learns, the actor's engine has
+    its weights in the host's memory and no KV cache. Give each half of a GPU by the two shares above."""
     object_store_mib: Positive | None = None
     """Object store of a cluster started here; none lets Ray choose."""
     dashboard: bool = False
@@ -250,6 +253,18 @@ class CheckpointConfig(Section):
 
     every_updates: Positive = 100
     keep_last: Positive = 2
+
+
+COLOCATED = {
+    "stack": "distributed",
+    "rollout.engine": "vllm",
+    "rollout.actors": 1,
+    "rollout.tensor_parallel": 1,
+    "learner.ranks": 1,
+    "flow.max_staleness": 0,
+    "flow.weight_transfer": "object_store",
+}
+"""What `cluster.colocated` needs."""
 
 
 class RunConfig(Section):
@@ -283,6 +298,8 @@ class RunConfig(Section):
                 f"flow.delta_refresh {self.flow.delta_refresh} needs flow.weight_transfer object_store, it is "
                 f"{self.flow.weight_transfer}: a broadcast always sends all weights"
             )
+        if self.cluster.colocated:
+            self._take_turns()
         if self.learner.lora is not None and self.flow.weight_transfer != "object_store":
             raise ValueError(
                 f"learner.lora needs flow.weight_transfer object_store, it is {self.flow.weight_transfer}: "
@@ -314,3 +331,11 @@ class RunConfig(Section):
                 f"{self.learner.groups_per_update}: an update could never fill"
             )
         return self
+
+    def _take_turns(self) -> None:
+        """Refuse a colocated run whose two sides could not take turns on one GPU."""
+        for key, needed in COLOCATED.items():
+            section, _, name = key.rpartition(".")
+            found = getattr(getattr(self, section) if section else self, name)
+            if found != needed:
+                raise ValueError(f"cluster.colocated needs {key} {needed}, it is {found}: set {key}={needed}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 from ray.util.metrics import Gauge
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from tlpo_ray.flow.errors import DeadlineError, TlpoError, first_line
 from tlpo_ray.flow.exchange import Exchange, Snapshot, Status
@@ -74,6 +75,33 @@ def bundle(cpus: float, gpus: float, resource: str | None) -> dict[str, float]:
     """
     asked = {"CPU": cpus, "GPU": gpus, **({resource: A_LITTLE} if resource else {})}
     return {name: amount for name, amount in asked.items() if amount}
+
+
+class Rooms:
+    """A placement group each for processes that come and go; an autoscaler sees those without room as demand."""
+
+    def __init__(self) -> None:
+        self._groups: dict[Hashable, PlacementGroup] = {}
+
+    def ready(self, who: Hashable, room: dict[str, float]) -> bool:
+        """Whether the cluster has set that room aside; asks for it if nobody has yet."""
+        if who not in self._groups:
+            self._groups[who] = placement_group([room])
+        return bool(self._groups[who].wait(0))
+
+    def place(self, who: Hashable) -> PlacementGroupSchedulingStrategy:
+        """Where `who` is to be started."""
+        return PlacementGroupSchedulingStrategy(self._groups[who], placement_group_bundle_index=0)
+
+    def free(self, who: Hashable) -> None:
+        """Give the room back, if there is one."""
+        if who in self._groups:
+            remove_placement_group(self._groups.pop(who))
+
+    def close(self) -> None:
+        """Give all back."""
+        for who in tuple(self._groups):
+            self.free(who)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -226,7 +226,20 @@ def test_a_name_that_is_neither_file_nor_preset_is_told(tmp_path: Path) -> None:
 
 
 def test_the_presets_are_the_quickstart_and_the_papers_runs() -> None:
-    assert presets() == sorted(["quickstart", "quickstart-focus", "quickstart-gpu", *PAPER_PRESETS])
+    others = ["quickstart", "quickstart-focus", "quickstart-gpu", "qwen3-8b-ko-one-gpu"]
+    assert presets() == sorted([*others, *PAPER_PRESETS])
+
+
+def test_who_share_a_gpu_take_turns() -> None:
+    config = load_config("qwen3-8b-ko-one-gpu")
+    shares = config.cluster.gpus_per_rollout_actor, config.cluster.gpus_per_learner_rank
+    assert config.cluster.colocated and sum(shares) == 1
+    for key, value in (("flow.max_staleness", 1), ("rollout.actors", 2), ("flow.weight_transfer", "nccl")):
+        with pytest.raises(ConfigError, match=rf"cluster\.colocated needs {key} \w+, it is {value}: set {key}="):
+            load_config(
+                "quickstart",
+                ["model.path=.", "cluster.colocated=true", "rollout.actors=1", "learner.ranks=1", f"{key}={value}"],
+            )
 
 
 @pytest.mark.parametrize("name", PAPER_PRESETS)
