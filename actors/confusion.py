@@ -26,15 +26,23 @@ class ConfusionPoint:
 
 
 class ConfusionWatch:
-    """Watches one answer grow and says when its first confusion is certain."""
+    """Watches one answer grow and says when its first confusion is certain.
+
+    A detector that raises ends the answer: the engine that asks serves others too.
+    """
 
     def __init__(self, token_bytes: TokenBytes, detector: detectors.Detector) -> None:
+        self.error: Exception | None = None
         self._text = GrowingText(token_bytes)
         self._stream = detectors.Stream(detector)
 
     def push(self, token_ids: Sequence[int]) -> bool:
         """True once no continuation can move or remove the first confusion."""
-        return self._stream.feed(self._text.push(token_ids)) is not None
+        try:
+            return self._stream.feed(self._text.push(token_ids)) is not None
+        except Exception as error:
+            self.error = error
+            return True
 
 
 def confusion_point(

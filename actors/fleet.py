@@ -150,6 +150,8 @@ class Fleet:
         self.members: list[Member] = []
         self.restarts = 0
         self._busy_s = self._there_s = 0.0
+        self._alone_since: float | None = None
+        """Since when no member is there and those that are to come have no room."""
         self.resize(size)
         for member in self.members:
             member.start_by = clock() + limits.deadlines[Kind.START]
@@ -245,13 +247,17 @@ class Fleet:
         """The cluster has no room for a member's process: it waits for a node to come, or for one to have some.
 
         Raises:
-            DeadlineError: the run cannot begin without it, and has waited long enough.
+            DeadlineError: the run cannot begin without it, or has no other any more, and has waited long enough.
         """
-        now = self._clock()
-        if member.start_by is not None and now >= member.start_by:
-            limit = self._limits.deadlines[Kind.START]
-            raise DeadlineError(f"the driver waited {limit:g} s for the cluster to have room for {member.name}")
+        now, limit = self._clock(), self._limits.deadlines[Kind.START]
         member.state, member.start_at = State.PENDING, now + ROOM_POLL_S
+        if member.start_by is None and self.expected():
+            self._alone_since = None
+            return
+        self._alone_since = now if self._alone_since is None else self._alone_since
+        until = member.start_by if member.start_by is not None else self._alone_since + limit
+        if now >= until:
+            raise DeadlineError(f"the driver waited {limit:g} s for the cluster to have room for {member.name}")
 
     def begin(self, member: Member, key: Hashable, kind: Kind) -> None:
         """A member has been asked to do something."""
@@ -326,11 +332,13 @@ class Fleet:
         """
         for key in tuple(member.jobs):
             self._end(member, key)
-        member.version = None
+        member.version, member.failed_requests = None, 0
         if member.leaving:
+            member.state = State.DEAD
             return
         if counted and self.restarts >= self._limits.max_restarts:
             member.state = State.DEAD
+            self._close(member)
             left = len(self.present())
             if left < self._limits.min_healthy:
                 raise TlpoError(
@@ -347,12 +355,17 @@ class Fleet:
 
     def left(self, member: Member) -> None:
         """A leaving member has ended."""
-        self._there_s += self._clock() - member.first_lot if member.first_lot is not None else 0.0
+        self._close(member)
         self.members.remove(member)
 
     def counts(self) -> dict[State, int]:
         """Members by state."""
         return {state: sum(member.state is state for member in self.members) for state in State}
+
+    def _close(self, member: Member) -> None:
+        """It will get no more lots: what it was busy for does not change any more."""
+        self._there_s += self._clock() - member.first_lot if member.first_lot is not None else 0.0
+        member.first_lot = None
 
     @staticmethod
     def _watched(member: Member) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from actors.worker import Answer, build_worker
 from tlpo_ray.config.run import DetectorConfig, LoraConfig, ModelConfig, RolloutConfig
+from tlpo_ray.flow.errors import first_line
 from tlpo_ray.flow.ray_shell import LazyBuckets, Whereabouts, whereabouts
 from tlpo_ray.flow.records import LotCounts, Prompt, decode_prompts, encode, encode_results
 from tlpo_ray.flow.weights import Rendezvous, WeightUpdate
@@ -38,6 +39,7 @@ class RolloutProcess:
     def __init__(self, spec: RolloutSpec, name: str) -> None:
         self._spec = spec
         self._name = name
+        self._broken: Exception | None = None
 
     def where(self) -> Whereabouts:
         """Where it is; from now on it can be asked where it hangs."""
@@ -59,7 +61,7 @@ class RolloutProcess:
         """
         lot = self._worker.begin(decode_prompts(prompts))
         while not lot.done:
-            self._worker.turn()
+            self._turn()
             await asyncio.sleep(0)
         report = self._worker.finish(lot)
         return report.counts(), (encode_results(report.results), encode(report.groups))
@@ -68,8 +70,18 @@ class RolloutProcess:
         """Generate the canary; its log-probabilities must be what they were when the weights were loaded."""
         checked = self._worker.begin_check(self._spec.canary_tolerance)
         while not checked():
-            self._worker.turn()
+            self._turn()
             await asyncio.sleep(0)
+
+    def _turn(self) -> None:
+        """One turn of the engine. If it breaks, everybody's requests are lost, not only those of who turned it."""
+        if self._broken is not None:
+            raise RuntimeError(f"the engine broke: {first_line(self._broken)}")
+        try:
+            self._worker.turn()
+        except Exception as error:
+            self._broken = error
+            raise
 
     def load(self, update: WeightUpdate) -> float:
         """Load a policy version bucket by bucket; the canary's difference in nats."""

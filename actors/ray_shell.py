@@ -14,15 +14,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import ray
-from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
+from ray.exceptions import ObjectLostError, RayTaskError
 
 from actors.fleet import Fleet, Kind, Member, State, limits
 from actors.process import RolloutProcess, RolloutSpec
 from actors.vllm_env import vllm_env
 from actors.worker import Answer
 from tlpo_ray.config.run import ClusterConfig, FlowConfig
-from tlpo_ray.flow.errors import DeadlineError, TlpoError, first_line
-from tlpo_ray.flow.ray_shell import Rooms, bundle, dump_stacks, wait_for
+from tlpo_ray.flow.errors import DeadlineError, LearnerLostError, TlpoError, first_line
+from tlpo_ray.flow.ray_shell import LOST, Rooms, bundle, dump_stacks, wait_for
 from tlpo_ray.flow.records import LotCounts, Prompt
 from tlpo_ray.flow.weights import Rendezvous, WeightUpdate
 
@@ -167,10 +167,12 @@ class RolloutFleet:
     ) -> list[Answer]:
         """Whole answers of the published policy, spread over the fleet; in the order of prompts and samples."""
         self.settle()
-        share = max(1, min(self._spec.rollout.lot, -(-len(prompts) // len(self._fleet.expected()))))
+        actors = max(1, len(self._fleet.expected()))
+        share = max(1, min(self._spec.rollout.lot, -(-len(prompts) // actors)))
         todo = deque(prompts[start : start + share] for start in range(0, len(prompts), share))
         found: list[Answer] = []
         while todo or not self._fleet.resting:
+            self._tend()
             for member in self._fleet.free():
                 if todo and not member.jobs:
                     call = self._handles[member].answers.remote(
@@ -286,7 +288,7 @@ class RolloutFleet:
         kind = member.jobs[call].kind
         try:
             value = ray.get(call)
-        except RayActorError as error:
+        except LOST as error:
             self._lose(member, f"died while it was to {kind}: {first_line(error)}")
             return False
         except RayTaskError as error:
@@ -306,9 +308,7 @@ class RolloutFleet:
             self._fleet.dropped(member, call)
             self.weights_lost = True
             return True
-        together = kind in (Kind.MEET, Kind.SYNC) and self.broadcaster is not None
-        for_the_run = isinstance(error.cause, TlpoError) and not isinstance(error.cause, DeadlineError)
-        if kind in (Kind.START, Kind.ANSWER) or together or for_the_run:
+        if self._is_for_the_run(member, kind, error.cause):
             raise error.cause from error
         why = f"could not {kind}: {first_line(error.cause)}"
         logger.warning("rollout actor %s %s", member.name, why)
@@ -319,6 +319,16 @@ class RolloutFleet:
         if self._desk is not None:
             self._desk.give_back(member.name)
         return True
+
+    def _is_for_the_run(self, member: Member, kind: Kind, cause: BaseException) -> bool:
+        """Whether an error says something about all actors, not about one."""
+        if kind is Kind.START:
+            return member.start_by is not None  # who joins or comes back may fail by himself
+        if kind is Kind.CHECK:
+            return False  # the others have the same weights and are right
+        together = kind in (Kind.MEET, Kind.SYNC) and self.broadcaster is not None
+        ours = isinstance(cause, TlpoError) and not isinstance(cause, DeadlineError)
+        return kind is Kind.ANSWER or together or ours
 
     def _lose(self, member: Member, why: str, *, counted: bool = True) -> None:
         """Its lease returns, its process ends, and it starts again when its back-off is over."""
@@ -346,12 +356,15 @@ class RolloutFleet:
                 for member in members:
                     self._load(member)
                 self._together(sent, "to send its weights")
-            except (RuntimeError, RayActorError) as error:
+            except (RuntimeError, LearnerLostError, *LOST) as error:
                 # When one is gone, a collective fails for all, and leaves engines with half of their weights.
                 why = f"was in a broadcast of weights that failed: {first_line(error)}"
+                learner_lost = isinstance(error, LearnerLostError)
                 self._met = None
                 for number, member in enumerate(one for one in members if one in self._handles):
-                    self._lose(member, why, counted=number == 0)
+                    self._lose(member, why, counted=number == 0 and not learner_lost)
+                if learner_lost:
+                    raise
 
     def _all(self, kind: Kind, call: Callable[[Any], Any]) -> None:
         """Wait until nobody does anything, and everybody has done this."""
@@ -372,7 +385,10 @@ class RolloutFleet:
 
     def _together(self, learners: list[Any], what: str) -> None:
         """Wait for both sides of something that all of them do at once."""
-        wait_for(learners, self._flow.sync_deadline_s, who="the driver", what=f"the learner {what}")
+        try:
+            wait_for(learners, self._flow.sync_deadline_s, who="the driver", what=f"the learner {what}")
+        except LOST as error:
+            raise LearnerLostError(f"a learner rank was lost when it was {what}: {first_line(error)}") from error
         self.rest()
 
     def rest(self) -> bool:

@@ -39,14 +39,21 @@ class Question:
 def sampled(
     question: Question, engine: TokenEngine, token_bytes: TokenBytes, config: RolloutConfig, run_seed: int
 ) -> Task[Rollout]:
-    """One answer at `config.temperature`, without log-probabilities, aborted at its confusion point."""
+    """One answer at `config.temperature`, without log-probabilities, aborted at its confusion point.
+
+    Raises:
+        Exception: what the detector raises.
+    """
     request = SampleRequest(
         prompt_ids=question.prompt_ids,
         max_new_tokens=min(config.max_new_tokens, engine.max_context - len(question.prompt_ids)),
         temperature=config.temperature,
         seed=answer_seed(run_seed, question.prompt.index, engine.version) if config.reproducible else None,
     )
-    token_ids = yield Sample(request=request, watch=ConfusionWatch(token_bytes, question.detector).push)
+    watch = ConfusionWatch(token_bytes, question.detector)
+    token_ids = yield Sample(request=request, watch=watch.push)
+    if watch.error is not None:
+        raise watch.error
     return Rollout(
         prompt=question.prompt,
         prompt_ids=question.prompt_ids,

@@ -17,6 +17,7 @@ from actors.tasks import Candidates, Task, one_ask
 from actors.token_bytes import TokenBytes
 from tlpo_ray.config.run import DetectorConfig, LoraConfig, ModelConfig, RolloutConfig
 from tlpo_ray.flow.delta import Shadow
+from tlpo_ray.flow.errors import WeightSyncError
 from tlpo_ray.flow.records import CandidateGroup, Outcome, Prompt, PromptResult, RolloutReport, readable
 from tlpo_ray.flow.weights import Bucket, Canary, Rendezvous, WeightUpdate, check_canary
 
@@ -47,10 +48,18 @@ class Lot:
     """How many of them are rolled out."""
     skipped: list[PromptResult]
     ended: list[tuple[Rollout, CandidateGroup | None]] = field(default_factory=list)
+    error: Exception | None = None
+    """What one of its rollouts raised, a detector's say: the lot comes to nothing, and others go on."""
 
     @property
     def done(self) -> bool:
-        """Whether every prompt has its outcome."""
+        """Whether every prompt has its outcome.
+
+        Raises:
+            Exception: what one of them raised.
+        """
+        if self.error is not None:
+            raise self.error
         return len(self.ended) == self.size
 
     def report(self, kv_use: float = 0.0) -> RolloutReport:
@@ -132,7 +141,7 @@ class RolloutWorker:
         questions, skipped = self._questions(prompts)
         lot = Lot(version=self.version, size=len(questions), skipped=skipped)
         for question in questions:
-            self._engine.start(self._rolled_out(question), lot.ended.append)
+            self._engine.start(self._caught(question, lot), lambda nothing: None)
         return lot
 
     def turn(self) -> None:
@@ -232,7 +241,11 @@ class RolloutWorker:
         if len(update.steps) == 1 and self._shadow is None:
             return update.steps[0].buckets
         following, self._shadow = self._shadow is not None, self._shadow or Shadow()
-        self._shadow.follow(update.since(self.version) if following else update.steps)
+        try:
+            self._shadow.follow(update.since(self.version) if following else update.steps)
+        except WeightSyncError:  # a learner that was made anew may differ in a bit from the one that was followed
+            self._shadow = Shadow()
+            self._shadow.follow(update.steps)
         return [self._shadow.bucket()]
 
     def _broadcast_engine(self) -> BroadcastEngine:
@@ -262,6 +275,14 @@ class RolloutWorker:
                 self._detector_config.settings,
             )
         return self._detectors[prompt.language]
+
+    def _caught(self, question: Question, lot: Lot) -> Task[None]:
+        """One prompt of a lot; what it raises is the lot's, not that of whoever shares the engine with it."""
+        try:
+            ended = yield from self._rolled_out(question)
+            lot.ended.append(ended)
+        except Exception as error:
+            lot.error = lot.error or error
 
     def _rolled_out(self, question: Question) -> Task[tuple[Rollout, CandidateGroup | None]]:
         """Answer, confusion point, candidate set and rewards of one prompt."""

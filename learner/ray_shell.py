@@ -10,7 +10,6 @@ from typing import Any
 
 import ray
 import torch
-from ray.exceptions import RayActorError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -21,7 +20,7 @@ from learner.report import UpdateReport, merged
 from learner.worker import LearnerWorker, build_learner
 from tlpo_ray.config.run import MIB, ClusterConfig, FlowConfig, LearnerConfig, ModelConfig
 from tlpo_ray.flow.errors import DeadlineError, LearnerLostError, first_line
-from tlpo_ray.flow.ray_shell import Whereabouts, bundle, dump_stacks, wait_for, whereabouts
+from tlpo_ray.flow.ray_shell import LOST, Whereabouts, bundle, dump_stacks, wait_for, whereabouts
 from tlpo_ray.flow.records import decode
 from tlpo_ray.flow.weights import Rendezvous, WeightUpdate
 
@@ -306,7 +305,7 @@ class LearnerGroup:
     def _wait(self, refs: Any, deadline_s: float, what: str) -> Any:
         try:
             return wait_for(refs, deadline_s, who="the driver", what=f"the learner group: {what}")
-        except (RayActorError, RuntimeError) as error:
+        except (*LOST, RuntimeError) as error:
             # RuntimeError: what a collective raises when another rank is gone.
             raise LearnerLostError(f"a learner rank failed during {what}: {first_line(error)}") from error
 

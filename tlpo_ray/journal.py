@@ -15,14 +15,14 @@ import json
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tlpo_ray.flow.errors import ResourceError, UserError, first_line
+from tlpo_ray.flow.errors import UserError, first_line
 from tlpo_ray.flow.exchange import Snapshot
-from tlpo_ray.flow.files import replacing
+from tlpo_ray.flow.files import replacing, written
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class Journal:
         Raises:
             UserError: none of the states is whole.
         """
-        versions = self._versions("state")
+        versions = self._versions()
         for version in reversed(versions):
             try:
                 return self._state(version)
@@ -118,7 +118,7 @@ class Journal:
 
     def prune(self, version: int) -> None:
         """Forget updates up to `version`, which a checkpoint holds, but never the last few states."""
-        versions = self._versions("state")
+        versions = self._versions()
         for old in versions[:-KEPT]:
             if old <= version:
                 self._file(old).unlink()  # first: without it the version does not count
@@ -149,8 +149,8 @@ class Journal:
     def _names(version: int) -> tuple[str, str]:
         return f"groups-{version:08d}.arrow", f"queue-{version:08d}.arrow"
 
-    def _versions(self, what: str) -> list[int]:
-        return sorted(int(file.stem.rpartition("-")[2]) for file in self._folder.glob(f"{what}-*.json"))
+    def _versions(self) -> list[int]:
+        return sorted(int(file.stem.rpartition("-")[2]) for file in self._folder.glob("state-*.json"))
 
     def _write(self, name: str, content: bytes) -> None:
         with _writing(self._folder), replacing(self._folder / name) as partial, partial.open("wb") as file:
@@ -159,16 +159,8 @@ class Journal:
             os.fsync(file.fileno())
 
 
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """A full disk or a closed folder becomes one line."""
-    try:
-        yield
-    except OSError as error:
-        raise ResourceError(
-            f"cannot write the journal {folder}: {first_line(error)}; free space there, then go on with "
-            f"tlpo train --resume {folder.parent}"
-        ) from error
+def _writing(folder: Path) -> AbstractContextManager[None]:
+    return written(f"the journal {folder}", f", then go on with tlpo train --resume {folder.parent}")
 
 
 def _digest(file: Path) -> str:

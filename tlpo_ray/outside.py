@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tlpo_ray.config.load import load_config
-from tlpo_ray.flow.errors import DeadlineError, UserError
+from tlpo_ray.flow.errors import DeadlineError, UserError, first_line
 from tlpo_ray.flow.files import write_json
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,10 @@ class Outside:
     def tell(self, status: Mapping[str, Any]) -> None:
         """Write the status."""
         who = {"time": round(time.time(), 3), "host": socket.gethostname(), "pid": os.getpid()}
-        write_json(self._folder / STATUS, who | dict(status))
+        try:
+            write_json(self._folder / STATUS, who | dict(status))
+        except OSError as error:  # the run itself may need no more room
+            logger.warning("%s cannot be written: %s", self._folder / STATUS, first_line(error))
 
 
 def scale(folder: Path, actors: int) -> dict[str, int]:
@@ -75,10 +78,10 @@ def scale(folder: Path, actors: int) -> dict[str, int]:
     if load_config(str(folder / "config.yaml")).stack == "local":
         raise UserError(f"{folder} is a run of one process (stack: local), which cannot be scaled")
     write_json(folder / WANTED, {"rollout_actors": actors})
-    began = time.monotonic()
+    began, asked = time.monotonic(), time.time()
     while time.monotonic() - began < ANSWER_S:
         status = read_status(folder)
-        if status.get("rollout_actors") == actors:
+        if status.get("rollout_actors") == actors and status["time"] > asked:
             states: dict[str, int] = status["actors"]
             return states
         time.sleep(LOOK_S)

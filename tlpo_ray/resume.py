@@ -13,7 +13,8 @@ from typing import Any
 
 from tlpo_ray.config.load import load_config
 from tlpo_ray.config.run import RunConfig
-from tlpo_ray.flow.errors import StoppedError, UserError
+from tlpo_ray.flow.errors import StoppedError, UserError, first_line
+from tlpo_ray.flow.files import write_json, written
 from tlpo_ray.flow.records import Prompt
 
 MAY_CHANGE = {
@@ -80,14 +81,33 @@ def check_prompts(prompts: Sequence[Prompt], kept: Path, *, resumed: bool) -> No
         "prompts": len(prompts),
         "digest": hashlib.blake2b(json.dumps(content).encode("utf-8", "replace"), digest_size=16).hexdigest(),
     }
-    if resumed and kept.exists():
-        before = json.loads(kept.read_text(encoding="utf-8"))
+    before = _fingerprint(kept) if resumed else None
+    if before is not None:
         if before != found:
             raise UserError(
                 f"the prompts are not those that the run began with ({before['prompts']:,} then, {len(prompts):,} now, "
                 f"or of another content): put back what data.prompts names"
             )
-    kept.write_text(json.dumps(found) + "\n", encoding="utf-8")
+        return
+    with written(f"{kept}"):
+        write_json(kept, found)
+
+
+def _fingerprint(kept: Path) -> dict[str, Any] | None:
+    """Of the prompts that a run began with; None if none was kept.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+        return {"prompts": found["prompts"], "digest": found["digest"]}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{kept} is damaged ({first_line(error)}): remove it if you are sure that the prompts are the same"
+        ) from error
 
 
 @contextmanager
@@ -96,12 +116,12 @@ def stoppable(folder: Path) -> Iterator[None]:
     process at once."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        for name in SIGNALS:
-            signal.signal(name, signal.SIG_DFL)
-        raise StoppedError(
-            f"stopped by {signal.Signals(number).name}; nothing is lost, go on with: tlpo train --resume {folder}",
-            number,
-        )
+        for one in SIGNALS:
+            signal.signal(one, signal.SIG_DFL)
+        name = signal.Signals(number).name
+        if not (folder / "config.yaml").exists():
+            raise StoppedError(f"stopped by {name} before anything was done", number)
+        raise StoppedError(f"stopped by {name}; nothing is lost, go on with: tlpo train --resume {folder}", number)
 
     before = {name: signal.signal(name, stop) for name in SIGNALS}
     try:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -24,7 +25,7 @@ import pyarrow.parquet as pq
 from tlpo_ray.config.load import dump_config
 from tlpo_ray.config.run import RunConfig
 from tlpo_ray.flow.errors import ResourceError, UserError
-from tlpo_ray.flow.files import replacing, write_json
+from tlpo_ray.flow.files import replacing, write_json, written
 from tlpo_ray.flow.metrics import MetricsLog, truncate_metrics
 from tlpo_ray.flow.records import SCHEMA, decode_table
 from tlpo_ray.journal import Journal
@@ -63,13 +64,11 @@ class RunFolder:
         self.path = config.folder
         if resumed is None:
             self.refuse_unusable(self.path)
-        try:
+        with written(f"the run folder {self.path}"):
             for name in ("experiences", "checkpoints", "tensorboard"):
                 (self.path / name).mkdir(parents=True, exist_ok=True)
             with replacing(self.path / "config.yaml") as partial:
                 partial.write_text(dump_config(config), encoding="utf-8")
-        except OSError as error:
-            raise ResourceError(f"cannot write the run folder {self.path}: {error.strerror or error}") from error
         self.journal = Journal(self.path / "journal")
         self.outside = Outside(self.path)
         if resumed is not None:
@@ -97,7 +96,7 @@ class RunFolder:
         if not self._experiences:
             return
         file = self.path / "experiences" / f"until-{self._kept_until:08d}.parquet"
-        with replacing(file) as partial:
+        with written(f"experiences to {file.parent}"), replacing(file) as partial:
             pq.write_table(pa.concat_tables(self._experiences).cast(SCHEMA), partial, compression="zstd")
         self._experiences.clear()
         self._written_until = self._kept_until
@@ -121,15 +120,21 @@ class RunFolder:
 
     def write_result(self, result: Mapping[str, object]) -> None:
         """`result.json`, whole or not at all."""
-        write_json(self.path / "result.json", result)
+        with written(f"the result to {self.path}"):
+            write_json(self.path / "result.json", result)
 
     def close(self) -> None:
         """Flush everything."""
-        self.flush_experiences()
-        self.metrics.close()
+        try:
+            self.flush_experiences()
+        finally:
+            self.metrics.close()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is None:
+            return self.close()
+        with suppress(ResourceError, OSError):  # what has ended the run says more; the journal has what is not written
+            self.close()

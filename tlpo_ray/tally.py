@@ -28,6 +28,8 @@ class Tally:
     """Answers sampled, and those of them without confusion."""
     kv_use: float = 0.0
     """Largest share of an engine's KV cache that was in use, since the last update."""
+    earlier: dict[str, float] = field(default_factory=dict)
+    """Restarts and canary differences of the run's earlier lives."""
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
 
     def count(self, lots: Sequence[LotCounts]) -> None:

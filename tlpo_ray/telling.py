@@ -89,6 +89,21 @@ class Teller:
         self._folder.metrics.write(version, values)
         self._parts.board.show(values)
 
+    def troubles(self) -> dict[str, Any]:
+        """Restarts, and the largest canary difference, over all lives of the run."""
+        parts, earlier = self._parts, self._tally.earlier
+        now = {
+            "restarts": parts.fleet.restarts,
+            "learner_restarts": self.learner_restarts,
+            "exchange_restarts": parts.exchange.restarts,
+        }
+        found: dict[str, Any] = {name: count + int(earlier.get(name, 0)) for name, count in now.items()}
+        return {**found, "canary": max(parts.fleet.canary, earlier.get("canary", 0.0))}
+
+    def counted(self) -> dict[str, Any]:
+        """The tally, for another life of the run to go on with."""
+        return {**self._tally.as_json(), "earlier": self.troubles()}
+
     def _flow(self, status: Status) -> dict[str, float]:
         """What is told at every look and kept with every update."""
         tally, accounting, parts = self._tally, status.accounting, self._parts
@@ -105,10 +120,7 @@ class Teller:
             "tokens_generated": tally.tokens_generated,
             "tokens_discarded": tally.tokens_discarded,
             "policy_version": parts.learner.version,
-            "canary": parts.fleet.canary,
-            "restarts": parts.fleet.restarts,
-            "learner_restarts": self.learner_restarts,
-            "exchange_restarts": parts.exchange.restarts,
+            **self.troubles(),
             "rollout_actors": parts.fleet.size,
         }
 

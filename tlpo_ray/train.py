@@ -113,6 +113,8 @@ class _Run:
         self._payload = b""
         self._progress = 0.0
         self._snapshot: Snapshot | None = None
+        self._counted: dict[str, Any] = {}
+        """What was counted when the snapshot was taken."""
         self._published: WeightUpdate | None = None
         """A policy version that the fleet has not been told of."""
         self._status = parts.exchange.status()
@@ -123,7 +125,7 @@ class _Run:
             while not self._look().ready:
                 if self._status.finished:
                     return False
-                self._roll_out(POLL_S)
+                self._surely(lambda: self._roll_out(POLL_S))
                 if self._fleet.weights_lost:
                     self._published = self._surely(lambda: self._learner.publish(self._canary_context))
         return True
@@ -137,7 +139,7 @@ class _Run:
             self._payload, self._progress = payload, self._status.progress
             self._folder.journal.keep_groups(self._version + 1, payload)
             self._update = self._surely(self._updated)
-            self._snapshot = self._exchange.learned(self._version + 1)
+            self._snapshot, self._counted = self._exchange.learned(self._version + 1), self._teller.counted()
         return True
 
     def publish(self) -> None:
@@ -154,7 +156,7 @@ class _Run:
         version, folder = self._version + 1, self._folder
         self._teller.record(version, self._status, self._update)
         folder.journal.commit(
-            State(version=version, progress=self._progress, exchange=self._snapshot, tally=self._tally.as_json())
+            State(version=version, progress=self._progress, exchange=self._snapshot, tally=self._counted)
         )
         self._version = version
         folder.keep_experiences(version, self._payload)
@@ -177,10 +179,7 @@ class _Run:
             accounting=accounting,
             tally=self._tally,
             rerolled=self._status.rerolled,
-            restarts=self._fleet.restarts,
-            learner_restarts=self._teller.learner_restarts,
-            exchange_restarts=self._exchange.restarts,
-            canary=self._fleet.canary,
+            **self._teller.troubles(),
         )
 
     def _hand_out(self) -> None:
@@ -201,8 +200,9 @@ class _Run:
         return update
 
     def _checkpoint(self) -> None:
-        state = {"version": self._version, "progress": self._status.progress}
-        oldest = self._learner.save(self._folder.checkpoints, state, self._config.checkpoint.keep_last)
+        oldest = self._learner.save(
+            self._folder.checkpoints, {"version": self._version}, self._config.checkpoint.keep_last
+        )
         self._folder.prune_journal(oldest)
 
     def _surely(self, act: Callable[[], T]) -> T:
@@ -211,9 +211,11 @@ class _Run:
         Raises:
             LearnerLostError: that has happened more often than `flow.max_restarts`.
         """
-        there = self._learner.version
+        there, lost = self._learner.version, False
         while True:
             try:
+                if lost:
+                    self._learner.restart()
                 self._come_back(there)
                 return act()
             except LearnerLostError as error:
@@ -223,7 +225,7 @@ class _Run:
                     ) from error
                 self._teller.learner_restarts += 1
                 logger.warning("the learner group is started again: %s", error)
-                self._learner.restart()
+                lost = True
 
     def _come_back(self, version: int) -> None:
         """Bring the learner to the policy version that it had."""

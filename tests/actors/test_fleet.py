@@ -371,3 +371,56 @@ def give_up(fleet: Fleet) -> None:
     except DeadlineError:  # would end a run
         for member in fleet.members:
             member.start_by = None
+
+
+def test_a_leaving_member_that_is_lost_while_it_is_suspect_is_asked_nothing_more(clock: Clock) -> None:
+    fleet = make_fleet(clock, 2)
+    last = fleet.members[1]
+    fleet.begin(last, "lot", Kind.LOT)
+    fleet.resize(1)
+    fleet.begin(last, "check", Kind.CHECK)
+    clock.now = 11
+    assert fleet.overdue() == []  # it is suspect now, and the canary has once more as long
+    clock.now = 22
+    assert fleet.overdue() == [(last, Kind.CHECK)]
+    fleet.lose(last, "did not answer")
+    assert fleet.to_check() == [] and fleet.to_end() == [last]
+
+
+def test_what_failed_in_one_life_does_not_count_in_the_next(clock: Clock) -> None:
+    fleet = make_fleet(clock, 1)
+    (member,) = fleet.members
+    fleet.begin(member, "lot", Kind.LOT)
+    assert not fleet.failed(member, "lot")
+    fleet.lose(member, "died")
+    clock.now = 5
+    bring_up(fleet)
+    fleet.begin(member, "lot", Kind.LOT)
+    assert not fleet.failed(member, "lot")
+
+
+def test_a_fleet_that_is_gone_waits_for_room_no_longer_than_the_deadline(clock: Clock) -> None:
+    fleet = make_fleet(clock, 1)
+    (member,) = fleet.members
+    fleet.lose(member, "was on a node that died")
+    clock.now = 2
+    (waiting,) = fleet.to_start()
+    fleet.no_room(waiting)
+    assert fleet.expected() == []
+    clock.now = 101
+    fleet.no_room(waiting)
+    clock.now = 102
+    with pytest.raises(DeadlineError, match=r"waited 100 s for the cluster to have room for rollout-0\.1"):
+        fleet.no_room(waiting)
+
+
+def test_who_is_dead_for_good_no_longer_counts_as_idle(clock: Clock) -> None:
+    fleet = make_fleet(clock, 2, replace(LIMITS, max_restarts=0))
+    first, second = fleet.members
+    for member in fleet.members:
+        fleet.begin(member, "lot", Kind.LOT)
+    clock.now = 10
+    fleet.lose(second, "died")
+    clock.now = 30
+    assert fleet.busy == 1.0
+    assert first.state is State.HEALTHY and second.state is State.DEAD

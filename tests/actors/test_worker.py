@@ -121,3 +121,34 @@ def test_whole_answers_for_evaluation(engine: TokenEngine, model: ModelConfig) -
     assert [(a.prompt_index, a.sample) for a in answers] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
     assert all(a.finished == (len(a.token_ids) < 10) for a in answers)
     assert len({a.text for a in answers}) > 1
+
+
+class Picky:
+    """A detector that cannot read one prompt's answers."""
+
+    version = "picky"
+
+    def __init__(self) -> None:
+        self.inner = detectors.profile("ko")
+
+    def find(self, text: str, prefix: str = "", final: bool = True) -> detectors.Confusion | None:
+        if text:
+            raise ValueError("cannot read this")
+        return None
+
+
+def test_a_detector_that_raises_spoils_its_own_lot_only(
+    report: RolloutReport, engine: TokenEngine, model: ModelConfig
+) -> None:
+    found = worker(engine, model)
+    found._detectors["xx"] = Picky()
+    bad = found.begin([Prompt(index=50, id="bad", language="xx", text="?"), PROMPTS[1]])
+    good = found.begin([PROMPTS[0], PROMPTS[2]])
+    while not good.done:
+        found.turn()
+    assert [group.response for group in found.finish(good).groups] == [
+        group.response for group in report.groups if group.prompt_index in (0, 2)
+    ]
+    with pytest.raises(ValueError, match="cannot read this"):
+        while not bad.done:
+            found.turn()

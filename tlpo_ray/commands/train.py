@@ -18,6 +18,7 @@ from tlpo_ray.config.load import load_config
 from tlpo_ray.config.run import DataConfig, DetectorConfig, English, RunConfig
 from tlpo_ray.data.prompts import PromptSet, Reject, read_prompts
 from tlpo_ray.flow.errors import PromptFileError
+from tlpo_ray.flow.files import held
 from tlpo_ray.flow.records import Prompt
 from tlpo_ray.journal import Journal, State
 from tlpo_ray.parts import Fleet, Learner, Parts
@@ -88,12 +89,16 @@ def run_training(
         RunFolder.refuse_unusable(config.folder)
     with ExitStack() as stack:
         stack.enter_context(stoppable(config.folder))
+        if resumed:
+            stack.enter_context(held(config.folder))
         spool = Path(stack.enter_context(TemporaryDirectory(prefix="tlpo-prompts-")))
         prompts = checked_prompts(config.data, config.detector, config.seed, spool)
         check_model(config.model)
         state = _where_it_was(config, prompts) if resumed else None
         parts = stack.enter_context(_ready(config, prompts, seconds, state))
         folder = stack.enter_context(RunFolder(config, (state.version if state else 0) if resumed else None))
+        if not resumed:
+            stack.enter_context(held(config.folder))
         check_prompts(prompts.prompts, folder.path / PROMPTS_KEPT, resumed=resumed)
         if examination is not None:
             with lap(seconds, "evaluate_before"):
@@ -122,11 +127,17 @@ def _where_it_was(config: RunConfig, prompts: PromptSet) -> State | None:
 
 
 def _anchored(config: RunConfig) -> RunConfig:
-    """Local paths made absolute: actors and ranks run in folders of their own."""
-    model = config.model
+    """Local paths made absolute: actors and ranks run in folders of their own, and so may who goes on with the run."""
+    model, data, detector = config.model, config.data, config.detector
     if Path(model.path).exists():
         model = model.model_copy(update={"path": str(Path(model.path).resolve())})
-    return config.model_copy(update={"folder": config.folder.resolve(), "model": model})
+    if data.prompts and Path(data.prompts).exists():
+        data = data.model_copy(update={"prompts": str(Path(data.prompts).resolve())})
+    settings = detector.settings
+    if Path(str(settings.get("file", ""))).is_file():
+        detector = detector.model_copy(update={"settings": settings | {"file": str(Path(settings["file"]).resolve())}})
+    changed = {"folder": config.folder.resolve(), "model": model, "data": data, "detector": detector}
+    return config.model_copy(update=changed)
 
 
 def checked_prompts(data: DataConfig, detector: DetectorConfig, seed: int, spool: Path | None = None) -> PromptSet:

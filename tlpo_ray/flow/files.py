@@ -1,12 +1,17 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and folders that one process writes into."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from tlpo_ray.flow.errors import ResourceError, UserError, first_line
+
+LOCK = ".lock"
 
 
 def write_lines(file: Path, rows: Iterable[object]) -> None:
@@ -24,7 +29,48 @@ def write_json(file: Path, value: object) -> None:
 
 @contextmanager
 def replacing(file: Path) -> Iterator[Path]:
-    """A path to write to, which takes the place of `file` when the block ends well."""
+    """A path to write to, which takes the place of `file` when the block ends well, and else is gone."""
     partial = file.with_suffix(".tmp")
-    yield partial
-    os.replace(partial, file)
+    try:
+        yield partial
+        os.replace(partial, file)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def written(what: str, more: str = "") -> Iterator[None]:
+    """A full disk or a closed folder becomes one line.
+
+    Args:
+        what: is written.
+        more: what to do when there is room again.
+
+    Raises:
+        ResourceError: it cannot be.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ResourceError(f"cannot write {what}: {first_line(error)}; free space there{more}") from error
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Nobody else writes into a folder as long as the block goes on, or this process.
+
+    Raises:
+        UserError: somebody does.
+    """
+    with (folder / LOCK).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"another process works in {folder}: see status.json in it; wait for it, or stop it"
+            ) from error
+        except OSError:  # a file system without locks
+            pass
+        yield

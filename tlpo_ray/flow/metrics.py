@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tlpo_ray.flow.files import replacing
+from tlpo_ray.flow.files import replacing, written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +116,7 @@ class MetricsLog:
     """Writes one line an update to `metrics.jsonl` and the same scalars to TensorBoard.
 
     Raises:
+        ResourceError: there is no room left to write to.
         KeyError: a metric without an entry in `METRICS`.
     """
 
@@ -134,8 +135,9 @@ class MetricsLog:
         if unknown:
             raise KeyError(f"metrics that flow/metrics.py does not keep: {sorted(unknown)}")
         now = time.time()
-        self._lines.write(json.dumps({"step": step, "time": round(now, 3)} | dict(values)) + "\n")
-        self._lines.flush()
+        with written(f"metrics to {self._lines.name}"):
+            self._lines.write(json.dumps({"step": step, "time": round(now, 3)} | dict(values)) + "\n")
+            self._lines.flush()
         summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
         self._events.add_event(Event(wall_time=now, step=step, summary=summary))
 

@@ -9,7 +9,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.exceptions import (
+    ActorPlacementGroupRemoved,
+    ActorUnschedulableError,
+    GetTimeoutError,
+    LocalRayletDiedError,
+    NodeDiedError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+    RuntimeEnvSetupError,
+    WorkerCrashedError,
+)
 from ray.util.metrics import Gauge
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
@@ -44,6 +56,17 @@ class ExchangeProcess(Exchange):
 
 ExchangeActor = ray.remote(ExchangeProcess)
 
+LOST = (
+    RayActorError,
+    OutOfMemoryError,  # Ray's memory monitor ends processes before the kernel does
+    NodeDiedError,
+    WorkerCrashedError,
+    LocalRayletDiedError,
+    RuntimeEnvSetupError,
+    ActorUnschedulableError,
+    ActorPlacementGroupRemoved,
+)
+"""What a call raises whose process is gone, or could not be started."""
 STACKS_S = 5.0
 """How long stacks are waited for: whoever hangs has cost time enough."""
 A_LITTLE = 0.001
@@ -125,7 +148,7 @@ def dump_stacks(where: Sequence[Any]) -> None:
     """
     found: list[Whereabouts] = []
     for ref in ray.wait(list(where), num_returns=len(where), timeout=0)[0]:
-        with suppress(RayError):  # it has died, and hangs no more
+        with suppress(RayError):  # it never said where it is
             found.append(ray.get(ref))
     asked = []
     for node in {one.node for one in found}:
@@ -188,7 +211,7 @@ class RemoteExchange:
     """The exchange in a process of its own.
 
     When that process dies, another begins from the last snapshot: what was leased or had come in since is rolled out
-    again, and results of leases from before do not count.
+    again, and what comes in late counts for prompts only that the same rollout actor has been given again.
 
     Args:
         max_restarts: how often that may happen.
@@ -261,10 +284,13 @@ class RemoteExchange:
             self._ask("restore", self._last)
 
     def _call(self, method: str, *arguments: Any) -> Any:
+        lost = False
         while True:
             try:
+                if lost:
+                    self._begin()
                 return self._ask(method, *arguments)
-            except (RayActorError, DeadlineError) as error:
+            except (*LOST, DeadlineError) as error:
                 if self.restarts >= self._max_restarts:
                     raise TlpoError(
                         f"the exchange was lost while it was to {method.replace('_', ' ')} ({first_line(error)}), and "
@@ -273,7 +299,7 @@ class RemoteExchange:
                 self.restarts += 1
                 logger.warning("the exchange is started again, from its last snapshot: %s", first_line(error))
                 ray.kill(self._actor, no_restart=True)
-                self._begin()
+                lost = True
 
     def _ask(self, method: str, *arguments: Any) -> Any:
         ref = getattr(self._actor, method).remote(*arguments)

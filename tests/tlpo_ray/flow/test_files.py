@@ -1,0 +1,41 @@
+"""Files appear whole or not at all, and a folder has one writer."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from tlpo_ray.flow.errors import ResourceError, UserError
+from tlpo_ray.flow.files import held, replacing, write_json, written
+
+
+def test_a_file_that_could_not_be_written_leaves_the_old_one_and_nothing_else(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    write_json(file, 1)
+    with pytest.raises(OSError, match="full"), replacing(file) as partial:
+        partial.write_text("half")
+        raise OSError("the disk is full")
+    assert [one.name for one in tmp_path.iterdir()] == ["a.json"] and file.read_text() == "1\n"
+
+
+def test_a_full_disk_is_one_line() -> None:
+    told = r"^cannot write the result: .*; free space there, then go on$"
+    with pytest.raises(ResourceError, match=told), written("the result", ", then go on"):
+        Path("/dev/full").write_text("anything")
+
+
+def hold(folder: Path) -> str:
+    try:
+        with held(folder):
+            return "held"
+    except UserError as error:
+        return str(error)
+
+
+def test_a_folder_has_one_writer(tmp_path: Path) -> None:
+    with multiprocessing.get_context("spawn").Pool(1) as other:
+        with held(tmp_path):
+            assert "another process works in" in other.apply(hold, [tmp_path])
+        assert other.apply(hold, [tmp_path]) == "held"
