@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import socket
+import threading
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -104,7 +106,8 @@ def _join(address: str) -> None:
             f"no Ray cluster answers at {address} ({first_line(error)}): start it or unset cluster.address, RAY_ADDRESS"
         ) from error
     try:
-        context = ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        with _signals_kept():
+            context = ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
         raise ResourceError(
             f"the Ray cluster at {address} does not let this process in: is it of this version of Ray "
@@ -154,11 +157,23 @@ def _start_here(cluster: ClusterConfig) -> None:
         # token mode on by itself; RAY_AUTH_MODE would be read too late here, it counts when ray is imported.
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     store = cluster.object_store_mib
-    ray.init(
-        address="local",
-        include_dashboard=cluster.dashboard,
-        dashboard_host="127.0.0.1",
-        object_store_memory=store * MIB if store else None,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+    with _signals_kept():
+        ray.init(
+            address="local",
+            include_dashboard=cluster.dashboard,
+            dashboard_host="127.0.0.1",
+            object_store_memory=store * MIB if store else None,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Ray takes SIGTERM for itself; whoever asked to be told of it before (`resume.stoppable`) is told again."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)

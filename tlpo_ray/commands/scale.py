@@ -33,7 +33,7 @@ def _from_afar(target: str, actors: int, address: str) -> None:
 
     jobs = Jobs(address)
     command = ["tlpo", "scale", str(jobs.folder(target)), "--rollout-actors", str(actors)]
-    code, output = jobs.errand(shlex.join(command))
+    code, line = jobs.errand(shlex.join(command))
     if code:
-        raise ResourceError(output.strip().rpartition("\n")[2].removeprefix("tlpo: "))
-    console.print(output.strip(), soft_wrap=True)
+        raise ResourceError(line.removeprefix("tlpo: "))
+    console.print(line, soft_wrap=True)

@@ -36,11 +36,10 @@ def _from_afar(target: str, address: str) -> dict[str, Any]:
     from tlpo_ray.jobs.ray_shell import Jobs
 
     jobs = Jobs(address)
-    code, output = jobs.errand(shlex.join(["tlpo", "status", str(jobs.folder(target)), "--json"]))
-    last = output.strip().splitlines()[-1:] or [""]
+    code, line = jobs.errand(shlex.join(["tlpo", "status", str(jobs.folder(target)), "--json"]))
     if code:
-        raise ResourceError(last[0].removeprefix("tlpo: "))
-    found: dict[str, Any] = json.loads(last[0])
+        raise ResourceError(line.removeprefix("tlpo: "))
+    found: dict[str, Any] = json.loads(line)
     return found
 
 

@@ -12,6 +12,8 @@ from typing import Self
 
 from tlpo_ray.flow.files import replacing, written
 
+SPELT = str.maketrans({"π": "pi", "Σ": "sum ", "Δ": "difference of "})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
@@ -24,6 +26,11 @@ class Metric:
     """What a figure that has several values at a time is told apart by, e.g. `language`."""
     kept: bool = True
     """Whether it is written with each update; else it is only shown while the run goes on."""
+
+    @property
+    def plain(self) -> str:
+        """Meaning and unit in ASCII, for Ray."""
+        return f"{self.help} [{self.unit}]".removesuffix(" []").translate(SPELT)
 
 
 def _live(help: str, unit: str = "", label: str | None = None) -> Metric:

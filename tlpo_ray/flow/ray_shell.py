@@ -171,7 +171,7 @@ class RayBoard:
         self._gauges = {
             name: Gauge(
                 f"tlpo_{name}",
-                description=f"{one.help} [{one.unit}]" if one.unit else one.help,
+                description=one.plain,
                 tag_keys=("run", one.label) if one.label else ("run",),
             )
             for name, one in METRICS.items()

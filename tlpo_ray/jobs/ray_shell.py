@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from tlpo_ray.flow.errors import DeadlineError, ResourceError, UserError, first_line
@@ -42,7 +43,7 @@ class Jobs:
     """
 
     def __init__(self, address: str | None) -> None:
-        logging.getLogger("ray").setLevel(logging.ERROR)
+        logging.getLogger("ray.dashboard.modules.job.sdk").setLevel(logging.ERROR)  # it tells of each closed socket
         self._address = address
         with self._told():
             self._client = JobSubmissionClient(address)
@@ -74,13 +75,13 @@ class Jobs:
         return str(self._info(name).status.value)
 
     def errand(self, command: str) -> tuple[int, str]:
-        """Run a short command on the cluster's head; its exit code and output. It leaves no entry among the jobs."""
+        """Run a short command on the cluster's head; its exit code and last line. It leaves no entry among the jobs."""
         name = self._submit("tlpo-errand", f"exec {command}", {}, None)
         self._wait(name, ERRAND_S, "to do what it was asked")
         with self._told():
             code, output = self._exit_code(name), self._client.get_job_logs(name)
             self._client.delete_job(name)
-        return code, output
+        return code, output.strip().rpartition("\n")[2]
 
     def stop(self, name: str) -> None:
         """End a run; what it has done is in its folder.
@@ -142,10 +143,8 @@ class Jobs:
         try:
             with self._told():
                 return self._client.get_job_info(name)
-        except UserError:
-            raise
         except ResourceError as error:
-            if "404" in str(error) or "does not exist" in str(error):
+            if "does not exist" in str(error):
                 raise UserError(f"there is no job {name} on this cluster") from error
             raise
 
@@ -159,11 +158,10 @@ class Jobs:
             raise ResourceError(
                 f"no Ray dashboard answers at {where}: is the cluster there, and the port forwarded?"
             ) from error
+        except AuthenticationError as error:
+            raise ResourceError(
+                f"the Ray dashboard at {where} does not let this command in: set RAY_AUTH_MODE=token and the cluster's "
+                f"token in RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN"
+            ) from error
         except (RuntimeError, ValueError) as error:
-            text = str(error)
-            if any(word in text for word in ("401", "403", "Unauthorized", "uthenticat")):
-                raise ResourceError(
-                    f"the Ray dashboard at {where} does not let this command in: set RAY_AUTH_MODE=token and the "
-                    f"cluster's token in RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN"
-                ) from error
             raise ResourceError(f"the Ray dashboard at {where} refuses: {first_line(error)}") from error

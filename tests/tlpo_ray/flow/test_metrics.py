@@ -1,0 +1,48 @@
+"""Every figure has a meaning; the log takes those that it keeps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tlpo_ray.flow.errors import ResourceError
+from tlpo_ray.flow.metrics import METRICS, MetricsLog, truncate_metrics
+from tlpo_ray.tally import Pace
+
+
+def test_every_figure_says_what_it_is_also_where_only_ascii_is_understood() -> None:
+    for name, one in METRICS.items():
+        assert name.isidentifier() and one.help and one.plain.isascii(), name
+        assert one.label is None or not one.kept, f"{name}: the log has one value an update"
+
+
+def test_the_log_takes_what_it_keeps_and_nothing_else(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    with MetricsLog(file, tmp_path / "tensorboard") as log:
+        log.write(1, {"loss": 0.5})
+        log.write(2, {"loss": 0.25})
+        for unknown in ("eta", "los"):
+            with pytest.raises(KeyError, match=rf"does not keep: \['{unknown}'\]"):
+                log.write(3, {unknown: 1.0})
+    truncate_metrics(file, 1)
+    assert [json.loads(line)["loss"] for line in file.read_text().splitlines()] == [0.5]
+
+
+def test_a_log_without_room_is_one_line(tmp_path: Path) -> None:
+    log = MetricsLog(Path("/dev/full"), tmp_path / "tensorboard")
+    with pytest.raises(ResourceError, match=r"^cannot write metrics to /dev/full: .*; free space there$"):
+        log.write(1, {"loss": 0.5})
+
+
+def test_a_pace_is_that_of_the_last_minute() -> None:
+    now = [0.0]
+    pace = Pace(lambda: now[0])
+    assert pace.note(0) == 0
+    for second in range(10, 201, 10):
+        now[0] = second
+        found = pace.note(2 * second if second <= 100 else 200)
+    assert found == 0
+    now[0] = 210
+    assert pace.note(270) == pytest.approx(1.0, abs=0.2)
