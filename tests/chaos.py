@@ -32,6 +32,8 @@ TITLES = {
 DRIVER = "driver"
 LOOK_S = 0.05
 PATIENCE_S = 600.0
+LEFT_S = 30.0
+"""Within which a run's processes notice that their driver is gone."""
 
 
 @dataclass(slots=True)
@@ -48,7 +50,12 @@ class Record:
 
 
 def torment(
-    command: Sequence[str], folder: Path, victims: Sequence[str], seed: int, pause_s: tuple[float, float]
+    command: Sequence[str],
+    folder: Path,
+    victims: Sequence[str],
+    seed: int,
+    pause_s: tuple[float, float],
+    resumed: Sequence[str] = (),
 ) -> Record:
     """Run a command to its end, killing one victim after the other meanwhile; a killed driver's run is resumed.
 
@@ -57,6 +64,7 @@ def torment(
         victims: whom to kill, in this order.
         seed: of moments and choices.
         pause_s: least and most seconds between two kills, counted from when the run works again.
+        resumed: settings that a resumed run gets.
 
     Raises:
         AssertionError: the run fails, or does not end.
@@ -70,7 +78,8 @@ def torment(
     while process.poll() is None or process.returncode == -signal.SIGKILL:
         if process.poll() is not None:
             record.resumes += 1
-            process = _start([TLPO, "train", "--resume", str(folder)], folder)
+            _wait_for_the_end_of(before)
+            process = _start([TLPO, "train", "--resume", str(folder), *resumed], folder)
         assert time.monotonic() - began < PATIENCE_S, "the run does not end"
         done = read_status(folder).get("prompts_done", -1)
         if done == seen or not waiting:  # only a run that has got on since the last kill is killed again
@@ -84,6 +93,14 @@ def torment(
     assert process.returncode == 0, errors[-4000:]
     record.seconds = time.monotonic() - began
     return record
+
+
+def _wait_for_the_end_of(before: dict[str, set[int]]) -> None:
+    """A run's processes end with their driver."""
+    began = time.monotonic()
+    while left := {one for title, known in before.items() for one in process_ids(title) if one not in known}:
+        assert time.monotonic() - began < LEFT_S, f"processes {left} outlive their driver"
+        time.sleep(LOOK_S)
 
 
 def _start(command: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:

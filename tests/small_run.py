@@ -18,6 +18,7 @@ from tlpo_ray.assembly import assembled
 from tlpo_ray.commands.train import checked_prompts, result_of
 from tlpo_ray.config.load import load_config
 from tlpo_ray.config.run import RunConfig
+from tlpo_ray.flow.records import read_experiences
 from tlpo_ray.run_folder import RunFolder
 from tlpo_ray.train import Progress, TrainSummary, train
 
@@ -75,6 +76,20 @@ def assert_same_weights(one: Path, other: Path) -> None:
     assert found.keys() == expected.keys()
     for name in expected:
         np.testing.assert_allclose(found[name], expected[name], atol=SAME, rtol=0, err_msg=name)
+
+
+def assert_same_run(folder: Path, undisturbed: tuple[Path, TrainSummary]) -> None:
+    """Accounts, metrics and experiences of every update, each once."""
+    result = json.loads((folder / "result.json").read_text())
+    assert result["prompts"] == undisturbed[1].accounting.as_json()
+    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, undisturbed[1].updates + 1))
+    assert learned(folder) == learned(undisturbed[0])
+
+
+def learned(folder: Path) -> list[int]:
+    """Prompts in the order in which they were learned from."""
+    return [group.prompt_index for group in read_experiences(folder / "experiences")]
 
 
 def kill_at(

@@ -151,7 +151,7 @@ def test_the_report_tells_lag_rate_and_masses(tiny_model: Path) -> None:
     assert report.reward_mass == pytest.approx(np.mean(good), rel=1e-5)
     assert report.metrics().keys() == {
         *("lr", "eos_mass", "reward_mass", "version_lag", "loss", "surrogate", "kl", "clip_fraction"),
-        *("ratio_deviation", "grad_norm", "repaired"),
+        *("ratio_deviation", "grad_norm", "repaired", "update_time"),
     }
 
 

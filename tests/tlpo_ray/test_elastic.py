@@ -21,7 +21,7 @@ pytestmark = pytest.mark.ray
 
 Undisturbed = tuple[Path, TrainSummary]
 STORE = 200 << 20
-MANY = 14
+MANY = 26
 """Copies of the prompts of a run that is long enough for actors to come and go."""
 
 
@@ -39,7 +39,7 @@ def cluster() -> Iterator[Cluster]:
         found.shutdown()
 
 
-def add_node(cluster: Cluster, cpus: int = 2) -> Any:
+def add_node(cluster: Cluster, cpus: int) -> Any:
     return cluster.add_node(num_cpus=cpus, object_store_memory=STORE, resources={"roll": 1})
 
 
@@ -60,92 +60,87 @@ def nodes_of(name: str) -> set[str]:
     return {actor["Address"]["NodeID"] for actor in alive if str(actor["Name"]).startswith(name)}
 
 
-def at(version: int, act: Callable[[], None]) -> Callable[[Progress], None]:
-    """A listener that does something once when a policy version is reached."""
-    done: list[bool] = []
-
-    def listener(progress: Progress) -> None:
-        if progress.version >= version and not done:
-            done.append(True)
-            act()
-
-    return listener
-
-
 def many_prompts(prompts: Path, folder: Path) -> Path:
     file = folder / "many.jsonl"
     file.write_text(prompts.read_text() * MANY)
     return file
 
 
-def test_a_node_full_of_rollout_actors_dies_and_the_run_goes_on(
+class Coming:
+    """What is done to a run while it goes on, one thing after the other."""
+
+    def __init__(self, cluster: Cluster, folder: Path) -> None:
+        self.cluster, self.folder = cluster, folder
+        self.asked: list[threading.Thread] = []
+        self.seen: dict[str, set[str]] = {}
+        self.most = 0
+        self._steps = iter((self.three, self.room, self.dies, self.back, self.one))
+        self._next: Callable[[Progress, dict[str, int]], bool] | None = next(self._steps)
+
+    def __call__(self, progress: Progress) -> None:
+        states = read_status(self.folder).get("actors", {})
+        working = states.get("healthy", 0) + states.get("stale", 0)
+        self.most = max(self.most, working)
+        if self._next is not None and self._next(progress, {**states, "working": working}):
+            self._next = next(self._steps, None)
+
+    @property
+    def over(self) -> bool:
+        return self._next is None
+
+    def scale(self, actors: int) -> None:
+        self.asked.append(threading.Thread(target=scale, args=(self.folder, actors)))
+        self.asked[-1].start()
+
+    def three(self, progress: Progress, states: dict[str, int]) -> bool:
+        if progress.version >= 1:
+            self.scale(3)
+        return progress.version >= 1
+
+    def room(self, progress: Progress, states: dict[str, int]) -> bool:
+        """Two wait for a node."""
+        if states.get("pending") != 2:
+            return False
+        self.new = add_node(self.cluster, cpus=2)
+        return True
+
+    def dies(self, progress: Progress, states: dict[str, int]) -> bool:
+        if states["working"] != 3:
+            return False
+        self.seen.update(rollout=nodes_of("tlpo-rollout"), learner=nodes_of("tlpo-learner"))
+        self.cluster.remove_node(self.new, allow_graceful=False)
+        add_node(self.cluster, cpus=2)
+        return True
+
+    def back(self, progress: Progress, states: dict[str, int]) -> bool:
+        """Those who were on it come back on another."""
+        return states["working"] < 3
+
+    def one(self, progress: Progress, states: dict[str, int]) -> bool:
+        if states["working"] == 3:
+            self.scale(1)
+        return states["working"] == 3
+
+
+def test_actors_come_and_go_with_wishes_and_nodes_and_the_learner_does_not_notice(
     cluster: Cluster, tiny_model: Path, prompts: Path, tmp_path: Path
 ) -> None:
-    """Actors are where their resource is, ranks where theirs is; who was on the node comes back on a new one."""
-    dying, staying = add_node(cluster), add_node(cluster)
-    seen: dict[str, set[str]] = {}
-
-    def look_and_kill() -> None:
-        seen.update(rollout=nodes_of("tlpo-rollout"), learner=nodes_of("tlpo-learner"))
-        cluster.remove_node(dying, allow_graceful=False)
-        seen["new"] = {add_node(cluster).node_id}
-
-    folder = tmp_path / "run"
-    config = run_config(tiny_model, many_prompts(prompts, tmp_path), folder, **on(cluster, **{"rollout.actors": 3}))
-    summary = run(config, at(1, look_and_kill))
-    assert seen["rollout"] == {dying.node_id, staying.node_id}
-    assert seen["learner"] == {cluster.head_node.node_id}
-    assert summary.restarts >= 1  # more, if one was started on the dying node before that was known to be dead
-    assert summary.learner_restarts == summary.exchange_restarts == 0
-    assert summary.accounting.complete and summary.accounting.total == 40 * MANY
-
-
-def test_one_actor_becomes_three_and_one_again_and_the_learner_does_not_notice(
-    cluster: Cluster, tiny_model: Path, prompts: Path, tmp_path: Path
-) -> None:
-    """The third has to wait for a node to come."""
-    add_node(cluster)
-    folder = tmp_path / "run"
-    most: list[int] = []
-    asked: list[threading.Thread] = []
-    at_one, at_three = Once(), Once()
-
-    def ask(actors: int) -> None:
-        asked.append(threading.Thread(target=scale, args=(folder, actors)))
-        asked[-1].start()
-
-    def listener(progress: Progress) -> None:
-        states = read_status(folder).get("actors", {})
-        most.append(states.get("healthy", 0) + states.get("stale", 0))
-        if progress.version >= 1 and at_one():
-            ask(3)
-        if states.get("pending") and at_three():
-            add_node(cluster)
-        if most[-1] == 3 and len(asked) == 1:
-            ask(1)
-
-    many = many_prompts(prompts, tmp_path)
-    config = run_config(tiny_model, many, folder, **on(cluster, **{"rollout.actors": 1, "rollout.lot": 2}))
-    summary = run(config, listener)
-    for thread in asked:
+    """One becomes three, two of which wait for a node; it dies; they come back on another; and one is left."""
+    first, folder = add_node(cluster, cpus=1), tmp_path / "run"
+    settings = {"rollout.actors": 1, "rollout.lot": 2, "cluster.cpus_per_rollout_actor": 1}
+    coming = Coming(cluster, folder)
+    summary = run(run_config(tiny_model, many_prompts(prompts, tmp_path), folder, **on(cluster, **settings)), coming)
+    for thread in coming.asked:
         thread.join(timeout=60)
-    assert len(asked) == 2, "the fleet never had three actors"
-    assert max(most) == 3
+    assert coming.over, "the run was over before all had happened"
+    assert coming.most == 3
+    assert coming.seen["rollout"] == {first.node_id, coming.new.node_id}
+    assert coming.seen["learner"] == {cluster.head_node.node_id}
     assert summary.accounting.complete and summary.accounting.total == 40 * MANY
-    assert summary.restarts == summary.learner_restarts == 0
+    assert summary.restarts >= 2  # more, if one was started on the dying node before that was known to be dead
+    assert summary.learner_restarts == summary.exchange_restarts == 0
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["rollout_actors"] == 1
-
-
-class Once:
-    """True the first time."""
-
-    def __init__(self) -> None:
-        self._asked = False
-
-    def __call__(self) -> bool:
-        self._asked, before = True, self._asked
-        return not before
 
 
 def test_what_cannot_be_scaled_is_one_line(local: Undisturbed, tmp_path: Path) -> None:

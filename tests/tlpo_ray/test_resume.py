@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
-from tests.small_run import LOCAL, OURS, assert_same_weights, leaves_no_process, run_config, weights
+from tests.small_run import LOCAL, assert_same_run, run_config, weights
 from tlpo_ray.config.load import dump_config
-from tlpo_ray.flow.records import from_batch
 from tlpo_ray.train import TrainSummary
 
 pytestmark = pytest.mark.ray
@@ -59,20 +55,6 @@ def finished(folder: Path, *arguments: str) -> str:
     return out
 
 
-def assert_same_run(folder: Path, undisturbed: Undisturbed) -> None:
-    """Accounts, metrics and experiences of every update, each once."""
-    result = json.loads((folder / "result.json").read_text())
-    assert result["prompts"] == undisturbed[1].accounting.as_json()
-    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert steps == list(range(1, undisturbed[1].updates + 1))
-    assert learned(folder) == learned(undisturbed[0])
-
-
-def learned(folder: Path) -> list[int]:
-    files: Sequence[Path] = sorted((folder / "experiences").glob("*.parquet"))
-    return [group.prompt_index for group in from_batch(pq.read_table(files))]
-
-
 def test_killed_at_ten_random_moments_a_run_ends_with_exactly_the_same_weights(
     local: Undisturbed, tiny_model: Path, prompts: Path, tmp_path: Path
 ) -> None:
@@ -95,23 +77,6 @@ def test_killed_at_ten_random_moments_a_run_ends_with_exactly_the_same_weights(
     assert kill >= 5, "the run was over too soon to have been killed often"
     found, expected = weights(folder), weights(local[0])
     assert all(np.array_equal(found[name], expected[name]) for name in expected)
-    assert_same_run(folder, local)
-
-
-def test_a_killed_driver_leaves_nothing_behind_and_another_cluster_goes_on(
-    local: Undisturbed, tiny_model: Path, prompts: Path, tmp_path: Path
-) -> None:
-    """With other numbers of actors and ranks, and another ZeRO stage."""
-    folder = tmp_path / "run"
-    process = begin(tiny_model, prompts, folder, **{"checkpoint.every_updates": 1})
-    with leaves_no_process(OURS, within_s=30):
-        until(folder, 3, process)
-        process.kill()
-        process.communicate()
-    assert updates(folder) in (1, 2)
-    out = finished(folder, "rollout.actors=3", "learner.ranks=1", "learner.zero_stage=2")
-    assert f"going on with {folder}, after update {2}" in out.replace("\n", "")
-    assert_same_weights(folder, local[0])
     assert_same_run(folder, local)
 
 

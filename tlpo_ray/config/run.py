@@ -128,7 +128,9 @@ class LoraConfig(Section):
     """A low-rank adapter beside frozen weights, W + (alpha / rank) B A: all that is trained, and all that travels."""
 
     rank: Annotated[int, Field(gt=0, le=512)] = 16
+    """Rank of the update."""
     alpha: Annotated[float, Field(gt=0)] = 32
+    """The adapter is scaled by alpha / rank."""
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     """Names of the linear layers that get one."""
 
@@ -231,9 +233,13 @@ class ClusterConfig(Section):
     address: str | None = None
     """Address of a running cluster; none starts one on this machine (or joins the job's)."""
     cpus_per_rollout_actor: Annotated[float, Field(gt=0)] = 1
+    """CPU cores that Ray sets aside for a rollout actor."""
     gpus_per_rollout_actor: Annotated[float, Field(ge=0)] = 1
+    """GPUs of a rollout actor, or of each of its `rollout.tensor_parallel` workers; less than 1 shares one."""
     cpus_per_learner_rank: Annotated[float, Field(gt=0)] = 1
+    """CPU cores that Ray sets aside for a learner rank."""
     gpus_per_learner_rank: Annotated[float, Field(ge=0)] = 1
+    """GPUs of a learner rank; less than 1 shares one."""
     rollout_resource: str | None = None
     """Custom resource that the nodes of rollout actors have, e.g. `rollout` (`ray start --resources='{"rollout": 1}'`);
     none lets them be anywhere."""
@@ -252,7 +258,9 @@ class CheckpointConfig(Section):
     """What is saved while the run goes on."""
 
     every_updates: Positive = 100
+    """Updates from one checkpoint to the next."""
     keep_last: Positive = 2
+    """Checkpoints that are kept; older ones are deleted."""
 
 
 COLOCATED = {
@@ -275,6 +283,7 @@ class RunConfig(Section):
     folder: Path = Path("runs/tlpo")
     """Run folder: config, metrics, experiences, checkpoints, model, result."""
     seed: int = 0
+    """Seed of the order of the prompts, of sampling and of training."""
     stack: Literal["distributed", "local"] = "distributed"
     """distributed: Ray, vLLM, DeepSpeed; local: one process, transformers and torch, the same algorithm."""
     model: ModelConfig
