@@ -33,6 +33,7 @@ LAYERS: tuple[tuple[str, int], ...] = (
     ("tlpo_ray.outside", 4),
     ("tlpo_ray.tally", 4),
     ("tlpo_ray.telling", 4),
+    ("tlpo_ray.trackers", 4),
     ("tlpo_ray.resume", 4),
     ("tlpo_ray.experiment", 6),
     ("tlpo_ray.jobs", 5),
@@ -59,6 +60,8 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "vllm": ("actors.vllm_engine", "tlpo_ray.flow.vllm_transfer"),
     "deepspeed": ("learner.deepspeed_engine",),
     "peft": ("tlpo_ray.flow.lora",),
+    "wandb": ("tlpo_ray.trackers",),
+    "mlflow": ("tlpo_ray.trackers",),
     "trl": ("tlpo_ray.baselines.trainers",),
 }
 WITHOUT_TORCH = ("detectors", "tlpo_ray.config", "tlpo_ray.data", "tlpo_ray.report", "tlpo_ray.train", "tlpo_ray.cli")

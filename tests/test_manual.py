@@ -39,7 +39,7 @@ CODE = re.compile(r"(`+)(.+?)\1")
 FENCED = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 HEREDOC = re.compile(r"<<'(\w+)'\n.*?\n\1$", re.MULTILINE | re.DOTALL)
 SETTING = re.compile(r"([a-z_]+(?:\.[a-z_]+)*)=.*", re.DOTALL)
-OF_THE_RUN = ("name", "folder", "seed", "stack")
+OF_THE_RUN = ("name", "folder", "seed", "stack", "trackers")
 """Settings outside of all sections."""
 FEWEST = 10
 """Letters of a message that its entry must have: fewer say nothing."""

@@ -75,7 +75,7 @@ def require(asked: Mapping[str, Demand], found: Mapping[str, float]) -> None:
     if short:
         raise ResourceError(
             f"the run needs {'; and '.join(short)}: lower rollout.actors, learner.ranks or the cluster.* shares of an "
-            f"actor or rank, or add nodes"
+            f"actor or rank, or add nodes (cluster.autoscales=true waits for them)"
         )
 
 
@@ -84,7 +84,7 @@ def connected(cluster: ClusterConfig, asked: Mapping[str, Demand]) -> Iterator[N
     """A Ray cluster: the one at `cluster.address`, the one of a Ray job, or one started here.
 
     Raises:
-        ResourceError: the cluster is too small, or there is none at that address.
+        ResourceError: the cluster is too small and does not grow, or there is none at that address.
     """
     address = cluster.address or os.environ.get("RAY_ADDRESS")
     if address:
@@ -92,7 +92,8 @@ def connected(cluster: ClusterConfig, asked: Mapping[str, Demand]) -> Iterator[N
     else:
         _start_here(cluster)
     try:
-        require(asked, ray.cluster_resources())
+        if not cluster.autoscales:
+            require(asked, ray.cluster_resources())
         yield
     finally:
         ray.shutdown()

@@ -8,10 +8,7 @@ import os
 import re
 import secrets
 import shutil
-import socket
 import subprocess
-import sys
-import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -22,6 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.clusters import BIN, PATIENCE_S, free_port, head, until
 from tests.small_run import run_config
 from tlpo_ray.config.load import dump_config
 from tlpo_ray.flow.metrics import METRICS
@@ -31,9 +29,7 @@ from tlpo_ray.quickstart.world import toy_world
 
 pytestmark = pytest.mark.ray
 
-BIN = Path(sys.executable).parent
 MONITORING = Path(__file__).parents[2] / "deploy" / "monitoring"
-PATIENCE_S = 240.0
 ROUNDS = 80
 """Of questions: far more than are asked before the run is stopped."""
 ON_GPUS_ONLY = ("ray_node_gpus_utilization", "ray_node_gram_used")
@@ -69,29 +65,19 @@ class Secured:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
-    temporary = Path("/tmp") / f"tlpo-{secrets.token_hex(3)}"  # Ray's sockets need a short path
-    port, dashboard = free_port(), free_port()
+    dashboard, log = free_port(), tmp_path_factory.mktemp("cluster") / "ray.log"
     others = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    environment = others | {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "PATH": f"{BIN}:{os.environ['PATH']}",
-    }
-    start = [
-        "ray", "start", "--head", "--block", f"--port={port}", f"--dashboard-port={dashboard}", "--num-cpus=4",
-        "--dashboard-host=127.0.0.1", "--object-store-memory=300000000", f"--temp-dir={temporary}",
-    ]  # fmt: skip
-    log = (tmp_path_factory.mktemp("cluster") / "ray.log").open("wb")
-    with log, subprocess.Popen(start, env=environment, stdout=log, stderr=log) as process:
+    environment = others | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    arguments = (
+        "--num-cpus=4",
+        "--dashboard-host=127.0.0.1",
+        f"--dashboard-port={dashboard}",
+        "--object-store-memory=300000000",
+    )
+    with head(environment, *arguments, log=log, port=free_port()) as temporary:
         found = Secured(dashboard=f"http://127.0.0.1:{dashboard}", environment=environment, temporary=temporary)
-        try:
-            until(lambda: answers(found), "the dashboard to answer")
-            yield found
-        finally:
-            process.terminate()
-            process.wait(timeout=60)
-            shutil.rmtree(temporary, ignore_errors=True)
+        until(lambda: answers(found), "the dashboard to answer")
+        yield found
 
 
 def test_a_quickstart_is_submitted_watched_scaled_stopped_and_goes_on(cluster: Secured, tmp_path: Path) -> None:
@@ -249,16 +235,3 @@ def working(folder: Path) -> int:
     """Rollout actors that roll out or load weights."""
     actors = read_status(folder)["actors"]
     return int(actors.get("healthy", 0) + actors.get("stale", 0))
-
-
-def until(holds: Callable[[], bool], what: str) -> None:
-    began = time.monotonic()
-    while not holds():
-        assert time.monotonic() - began < PATIENCE_S, f"waited {PATIENCE_S:g} s for {what}"
-        time.sleep(0.3)
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])

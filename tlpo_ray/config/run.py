@@ -245,6 +245,9 @@ class ClusterConfig(Section):
     none lets them be anywhere."""
     learner_resource: str | None = None
     """The same for learner ranks."""
+    autoscales: bool = False
+    """Start although the cluster is too small: its autoscaler sees what is missing, and nodes have
+    `flow.start_deadline_s` to come."""
     colocated: bool = False
     """One rollout actor and one learner rank take turns on one GPU: while the learner learns, the actor's engine has
     its weights in the host's memory and no KV cache. Give each half of a GPU by the two shares above."""
@@ -286,6 +289,9 @@ class RunConfig(Section):
     """Seed of the order of the prompts, of sampling and of training."""
     stack: Literal["distributed", "local"] = "distributed"
     """distributed: Ray, vLLM, DeepSpeed; local: one process, transformers and torch, the same algorithm."""
+    trackers: tuple[Literal["wandb", "mlflow"], ...] = ()
+    """Where metrics go beside the run's folder: Weights & Biases, MLflow. Their packages must be installed, and their
+    environment variables say who you are (`WANDB_API_KEY`, `MLFLOW_TRACKING_URI`)."""
     model: ModelConfig
     data: DataConfig
     detector: DetectorConfig = DetectorConfig()

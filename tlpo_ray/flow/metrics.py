@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -130,6 +130,8 @@ class MetricsLog:
     def __init__(self, file: Path, tensorboard: Path) -> None:
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+        self.followers: list[Callable[[int, Mapping[str, float]], None]] = []
+        """Who else is told of each update."""
         self._lines = file.open("a", encoding="utf-8")
         self._events = EventFileWriter(str(tensorboard))
 
@@ -147,6 +149,8 @@ class MetricsLog:
             self._lines.flush()
         summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
         self._events.add_event(Event(wall_time=now, step=step, summary=summary))
+        for follow in self.followers:
+            follow(step, values)
 
     def close(self) -> None:
         """Flush and close both files."""
