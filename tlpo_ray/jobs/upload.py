@@ -80,10 +80,10 @@ def _shared(folder: Path) -> Path:
 def _with_inputs(config: RunConfig, inputs: Path, there: Path) -> RunConfig:
     """The configuration with its relative files put into `inputs` and named as they will lie on the cluster."""
     data, detector = config.data, config.detector
-    if moved := _taken(data.prompts, inputs, there):
+    if moved := _taken(data.prompts, inputs / "data", there / "data"):
         data = data.model_copy(update={"prompts": moved})
     settings: dict[str, Any] = dict(detector.settings)
-    if "file" in settings and (moved := _taken(str(settings["file"]), inputs, there)):
+    if "file" in settings and (moved := _taken(str(settings["file"]), inputs / "detector", there / "detector")):
         detector = detector.model_copy(update={"settings": settings | {"file": moved}})
     return config.model_copy(update={"data": data, "detector": detector})
 
