@@ -20,7 +20,7 @@ $(error $(VENV) is set up for DEVICE=$(SET_UP_FOR), asked for $(DEVICE): both bu
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast experiment experiment-smoke lint format check audit bench chaos soak lcb docs clean
+.PHONY: help setup demo test test-fast experiment experiment-smoke lint format check audit bench chaos soak lcb docs tutorial clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -71,6 +71,9 @@ lcb: $(STAMP) ## Write docs/lcb.md: pass rates of the Language Confusion Benchma
 
 docs: $(STAMP) ## Build the manual into build/docs
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict && echo "open build/docs/index.html"
+
+tutorial: ## Type the laptop tutorial into a shell in a fresh clone and compare what comes: ten minutes
+	@$(PYTHON) -m tests.tutorial
 
 clean: ## Remove .venv and everything that was built or cached here
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -20,6 +20,7 @@ import pytest
 import typer
 from pydantic import BaseModel
 
+from tests import tutorial
 from tlpo_ray.cli import app
 from tlpo_ray.config.baseline import BaselineConfig
 from tlpo_ray.config.run import RunConfig
@@ -239,3 +240,14 @@ def test_the_manual_is_built_and_leads_nowhere_wrong(build: ModuleType, tmp_path
     ].places
     assert METRICS.keys() <= pages[site / "reference" / "metrics.html"].places
     assert {name.replace(" ", "-") for name in commands()} <= pages[site / "reference" / "commands.html"].places
+
+
+def test_a_tutorial_that_shows_something_else_is_found() -> None:
+    page = "```bash\ntlpo one\n```\n\n```text\nwrote … of 7\n…\nmodel  a/b\n```\nand\n```bash\ntlpo two\n```\n"
+    one, two = tutorial.blocks(page)
+    assert (one.commands, two.commands, two.shown) == ("tlpo one\n", "tlpo two\n", ())
+    came = ["hello", "wrote 5 of 7", "more", "model  a/b  ", "bye"]
+    assert tutorial.missing(one.shown, came) is None
+    assert tutorial.missing(one.shown, [line for line in came if "model" not in line]) == "model  a/b"
+    assert tutorial.missing(one.shown, ["model  a/b", "wrote 5 of 7", "more"]) == "model  a/b", "the order counts"
+    assert tutorial.missing(("wrote 6 of 7",), came) == "wrote 6 of 7"
