@@ -22,7 +22,7 @@ def main() -> None:
     benchmarks = {
         "learner": (learner.update,), "rollout": (rollout.whole, rollout.sampling, rollout.logprobs),
         "weights": (weights.deltas,), "flow": (flow.exchange, control.queue, control.fleets, flow.many_prompts),
-        "job": (job.whole,), "ahead": (job.ahead,),
+        "scale": (control.scaled,), "job": (job.whole,), "ahead": (job.ahead,),
         "detect": (detect.verdicts, detect.counts, detect.streams, detect.imports),
     }  # fmt: skip
     console = Console(highlight=False)

@@ -7,9 +7,10 @@ A simulated rollout actor sleeps as long as an engine would work; many share a p
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from tests.bench.compare import Figure
 from tests.tiny import random_groups
 from tlpo_ray.config.load import load_config
 from tlpo_ray.config.run import RunConfig
+from tlpo_ray.flow.errors import StoppedError
 from tlpo_ray.flow.ray_shell import RemoteExchange, Whereabouts
 from tlpo_ray.flow.records import (
     CandidateGroup,
@@ -36,9 +38,10 @@ from tlpo_ray.flow.records import (
     encode_results,
 )
 from tlpo_ray.flow.weights import WeightUpdate
+from tlpo_ray.outside import read_status, scale
 from tlpo_ray.parts import Parts
 from tlpo_ray.run_folder import RunFolder
-from tlpo_ray.train import train
+from tlpo_ray.train import Listener, Progress, TrainSummary, train
 
 NODES, TOGETHER = 4, 16
 """Ray nodes on this machine, and simulated actors that share a process."""
@@ -50,6 +53,8 @@ GROUPS, UPDATE_S, STALENESS = 512, 2.2, 8
 """Of an update: a little more than the largest fleet can fill."""
 SECONDS = 20.0
 """What a run of the largest fleet should take."""
+SIZES, SHORT_LOT_S, WINDOW_S = (1, 3, 12, 1), 2.0, 8.0
+"""A fleet that grows and shrinks; its lots; how long each size is looked at: several lots."""
 
 
 @ray.remote(num_cpus=0)
@@ -60,8 +65,8 @@ def _slept(seconds: float) -> None:
 class Host:
     """Many simulated rollout actors in one process."""
 
-    def __init__(self, groups: list[CandidateGroup]) -> None:
-        self._groups = groups
+    def __init__(self, groups: list[CandidateGroup], lot_s: float) -> None:
+        self._groups, self._lot_s = groups, lot_s
         self._version = 0
 
     async def setup(self) -> None: ...
@@ -76,7 +81,7 @@ class Host:
         return Whereabouts(node="", process=0)
 
     async def step(self, lot: bytes) -> tuple[LotCounts, tuple[bytes, bytes]]:
-        await asyncio.sleep(LOT_S)
+        await asyncio.sleep(self._lot_s)
         prompts = decode_prompts(lot)
         confused = [prompt.index for prompt in prompts if prompt.index % round(1 / YIELD) == 0]
         results = tuple(
@@ -98,10 +103,17 @@ class Host:
 
 
 class SimulatedFleet(RolloutFleet):
-    """The real fleet; only what it starts is simulated."""
+    """The real fleet; only what it starts is simulated.
 
-    def __init__(self, *arguments: Any, groups: list[CandidateGroup]) -> None:
-        self._simulated, self._hosts = groups, list[Any]()
+    Args:
+        together: actors that share a process, and end together.
+    """
+
+    def __init__(
+        self, *arguments: Any, groups: list[CandidateGroup], lot_s: float = LOT_S, together: int = TOGETHER
+    ) -> None:
+        self._simulated, self._hosts = (groups, lot_s), list[Any]()
+        self._together = together
         super().__init__(*arguments)
 
     def _has_room(self, member: Member) -> bool:
@@ -109,10 +121,12 @@ class SimulatedFleet(RolloutFleet):
 
     def _spawn(self, member: Member) -> Any:
         number = member.number
-        if number // TOGETHER >= len(self._hosts):
-            host = ray.remote(Host).options(num_cpus=1, max_concurrency=4 * TOGETHER, scheduling_strategy="SPREAD")
-            self._hosts.append(host.remote(self._simulated))
-        self._handles[member] = handle = self._hosts[number // TOGETHER]
+        if number // self._together >= len(self._hosts):
+            host = ray.remote(Host).options(
+                num_cpus=1, max_concurrency=4 * self._together, scheduling_strategy="SPREAD"
+            )
+            self._hosts.append(host.remote(*self._simulated))
+        self._handles[member] = handle = self._hosts[number // self._together]
         self._where[member] = handle.where.remote()
         return handle.setup.remote()
 
@@ -204,6 +218,47 @@ def fleets(model: Path) -> Iterator[Figure]:
             yield _fleet(actors, groups, model.parent / f"fleet-{actors}")
 
 
+class Scaling:
+    """A listener that asks for one size of the fleet after the other, and measures prompts a second at each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.rates: list[float] = []
+        self._from: tuple[float, int] | None = None
+        self._asked: list[threading.Thread] = []
+
+    def __call__(self, progress: Progress) -> None:
+        settled, now = progress.status.accounting.settled, time.monotonic()
+        if self._from is None:
+            states = read_status(self.folder).get("actors", {})
+            if states.get("healthy") == sum(states.values()) == SIZES[len(self.rates)]:
+                self._from = (now, settled)
+        elif now - self._from[0] >= WINDOW_S:
+            self.rates.append((settled - self._from[1]) / (now - self._from[0]))
+            self._from = None
+            if len(self.rates) == len(SIZES):
+                raise StoppedError("measured", 0)
+            self._asked.append(threading.Thread(target=scale, args=(self.folder, SIZES[len(self.rates)])))
+            self._asked[-1].start()
+
+
+def scaled(model: Path) -> Iterator[Figure]:
+    """Prompts a second while `tlpo scale` makes the fleet larger and smaller."""
+    with _cluster():
+        groups, folder = random_groups(model, 16), model.parent / "scaled"
+        count = int(sum(SIZES) * LOT / SHORT_LOT_S * 4 * WINDOW_S)
+        scaling = Scaling(folder)
+        with _run(folder, SIZES[0], groups, count, lot_s=SHORT_LOT_S, together=1) as go, suppress(StoppedError):
+            go(scaling)
+    whole = ", ".join(f"{size}: {rate:.0f}" for size, rate in zip(SIZES, scaling.rates, strict=True))
+    each = LOT / SHORT_LOT_S
+    shares = ", ".join(f"{rate / (size * each):.2f}" for size, rate in zip(SIZES, scaling.rates, strict=True))
+    yield Figure(
+        what=f"prompts a second while simulated actors become {' -> '.join(map(str, SIZES))}",
+        value=f"{whole}; of the {each:.0f} that an actor can do alone: {shares}",
+    )
+
+
 @contextmanager
 def _cluster() -> Iterator[None]:
     """Several Ray nodes on this machine."""
@@ -223,23 +278,10 @@ def _cluster() -> Iterator[None]:
 def _fleet(actors: int, groups: list[CandidateGroup], folder: Path) -> Figure:
     wanted = actors * LOT / LOT_S * SECONDS
     count = int(min(wanted, GROUPS / YIELD / UPDATE_S * SECONDS)) // LOT * LOT
-    config = _config(folder, actors)
-    prompts = [Prompt(index=number, id="", language="ko", text="question") for number in range(max(LOT, count))]
-    settings = {"groups_per_update": GROUPS, "lot": LOT, "capacity": 16_384, "max_staleness": STALENESS}
-    spec = RolloutSpec(
-        model=config.model, rollout=config.rollout, detector=config.detector, seed=0, canary_tolerance=1.0,
-        weight_transfer="object_store", lora=None, sync_deadline_s=60,
-    )  # fmt: skip
-    fleet = SimulatedFleet(spec, actors, config.flow, config.cluster, groups=groups)
-    learner = SimulatedLearner()
-    fleet.publish(learner.publish(()))
-    fleet.settle()
-    parts = Parts(exchange=RemoteExchange(prompts, {}, **settings), fleet=fleet, learner=learner, canary_context=())
-    with RunFolder(config) as run:
+    with _run(folder, actors, groups, max(LOT, count)) as go:
         began, cpu = time.monotonic(), time.process_time()
-        summary = train(config, parts, run, lambda progress: None)
+        summary, learner = go(lambda progress: None)
         seconds, cpu = time.monotonic() - began, time.process_time() - cpu
-    fleet.close()
     learned = summary.accounting.confused
     most = GROUPS / UPDATE_S
     offered = min(most, actors * LOT / LOT_S * YIELD)
@@ -251,6 +293,30 @@ def _fleet(actors: int, groups: list[CandidateGroup], folder: Path) -> Figure:
             f"{summary.accounting.stale} groups too old"
         ),
     )
+
+
+@contextmanager
+def _run(
+    folder: Path, actors: int, groups: list[CandidateGroup], count: int, **simulated: Any
+) -> Iterator[Callable[[Listener], tuple[TrainSummary, SimulatedLearner]]]:
+    """A run with everything started; what begins it."""
+    config = _config(folder, actors)
+    prompts = [Prompt(index=number, id="", language="ko", text="question") for number in range(count)]
+    settings = {"groups_per_update": GROUPS, "lot": LOT, "capacity": 16_384, "max_staleness": STALENESS}
+    spec = RolloutSpec(
+        model=config.model, rollout=config.rollout, detector=config.detector, seed=0, canary_tolerance=1.0,
+        weight_transfer="object_store", lora=None, sync_deadline_s=60,
+    )  # fmt: skip
+    fleet = SimulatedFleet(spec, actors, config.flow, config.cluster, groups=groups, **simulated)
+    learner = SimulatedLearner()
+    fleet.publish(learner.publish(()))
+    fleet.settle()
+    parts = Parts(exchange=RemoteExchange(prompts, {}, **settings), fleet=fleet, learner=learner, canary_context=())
+    try:
+        with RunFolder(config) as run:
+            yield lambda listener: (train(config, parts, run, listener), learner)
+    finally:
+        fleet.close()
 
 
 def _config(folder: Path, actors: int) -> RunConfig:
