@@ -69,7 +69,7 @@ class VLLMEngine:
             trust_remote_code=model.trust_remote_code,
             load_format="auto" if model.allow_pickle else "safetensors",
             seed=seed,
-            enforce_eager=not on_gpu,
+            enforce_eager=rollout.enforce_eager or not on_gpu,
             # On the CPU a seeded request whose prompt is cut into chunks crashes: its generator has no offset there.
             enable_chunked_prefill=on_gpu,
             max_num_seqs=rollout.concurrency,

@@ -10,13 +10,13 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
 def main() -> None:
+    import torch
     from rich.console import Console
 
-    from tests.bench import book, control, detect, flow, job, learner, rollout, weights
+    from tests.bench import book, control, detect, flow, gpu, job, learner, rollout, weights
     from tests.tiny import make_tiny_model
 
     benchmarks = {
@@ -25,6 +25,10 @@ def main() -> None:
         "scale": (control.scaled,), "job": (job.whole,), "ahead": (job.ahead,),
         "detect": (detect.verdicts, detect.counts, detect.streams, detect.imports),
     }  # fmt: skip
+    if torch.cuda.is_available():
+        benchmarks = {"gpu": (gpu.update, gpu.sampling)}
+    else:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
     console = Console(highlight=False)
     unknown = [name for name in sys.argv[1:] if name not in benchmarks]
     if unknown:

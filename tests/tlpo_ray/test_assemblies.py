@@ -82,20 +82,37 @@ def test_on_one_gpu_both_sides_take_turns_and_make_the_same_updates(
     assert_same_weights(tmp_path / "run", local[0])
 
 
+ON_GPU = {
+    "rollout.actors": 1,
+    "rollout.enforce_eager": True,
+    "learner.ranks": 1,
+    "model.dtype": "bfloat16",
+    "flow.canary_tolerance": 0.1,
+}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("colocated", [False, True])
+def test_one_gpu_is_enough(colocated: bool, tiny_model: Path, prompts: Path, tmp_path: Path) -> None:
+    """Side by side, or in turns."""
+    settings = {"cluster.gpus_per_rollout_actor": 0.5, "cluster.gpus_per_learner_rank": 0.5}
+    summary = run(
+        run_config(tiny_model, prompts, tmp_path / "run", **ON_GPU, **settings, **{"cluster.colocated": colocated})
+    )
+    assert summary.updates >= 3
+    assert 0 < summary.canary <= 0.1
+    assert summary.accounting.complete and summary.restarts == 0
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs: learner and vLLM do not share one in NCCL")
 @pytest.mark.parametrize("transfer", ["object_store", "nccl"])
 def test_the_same_code_on_gpus(transfer: str, tiny_model: Path, prompts: Path, tmp_path: Path) -> None:
-    settings = {
-        "cluster.gpus_per_rollout_actor": 1,
-        "cluster.gpus_per_learner_rank": 1,
-        "rollout.actors": 1,
-        "learner.ranks": 1,
-        "model.dtype": "bfloat16",
-        "flow.canary_tolerance": 0.1,
-        "flow.weight_transfer": transfer,
-    }
-    summary = run(run_config(tiny_model, prompts, tmp_path / "run", **settings))
+    settings = {"cluster.gpus_per_rollout_actor": 1, "cluster.gpus_per_learner_rank": 1}
+    summary = run(
+        run_config(tiny_model, prompts, tmp_path / "run", **ON_GPU, **settings, **{"flow.weight_transfer": transfer})
+    )
     assert summary.updates >= 3
     assert summary.accounting.complete
 

@@ -120,6 +120,8 @@ class RolloutConfig(Section):
     """Share of a GPU that vLLM may use when `kv_cache_mib` is not set."""
     tensor_parallel: Positive = 1
     """GPUs an engine is spread over."""
+    enforce_eager: bool = False
+    """Neither compilation nor CUDA graphs: starts a minute sooner, decodes slower. On the CPU it is always so."""
     reproducible: bool = True
     """Seed every answer by run seed, prompt and policy version, so that a run can be repeated token by token."""
 

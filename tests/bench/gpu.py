@@ -1,0 +1,174 @@
+"""What a GPU does of it: the learner's update, and sampling, at the size of a small real model with random weights."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from actors.engine import SampleRequest
+from actors.hf_engine import TransformersEngine
+from actors.vllm_engine import VLLMEngine
+from learner.batch import pack_contexts
+from learner.objective import tlpo_objective
+from learner.packing import pack_attention
+from learner.policy import next_token_logp
+from tests.bench.compare import Figure, Measured, Row, compared
+from tlpo_ray.config.run import ModelConfig, RolloutConfig
+
+K, CONTEXT, PADDED, GROUPS, ROUNDS = 16, 512, 1024, 8, 10
+VOCABULARY, HIDDEN, LAYERS, FEED_FORWARD, HEADS, KV_HEADS, HEAD = 151_936, 1024, 28, 3072, 16, 8, 128
+"""Of Qwen3-0.6B."""
+ANSWERS, NEW_TOKENS, PROMPT = 256, 256, 64
+WATCHED = "model.layers.0.self_attn.q_proj.weight"
+
+
+def update(model: Path) -> Iterator[Measured]:
+    """Forward and backward of candidate groups on the GPU."""
+    contexts, candidates = _groups()
+    policy = _model()
+    held = torch.cuda.memory_allocated() / 2**20 * 2  # weights, and gradients as large
+
+    def theirs() -> None:
+        for context, row in zip(contexts[:1], candidates[:1], strict=True):
+            # Right-padded, as the public code does: a causal model needs no mask for that.
+            ids = torch.zeros(K, PADDED, dtype=torch.long, device="cuda")
+            ids[:, :CONTEXT] = torch.tensor(context)
+            ids[:, CONTEXT] = row
+            logp = policy(input_ids=ids, use_cache=False).logits.float().log_softmax(-1)
+            _loss(logp[:, CONTEXT - 1].gather(1, row[:, None]).view(1, K)).backward()
+
+    def ours(groups: int = GROUPS) -> None:
+        packed = pack_contexts(contexts[:groups]).to(torch.device("cuda"))
+        _loss(next_token_logp(policy, packed).gather(1, candidates[:groups])).backward()
+
+    their_s, their_mib, their_gradient = _measured(policy, theirs, theirs)
+    assert pack_attention(policy)
+    our_s, our_mib, our_gradient = _measured(policy, ours, lambda: ours(1))
+    yield Row(
+        what=f"update on a GPU: forward and backward of a confusion point, K={K}, context {CONTEXT}, {_size(policy)}",
+        ours=f"one forward a confusion point, {GROUPS} packed in a row, head on one position",
+        alternative=f"{K} rows padded to {PADDED}, full logits (the public code's shape)",
+        ours_s=tuple(one / GROUPS for one in our_s),
+        alternative_s=their_s,
+    )
+    yield Figure(
+        what="peak memory above weights and gradients, on a GPU",
+        value=(
+            f"ours {our_mib - held:,.0f} MiB for {GROUPS} groups, alternative {their_mib - held:,.0f} MiB for one: "
+            f"{GROUPS * (their_mib - held) / (our_mib - held):.0f}x a group"
+        ),
+    )
+    difference = float((our_gradient - their_gradient).norm() / their_gradient.norm())
+    yield Figure(what="difference of the gradients, bfloat16", value=f"{difference:.1e} of their norm")
+    peak, useful = _peak_flops(), GROUPS * _useful_flops() / min(our_s)
+    yield Figure(
+        what="useful work on a GPU, forward and backward",
+        value=f"{useful / 1e12:.0f} TFLOP/s; a matrix product {peak / 1e12:.0f} TFLOP/s: {useful / peak:.0%} of it",
+    )
+
+
+def sampling(model: Path) -> Iterator[Measured]:
+    """vLLM against transformers on the GPU, and how fast weights get into vLLM."""
+    folder = model.parent / "small-real-model"
+    _model().save_pretrained(folder)
+    gc.collect()
+    torch.cuda.empty_cache()
+    config = ModelConfig(path=str(folder), dtype="bfloat16", max_context=PADDED)
+    rollout = RolloutConfig(max_new_tokens=NEW_TOKENS, concurrency=ANSWERS, gpu_memory_utilization=0.5)
+    random = np.random.default_rng(0)
+    asked = [
+        SampleRequest(
+            prompt_ids=tuple(random.integers(3, VOCABULARY - 1000, PROMPT).tolist()), max_new_tokens=NEW_TOKENS,
+            temperature=0.6, seed=number,
+        )
+        for number in range(ANSWERS)
+    ]  # fmt: skip
+    engine, plain = VLLMEngine(config, rollout, seed=0), TransformersEngine(config, rollout)
+    row = compared(
+        f"{ANSWERS} answers of {NEW_TOKENS} tokens on a GPU",
+        ("vLLM, continuous batching", lambda: engine.sample(asked)),
+        ("transformers, batches with a KV cache", lambda: plain.sample(asked)),
+    )
+    yield row.with_rate(ANSWERS * NEW_TOKENS, "tokens")
+
+
+def _model() -> nn.Module:
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=VOCABULARY, hidden_size=HIDDEN, intermediate_size=FEED_FORWARD, num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS, num_key_value_heads=KV_HEADS, head_dim=HEAD, max_position_embeddings=4096,
+        tie_word_embeddings=True,
+    )  # fmt: skip
+    with torch.device("cuda"):
+        return Qwen3ForCausalLM(config).to(torch.bfloat16).eval()
+
+
+def _size(model: nn.Module) -> str:
+    return f"{sum(parameter.numel() for parameter in model.parameters()) / 1e6:.0f} M parameters, bfloat16"
+
+
+def _groups() -> tuple[list[list[int]], torch.Tensor]:
+    random = np.random.default_rng(0)
+    contexts = [random.integers(3, VOCABULARY, CONTEXT).tolist() for _ in range(GROUPS)]
+    candidates = torch.from_numpy(np.stack([random.choice(VOCABULARY, K, replace=False) for _ in range(GROUPS)]))
+    return contexts, candidates.cuda()
+
+
+def _loss(logp_BK: torch.Tensor) -> torch.Tensor:
+    advantages = torch.linspace(-1, 1, K, device=logp_BK.device).expand_as(logp_BK)
+    return -tlpo_objective(logp_BK, logp_BK.detach(), None, advantages, 0.2, 0.2, 0.0).per_group_B.mean()
+
+
+def _measured(
+    model: nn.Module, run: Callable[[], None], one: Callable[[], None]
+) -> tuple[tuple[float, ...], float, torch.Tensor]:
+    """Seconds of each round, peak MiB, and the gradient of one group."""
+    model.zero_grad()
+    one()
+    gradient: Any = model.get_parameter(WATCHED).grad
+    kept = gradient.float().clone()
+    run()
+    model.zero_grad()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    seconds = []
+    for _ in range(ROUNDS):
+        model.zero_grad()
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        run()
+        torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - began)
+    peak = torch.cuda.max_memory_allocated() / 2**20
+    model.zero_grad()
+    return tuple(seconds), peak, kept
+
+
+def _useful_flops() -> float:
+    """Of one group, forward and backward: 6 a weight and token, attention, and the head on one position."""
+    layer = 2 * HIDDEN * HEADS * HEAD + 2 * HIDDEN * KV_HEADS * HEAD + 3 * HIDDEN * FEED_FORWARD
+    attention = 2 * CONTEXT * CONTEXT * HEADS * HEAD  # scores and values, half of each square
+    return LAYERS * (6 * layer * CONTEXT + 3 * attention) + 6 * HIDDEN * VOCABULARY
+
+
+def _peak_flops() -> float:
+    """Of one large matrix product, the best of several."""
+    size = 8192
+    a, b = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    best = float("inf")
+    for _ in range(10):
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        a @ b
+        torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - began)
+    return 2 * size**3 / best
