@@ -19,7 +19,11 @@ from tlpo_ray.flow.records import Prompt
 
 MAY_CHANGE = {
     "folder": True, "name": True, "stack": True, "cluster": True, "checkpoint": True,
-    "rollout": ("engine", "actors", "lot", "concurrency", "kv_cache_mib", "gpu_memory_utilization", "tensor_parallel"),
+    "trackers": True,
+    "rollout": (
+        "engine", "actors", "lot", "concurrency", "kv_cache_mib", "gpu_memory_utilization", "tensor_parallel",
+        "enforce_eager",
+    ),
     "learner": ("engine", "ranks", "zero_stage", "micro_batch", "activation_checkpointing"),
     "flow": (
         "queue_capacity", "bucket_mib", "weight_transfer", "delta_refresh", "canary_tolerance", "start_deadline_s",
