@@ -114,7 +114,7 @@ def shares(given: Sequence[Answer]) -> tuple[float, float]:
 
 def test_a_forbidden_term_is_unlearned_and_nothing_else(model: Path, tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.jsonl"
-    rows = [{"language": "en", "prompt": question(thing)} for _ in range(20) for thing in THINGS]
+    rows = [{"language": "en", "prompt": question(thing)} for _ in range(40) for thing in THINGS]
     prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = load_config(
         "quickstart",

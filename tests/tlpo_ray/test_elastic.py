@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ pytestmark = pytest.mark.ray
 
 Undisturbed = tuple[Path, TrainSummary]
 STORE = 200 << 20
-MANY = 26
-"""Copies of the prompts of a run that is long enough for actors to come and go."""
+MANY, TURN_S = 20, 1.5
+"""Copies of the prompts, and how long the driver rests in each turn until all has happened: however long actors take to
+start on a slow machine, the run is not over before."""
 
 
 @pytest.fixture
@@ -81,8 +83,10 @@ class Coming:
         states = read_status(self.folder).get("actors", {})
         working = states.get("healthy", 0) + states.get("stale", 0)
         self.most = max(self.most, working)
-        if self._next is not None and self._next(progress, {**states, "working": working}):
-            self._next = next(self._steps, None)
+        if self._next is not None:
+            time.sleep(TURN_S)
+            if self._next(progress, {**states, "working": working}):
+                self._next = next(self._steps, None)
 
     @property
     def over(self) -> bool:

@@ -74,13 +74,13 @@ def test_only_what_is_missing_is_run_again(experiment: Path) -> None:
     before = rows(experiment)
     kept = {name: (experiment / "smoke" / "runs" / name / "trial.json").stat().st_mtime_ns for name in RUNS}
     shutil.rmtree(experiment / "smoke" / "runs" / "tlpo-0")
-    (experiment / "smoke" / "runs" / "dpo-0" / "trial.json").write_text('{"key": "cut o')
+    (experiment / "smoke" / "runs" / "sft-0" / "trial.json").write_text('{"key": "cut o')
     done = run(experiment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(RUNS) - 2} of {len(RUNS)} trials are done already" in done.stdout
     for name in RUNS:
         again = (experiment / "smoke" / "runs" / name / "trial.json").stat().st_mtime_ns
-        assert (again != kept[name]) == (name in ("tlpo-0", "dpo-0"))
+        assert (again != kept[name]) == (name in ("tlpo-0", "sft-0"))
     for one, other in zip(before, rows(experiment), strict=True):
         one["metrics"].pop("seconds", None), other["metrics"].pop("seconds", None)
         assert one["metrics"] == other["metrics"], "a trial can be repeated"
