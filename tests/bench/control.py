@@ -53,8 +53,10 @@ GROUPS, UPDATE_S, STALENESS = 512, 2.2, 8
 """Of an update: a little more than the largest fleet can fill."""
 SECONDS = 20.0
 """What a run of the largest fleet should take."""
-SIZES, SHORT_LOT_S, WINDOW_S = (1, 3, 12, 1), 2.0, 8.0
-"""A fleet that grows and shrinks; its lots; how long each size is looked at: several lots."""
+SIZES, SHORT_LOT_S, REST_S, WINDOW_S = (1, 3, 12, 1), 2.0, 6.0, 10.0
+"""A fleet that grows and shrinks; its lots; how long each size is left alone and then looked at: several lots each."""
+AT_ONCE = 2
+"""Lots of an actor."""
 
 
 @ray.remote(num_cpus=0)
@@ -225,17 +227,21 @@ class Scaling:
         self.folder = folder
         self.rates: list[float] = []
         self._from: tuple[float, int] | None = None
+        self._still_since = time.monotonic()
         self._asked: list[threading.Thread] = []
 
     def __call__(self, progress: Progress) -> None:
         settled, now = progress.status.accounting.settled, time.monotonic()
         if self._from is None:
             states = read_status(self.folder).get("actors", {})
-            if states.get("healthy") == sum(states.values()) == SIZES[len(self.rates)]:
+            working = states.get("healthy", 0) + states.get("stale", 0)
+            if not working == sum(states.values()) == SIZES[len(self.rates)]:
+                self._still_since = now
+            elif now - self._still_since >= REST_S:
                 self._from = (now, settled)
         elif now - self._from[0] >= WINDOW_S:
             self.rates.append((settled - self._from[1]) / (now - self._from[0]))
-            self._from = None
+            self._from, self._still_since = None, now
             if len(self.rates) == len(SIZES):
                 raise StoppedError("measured", 0)
             self._asked.append(threading.Thread(target=scale, args=(self.folder, SIZES[len(self.rates)])))
@@ -246,16 +252,16 @@ def scaled(model: Path) -> Iterator[Figure]:
     """Prompts a second while `tlpo scale` makes the fleet larger and smaller."""
     with _cluster():
         groups, folder = random_groups(model, 16), model.parent / "scaled"
-        count = int(sum(SIZES) * LOT / SHORT_LOT_S * 4 * WINDOW_S)
+        count = int(sum(SIZES) * AT_ONCE * LOT / SHORT_LOT_S * 3 * (REST_S + WINDOW_S))
         scaling = Scaling(folder)
         with _run(folder, SIZES[0], groups, count, lot_s=SHORT_LOT_S, together=1) as go, suppress(StoppedError):
             go(scaling)
     whole = ", ".join(f"{size}: {rate:.0f}" for size, rate in zip(SIZES, scaling.rates, strict=True))
-    each = LOT / SHORT_LOT_S
+    each = AT_ONCE * LOT / SHORT_LOT_S
     shares = ", ".join(f"{rate / (size * each):.2f}" for size, rate in zip(SIZES, scaling.rates, strict=True))
     yield Figure(
         what=f"prompts a second while simulated actors become {' -> '.join(map(str, SIZES))}",
-        value=f"{whole}; of the {each:.0f} that an actor can do alone: {shares}",
+        value=f"{whole}; shares of the {each:.0f} that each of them can do: {shares}",
     )
 
 
