@@ -55,9 +55,10 @@ class VLLMEngine:
         from vllm.v1.engine.llm_engine import LLMEngine
 
         vllm_weights.register()
+        # vLLM wants this share of a GPU to be free when it starts, also where the cache's size is given.
         memory: dict[str, Any] = {"gpu_memory_utilization": rollout.gpu_memory_utilization}
         if rollout.kv_cache_mib is not None:
-            memory = {"kv_cache_memory_bytes": rollout.kv_cache_mib * MIB}
+            memory["kv_cache_memory_bytes"] = rollout.kv_cache_mib * MIB
         adapter: dict[str, Any] = {}
         if lora is not None:
             adapter = {"enable_lora": True, "max_loras": 1, "max_lora_rank": _rank_with_room(lora.rank)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +21,42 @@ from learner.objective import tlpo_objective
 from learner.packing import pack_attention
 from learner.policy import next_token_logp
 from tests.bench.compare import Figure, Measured, Row, compared
+from tests.tiny import make_tokenizer
 from tlpo_ray.config.run import ModelConfig, RolloutConfig
 
 K, CONTEXT, PADDED, GROUPS, ROUNDS = 16, 512, 1024, 8, 10
-VOCABULARY, HIDDEN, LAYERS, FEED_FORWARD, HEADS, KV_HEADS, HEAD = 151_936, 1024, 28, 3072, 16, 8, 128
-"""Of Qwen3-0.6B."""
+VOCABULARY, KV_HEADS, HEAD = 151_936, 8, 128
 ANSWERS, NEW_TOKENS, PROMPT = 256, 256, 64
 WATCHED = "model.layers.0.self_attn.q_proj.weight"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """Of a Qwen3."""
+
+    name: str
+    hidden: int
+    layers: int
+    feed_forward: int
+    heads: int
+    tied: bool
+
+
+SMALL = Size(name="Qwen3-0.6B", hidden=1024, layers=28, feed_forward=3072, heads=16, tied=True)
+WIDE = Size(name="8 of the 36 layers of Qwen3-8B", hidden=4096, layers=8, feed_forward=12_288, heads=32, tied=False)
+
+
 def update(model: Path) -> Iterator[Measured]:
     """Forward and backward of candidate groups on the GPU."""
+    for size in (SMALL, WIDE):
+        yield from _update(size)
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+def _update(size: Size) -> Iterator[Measured]:
     contexts, candidates = _groups()
-    policy = _model()
+    policy = _model(size)
     held = torch.cuda.memory_allocated() / 2**20 * 2  # weights, and gradients as large
 
     def theirs() -> None:
@@ -52,7 +76,7 @@ def update(model: Path) -> Iterator[Measured]:
     assert pack_attention(policy)
     our_s, our_mib, our_gradient = _measured(policy, ours, lambda: ours(1))
     yield Row(
-        what=f"update on a GPU: forward and backward of a confusion point, K={K}, context {CONTEXT}, {_size(policy)}",
+        what=f"update on a GPU: forward and backward of a confusion point, K={K}, context {CONTEXT}, {size.name}",
         ours=f"one forward a confusion point, {GROUPS} packed in a row, head on one position",
         alternative=f"{K} rows padded to {PADDED}, full logits (the public code's shape)",
         ours_s=tuple(one / GROUPS for one in our_s),
@@ -67,7 +91,7 @@ def update(model: Path) -> Iterator[Measured]:
     )
     difference = float((our_gradient - their_gradient).norm() / their_gradient.norm())
     yield Figure(what="difference of the gradients, bfloat16", value=f"{difference:.1e} of their norm")
-    peak, useful = _peak_flops(), GROUPS * _useful_flops() / min(our_s)
+    peak, useful = _peak_flops(), GROUPS * _useful_flops(size) / min(our_s)
     yield Figure(
         what="useful work on a GPU, forward and backward",
         value=f"{useful / 1e12:.0f} TFLOP/s; a matrix product {peak / 1e12:.0f} TFLOP/s: {useful / peak:.0%} of it",
@@ -77,7 +101,8 @@ def update(model: Path) -> Iterator[Measured]:
 def sampling(model: Path) -> Iterator[Measured]:
     """vLLM against transformers on the GPU, and how fast weights get into vLLM."""
     folder = model.parent / "small-real-model"
-    _model().save_pretrained(folder)
+    make_tokenizer(folder)
+    _model(SMALL).save_pretrained(folder)
     gc.collect()
     torch.cuda.empty_cache()
     config = ModelConfig(path=str(folder), dtype="bfloat16", max_context=PADDED)
@@ -99,21 +124,17 @@ def sampling(model: Path) -> Iterator[Measured]:
     yield row.with_rate(ANSWERS * NEW_TOKENS, "tokens")
 
 
-def _model() -> nn.Module:
+def _model(size: Size) -> nn.Module:
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     torch.manual_seed(0)
     config = Qwen3Config(
-        vocab_size=VOCABULARY, hidden_size=HIDDEN, intermediate_size=FEED_FORWARD, num_hidden_layers=LAYERS,
-        num_attention_heads=HEADS, num_key_value_heads=KV_HEADS, head_dim=HEAD, max_position_embeddings=4096,
-        tie_word_embeddings=True,
+        vocab_size=VOCABULARY, hidden_size=size.hidden, intermediate_size=size.feed_forward,
+        num_hidden_layers=size.layers, num_attention_heads=size.heads, num_key_value_heads=KV_HEADS, head_dim=HEAD,
+        max_position_embeddings=4096, tie_word_embeddings=size.tied,
     )  # fmt: skip
     with torch.device("cuda"):
         return Qwen3ForCausalLM(config).to(torch.bfloat16).eval()
-
-
-def _size(model: nn.Module) -> str:
-    return f"{sum(parameter.numel() for parameter in model.parameters()) / 1e6:.0f} M parameters, bfloat16"
 
 
 def _groups() -> tuple[list[list[int]], torch.Tensor]:
@@ -153,11 +174,11 @@ def _measured(
     return tuple(seconds), peak, kept
 
 
-def _useful_flops() -> float:
+def _useful_flops(size: Size) -> float:
     """Of one group, forward and backward: 6 a weight and token, attention, and the head on one position."""
-    layer = 2 * HIDDEN * HEADS * HEAD + 2 * HIDDEN * KV_HEADS * HEAD + 3 * HIDDEN * FEED_FORWARD
-    attention = 2 * CONTEXT * CONTEXT * HEADS * HEAD  # scores and values, half of each square
-    return LAYERS * (6 * layer * CONTEXT + 3 * attention) + 6 * HIDDEN * VOCABULARY
+    layer = size.hidden * (2 * size.heads * HEAD + 2 * KV_HEADS * HEAD + 3 * size.feed_forward)
+    attention = 2 * CONTEXT * CONTEXT * size.heads * HEAD  # scores and values, half of each square
+    return size.layers * (6 * layer * CONTEXT + 3 * attention) + 6 * size.hidden * VOCABULARY
 
 
 def _peak_flops() -> float:

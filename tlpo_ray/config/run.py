@@ -117,7 +117,7 @@ class RolloutConfig(Section):
     kv_cache_mib: Positive | None = None
     """KV cache of an engine, in MiB; none lets vLLM take its share of the GPU. Needed on the CPU."""
     gpu_memory_utilization: Annotated[float, Field(gt=0, lt=1)] = 0.9
-    """Share of a GPU that vLLM may use when `kv_cache_mib` is not set."""
+    """Share of a GPU that must be free when vLLM starts, and that it uses up when `kv_cache_mib` is not set."""
     tensor_parallel: Positive = 1
     """GPUs an engine is spread over."""
     enforce_eager: bool = False
