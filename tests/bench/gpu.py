@@ -17,14 +17,14 @@ from actors.engine import SampleRequest
 from actors.hf_engine import TransformersEngine
 from actors.vllm_engine import VLLMEngine
 from learner.batch import pack_contexts
-from learner.objective import tlpo_objective
 from learner.packing import pack_attention
 from learner.policy import next_token_logp
 from tests.bench.compare import Figure, Measured, Row, compared
+from tests.bench.learner import CONTEXT, GROUPS, PADDED, K, loss
 from tests.tiny import make_tokenizer
 from tlpo_ray.config.run import ModelConfig, RolloutConfig
 
-K, CONTEXT, PADDED, GROUPS, ROUNDS = 16, 512, 1024, 8, 10
+ROUNDS = 10
 VOCABULARY, KV_HEADS, HEAD = 151_936, 8, 128
 ANSWERS, NEW_TOKENS, PROMPT = 256, 256, 64
 WATCHED = "model.layers.0.self_attn.q_proj.weight"
@@ -66,11 +66,11 @@ def _update(size: Size) -> Iterator[Measured]:
             ids[:, :CONTEXT] = torch.tensor(context)
             ids[:, CONTEXT] = row
             logp = policy(input_ids=ids, use_cache=False).logits.float().log_softmax(-1)
-            _loss(logp[:, CONTEXT - 1].gather(1, row[:, None]).view(1, K)).backward()
+            loss(logp[:, CONTEXT - 1].gather(1, row[:, None]).view(1, K)).backward()
 
     def ours(groups: int = GROUPS) -> None:
         packed = pack_contexts(contexts[:groups]).to(torch.device("cuda"))
-        _loss(next_token_logp(policy, packed).gather(1, candidates[:groups])).backward()
+        loss(next_token_logp(policy, packed).gather(1, candidates[:groups])).backward()
 
     their_s, their_mib, their_gradient = _measured(policy, theirs, theirs)
     assert pack_attention(policy)
@@ -99,7 +99,7 @@ def _update(size: Size) -> Iterator[Measured]:
 
 
 def sampling(model: Path) -> Iterator[Measured]:
-    """vLLM against transformers on the GPU, and how fast weights get into vLLM."""
+    """vLLM against transformers on the GPU."""
     folder = model.parent / "small-real-model"
     make_tokenizer(folder)
     _model(SMALL).save_pretrained(folder)
@@ -142,11 +142,6 @@ def _groups() -> tuple[list[list[int]], torch.Tensor]:
     contexts = [random.integers(3, VOCABULARY, CONTEXT).tolist() for _ in range(GROUPS)]
     candidates = torch.from_numpy(np.stack([random.choice(VOCABULARY, K, replace=False) for _ in range(GROUPS)]))
     return contexts, candidates.cuda()
-
-
-def _loss(logp_BK: torch.Tensor) -> torch.Tensor:
-    advantages = torch.linspace(-1, 1, K, device=logp_BK.device).expand_as(logp_BK)
-    return -tlpo_objective(logp_BK, logp_BK.detach(), None, advantages, 0.2, 0.2, 0.0).per_group_B.mean()
 
 
 def _measured(

@@ -88,8 +88,8 @@ def _groups() -> tuple[list[list[int]], torch.Tensor]:
     return contexts, candidates
 
 
-def _loss(logp_BK: torch.Tensor) -> torch.Tensor:
-    advantages = torch.linspace(-1, 1, K).expand_as(logp_BK)
+def loss(logp_BK: torch.Tensor) -> torch.Tensor:
+    advantages = torch.linspace(-1, 1, K, device=logp_BK.device).expand_as(logp_BK)
     return -tlpo_objective(logp_BK, logp_BK.detach(), None, advantages, 0.2, 0.2, 0.0).per_group_B.mean()
 
 
@@ -98,7 +98,7 @@ def _ours(model: nn.Module) -> tuple[int, Callable[[int], None]]:
     contexts, candidates = _groups()
 
     def run(groups: int) -> None:
-        _loss(next_token_logp(model, pack_contexts(contexts[:groups])).gather(1, candidates[:groups])).backward()
+        loss(next_token_logp(model, pack_contexts(contexts[:groups])).gather(1, candidates[:groups])).backward()
 
     return GROUPS, run
 
@@ -113,7 +113,7 @@ def _theirs(model: nn.Module) -> tuple[int, Callable[[int], None]]:
             ids[:, :CONTEXT] = torch.tensor(context)
             ids[:, CONTEXT] = row
             logp = model(input_ids=ids, use_cache=False).logits.log_softmax(-1)
-            _loss(logp[:, CONTEXT - 1].gather(1, row[:, None]).view(1, K)).backward()
+            loss(logp[:, CONTEXT - 1].gather(1, row[:, None]).view(1, K)).backward()
 
     return 1, run
 
