@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import grpc
 import ray
 
 from tlpo_ray.config.run import MIB, ClusterConfig, RunConfig
@@ -140,14 +141,21 @@ def open_dashboard(url: str) -> str | None:
 
 
 def _knock(address: str) -> None:
-    """Ray itself would try for minutes where nobody listens.
+    """Ray itself would try for minutes where nobody listens, or something else than a cluster does.
 
     Raises:
-        OSError: nobody does.
+        OSError: nobody listens, or what listens does not speak gRPC as a cluster does.
     """
     host, _, port = address.rpartition(":")
-    if host and port.isdigit() and "/" not in host:
-        socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
+    if not host or not port.isdigit() or "/" in host:  # "auto", ray://…
+        return
+    socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
+    if os.environ.get("RAY_USE_TLS", "0") == "0":
+        with grpc.insecure_channel(address) as channel:
+            try:
+                grpc.channel_ready_future(channel).result(timeout=KNOCK_S)
+            except grpc.FutureTimeoutError as error:
+                raise OSError("the port is open, but what listens is no Ray head") from error
 
 
 def _start_here(cluster: ClusterConfig) -> None:

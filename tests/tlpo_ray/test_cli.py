@@ -7,11 +7,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from tests.shared import DATA
+from tlpo_ray import cluster
+from tlpo_ray.config.run import ClusterConfig
+from tlpo_ray.flow.errors import ResourceError
 
 TLPO = Path(sys.executable).with_name("tlpo")
 USER_ERROR = 2
@@ -89,6 +94,22 @@ def test_a_cluster_that_is_not_there(config: Path, tmp_path: Path) -> None:
     distributed = ["stack=distributed", "learner.engine=deepspeed", "learner.ranks=1"]
     line = refused(["train", config, *distributed, "cluster.address=127.0.0.1:9"], tmp_path)
     assert "no Ray cluster answers at 127.0.0.1:9" in line
+
+
+def test_a_port_of_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a dashboard's is; Ray would try for minutes."""
+    monkeypatch.setattr(cluster, "KNOCK_S", 1.0)
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"127.0.0.1:{server.server_address[1]}"
+        try:
+            with (
+                pytest.raises(ResourceError, match=rf"at {address} \(the port is open, but what listens is no Ray"),
+                cluster.connected(ClusterConfig(address=address), {}),
+            ):
+                pass
+        finally:
+            server.shutdown()
 
 
 def test_a_missing_prompt_file_a_bad_setting_and_a_used_folder(config: Path, tmp_path: Path) -> None:
