@@ -37,7 +37,6 @@ BEFORE = {"--", ";", "&&", "||", "|", "do", "exec"}
 BEHIND = BEFORE | {"&", ">", ">>", "2>", "2>&1", "<", ")"}
 """Words at which a command has ended."""
 CODE = re.compile(r"(`+)(.+?)\1")
-FENCED = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 HEREDOC = re.compile(r"<<'(\w+)'\n.*?\n\1$", re.MULTILINE | re.DOTALL)
 SETTING = re.compile(r"([a-z_]+(?:\.[a-z_]+)*)=.*", re.DOTALL)
 OF_THE_RUN = ("name", "folder", "seed", "stack", "trackers")
@@ -82,7 +81,7 @@ def commands(group: Any = None, name: str = "tlpo") -> Iterator[str]:
 def typed(document: Path) -> Iterator[tuple[list[str], bool]]:
     """Words behind `tlpo` of all commands in a document; False: of a sentence, where something may be left out."""
     text = document.read_text(encoding="utf-8")
-    for language, block in FENCED.findall(text):
+    for language, block in tutorial.FENCED.findall(text):
         if language == "bash":
             for line in HEREDOC.sub("", block).replace("\\\n", " ").splitlines():
                 words = shlex.split(line.replace("$(", " ; "), comments=True)
@@ -90,7 +89,7 @@ def typed(document: Path) -> Iterator[tuple[list[str], bool]]:
                     at for at, word in enumerate(words) if word == "tlpo" and (at == 0 or words[at - 1] in BEFORE)
                 ]
                 yield from ((_own(words[at + 1 :]), True) for at in starts)
-    for _, code in CODE.findall(FENCED.sub("", text)):
+    for _, code in CODE.findall(tutorial.FENCED.sub("", text)):
         if code.startswith("tlpo ") or " -- tlpo " in code:
             yield _own(shlex.split(code)[shlex.split(code).index("tlpo") + 1 :]), False
 
@@ -126,7 +125,7 @@ def test_every_command_line_can_be_typed(document: Path) -> None:
 def test_every_setting_in_a_sentence_is_one(document: Path) -> None:
     sections = "|".join(name for name, one in RunConfig.model_fields.items() if isinstance(one.annotation, type))
     dotted = re.compile(rf"((?:{sections})\.[a-z_][a-z_.]*[a-z])(?:=.*)?")
-    text = FENCED.sub("", document.read_text(encoding="utf-8"))
+    text = tutorial.FENCED.sub("", document.read_text(encoding="utf-8"))
     named = [match[1] for _, code in CODE.findall(text) for word in code.split() if (match := dotted.fullmatch(word))]
     roots = (RunConfig, BaselineConfig, Plan)
     assert [key for key in named if not any(is_key(key, root) for root in roots)] == []

@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = "docs/tutorial-laptop.md"
 PLACE = ROOT / "build" / "tutorial"
-FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FENCED = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 LONGEST_S = 1800.0
 """Of the whole page: the installation takes most of it."""
 MARK = "--- end of block"

@@ -5,7 +5,6 @@ Starting a rank takes longer than all it does, so each makes every experiment at
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from learner.policy import Policy
 from learner.publish import Publisher
 from learner.report import UpdateReport
 from learner.worker import LearnerWorker, build_learner
+from tests.clusters import free_port
 from tests.tiny import CANDIDATES
 from tlpo_ray.config.run import Dtype, LearnerConfig, ModelConfig
 from tlpo_ray.flow.errors import NonFiniteError
@@ -93,11 +93,8 @@ Build = Callable[..., LearnerWorker]
 
 def run_ranks(setting: Setting) -> list[RankResult]:
     """Every rank's result."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
     setting.folder.mkdir()
-    multiprocessing.spawn(_rank, args=(setting, port), nprocs=setting.ranks)
+    multiprocessing.spawn(_rank, args=(setting, free_port()), nprocs=setting.ranks)
     return [torch.load(setting.folder / f"rank-{rank}.pt", weights_only=False) for rank in range(setting.ranks)]
 
 

@@ -60,11 +60,12 @@ class _Lines:
 
     def __init__(self) -> None:
         self._printed = time.monotonic()
+        self._complete = False
 
     def __call__(self, progress: RunProgress) -> None:
         accounting, now = progress.status.accounting, time.monotonic()
-        if now - self._printed >= LINE_S or accounting.complete:
-            self._printed = now
+        if not self._complete and (now - self._printed >= LINE_S or accounting.complete):
+            self._printed, self._complete = now, accounting.complete
             console.print(
                 f"TLPO {accounting.settled:,} of {accounting.total:,} prompts · {_figures(progress)}", soft_wrap=True
             )
