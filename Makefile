@@ -13,6 +13,8 @@ SET_UP_FOR := $(shell cat $(STAMP) 2>/dev/null)
 DEVICE ?= $(or $(SET_UP_FOR),cpu)
 LOCK := requirements/$(DEVICE).lock
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input --no-deps
+# Tests that start Ray in one process, one after the other; the others in a second one beside it.
+BESIDE := -n 2 --dist loadgroup
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 ifneq ($(filter-out $(DEVICE),$(SET_UP_FOR)),)
@@ -31,10 +33,10 @@ demo: $(STAMP) ## Make a small model that mixes languages, repair it on the real
 	@$(BIN)/tlpo quickstart
 
 test: $(STAMP) ## All tests but gpu: real Ray, vLLM and DeepSpeed on the CPU
-	@$(BIN)/python -m pytest -q -m "not gpu"
+	@$(BIN)/python -m pytest -q -m "not gpu" $(BESIDE)
 
 test-fast: $(STAMP) ## The tests that need seconds
-	@$(BIN)/python -m pytest -q -m "not gpu and not ray and not slow"
+	@$(BIN)/python -m pytest -q -m "not gpu and not ray and not slow" $(BESIDE)
 
 experiment: $(STAMP) ## The comparison and the ablations of the paper in the toy world, three seeds: two to three hours
 	@for plan in comparison robustness advantage candidates variants; do $(BIN)/tlpo experiment $$plan || exit 1; done

@@ -21,8 +21,8 @@ from tests.chaos import TITLES, TLPO, process_ids
 from tests.chaos_world import quickstart_config
 
 MINUTES = 30.0
-PROMPT_ROUNDS = 4_000
-"""A million prompts: more than are done in that time."""
+PROMPT_ROUNDS = 12_000
+"""Three million prompts: more than are done in that time."""
 SAMPLE_S = 5.0
 BETWEEN_S = {"rollout actor": 25.0, "learner rank": 180.0}
 """Between two kills of a kind, mean. The driver and the exchange live: it is their memory that is looked at."""
