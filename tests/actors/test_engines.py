@@ -91,6 +91,22 @@ def test_candidate_sets_and_answers_agree_before_and_after_a_weight_sync(
     assert after == oracle.sample(requests())
 
 
+def test_a_load_after_one_that_broke_off_is_whole(engines: tuple[Path, TokenEngine, TokenEngine]) -> None:
+    """The learner dies while an engine loads its weights."""
+    folder, vllm, oracle = engines
+    whole = changed_weights(folder)
+
+    def dies() -> Iterator[Bucket]:
+        yield from whole[: len(whole) // 2]
+        raise ConnectionError("the owner of the next bucket died")
+
+    with pytest.raises(ConnectionError):
+        vllm.load_weights(dies(), version=2)
+    for engine in (vllm, oracle):
+        engine.load_weights(whole, version=2)
+    assert_same_candidates(vllm, oracle, CONTEXTS)
+
+
 def test_an_answer_depends_on_its_seed_and_not_on_its_neighbours(
     engines: tuple[Path, TokenEngine, TokenEngine],
 ) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from tlpo_ray.config.run import LoraConfig
@@ -90,8 +91,13 @@ def sender(
 
 def _replace(engine: Any, parts: Iterable[dict[str, Any]]) -> None:
     engine.collective_rpc("start_weight_update")
-    for part in parts:
-        engine.collective_rpc("update_weights", kwargs={"update_info": part})
+    try:
+        for part in parts:
+            engine.collective_rpc("update_weights", kwargs={"update_info": part})
+    except BaseException:
+        with suppress(RuntimeError):  # vLLM itself has ended it, if it was a part that it could not load
+            engine.collective_rpc("finish_weight_update")
+        raise
     engine.collective_rpc("finish_weight_update")
     # Keys and values cached under the old weights would be answered from: off by nats, and silently.
     assert engine.reset_prefix_cache(), "vLLM's prefix cache could not be reset after a weight sync: a request runs"
