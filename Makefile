@@ -14,7 +14,7 @@ DEVICE ?= $(or $(SET_UP_FOR),cpu)
 LOCK := requirements/$(DEVICE).lock
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input --no-deps
 # Tests that start Ray in one process, one after the other; the others in a second one beside it.
-BESIDE := -n 2 --dist loadgroup
+BESIDE := -n 2
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 ifneq ($(filter-out $(DEVICE),$(SET_UP_FOR)),)

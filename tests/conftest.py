@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 # Before torch and transformers are imported: no network, no threads that fight over the cores.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -23,12 +26,21 @@ settings.register_profile("tlpo", deadline=None)
 settings.load_profile("tlpo")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that start Ray run one after the other: they look for processes by title. The others run beside them."""
-    for item in items:
-        if item.get_closest_marker("ray") is not None:
-            item.add_marker(pytest.mark.xdist_group("ray"))
+class RayApart(LoadScopeScheduling):  # type: ignore[misc]
+    """Files with tests that start Ray go to one process: they look for processes by title. All else runs beside it."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "ray" if _starts_ray(nodeid.partition("::")[0]) else str(nodeid)
+
+
+@cache
+def _starts_ray(file: str) -> bool:
+    return "pytest.mark.ray" in Path(file).read_text(encoding="utf-8")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> RayApart:
+    return RayApart(config, log)
 
 
 @pytest.fixture(scope="session")
