@@ -8,19 +8,22 @@ import os
 import re
 import secrets
 import shutil
+import socket
 import subprocess
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 import yaml
 
 from tests.clusters import BIN, PATIENCE_S, free_port, head, until
-from tests.small_run import run_config
+from tests.small_run import PROMPTS, run_config
 from tlpo_ray.config.load import dump_config
 from tlpo_ray.flow.metrics import METRICS
 from tlpo_ray.outside import read_status
@@ -128,7 +131,30 @@ def test_a_run_that_fails_passes_its_exit_code_and_its_line_on(
     file.write_text(dump_config(run_config(tiny_model, prompts, tmp_path / "run")))
     out, _ = cluster.ends("submit", str(file), code=2)
     assert re.search(r"^tlpo: .*xx", out, re.MULTILINE), out
-    assert re.search(r"^job tlpo-\S+ failed, exit code 2$", out, re.MULTILINE)
+    assert re.search(r"^job tlpo-\S+ has ended, exit code 2$", out, re.MULTILINE)
+
+
+def test_a_lost_connection_loses_neither_output_nor_exit_code(
+    cluster: Secured, tiny_model: Path, prompts: Path, tmp_path: Path
+) -> None:
+    """The way to the dashboard is closed while a run that was submitted and left goes on; then it is open again."""
+    file, folder = tmp_path / "run.yaml", tmp_path / "run"
+    file.write_text(dump_config(run_config(tiny_model, prompts, folder)))
+    way = Way(int(cluster.dashboard.rpartition(":")[2]))
+    from_afar = replace(cluster, dashboard=f"http://127.0.0.1:{way.port}")
+    out, _ = from_afar.ends("submit", str(file), "--detach")
+    (job,) = re.findall(r"^job (tlpo-\w+-\w+), run folder", out)
+    following = from_afar.tlpo("logs", job)
+    until(lambda: "policy_version" in read_status(folder), "the run to roll out")
+    way.close()
+    _, err = from_afar.ends("status", job, code=2)
+    assert "no Ray dashboard answers" in err
+    assert following.poll() is None
+    way.open()
+    out, err = following.communicate(timeout=PATIENCE_S)
+    assert following.returncode == 0, err
+    assert out.count(f"✓ {PROMPTS} prompts") == out.count(f"result:  {folder / 'result.json'}") == 1
+    assert out.endswith(f"job {job} has ended, exit code 0\n")
 
 
 @pytest.mark.parametrize("given", [{"RAY_AUTH_TOKEN": "wrong" * 13}, {"RAY_AUTH_MODE": "disabled"}])
@@ -170,6 +196,41 @@ def everything_is_measured(cluster: Secured) -> None:
                 until(lambda query=query: bool(ask(query)), f"{panel['title']}: {query}")
         for rule in yaml.safe_load((MONITORING / "alerts.yml").read_text())["groups"][0]["rules"]:
             ask(rule["expr"])  # an error would raise
+
+
+class Way:
+    """A way to a port of this machine, which can be closed, with all who are on it."""
+
+    def __init__(self, to: int) -> None:
+        self._to = to
+        self.port = free_port()
+        self.open()
+
+    def open(self) -> None:
+        self._door = socket.create_server(("127.0.0.1", self.port))
+        self._ends: list[socket.socket] = []
+        Thread(target=self._let_in, daemon=True).start()
+
+    def close(self) -> None:
+        for end in (self._door, *self._ends):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def _let_in(self) -> None:
+        with suppress(OSError):
+            while True:
+                here, there = self._door.accept()[0], socket.create_connection(("127.0.0.1", self._to))
+                self._ends += [here, there]
+                for source, sink in ((here, there), (there, here)):
+                    Thread(target=_carry, args=(source, sink), daemon=True).start()
+
+
+def _carry(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(1 << 16):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
 
 
 class Prometheus:

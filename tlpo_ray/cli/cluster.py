@@ -1,4 +1,4 @@
-"""Commands about runs that go on, here or on a cluster: `tlpo submit`, `status`, `scale`, `stop`."""
+"""Commands about runs that go on, here or on a cluster: `tlpo submit`, `logs`, `status`, `scale`, `stop`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ Address = Annotated[
     str | None,
     typer.Option(help="Dashboard of the cluster that the run is on, e.g. http://127.0.0.1:8265; none: this machine."),
 ]
+JobsAddress = Annotated[
+    str | None,
+    typer.Option(help="Dashboard of the cluster, e.g. http://127.0.0.1:8265; default RAY_API_SERVER_ADDRESS."),
+]
+JobName = Annotated[str, typer.Argument(help="Name of the job, as `tlpo submit` gave it.")]
 Target = Annotated[str, typer.Argument(metavar="RUN", help="Folder of a run; with --address also the name of its job.")]
 
 
@@ -21,10 +26,7 @@ Target = Annotated[str, typer.Argument(metavar="RUN", help="Folder of a run; wit
 def submit(
     config: Annotated[str | None, typer.Argument(help="A YAML file, the name of a preset, or quickstart.")] = None,
     overrides: Overrides = None,
-    address: Annotated[
-        str | None,
-        typer.Option(help="Dashboard of the cluster, e.g. http://127.0.0.1:8265; default RAY_API_SERVER_ADDRESS."),
-    ] = None,
+    address: JobsAddress = None,
     resume: Annotated[Path | None, typer.Option(help="Folder, on the cluster, of a run to go on with.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Do not stay until it ends.")] = False,
 ) -> None:
@@ -78,12 +80,17 @@ def scale(
 
 
 @cluster.command()
-def stop(
-    job: Annotated[str, typer.Argument(help="Name of the job, as `tlpo submit` gave it.")],
-    address: Annotated[
-        str | None, typer.Option(help="Dashboard of the cluster; default RAY_API_SERVER_ADDRESS.")
-    ] = None,
-) -> None:
+def logs(job: JobName, address: JobsAddress = None) -> None:
+    """Show a job's output from its beginning, as it comes; ends with the job's exit code."""
+    from tlpo_ray.commands.jobs import logs_command
+
+    code = logs_command(job, address)
+    if code:
+        raise typer.Exit(code)
+
+
+@cluster.command()
+def stop(job: JobName, address: JobsAddress = None) -> None:
     """End a run that was submitted; nothing of it is lost, and it can go on."""
     from tlpo_ray.commands.jobs import stop_command
 

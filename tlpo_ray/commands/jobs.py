@@ -1,4 +1,4 @@
-"""`tlpo submit` and `tlpo stop`: runs as jobs of a Ray cluster."""
+"""`tlpo submit`, `tlpo logs` and `tlpo stop`: runs as jobs of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tlpo_ray.commands.display import console
+from tlpo_ray.flow.errors import DeadlineError
 from tlpo_ray.jobs.ray_shell import Jobs
 from tlpo_ray.jobs.upload import new_run, resumed_run
+
+LOST = 3
+"""Exit code of who has lost sight of a job that goes on."""
 
 
 def submit_command(
@@ -28,20 +32,31 @@ def submit_command(
             job = new_run(name, overrides, Path(upload))
         jobs = Jobs(address)
         started = jobs.submit(job)
-    there = f" --address {address}" if address else ""
+    there = _there(address)
     console.print(
-        f"job {started}, run folder {job.folder}\n[dim]tlpo status {started}{there}\n"
+        f"job {started}, run folder {job.folder}\n[dim]tlpo status {started}{there}\ntlpo logs {started}{there}\n"
         f"tlpo scale {started} --rollout-actors N{there}\ntlpo stop {started}{there}[/dim]",
         soft_wrap=True,
     )
-    if detach:
-        return 0
+    return 0 if detach else _follow(jobs, started, address)
+
+
+def logs_command(name: str, address: str | None) -> int:
+    """Show a job's output from its beginning, and stay until it ends; its exit code."""
+    return _follow(Jobs(address), name, address)
+
+
+def _follow(jobs: Jobs, name: str, address: str | None) -> int:
+    there = _there(address)
     try:
-        code = jobs.follow(started, _write)
+        code = jobs.follow(name, _write)
     except KeyboardInterrupt:
-        console.print(f"\njob {started} goes on; to end it: tlpo stop {started}{there}", soft_wrap=True)
+        console.print(f"\njob {name} goes on; to end it: tlpo stop {name}{there}", soft_wrap=True)
         raise
-    console.print(f"job {started} {jobs.state(started).lower()}, exit code {code}", soft_wrap=True)
+    except DeadlineError as error:
+        sys.stderr.write(f"tlpo: {error}; job {name} may well go on: tlpo logs {name}{there}\n")
+        return LOST
+    console.print(f"job {name} has ended, exit code {code}", soft_wrap=True)
     return code
 
 
@@ -50,8 +65,12 @@ def stop_command(name: str, address: str | None) -> None:
     jobs = Jobs(address)
     folder = jobs.folder(name)
     jobs.stop(name)
-    there = f" --address {address}" if address else ""
+    there = _there(address)
     console.print(f"job {name} has ended; go on with: tlpo submit --resume {folder}{there}", soft_wrap=True)
+
+
+def _there(address: str | None) -> str:
+    return f" --address {address}" if address else ""
 
 
 def _write(text: str) -> None:
