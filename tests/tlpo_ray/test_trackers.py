@@ -92,10 +92,16 @@ def test_a_run_and_its_second_life_are_one_run_in_both(tiny_model: Path, prompts
 
 @pytest.mark.slow
 def test_a_tracker_that_nobody_answers_for_is_one_line(
-    tiny_model: Path, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_model: Path,
+    prompts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
+    """And tells nobody the password in its address."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@127.0.0.1:9")
     config = run_config(tiny_model, prompts, tmp_path / "run", trackers="[mlflow]")
     with (
         pytest.raises(UserError, match=r"trackers has mlflow, which does not start: .*127\.0\.0\.1") as error,
@@ -103,6 +109,7 @@ def test_a_tracker_that_nobody_answers_for_is_one_line(
     ):
         pass
     assert "\n" not in str(error.value)
+    assert "hunter2" not in f"{error.value}{caplog.text}{capfd.readouterr()}"
 
 
 def test_a_tracker_that_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +130,7 @@ class Kept:
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         if step == self.breaks_at:
-            raise OSError("no more room\nin the cloud")
+            raise OSError("no more room at https://me:hunter2@cloud/a@b\nnor below")
         self.steps.append(step)
 
     def finish(self, *, complete: bool) -> None:
@@ -139,7 +146,9 @@ def test_one_that_breaks_is_told_no_more_and_the_others_are(caplog: pytest.LogCa
         both.close(complete=True)
     assert (whole.steps, whole.complete) == ([1, 2, 3, 4], True)
     assert (broken.steps, broken.complete) == ([1], None)
-    assert [record.message for record in caplog.records] == ["broken takes no more metrics of this run: no more room"]
+    assert [record.message for record in caplog.records] == [
+        "broken takes no more metrics of this run: no more room at https://cloud/a@b"
+    ]
 
 
 def test_no_key_is_in_a_configuration() -> None:

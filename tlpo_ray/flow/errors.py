@@ -14,6 +14,13 @@ TlpoError
 └── NonFiniteError         NaN or infinity in a loss or a weight; nothing is broadcast
 """
 
+from __future__ import annotations
+
+import re
+
+WHO = re.compile(r"(?<=://)[^/\s]+@")
+"""Name and password in an address."""
+
 
 class TlpoError(Exception):
     """Base of all errors raised by tlpo-ray."""
@@ -73,6 +80,10 @@ class NonFiniteError(TlpoError):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or the name of its kind if it says nothing."""
+    """The first line of an error's message, with the next one if it ends in a colon, or the name of the error's kind if
+    it says nothing; without name and password in an address."""
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    if not lines:
+        return type(error).__name__
+    said = " ".join([lines[0], lines[1].strip()]) if lines[0].endswith(":") and len(lines) > 1 else lines[0]
+    return WHO.sub("", said)
