@@ -8,7 +8,7 @@ import pytest
 
 from tests.small_run import LOCAL, run_config
 from tlpo_ray.commands.export import _card, export_command
-from tlpo_ray.config.load import dump_config
+from tlpo_ray.config.load import dump_config, load_config
 from tlpo_ray.flow.errors import ResourceError, UserError
 
 
@@ -44,9 +44,39 @@ def test_a_hub_that_cannot_be_reached_is_one_line(run: Path) -> None:
         export_command(run, None, adapter=False, push="somebody/model", public=False)
 
 
-def test_the_card_names_the_base_and_what_came_of_it(run: Path, tmp_path: Path) -> None:
-    from tlpo_ray.config.load import load_config
+def card_of(run: Path, base: str, *, adapter: bool = False) -> str:
+    config = load_config(str(run / "config.yaml"))
+    return _card(run, config.model_copy(update={"model": config.model.model_copy(update={"path": base})}), adapter)
 
-    card = _card(run, load_config(str(run / "config.yaml")), adapter=False)
-    assert f"base_model: {tmp_path / 'base'}" in card and "library_name: transformers" in card
+
+def test_the_card_names_the_base_and_what_came_of_it(run: Path) -> None:
+    card = card_of(run, "Qwen/Qwen3-8B")
+    assert "\nbase_model: Qwen/Qwen3-8B\nlibrary_name: transformers\n" in card and "`Qwen/Qwen3-8B` after" in card
     assert "| languages | ko |" in card and "| updates | 19 |" in card
+
+
+def test_a_base_that_is_no_name_on_the_hub_stays_out_of_the_cards_head(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models" / "base").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for base in (str(tmp_path / "models" / "base"), "/not/here/base", "models/base", "./base", "../other/base"):
+        card = card_of(run, base)
+        assert "base_model" not in card and card.startswith("---\nlibrary_name: transformers\n"), base
+        assert "\n`base` after Token-Level" in card, base
+
+
+def test_weights_and_card_are_one_upload(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the two calls that reach the hub are replaced."""
+    import huggingface_hub
+
+    (run / "model" / "README.md").write_text("what a library wrote")
+    commits: list[list[huggingface_hub.CommitOperationAdd]] = []
+    monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", lambda self, *given, **settings: None)
+    monkeypatch.setattr(
+        huggingface_hub.HfApi, "create_commit", lambda self, name, files, **settings: commits.append(files)
+    )
+    export_command(run, None, adapter=False, push="somebody/model", public=False)
+    ((card, weights),) = commits
+    assert (card.path_in_repo, weights.path_in_repo) == ("README.md", "model.safetensors")
+    assert isinstance(card.path_or_fileobj, bytes) and b"Token-Level" in card.path_or_fileobj

@@ -14,8 +14,7 @@ from tlpo_ray.config.run import RunConfig
 from tlpo_ray.flow.errors import ResourceError, UserError, first_line
 
 CARD = """---
-base_model: {base}
-library_name: {library}
+{of_base}library_name: {library}
 tags: [language-confusion, tlpo]
 ---
 
@@ -65,15 +64,17 @@ def _copy(made: Path, output: Path) -> None:
 
 
 def _push(made: Path, name: str, card: str, *, private: bool) -> None:
-    from huggingface_hub import HfApi
+    from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     hub = HfApi()
+    content: dict[str, Path | bytes] = {str(file.relative_to(made)): file for file in made.rglob("*") if file.is_file()}
+    content["README.md"] = card.encode()
+    files = [CommitOperationAdd(path_in_repo=path, path_or_fileobj=what) for path, what in sorted(content.items())]
     try:
         with step(f"{name}, {'private' if private else 'public'}, on the hub"):
             hub.create_repo(name, private=private, exist_ok=True)
-            hub.upload_folder(repo_id=name, folder_path=made)
-            hub.upload_file(path_or_fileobj=card.encode(), path_in_repo="README.md", repo_id=name)
+            hub.create_commit(name, files, commit_message=f"tlpo-ray {__version__}")
     except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError) as error:
         raise ResourceError(
             f"the hub does not take {name}: {first_line(error)}; a token that may write is needed (HF_TOKEN)"
@@ -81,7 +82,8 @@ def _push(made: Path, name: str, card: str, *, private: bool) -> None:
 
 
 def _card(run: Path, config: RunConfig, adapter: bool) -> str:
-    """What the hub shows of a model."""
+    """What the hub shows of a model. A base that is a path is called by its last word: the hub takes none as a base."""
+    base, on_hub = config.model.path, _on_hub(config.model.path)
     result: dict[str, Any] = {}
     if (run / "result.json").exists():
         result = json.loads((run / "result.json").read_text(encoding="utf-8"))
@@ -93,8 +95,21 @@ def _card(run: Path, config: RunConfig, adapter: bool) -> str:
         "RPR of the answers sampled while training": result.get("rpr_sampled"),
     }
     return CARD.format(
-        base=config.model.path,
+        of_base=f"base_model: {base}\n" if on_hub else "",
+        base=base if on_hub else Path(base).name,
         library="peft" if adapter else "transformers",
         version=__version__,
         rows="\n".join(f"| {name} | {value} |" for name, value in rows.items() if value),
     )
+
+
+def _on_hub(name: str) -> bool:
+    """Whether a name may be one on the hub, and is no folder here."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return not Path(name).exists()
