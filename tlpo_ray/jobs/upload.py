@@ -45,6 +45,11 @@ def new_run(name: str, overrides: Sequence[str], upload: Path) -> Job:
     if name == QUICKSTART:
         config = load_config(name, ["model.path=.", *overrides])
         folder = _shared(config.folder)
+        if _with_inputs(config, upload / INPUTS, folder) != config:
+            raise UserError(
+                "no files of this machine travel with a quickstart: copy what data.prompts and detector.settings.file "
+                "name to where the cluster sees it and give the absolute path there"
+            )
         return Job(name=config.name, command=shlex.join(["tlpo", "quickstart", *overrides]), folder=folder)
     config = load_config(name, overrides)
     folder = _shared(config.folder)
@@ -56,8 +61,9 @@ def new_run(name: str, overrides: Sequence[str], upload: Path) -> Job:
     inputs = upload / INPUTS
     config = _with_inputs(config, inputs, folder / INPUTS)
     (upload / CONFIG).write_text(dump_config(config), encoding="utf-8")
-    kept = shlex.quote(str(folder / INPUTS))
-    first = f"mkdir -p {kept} && cp -r {INPUTS}/. {kept}/ && " if inputs.exists() else ""
+    made, kept = shlex.quote(str(folder / "config.yaml")), shlex.quote(str(folder / INPUTS))
+    # Where a run is already, its inputs stay as they are: `tlpo train` refuses.
+    first = f"{{ [ -e {made} ] || {{ mkdir -p {kept} && cp -r {INPUTS}/. {kept}/; }}; }} && " if inputs.exists() else ""
     return Job(name=config.name, command=f"{first}exec tlpo train {CONFIG}", folder=folder, upload=upload)
 
 
