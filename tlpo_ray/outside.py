@@ -6,7 +6,6 @@ wanted.json   what it is asked to be: how many rollout actors
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import socket
@@ -17,7 +16,8 @@ from typing import Any
 
 from tlpo_ray.config.load import load_config
 from tlpo_ray.flow.errors import DeadlineError, UserError, first_line
-from tlpo_ray.flow.files import write_json
+from tlpo_ray.flow.files import read_json, write_json, written
+from tlpo_ray.flow.metrics import METRICS
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +25,8 @@ STATUS, WANTED = "status.json", "wanted.json"
 ANSWER_S = 30.0
 """How long a run may take to notice what it is asked: an update in turns may be under way."""
 LOOK_S = 0.2
+MOST = 10_000
+"""Rollout actors that can be asked for: more is a slip, and only their bookkeeping would fill the memory."""
 
 
 class Outside:
@@ -44,16 +46,16 @@ class Outside:
             if written == self._seen:
                 return None
             self._seen = written
-            found = int(json.loads(file.read_text(encoding="utf-8"))["rollout_actors"])
+            found = read_json(file)["rollout_actors"]
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            logger.warning("%s cannot be read and is ignored: %s", file, error)
+        except (OSError, ValueError, KeyError) as error:
+            logger.warning("%s cannot be read and is ignored: %s", file, first_line(error))
             return None
-        if found < 1:
-            logger.warning("%s asks for %d rollout actors and is ignored: a run needs one", file, found)
-            return None
-        return found
+        if type(found) is int and 1 <= found <= MOST:
+            return found
+        logger.warning("%s asks for %.40r rollout actors and is ignored: a run has 1 to %d", file, found, MOST)
+        return None
 
     def tell(self, status: Mapping[str, Any]) -> None:
         """Write the status."""
@@ -68,7 +70,8 @@ def scale(folder: Path, actors: int) -> dict[str, int]:
     """Ask a run for so many rollout actors and wait until it has noticed; its actors by what they are at.
 
     Raises:
-        UserError: there is no run that could be asked.
+        UserError: there is no run that could be asked, or it is asked for too many.
+        ResourceError: its folder cannot be written.
         DeadlineError: it does not answer.
     """
     if not (folder / "config.yaml").exists():
@@ -77,12 +80,15 @@ def scale(folder: Path, actors: int) -> dict[str, int]:
         raise UserError(f"{folder} is complete, see result.json in it: there is nothing to scale")
     if load_config(str(folder / "config.yaml")).stack == "local":
         raise UserError(f"{folder} is a run of one process (stack: local), which cannot be scaled")
-    write_json(folder / WANTED, {"rollout_actors": actors})
+    if not 1 <= actors <= MOST:
+        raise UserError(f"{actors:,} rollout actors are not possible: a run has 1 to {MOST:,}")
+    with written(str(folder / WANTED)):
+        write_json(folder / WANTED, {"rollout_actors": actors})
     began, asked = time.monotonic(), time.time()
     while time.monotonic() - began < ANSWER_S:
         status = read_status(folder)
         if status.get("rollout_actors") == actors and status["time"] > asked:
-            states: dict[str, int] = status["actors"]
+            states: dict[str, int] = status.get("actors", {})
             return states
         time.sleep(LOOK_S)
     raise DeadlineError(f"the run in {folder} did not notice within {ANSWER_S:g} s: is it going on? see {STATUS} in it")
@@ -100,9 +106,16 @@ def look(folder: Path) -> dict[str, Any]:
 
 
 def read_status(folder: Path) -> dict[str, Any]:
-    """What the run last told; nothing if it has told nothing."""
+    """What the run last told; nothing if it has told nothing, or what it told is damaged."""
     try:
-        found: dict[str, Any] = json.loads((folder / STATUS).read_text(encoding="utf-8"))
+        found = read_json(folder / STATUS)
     except (OSError, ValueError):
         return {}
-    return found
+    return found if all(_fits(name, value) for name, value in ({"time": None} | found).items()) else {}
+
+
+def _fits(name: str, value: Any) -> bool:
+    """Whether a status can say this: figures are numbers, of those with a label one for each."""
+    if name in METRICS and METRICS[name].label:
+        return isinstance(value, dict) and all(isinstance(one, int | float) for one in value.values())
+    return isinstance(value, int | float) or name not in {"time", "seconds", "prompts_total", *METRICS}

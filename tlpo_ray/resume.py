@@ -14,7 +14,7 @@ from typing import Any
 from tlpo_ray.config.load import load_config
 from tlpo_ray.config.run import RunConfig
 from tlpo_ray.flow.errors import StoppedError, UserError, first_line
-from tlpo_ray.flow.files import write_json, written
+from tlpo_ray.flow.files import read_json, write_json, written
 from tlpo_ray.flow.records import Prompt
 
 MAY_CHANGE = {
@@ -104,11 +104,11 @@ def _fingerprint(kept: Path) -> dict[str, Any] | None:
         UserError: the file is damaged.
     """
     try:
-        found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+        found = read_json(kept)
         return {"prompts": found["prompts"], "digest": found["digest"]}
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"{kept} is damaged ({first_line(error)}): remove it if you are sure that the prompts are the same"
         ) from error

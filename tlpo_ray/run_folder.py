@@ -69,8 +69,8 @@ class RunFolder:
                 (self.path / name).mkdir(parents=True, exist_ok=True)
             with replacing(self.path / "config.yaml") as partial:
                 partial.write_text(dump_config(config), encoding="utf-8")
+            self.outside = Outside(self.path)
         self.journal = Journal(self.path / "journal")
-        self.outside = Outside(self.path)
         if resumed is not None:
             truncate_metrics(self.path / "metrics.jsonl", resumed)
         self.metrics = MetricsLog(self.path / "metrics.jsonl", self.path / "tensorboard")

@@ -6,7 +6,6 @@ Where they are and who may write there is said in their own environment variable
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import threading
@@ -14,12 +13,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol
 
 from tlpo_ray.config.run import RunConfig
 from tlpo_ray.flow.errors import UserError, first_line
-from tlpo_ray.flow.files import write_json
+from tlpo_ray.flow.files import read_json, write_json, written
 
 logger = logging.getLogger(__name__)
 
@@ -172,9 +172,10 @@ def told(config: RunConfig) -> Iterator[Told]:
 
     Raises:
         UserError: one of them cannot be started.
+        ResourceError: their names cannot be kept.
     """
     file = config.folder / TRACKED
-    known: dict[str, str] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    known = _known(file)
     started: dict[str, Tracker] = {}
     for name in config.trackers:
         try:
@@ -182,7 +183,8 @@ def told(config: RunConfig) -> Iterator[Told]:
         except Exception as error:  # each package has errors of its own
             raise UserError(f"trackers has {name}, which does not start: {first_line(error)}") from error
     if started:
-        write_json(file, known | {name: tracker.id for name, tracker in started.items()})
+        with written(str(file)):
+            write_json(file, known | {name: tracker.id for name, tracker in started.items()})
     found = Told(started)
     try:
         yield found
@@ -190,6 +192,25 @@ def told(config: RunConfig) -> Iterator[Told]:
         found.close(complete=False)
         raise
     found.close(complete=True)
+
+
+def _known(file: Path) -> dict[str, str]:
+    """Names that trackers gave the run in an earlier life.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        found = read_json(file)
+        if not all(isinstance(name, str) for name in found.values()):
+            raise ValueError("a name is no text")
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{file} is damaged ({first_line(error)}): remove it, and the trackers take what is to come for a new run"
+        ) from error
+    return found
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -12,8 +12,9 @@ import pytest
 from tests.small_run import LOCAL, run_config
 from tlpo_ray import trackers
 from tlpo_ray.commands.train import run_training
+from tlpo_ray.config.load import load_config
 from tlpo_ray.config.run import RunConfig
-from tlpo_ray.flow.errors import UserError
+from tlpo_ray.flow.errors import ResourceError, UserError
 from tlpo_ray.trackers import TRACKED, Told, check_trackers, told
 
 BOTH = "[wandb, mlflow]"
@@ -110,6 +111,24 @@ def test_a_tracker_that_nobody_answers_for_is_one_line(
         pass
     assert "\n" not in str(error.value)
     assert "hunter2" not in f"{error.value}{caplog.text}{capfd.readouterr()}"
+
+
+@pytest.mark.parametrize("kept", ["[1]", '{"mlflow": 5}', '{"ml'])
+def test_names_that_are_damaged_are_one_line(kept: str, tmp_path: Path) -> None:
+    config = load_config("quickstart", ["model.path=a", "data.prompts=b", f"folder={tmp_path}", f"trackers={BOTH}"])
+    (tmp_path / TRACKED).write_text(kept)
+    with pytest.raises(UserError, match=r"trackers\.json is damaged \(.*\): remove it") as error, told(config):
+        pass
+    assert "\n" not in str(error.value)
+
+
+def test_names_that_cannot_be_kept_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_config(
+        "quickstart", ["model.path=a", "data.prompts=b", f"folder={tmp_path / 'gone'}", "trackers=[mlflow]"]
+    )
+    monkeypatch.setitem(trackers.KINDS, "mlflow", lambda config, known: Kept(breaks_at=-1))
+    with pytest.raises(ResourceError, match=r"^cannot write .*trackers\.json: "), told(config):
+        pass
 
 
 def test_a_tracker_that_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,9 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from tlpo_ray.flow.errors import ResourceError, UserError, first_line
 
@@ -22,15 +23,31 @@ def write_lines(file: Path, rows: Iterable[object]) -> None:
 
 
 def write_json(file: Path, value: object) -> None:
-    """Write JSON for people (indented, own scripts kept), whole or not at all."""
-    with replacing(file) as partial:
+    """Write JSON for people (indented, own scripts kept), whole or not at all; two processes may do so at once."""
+    with replacing(file, f".{os.getpid()}.tmp") as partial:
         partial.write_text(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
 
 
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        OSError: the file is not there, or cannot be read.
+        ValueError: it holds something else.
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(found, dict):
+        raise ValueError("it holds no JSON object")
+    return found
+
+
 @contextmanager
-def replacing(file: Path) -> Iterator[Path]:
+def replacing(file: Path, suffix: str = ".tmp") -> Iterator[Path]:
     """A path to write to, which takes the place of `file` when the block ends well, and else is gone."""
-    partial = file.with_suffix(".tmp")
+    partial = file.with_suffix(suffix)
     try:
         yield partial
         os.replace(partial, file)
@@ -63,8 +80,11 @@ def held(folder: Path) -> Iterator[None]:
 
     Raises:
         UserError: somebody does.
+        ResourceError: this process may not write there.
     """
-    with (folder / LOCK).open("a") as file:
+    with ExitStack() as stack:
+        with written(f"to {folder}"):
+            file = stack.enter_context((folder / LOCK).open("a"))
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -104,19 +104,26 @@ Values = Mapping[str, float | Mapping[str, float]]
 
 
 def truncate_metrics(file: Path, step: int) -> None:
-    """Drop lines after `step`, and a last one that is cut, so that a run can go on there."""
+    """Drop lines after `step`, and those that are cut or damaged, so that a run can go on there.
+
+    Raises:
+        ResourceError: there is no room left to write to.
+    """
     if not file.exists():
         return
-    kept: list[str] = []
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            values = json.loads(line)
-        except ValueError:
-            break
-        if values["step"] <= step:
-            kept.append(line)
-    with replacing(file) as partial:
+    with written(f"metrics to {file}"), replacing(file) as partial:
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        kept = [line for line in lines if 0 < _step_of(line) <= step]
         partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+
+def _step_of(line: str) -> int:
+    """The update that a line of metrics is of; 0 if it is damaged."""
+    try:
+        step = json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return 0
+    return step if type(step) is int else 0
 
 
 class MetricsLog:
@@ -132,8 +139,11 @@ class MetricsLog:
 
         self.followers: list[Callable[[int, Mapping[str, float]], None]] = []
         """Who else is told of each update."""
-        self._lines = file.open("a", encoding="utf-8")
-        self._events = EventFileWriter(str(tensorboard))
+        with written(f"metrics to {file}"):
+            self._lines = file.open("a", encoding="utf-8")
+        with written(f"metrics to {tensorboard}"):
+            self._events = EventFileWriter(str(tensorboard))
+        self._tensorboard = tensorboard
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """One update's metrics."""
@@ -148,14 +158,21 @@ class MetricsLog:
             self._lines.write(json.dumps({"step": step, "time": round(now, 3)} | dict(values)) + "\n")
             self._lines.flush()
         summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
-        self._events.add_event(Event(wall_time=now, step=step, summary=summary))
+        with written(f"metrics to {self._tensorboard}"):  # what a thread of its own could not write is told here
+            self._events.add_event(Event(wall_time=now, step=step, summary=summary))
         for follow in self.followers:
             follow(step, values)
 
     def close(self) -> None:
-        """Flush and close both files."""
-        self._lines.close()
-        self._events.close()
+        """Flush and close both files.
+
+        Raises:
+            ResourceError: there is no room left to write to.
+        """
+        with written(f"metrics to {self._lines.name}"):
+            self._lines.close()
+        with written(f"metrics to {self._tensorboard}"):
+            self._events.close()
 
     def __enter__(self) -> Self:
         return self

@@ -1,0 +1,77 @@
+"""The two files by which somebody outside speaks with a run: what is in them is not to be trusted."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from tlpo_ray.config.load import dump_config, load_config
+from tlpo_ray.flow.errors import ResourceError, UserError
+from tlpo_ray.outside import MOST, STATUS, WANTED, Outside, look, scale
+
+
+def run_of(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "config.yaml").write_text(dump_config(load_config("quickstart", ["model.path=a", "data.prompts=b"])))
+    return folder
+
+
+def asked(folder: Path, wanted: str) -> int | None:
+    outside = Outside(folder)
+    (folder / WANTED).write_text(wanted)
+    found = outside.wanted()
+    assert outside.wanted() is None, "it is asked once"
+    return found
+
+
+def test_a_run_is_asked_for_a_number_of_rollout_actors(tmp_path: Path) -> None:
+    assert asked(tmp_path, '{"rollout_actors": 3}') == 3
+    assert asked(tmp_path, f'{{"rollout_actors": {MOST}}}') == MOST
+
+
+@pytest.mark.parametrize(
+    "number", ["0", "-1", "1e999", "1e12", "10001", "2.0", "true", "null", '"4"', "[]", "9" * 5_000]
+)
+def test_any_other_wish_is_ignored(number: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert asked(tmp_path, f'{{"rollout_actors": {number}}}') is None
+    (record,) = caplog.records
+    assert "is ignored" in record.message and len(record.message) < 400
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "5", "{}", "[" * 100_000])
+def test_what_is_no_wish_is_ignored(content: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert asked(tmp_path, content) is None
+    assert "cannot be read and is ignored" in caplog.records[0].message
+
+
+@pytest.mark.parametrize("actors", [0, MOST + 1])
+def test_nobody_can_ask_for_so_many(actors: int, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"rollout actors are not possible: a run has 1 to 10,000"):
+        scale(run_of(tmp_path), actors)
+    assert not (tmp_path / WANTED).exists()
+
+
+def test_a_folder_that_is_closed_is_one_line(tmp_path: Path) -> None:
+    (run_of(tmp_path) / WANTED).mkdir()  # no mode keeps root out
+    with pytest.raises(ResourceError, match=r"^cannot write .*wanted\.json: .*; free space there$"):
+        scale(tmp_path, 2)
+
+
+@pytest.mark.parametrize(
+    "status",
+    ["[1]", "null", "{", '{"pid": 1}', '{"time": "1"}', '{"time": 1, "actors": [2]}', '{"time": 1, "progress": null}'],
+)
+def test_a_damaged_status_says_nothing(status: str, tmp_path: Path) -> None:
+    (run_of(tmp_path) / STATUS).write_text(status)
+    assert look(tmp_path) == {"folder": str(tmp_path), "complete": False}
+
+
+def test_a_status_says_what_the_run_told(tmp_path: Path) -> None:
+    Outside(run_of(tmp_path)).tell({"seconds": 1.5, "actors": {"healthy": 2}, "progress": 0})
+    found = look(tmp_path)
+    assert (found["seconds"], found["actors"], found["progress"]) == (1.5, {"healthy": 2}, 0)
+    assert isinstance(found["host"], str)
