@@ -159,8 +159,9 @@ class Fleet:
     # What the fleet is to be.
 
     def resize(self, size: int) -> None:
-        """From now on there are to be `size` members: new ones start, the last ones leave when they have finished."""
-        staying = [member for member in self.members if not member.leaving and member.state is not State.DEAD]
+        """From now on there are to be `size` members: new ones start; of those too many first leave who are not there,
+        then the last ones, when they have finished."""
+        staying = sorted(self.present(), key=lambda member: member.state in (State.PENDING, State.RESTARTING))
         for member in staying[size:]:
             member.leaving = True
         for _ in range(size - len(staying)):

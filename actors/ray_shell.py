@@ -22,9 +22,9 @@ from actors.vllm_env import vllm_env
 from actors.worker import Answer
 from tlpo_ray.config.run import ClusterConfig, FlowConfig
 from tlpo_ray.flow.errors import DeadlineError, LearnerLostError, TlpoError, first_line
-from tlpo_ray.flow.ray_shell import LOST, Rooms, bundle, dump_stacks, wait_for
+from tlpo_ray.flow.ray_shell import LOST, Rooms, bundle, dump_stacks, stacks_if_late, wait_for
 from tlpo_ray.flow.records import LotCounts, Prompt
-from tlpo_ray.flow.weights import Rendezvous, WeightUpdate
+from tlpo_ray.flow.weights import Broadcaster, WeightUpdate
 
 logger = logging.getLogger(__name__)
 
@@ -44,20 +44,6 @@ class LeaseDesk(Protocol):
     def deliver_lot(self, holder: str, lot: Any, learner_version: int) -> None: ...
 
     def give_back(self, holder: str) -> int: ...
-
-
-class Broadcaster(Protocol):
-    """The learner's side of broadcast weights."""
-
-    life: int
-    """How often it has been started again: who has met it before, has to meet it anew."""
-
-    @property
-    def learning(self) -> bool: ...
-
-    def open_broadcast(self, receivers: int) -> tuple[Rendezvous, list[Any]]: ...
-
-    def broadcast(self) -> list[Any]: ...
 
 
 RolloutActor = ray.remote(RolloutProcess)
@@ -216,6 +202,7 @@ class RolloutFleet:
         for member in self._fleet.to_end():
             if member in self._handles:
                 ray.kill(self._handles.pop(member), no_restart=True)
+            self._where.pop(member, None)
             self._rooms.free(member)
             self._fleet.left(member)
 
@@ -275,8 +262,11 @@ class RolloutFleet:
             time.sleep(max(0.0, min(IDLE_S, until - time.monotonic())))
         ready = ray.wait(list(by_call), num_returns=len(by_call), timeout=0)[0] if by_call else []
         lost = [member for call in ready if (member := by_call[call]) and not self._finish(member, call)]
-        for member, kind in self._fleet.overdue():
-            dump_stacks([self._where[member]])
+        with stacks_if_late(self._where.values()):
+            overdue = self._fleet.overdue()
+        if overdue:
+            dump_stacks(self._where.values())
+        for member, kind in overdue:
             self._lose(member, f"did not {kind} in time")
             lost.append(member)
         return lost
@@ -308,9 +298,11 @@ class RolloutFleet:
             self._fleet.dropped(member, call)
             self.weights_lost = True
             return True
-        if self._is_for_the_run(member, kind, error.cause):
-            raise error.cause from error
         why = f"could not {kind}: {first_line(error.cause)}"
+        if self._is_for_the_run(member, kind, error.cause):
+            if kind in (Kind.START, Kind.ANSWER) and not isinstance(error.cause, TlpoError):
+                raise TlpoError(f"rollout actor {member.name} {why} ({type(error.cause).__name__})") from error
+            raise error.cause from error
         logger.warning("rollout actor %s %s", member.name, why)
         self._then.pop(call)
         if self._fleet.failed(member, call):
@@ -356,7 +348,7 @@ class RolloutFleet:
                 for member in members:
                     self._load(member)
                 self._together(sent, "to send its weights")
-            except (RuntimeError, LearnerLostError, *LOST) as error:
+            except (RuntimeError, DeadlineError, LearnerLostError, *LOST) as error:
                 # When one is gone, a collective fails for all, and leaves engines with half of their weights.
                 why = f"was in a broadcast of weights that failed: {first_line(error)}"
                 learner_lost = isinstance(error, LearnerLostError)

@@ -19,8 +19,8 @@ from learner.publish import Publisher
 from learner.report import UpdateReport, merged
 from learner.worker import LearnerWorker, build_learner
 from tlpo_ray.config.run import MIB, ClusterConfig, FlowConfig, LearnerConfig, ModelConfig
-from tlpo_ray.flow.errors import DeadlineError, LearnerLostError, first_line
-from tlpo_ray.flow.ray_shell import LOST, Whereabouts, bundle, dump_stacks, wait_for, whereabouts
+from tlpo_ray.flow.errors import DeadlineError, LearnerLostError, TlpoError, first_line
+from tlpo_ray.flow.ray_shell import Whereabouts, bundle, dump_stacks, stacks_if_late, wait_for, whereabouts
 from tlpo_ray.flow.records import decode
 from tlpo_ray.flow.weights import Rendezvous, WeightUpdate
 
@@ -61,7 +61,7 @@ class LearnerProcess:
         """Load policy and reference and join the process group; the rank."""
         self._worker = build_learner(
             model, config, rank=rank, ranks=ranks, address=address, port=port, seed=seed,
-            deadline_s=flow.update_deadline_s,
+            deadline_s=max(flow.update_deadline_s, flow.checkpoint_deadline_s),
         )  # fmt: skip
         self._publisher = Publisher(flow.bucket_mib * MIB, flow.delta_refresh)
         self._colocated = colocated
@@ -213,7 +213,8 @@ class LearnerGroup:
             self._wait(done, deadline_s, "an update")
             if time.monotonic() < self._update_deadline:
                 return None
-            raise self._hung(f"the driver waited {deadline_s:g} s for the learner group: an update")
+            dump_stacks(self._where)
+            raise LearnerLostError(f"the driver waited {deadline_s:g} s for the learner group: an update")
         report = merged(self._wait(self._updating, deadline_s, "an update"))
         self._updating = []
         self.version = report.version
@@ -259,7 +260,8 @@ class LearnerGroup:
 
     def save(self, root: Path, state: Mapping[str, Any], keep_last: int) -> int:
         """Write a checkpoint below `root`, and keep the last few; policy version of the oldest of these."""
-        oldest: int = self._all("save", root, state, keep_last, what="a checkpoint")[0]
+        patience_s = self._flow.checkpoint_deadline_s
+        oldest: int = self._all("save", root, state, keep_last, what="a checkpoint", deadline_s=patience_s)[0]
         return oldest
 
     def restore(self, root: Path, until: int) -> int:
@@ -275,13 +277,14 @@ class LearnerGroup:
 
     def load(self, folder: Path) -> dict[str, Any]:
         """Continue from a checkpoint; the state saved with it."""
-        state: dict[str, Any] = self._all("load", folder, what="a checkpoint to load")[0]
+        patience_s = self._flow.checkpoint_deadline_s
+        state: dict[str, Any] = self._all("load", folder, what="a checkpoint to load", deadline_s=patience_s)[0]
         self.version = int(state["version"])
         return state
 
     def export(self, folder: Path) -> None:
         """Write the policy as a Hugging Face model folder."""
-        self._all("export", folder, what="the model export")
+        self._all("export", folder, what="the model export", deadline_s=self._flow.checkpoint_deadline_s)
 
     def close(self) -> None:
         """End all ranks at once and free their place."""
@@ -289,24 +292,22 @@ class LearnerGroup:
             ray.kill(rank, no_restart=True)
         remove_placement_group(self._place)
 
-    def _all(self, method: str, *arguments: Any, what: str) -> list[Any]:
+    def _all(self, method: str, *arguments: Any, what: str, deadline_s: float | None = None) -> list[Any]:
         refs = [getattr(rank, method).remote(*arguments) for rank in self._ranks]
         try:
-            values: list[Any] = self._wait(refs, self._flow.update_deadline_s, what)
+            values: list[Any] = self._wait(refs, deadline_s or self._flow.update_deadline_s, what)
         except DeadlineError as error:
-            raise self._hung(str(error)) from error
+            raise LearnerLostError(str(error)) from error
         return values
 
-    def _hung(self, what: str) -> LearnerLostError:
-        """What to raise when ranks do not answer; they write where they hang."""
-        dump_stacks(self._where)
-        return LearnerLostError(what)
-
     def _wait(self, refs: Any, deadline_s: float, what: str) -> Any:
+        """The values; ranks that do not answer in time write where they hang."""
         try:
-            return wait_for(refs, deadline_s, who="the driver", what=f"the learner group: {what}")
-        except (*LOST, RuntimeError) as error:
-            # RuntimeError: what a collective raises when another rank is gone.
+            with stacks_if_late(self._where):
+                return wait_for(refs, deadline_s, who="the driver", what=f"the learner group: {what}")
+        except TlpoError:
+            raise
+        except Exception as error:  # its process died, a collective lost another rank, memory ran out, …
             raise LearnerLostError(f"a learner rank failed during {what}: {first_line(error)}") from error
 
 

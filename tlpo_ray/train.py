@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 POLL_S = 1.0
 """How long one look at fleet or learner may take before progress is shown again."""
+IN_A_ROW = 3
+"""Restarts of the learner group over one and the same thing, after which another would not help either."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,9 +211,9 @@ class _Run:
         """Do something with the learner. When a rank is lost, all start again, come back to where they were, and do it.
 
         Raises:
-            LearnerLostError: that has happened more often than `flow.max_restarts`.
+            LearnerLostError: that has happened more often than `flow.max_restarts`, or comes again each time.
         """
-        there, lost = self._learner.version, False
+        there, lost = self._learner.version, 0
         while True:
             try:
                 if lost:
@@ -223,9 +225,11 @@ class _Run:
                     raise LearnerLostError(
                         f"{error}; all {self._config.flow.max_restarts} restarts (flow.max_restarts) are used up"
                     ) from error
+                if lost == IN_A_ROW:
+                    raise LearnerLostError(f"{error}; that came again after each of {lost} restarts") from error
                 self._teller.learner_restarts += 1
                 logger.warning("the learner group is started again: %s", error)
-                lost = True
+                lost += 1
 
     def _come_back(self, version: int) -> None:
         """Bring the learner to the policy version that it had."""

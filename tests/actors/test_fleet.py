@@ -283,6 +283,16 @@ def test_a_fleet_grows_and_shrinks(clock: Clock) -> None:
     assert fleet.members == [old]
 
 
+def test_who_is_not_there_leaves_first(clock: Clock) -> None:
+    """The node of the oldest is gone, and there is no other: the one that works is kept."""
+    fleet = make_fleet(clock, 2)
+    first, second = fleet.members
+    fleet.lose(first, "died with its node")
+    fleet.no_room(first)
+    fleet.resize(1)
+    assert fleet.present() == [second]
+
+
 def test_a_leaving_member_that_dies_is_not_missed(clock: Clock) -> None:
     fleet = make_fleet(clock, 2)
     fleet.begin(fleet.members[1], "lot", Kind.LOT)

@@ -215,6 +215,8 @@ class FlowConfig(Section):
     """For one lot of prompts on one rollout actor."""
     update_deadline_s: Seconds = 600
     """For one update of the learner group."""
+    checkpoint_deadline_s: Seconds = 3600
+    """For the learner group to write or load a checkpoint, or to write the model: an 8B checkpoint has about 100 GB."""
     sync_deadline_s: Seconds = 300
     """For one rollout actor to load a policy version."""
     max_restarts: Annotated[int, Field(ge=0)] = 10

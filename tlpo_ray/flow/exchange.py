@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tlpo_ray.flow.errors import RecordError
 from tlpo_ray.flow.focus import LEFT_OUT, Focus
 from tlpo_ray.flow.ledger import Accounting, PromptLedger
 from tlpo_ray.flow.queue import CandidateQueue
@@ -177,9 +178,13 @@ class Exchange:
         """Enter a finished lot: outcomes into the ledger, groups into the queue; the results that counted.
 
         Raises:
-            RecordError: the payload is no Arrow stream of candidate groups; nothing was entered.
+            RecordError: the payload is no Arrow stream of candidate groups, or they are not of the confused prompts;
+                nothing was entered.
         """
         table = decode_table(payload)
+        told = sorted(result.prompt_index for result in results if result.outcome is Outcome.CONFUSED)
+        if sorted(table.column("prompt_index").to_pylist()) != told:
+            raise RecordError(f"{holder} delivered candidate groups of other prompts than those it calls confused")
         accepted = self._ledger.settle(holder, results)
         confused = {result.prompt_index for result in accepted if result.outcome is Outcome.CONFUSED}
         rolled = sum(result.outcome is not Outcome.SKIPPED for result in accepted)

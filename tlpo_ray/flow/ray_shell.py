@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,7 +140,17 @@ def whereabouts(stacks: str | None, name: str) -> Whereabouts:
     return Whereabouts(node=ray.get_runtime_context().get_node_id(), process=keep_stacks(stacks, name))
 
 
-def dump_stacks(where: Sequence[Any]) -> None:
+@contextmanager
+def stacks_if_late(where: Collection[Any]) -> Iterator[None]:
+    """`dump_stacks` when a deadline within the block runs out."""
+    try:
+        yield
+    except DeadlineError:
+        dump_stacks(where)
+        raise
+
+
+def dump_stacks(where: Collection[Any]) -> None:
     """Make processes, wherever they are, write where they hang; best effort, a few seconds at most.
 
     Args:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -68,6 +68,20 @@ class Rendezvous:
     size: int
     deadline_s: float
     """How long one waits for the others."""
+
+
+class Broadcaster(Protocol):
+    """The learner's side of broadcast weights."""
+
+    life: int
+    """How often it has been started again: who has met it before, has to meet it anew."""
+
+    @property
+    def learning(self) -> bool: ...
+
+    def open_broadcast(self, receivers: int) -> tuple[Rendezvous, list[Any]]: ...
+
+    def broadcast(self) -> list[Any]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.records import make_group
-from tlpo_ray.flow.errors import UserError
+from tlpo_ray.flow.errors import RecordError, UserError
 from tlpo_ray.flow.exchange import Exchange
 from tlpo_ray.flow.records import Outcome, Prompt, PromptResult, decode, encode
 
@@ -52,6 +52,20 @@ def test_a_payload_that_is_no_arrow_stream_is_refused_and_nothing_is_entered(pay
     lot = exchange.lease("a", 1)
     with pytest.raises(ValueError, match="Arrow"):
         exchange.deliver("a", [PromptResult(prompt_index=0, outcome=Outcome.CLEAN)], payload, 0)
+    assert exchange.status().accounting.leased == len(lot)
+
+
+@pytest.mark.parametrize("of", [[], [1], [0, 0], [0, 1]])
+def test_groups_of_other_prompts_than_the_confused_are_refused_and_nothing_is_entered(of: list[int]) -> None:
+    """Entered, they would be waited for until the end of time."""
+    exchange = make_exchange(4, lot=2)
+    lot = exchange.lease("a", 1)
+    results = [
+        PromptResult(prompt_index=0, outcome=Outcome.CONFUSED),
+        PromptResult(prompt_index=1, outcome=Outcome.CLEAN),
+    ]
+    with pytest.raises(RecordError, match="a delivered candidate groups of other prompts"):
+        exchange.deliver("a", results, encode([make_group(index) for index in of]), 0)
     assert exchange.status().accounting.leased == len(lot)
 
 
