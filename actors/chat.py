@@ -8,6 +8,7 @@ from typing import Any
 
 from tlpo_ray.config.run import ModelConfig
 from tlpo_ray.flow.errors import ModelError, first_line
+from tlpo_ray.flow.models import reading
 
 
 def load_tokenizer(model: ModelConfig) -> Any:
@@ -23,13 +24,14 @@ def load_tokenizer(model: ModelConfig) -> Any:
 def _load(path: str, revision: str | None, trust_remote_code: bool) -> Any:
     from transformers import AutoTokenizer
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"model {path!r}: no tokenizer found; give a folder with a Hugging Face model or a hub name that can be "
-            f"reached ({first_line(error)})"
-        ) from error
+    with reading(f"model {path!r}: its tokenizer or config.json cannot be read"):
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                f"model {path!r}: no tokenizer found; give a folder with a Hugging Face model or a hub name that can "
+                f"be reached ({first_line(error)})"
+            ) from error
     if not tokenizer.is_fast:
         raise ModelError(f"model {path!r}: {type(tokenizer).__name__} is not a fast tokenizer, whose bytes are unknown")
     return tokenizer
@@ -39,17 +41,27 @@ def check_model(model: ModelConfig) -> None:
     """Look at configuration and files of a model before anything starts.
 
     Raises:
-        ModelError: it has no configuration, its tokenizer is another model's, its context is too short, or its weights
-            are pickled and that is not allowed.
+        ModelError: it has no configuration, its tokenizer is another model's, its chat template or its context does
+            not fit, or its weights are pickled and that is not allowed.
     """
+    tokenizer = load_tokenizer(model)
+    prompt_ids(tokenizer, model, "?")
+    with reading(f"model {model.path!r} cannot be loaded"):
+        _check_config(model, tokenizer)
+    folder = Path(model.path)
+    pickled = folder.is_dir() and any(folder.glob("*.bin")) and not any(folder.glob("*.safetensors"))
+    if pickled and not model.allow_pickle:
+        raise ModelError(
+            f"model {model.path!r} has its weights in .bin files, which can run code when they are read: convert them "
+            f"to safetensors, or set model.allow_pickle=true if you trust whoever made them"
+        )
+
+
+def _check_config(model: ModelConfig, tokenizer: Any) -> None:
     from transformers import AutoConfig
 
-    tokenizer = load_tokenizer(model)
     source = {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
-    try:
-        config = AutoConfig.from_pretrained(model.path, **source).get_text_config()
-    except (OSError, ValueError) as error:
-        raise ModelError(f"model {model.path!r} cannot be loaded: {first_line(error)}") from error
+    config = AutoConfig.from_pretrained(model.path, **source).get_text_config()
     if len(tokenizer) > config.vocab_size:
         raise ModelError(
             f"model {model.path!r}: its tokenizer has {len(tokenizer):,} tokens and its weights {config.vocab_size:,}: "
@@ -61,13 +73,6 @@ def check_model(model: ModelConfig) -> None:
             f"model.max_context {model.max_context:,} is more than {model.path!r} can take, {longest:,} tokens: set "
             f"model.max_context={longest}"
         )
-    folder = Path(model.path)
-    pickled = folder.is_dir() and any(folder.glob("*.bin")) and not any(folder.glob("*.safetensors"))
-    if pickled and not model.allow_pickle:
-        raise ModelError(
-            f"model {model.path!r} has its weights in .bin files, which can run code when they are read: convert them "
-            f"to safetensors, or set model.allow_pickle=true if you trust whoever made them"
-        )
 
 
 def prompt_ids(tokenizer: Any, model: ModelConfig, text: str) -> list[int]:
@@ -75,12 +80,19 @@ def prompt_ids(tokenizer: Any, model: ModelConfig, text: str) -> list[int]:
 
     Uses the tokenizer's chat template with the model's system prompt and template arguments; without a template, the
     text itself.
+
+    Raises:
+        ModelError: the template is broken, or does not take these.
     """
     if tokenizer.chat_template is None:
         return list(tokenizer(text)["input_ids"])
     messages = [{"role": "system", "content": model.system_prompt}] if model.system_prompt else []
     messages.append({"role": "user", "content": text})
-    rendered = tokenizer.apply_chat_template(
-        messages, add_generation_prompt=True, tokenize=False, **model.chat_template_kwargs
-    )
+    with reading(
+        f"model {model.path!r}: its chat template cannot render a prompt",
+        "; change model.system_prompt or model.chat_template_kwargs, or repair the template",
+    ):
+        rendered = tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=False, **model.chat_template_kwargs
+        )
     return list(tokenizer(rendered, add_special_tokens=False)["input_ids"])

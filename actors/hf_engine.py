@@ -16,8 +16,8 @@ from torch import Tensor
 from actors.engine import CandidateSet, SampleRequest, Watch, eos_set
 from actors.tasks import Rounds, T, Task
 from tlpo_ray.config.run import LoraConfig, ModelConfig, RolloutConfig
-from tlpo_ray.flow.errors import ModelError, first_line
 from tlpo_ray.flow.lora import load_parameters, with_adapter
+from tlpo_ray.flow.models import load_causal_lm
 from tlpo_ray.flow.weights import Bucket
 
 Choose = Callable[[int, Tensor], int]
@@ -37,19 +37,8 @@ class TransformersEngine:
     kv_use = 0.0
 
     def __init__(self, model: ModelConfig, rollout: RolloutConfig, lora: LoraConfig | None = None) -> None:
-        from transformers import AutoModelForCausalLM
-
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            loaded = AutoModelForCausalLM.from_pretrained(
-                model.path,
-                revision=model.revision,
-                dtype=getattr(torch, model.dtype),
-                trust_remote_code=model.trust_remote_code,
-                use_safetensors=None if model.allow_pickle else True,
-            )
-        except (OSError, ValueError) as error:
-            raise ModelError(f"model {model.path!r} cannot be loaded: {first_line(error)}") from error
+        loaded = load_causal_lm(model, getattr(torch, model.dtype))
         adapted: Any = loaded if lora is None else with_adapter(loaded, lora)
         self._model = adapted.to(self._device).eval()
         self._batch = rollout.concurrency

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from learner.batch import Contexts, GroupBatch, Stack, pack_contexts, pad_contexts
 from learner.packing import packs
 from tlpo_ray.config.run import ModelConfig
-from tlpo_ray.flow.errors import ModelError, first_line
+from tlpo_ray.flow.models import load_causal_lm
 
 UNUSED = frozenset({"vision_tower", "multi_modal_projector"})
 """Modules of a model of text and images that text never passes through."""
@@ -47,21 +47,9 @@ def load_model(config: ModelConfig, dtype: torch.dtype, *, trainable: bool) -> n
     Dropout would make the ratio differ from 1 before any step; the policy is trained as it is sampled.
 
     Raises:
-        ModelError: it cannot be found or read.
+        ModelError: see `load_causal_lm`.
     """
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
-
-    try:
-        model: nn.Module = AutoModelForCausalLM.from_pretrained(
-            config.path,
-            revision=config.revision,
-            dtype=dtype,
-            trust_remote_code=config.trust_remote_code,
-            use_safetensors=None if config.allow_pickle else True,
-        )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ModelError(f"model {config.path!r} cannot be loaded: {first_line(error)}") from error
+    model: nn.Module = load_causal_lm(config, dtype)
     model.eval().requires_grad_(trainable)
     for name, parameter in model.named_parameters():
         if not UNUSED.isdisjoint(name.split(".")):

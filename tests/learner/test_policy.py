@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +11,12 @@ import pytest
 import torch
 from torch import nn
 
+from actors.hf_engine import TransformersEngine
 from learner.batch import GroupBatch, Stack, make_batch, pad_contexts
 from learner.packing import pack_attention
 from learner.policy import candidate_logp, eos_ids, load_model, next_token_logp, recompute_activations, stack_of
 from tests.tiny import random_groups
-from tlpo_ray.config.run import ModelConfig
+from tlpo_ray.config.run import ModelConfig, RolloutConfig
 from tlpo_ray.flow.errors import ModelError
 from tlpo_ray.flow.records import CandidateGroup
 
@@ -118,12 +121,18 @@ def test_end_of_text_tokens_come_from_the_generation_configuration(tiny_model: P
 
 
 def test_a_model_that_is_not_there_or_broken_is_one_line(tmp_path: Path, tiny_model: Path) -> None:
-    broken = tmp_path / "broken"
-    broken.mkdir()
-    for file in tiny_model.iterdir():
-        (broken / file.name).write_bytes(file.read_bytes())
+    broken, cut, other, generation = (
+        shutil.copytree(tiny_model, tmp_path / name) for name in ("broken", "cut", "other", "generation")
+    )
+    weights = (tiny_model / "model.safetensors").read_bytes()
     (broken / "model.safetensors").write_bytes(b"not weights")
-    for path in (tmp_path / "missing", tmp_path, broken):
-        with pytest.raises(ModelError) as error:
-            load(path)
-        assert str(path) in str(error.value) and "\n" not in str(error.value)
+    (cut / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    settings = json.loads((tiny_model / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(settings | {"hidden_size": 128}))
+    (generation / "generation_config.json").write_text("[]")
+    for path in (tmp_path / "missing", tmp_path, broken, cut, other, generation):
+        for one in (load, lambda folder: TransformersEngine(ModelConfig(path=str(folder)), RolloutConfig())):
+            with pytest.raises(ModelError, match=r" cannot be loaded: ") as error:
+                one(path)
+            assert str(path) in str(error.value) and "\n" not in str(error.value)
+            assert path != other or "its weights have other sizes than its config.json says" in str(error.value)

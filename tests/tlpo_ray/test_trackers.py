@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -14,7 +15,7 @@ from tlpo_ray import trackers
 from tlpo_ray.commands.train import run_training
 from tlpo_ray.config.load import load_config
 from tlpo_ray.config.run import RunConfig
-from tlpo_ray.flow.errors import ResourceError, UserError
+from tlpo_ray.flow.errors import ResourceError, StoppedError, UserError
 from tlpo_ray.trackers import TRACKED, Told, check_trackers, told
 
 BOTH = "[wandb, mlflow]"
@@ -128,6 +129,13 @@ def test_names_that_cannot_be_kept_are_one_line(tmp_path: Path, monkeypatch: pyt
     )
     monkeypatch.setitem(trackers.KINDS, "mlflow", lambda config, known: Kept(breaks_at=-1))
     with pytest.raises(ResourceError, match=r"^cannot write .*trackers\.json: "), told(config):
+        pass
+
+
+def test_a_run_can_be_stopped_while_a_tracker_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_config("quickstart", ["model.path=a", "data.prompts=b", f"folder={tmp_path}", "trackers=[mlflow]"])
+    monkeypatch.setitem(trackers.KINDS, "mlflow", Mock(side_effect=StoppedError("stopped by SIGTERM", 15)))
+    with pytest.raises(StoppedError, match=r"^stopped by SIGTERM$"), told(config):
         pass
 
 

@@ -1,0 +1,72 @@
+"""A model folder is looked at before anything starts: what does not fit or is damaged is one line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from actors.chat import check_model, load_tokenizer, prompt_ids
+from tlpo_ray.config.run import ModelConfig
+from tlpo_ray.flow.errors import ModelError
+
+NO_SYSTEM = (
+    "{% for message in messages %}{% if message['role'] == 'system' %}"
+    "{{ raise_exception('System role not supported') }}{% endif %}{{ message['content'] }}{% endfor %}"
+)
+
+
+def changed(model: Path, folder: Path, file: str, content: str) -> ModelConfig:
+    """A copy of a model with another file in it."""
+    shutil.copytree(model, folder)
+    (folder / file).write_text(content, encoding="utf-8")
+    return ModelConfig(path=str(folder), max_context=64)
+
+
+def refused(model: ModelConfig) -> str:
+    with pytest.raises(ModelError) as error:
+        check_model(model)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("tokenizer.json", "[]"),
+        ("tokenizer.json", '{"model": {"type": "BPE", "vocab": 5}}'),
+        ("tokenizer.json", ""),
+        ("tokenizer_config.json", "[]"),
+        ("config.json", "[]"),
+        ("config.json", "{"),
+    ],
+)
+def test_damaged_files_are_one_line(file: str, content: str, tiny_model: Path, tmp_path: Path) -> None:
+    assert str(tmp_path / "model") in refused(changed(tiny_model, tmp_path / "model", file, content))
+
+
+@pytest.mark.parametrize(
+    "setting", [{"num_hidden_layers": "x"}, {"vocab_size": None}, {"max_position_embeddings": "many"}]
+)
+def test_a_configuration_of_wrong_kinds_names_what_is_wrong(
+    setting: dict[str, object], tiny_model: Path, tmp_path: Path
+) -> None:
+    settings = json.loads((tiny_model / "config.json").read_text())
+    told = refused(changed(tiny_model, tmp_path / "model", "config.json", json.dumps(settings | setting)))
+    assert next(iter(setting)) in told
+
+
+def test_a_template_that_does_not_take_the_settings_is_one_line(tiny_model: Path, tmp_path: Path) -> None:
+    model = changed(tiny_model, tmp_path / "model", "chat_template.jinja", NO_SYSTEM)
+    check_model(model)
+    told = refused(model.model_copy(update={"system_prompt": "Be brief."}))
+    assert "its chat template cannot render a prompt: TemplateError: System role not supported; change model." in told
+
+
+def test_a_broken_template_is_one_line_wherever_a_prompt_is_rendered(tiny_model: Path, tmp_path: Path) -> None:
+    model = changed(tiny_model, tmp_path / "model", "chat_template.jinja", "{% for message in %}")
+    assert "its chat template cannot render a prompt: TemplateSyntaxError: " in refused(model)
+    with pytest.raises(ModelError, match="its chat template cannot render a prompt"):
+        prompt_ids(load_tokenizer(model), model, "질문?")
