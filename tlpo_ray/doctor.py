@@ -7,7 +7,7 @@ import resource
 import shutil
 import socket
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import metadata
@@ -17,7 +17,7 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from tlpo_ray.config.run import RunConfig
-from tlpo_ray.flow.errors import TlpoError
+from tlpo_ray.flow.errors import ResourceError, TlpoError
 from tlpo_ray.flow.files import replacing
 
 GIB = 1 << 30
@@ -52,7 +52,7 @@ class Finding:
 def examine(config: RunConfig | None) -> Iterator[Finding]:
     """All checks, cheapest first; those of a run only with its configuration."""
     yield from packages()
-    yield from accelerators()
+    yield from accelerators(config)
     yield from machine()
     yield from token()
     if config is not None:
@@ -85,8 +85,8 @@ def packages() -> Iterator[Finding]:
         )
 
 
-def accelerators() -> Iterator[Finding]:
-    """GPUs, and whether what is installed can use them."""
+def accelerators(config: RunConfig | None = None) -> Iterator[Finding]:
+    """GPUs of this machine, and whether what is installed can use them."""
     import torch
 
     if not torch.cuda.is_available():
@@ -94,7 +94,7 @@ def accelerators() -> Iterator[Finding]:
             why = "torch is a CPU build" if torch.version.cuda is None else "torch cannot reach the driver"
             yield _broken("GPUs", f"a driver is there, but {why}", "make clean, then make setup DEVICE=gpu")
         else:
-            yield _fine("GPUs", "none here: the CPU builds are used")
+            yield _fine("GPUs", _no_gpu(config, torch.version.cuda is not None))
         return
     for number in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(number)
@@ -109,6 +109,19 @@ def accelerators() -> Iterator[Finding]:
         yield _fine("NCCL", ".".join(map(str, version)))
     else:
         yield _broken("NCCL", "torch has none", "install torch's CUDA build: make setup DEVICE=gpu")
+
+
+def _no_gpu(config: RunConfig | None, cuda: bool) -> str:
+    """What it means that this machine has none."""
+    if config is not None and _asks_gpus(config, config.cluster.gpus_per_rollout_actor):
+        return "none on this machine; the run asks for some, which other nodes must have"
+    if cuda:
+        return "none on this machine, though torch is a CUDA build: right on a head node, not on one that works"
+    return "none on this machine: the CPU builds are used"
+
+
+def _asks_gpus(config: RunConfig, *shares: float) -> bool:
+    return config.stack == "distributed" and any((*shares, config.cluster.gpus_per_learner_rank))
 
 
 def machine() -> Iterator[Finding]:
@@ -194,6 +207,9 @@ def _memory(config: RunConfig) -> Iterator[Finding]:
     shards = config.learner.ranks if config.learner.zero_stage >= 2 else 1
     reference = weights if config.learner.beta else 0
     needed = (BYTES_TRAINED * parameters / shards + reference) / GIB
+    if _asks_gpus(config) and not torch.cuda.is_available():
+        yield _fine("memory", f"a learner rank needs about {needed:.1f} GiB of a GPU before activations; none is here")
+        return
     on_gpu = torch.cuda.is_available() and config.cluster.gpus_per_learner_rank > 0
     there = (torch.cuda.mem_get_info()[1] if on_gpu else _memory_here()) / GIB
     found = f"a learner rank needs about {needed:.1f} GiB before activations; {'a GPU' if on_gpu else 'this machine'} "
@@ -209,6 +225,8 @@ def _memory_here() -> int:
 
 
 def _cluster(config: RunConfig) -> Finding:
+    import ray
+
     from tlpo_ray.cluster import connected, demands
 
     asked = demands(config)
@@ -216,10 +234,53 @@ def _cluster(config: RunConfig) -> Finding:
 
     def join() -> None:
         with connected(config.cluster, asked):
-            pass
+            if not config.cluster.autoscales:
+                check_places(config, [node["Resources"] for node in ray.nodes() if node["Alive"]])
 
     where = config.cluster.address or os.environ.get("RAY_ADDRESS") or "a cluster started here"
-    return _tried("cluster", join, f"{where} has the {needs} that the run needs")
+    if config.cluster.autoscales:
+        return _tried("cluster", join, f"{where} answers; whether it grows to the {needs} that the run needs, it shows")
+    return _tried("cluster", join, f"{where} has the {needs} that the run needs, on nodes where they can be used")
+
+
+def check_places(config: RunConfig, nodes: Sequence[Mapping[str, float]]) -> None:
+    """Each rollout actor and each learner rank finds a node that has all it asks for.
+
+    Args:
+        nodes: resources of each, by Ray's names.
+
+    Raises:
+        ResourceError: what one of the two does not find.
+    """
+    from tlpo_ray.flow.ray_shell import bundle
+
+    cluster, rollout = config.cluster, config.rollout
+    gpus = cluster.gpus_per_rollout_actor * rollout.tensor_parallel
+    actor = bundle(cluster.cpus_per_rollout_actor, gpus, cluster.rollout_resource)
+    rank = bundle(cluster.cpus_per_learner_rank, cluster.gpus_per_learner_rank, cluster.learner_resource)
+    for count, who, key, need, mark in (
+        (rollout.actors, "rollout actors", "rollout", actor, cluster.rollout_resource),
+        (config.learner.ranks, "learner ranks", "learner", rank, cluster.learner_resource),
+    ):
+        theirs = [node for node in nodes if mark is None or node.get(mark)]
+        if not theirs:
+            raise ResourceError(
+                f"no node has the resource {mark}, which {who} ask for: start such nodes with ray start --resources, "
+                f"or leave out cluster.{key}_resource"
+            )
+        room = sum(min(_times(name, amount, node) for name, amount in need.items()) for node in theirs)
+        if room < count:
+            each = " and ".join(f"{amount:g} {name}s" for name, amount in need.items() if name != mark)
+            raise ResourceError(
+                f"the nodes{f' with the resource {mark}' if mark else ''} have room for {room} of {count} {who}, each "
+                f"of {each} on one node: add nodes, or lower {key}.{who.split()[1]}"
+            )
+
+
+def _times(name: str, amount: float, node: Mapping[str, float]) -> int:
+    """How often a node has that amount; a part of a GPU is all of the same one."""
+    there = node.get(name, 0.0)
+    return int(there) * int(1 / amount) if name == "GPU" and amount < 1 else int(there / amount)
 
 
 def _tried(about: str, act: Callable[[], Any], found: str) -> Finding:
@@ -227,7 +288,10 @@ def _tried(about: str, act: Callable[[], Any], found: str) -> Finding:
     try:
         act()
     except TlpoError as error:
-        what, _, mend = str(error).rpartition(": ")
+        text = " ".join(str(error).split())
+        what, _, mend = text.rpartition(": ")
+        if mend.count(")") > mend.count("("):  # the colon is another's, told of in brackets
+            what, mend = text, ""
         return _broken(about, what or mend, mend if what else "")
     return _fine(about, found)
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import resource
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from tests.small_run import LOCAL, run_config
 from tlpo_ray import doctor
 from tlpo_ray.cli import app
+from tlpo_ray.config.run import RunConfig
 from tlpo_ray.doctor import Finding, Verdict
+from tlpo_ray.flow.errors import ResourceError
 
 
 def found(findings: object, about: str) -> Finding:
@@ -81,6 +85,71 @@ def test_few_open_files_and_too_little_memory(
     config = run_config(tiny_model, prompts, tmp_path / "run", **LOCAL)
     one = found(doctor.run(config), "memory")
     assert one.verdict is Verdict.BROKEN and "this machine has 0.0" in one.found
+
+
+def on_gpus(tiny_model: Path, prompts: Path, folder: Path, **settings: object) -> RunConfig:
+    """2 rollout actors with 1 GPU and 8 CPUs each, 4 learner ranks with 1 GPU and 1 CPU each, on nodes of their own."""
+    asked = {
+        "rollout.actors": 2, "cluster.gpus_per_rollout_actor": 1, "cluster.cpus_per_rollout_actor": 8,
+        "learner.ranks": 4, "cluster.gpus_per_learner_rank": 1, "cluster.cpus_per_learner_rank": 1,
+        "cluster.rollout_resource": "rollout", "cluster.learner_resource": "learner",
+    }  # fmt: skip
+    return run_config(tiny_model, prompts, folder, **asked | settings)
+
+
+def test_a_head_node_without_gpus_is_not_taken_for_a_node_that_trains(
+    tiny_model: Path, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(doctor, "DRIVER", tmp_path / "none")
+    monkeypatch.setattr(doctor, "_memory_here", lambda: 1 << 20)
+    config = on_gpus(tiny_model, prompts, tmp_path / "run")
+    (memory,) = doctor._memory(config)
+    assert memory.verdict is Verdict.FINE and memory.found.endswith("GiB of a GPU before activations; none is here")
+    assert found(doctor.accelerators(config), "GPUs").found.endswith(
+        "the run asks for some, which other nodes must have"
+    )
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert found(doctor.accelerators(), "GPUs").found == "none on this machine: the CPU builds are used"
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    assert "right on a head node" in found(doctor.accelerators(), "GPUs").found
+
+
+HEAD = {"memory": 1e9}
+ROLLOUT = {"CPU": 16.0, "GPU": 1.0, "rollout": 1.0}
+LEARNER = {"CPU": 32.0, "GPU": 4.0, "learner": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "settings", "said"),
+    [
+        ([HEAD, ROLLOUT, ROLLOUT, LEARNER], {}, None),
+        ([HEAD, ROLLOUT, ROLLOUT], {}, "no node has the resource learner, which learner ranks ask for"),
+        ([HEAD, ROLLOUT, LEARNER, LEARNER], {}, "nodes with the resource rollout have room for 1 of 2 rollout actors"),
+        ([ROLLOUT, {**ROLLOUT, "CPU": 4.0}, LEARNER], {}, "room for 1 of 2 rollout actors, each of 8 CPUs and 1 GPUs"),
+        ([ROLLOUT, ROLLOUT, {**LEARNER, "GPU": 3.0}], {}, "have room for 3 of 4 learner ranks"),
+        ([ROLLOUT, ROLLOUT, LEARNER], {"rollout.tensor_parallel": 2}, "room for 0 of 2 rollout actors"),
+        ([ROLLOUT, LEARNER], {"cluster.gpus_per_rollout_actor": 0.5}, None),
+        ([ROLLOUT, LEARNER], {"cluster.gpus_per_rollout_actor": 0.6}, "room for 1 of 2 rollout actors"),
+        ([LEARNER], {"cluster.rollout_resource": "null", "cluster.gpus_per_rollout_actor": 0}, None),
+        ([HEAD], {"cluster.rollout_resource": "null"}, "^the nodes have room for 0 of 2 rollout actors"),
+    ],
+)  # fmt: skip
+def test_each_actor_and_rank_finds_a_node_that_has_all_it_asks_for(
+    nodes: list[dict[str, float]], settings: dict[str, object], said: str | None,
+    tiny_model: Path, prompts: Path, tmp_path: Path,
+) -> None:  # fmt: skip
+    config = on_gpus(tiny_model, prompts, tmp_path / "run", **settings)
+    with nullcontext() if said is None else pytest.raises(ResourceError, match=said):
+        doctor.check_places(config, nodes)
+
+
+def test_what_another_library_says_is_not_taken_for_what_to_do() -> None:
+    def fails() -> None:
+        raise ResourceError("no model in x: give another (its reader says: one of:\n(1) a file)")
+
+    one = doctor._tried("model", fails, "")
+    assert (one.found, one.mend) == ("no model in x: give another (its reader says: one of: (1) a file)", "")
 
 
 @pytest.mark.ray
