@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import grpc
 import ray
+from ray._private import ray_constants
 
 from tlpo_ray.config.run import MIB, ClusterConfig, RunConfig
 from tlpo_ray.flow.errors import ResourceError, first_line
@@ -166,7 +167,7 @@ def _start_here(cluster: ClusterConfig) -> None:
         # token mode on by itself; RAY_AUTH_MODE would be read too late here, it counts when ray is imported.
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     store = cluster.object_store_mib
-    with _signals_kept():
+    with _signals_kept(), _on_loopback():
         ray.init(
             address="local",
             include_dashboard=cluster.dashboard,
@@ -175,6 +176,18 @@ def _start_here(cluster: ClusterConfig) -> None:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Whatever Ray starts meanwhile can be reached from this machine only, as Ray itself does on a Mac."""
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
+    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+        del os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR]
 
 
 @contextmanager

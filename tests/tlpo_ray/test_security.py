@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import psutil
 import pytest
 
 from actors.chat import check_model
 from tests.small_run import run_config
-from tlpo_ray.cluster import open_dashboard
+from tlpo_ray.cluster import connected, open_dashboard
 from tlpo_ray.config.load import dump_config
-from tlpo_ray.config.run import ModelConfig
+from tlpo_ray.config.run import ClusterConfig, ModelConfig
 from tlpo_ray.flow.errors import ModelError, RecordError
 from tlpo_ray.flow.records import decode, decode_prompts, decode_results
 
@@ -108,6 +109,15 @@ def test_a_dashboard_that_lets_anybody_in_is_told_of() -> None:
     with dashboard(401) as url:
         assert open_dashboard(url) is None
     assert open_dashboard("") is None
+
+
+@pytest.mark.ray
+def test_a_cluster_started_here_is_on_loopback_only() -> None:
+    with connected(ClusterConfig(object_store_mib=100, dashboard=True), {}):
+        processes = psutil.Process().children(recursive=True)
+        doors = {end.laddr.ip for process in processes for end in process.net_connections() if end.status == "LISTEN"}
+    assert len(processes) >= 3
+    assert doors <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"} and doors
 
 
 SECURED = """
