@@ -33,8 +33,9 @@ def partial(root: Path, version: int) -> Path:
 
 
 def begin(root: Path, version: int) -> None:
-    """Make room for a checkpoint: its empty partial folder, without leftovers of a killed save."""
-    for leftover in root.glob("partial-*"):
+    """Make room for a checkpoint: its empty partial folder, and away with what was half written or half removed."""
+    removed_half = (folder for folder in root.glob(f"{PREFIX}*") if not (folder / STATE_FILE).exists())
+    for leftover in (*root.glob("partial-*"), *removed_half):
         shutil.rmtree(leftover)
     partial(root, version).mkdir(parents=True)
 
@@ -128,7 +129,7 @@ def newest(root: Path, layout: str, until: int) -> Path | None:
         if not (bad := _damaged(folder)):
             read_state(folder, layout)
             return folder
-        logger.warning("%s is damaged (%s): taking the one before", folder, ", ".join(bad))
+        logger.warning("%s is damaged (%s): taking the one before, if there is one", folder, ", ".join(bad))
     return None
 
 
@@ -223,5 +224,5 @@ def writing(what: str) -> Iterator[None]:
 
 def _remove(folder: Path) -> None:
     # Its state first, so that a folder half removed is no checkpoint any more.
-    (folder / STATE_FILE).unlink()
+    (folder / STATE_FILE).unlink(missing_ok=True)
     shutil.rmtree(folder)

@@ -103,8 +103,14 @@ class Journal:
         """The updates that made policy versions `after` + 1 to `until`.
 
         Raises:
-            UserError: one of them is missing or damaged.
+            UserError: one of them is forgotten, missing or damaged.
         """
+        first = min(self._versions(), default=after + 1)
+        if after + 1 < first <= until:
+            raise UserError(
+                f"the journal {self._folder} begins with policy version {first}, and all checkpoints, or files of "
+                f"experiences, that hold those before it are damaged or gone: put one back"
+            )
         for version in range(after + 1, until + 1):
             try:
                 state = self._state(version)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from learner.batch import make_batch, pack_contexts
-from learner.checkpoint import begin, checkpoints, partial, read_state
+from learner.checkpoint import begin, checkpoints, commit, partial, read_state
 from learner.policy import Policy, candidate_logp
 from learner.publish import Publisher
 from learner.worker import LearnerWorker, build_learner
@@ -259,12 +259,21 @@ def test_only_the_last_checkpoints_are_kept_and_a_killed_save_leaves_none(tiny_m
     assert [folder.name for folder in checkpoints(tmp_path)] == ["update-00000002", "update-00000003"]
     begin(tmp_path, 4)
     (partial(tmp_path, 4) / "state-00000.safetensors").write_bytes(b"half a checkpo")
-    (tmp_path / "update-00000005").mkdir()  # half removed: the state goes first
-    assert [folder.name for folder in checkpoints(tmp_path)] == ["update-00000002", "update-00000003"]
+    for version in (1, 3, 5):  # half removed: the state goes first
+        (tmp_path / f"update-{version:08d}").mkdir(exist_ok=True)
+        (tmp_path / f"update-{version:08d}" / "state.json").unlink(missing_ok=True)
+    assert [folder.name for folder in checkpoints(tmp_path)] == ["update-00000002"]
     worker.save(tmp_path, {"again": 1}, keep_last=2)  # the same version again, after the killed save
-    assert not list(tmp_path.glob("partial-*"))
+    assert sorted(folder.name for folder in tmp_path.iterdir()) == ["update-00000002", "update-00000003"]
     assert json.loads((checkpoints(tmp_path)[-1] / "state.json").read_text())["again"] == 1
     assert make_learner(tiny_model).load(checkpoints(tmp_path)[-1])["version"] == 3
+
+
+def test_a_version_can_be_saved_again_over_what_is_left_of_it(tmp_path: Path) -> None:
+    begin(tmp_path, 1)
+    (tmp_path / "update-00000001").mkdir()  # by who was killed between here and there
+    commit(tmp_path, 1, {"again": 1}, keep_last=1)
+    assert json.loads((checkpoints(tmp_path)[0] / "state.json").read_text())["again"] == 1
 
 
 def test_what_is_no_checkpoint_or_another_layouts_is_one_line(tiny_model: Path, tmp_path: Path) -> None:
