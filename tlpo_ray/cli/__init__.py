@@ -13,6 +13,7 @@ from tlpo_ray import __version__
 from tlpo_ray.cli.cluster import cluster
 from tlpo_ray.cli.data import data
 from tlpo_ray.cli.options import Overrides
+from tlpo_ray.flow.errors import StoppedError
 
 QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -349,6 +350,9 @@ def main() -> None:
         app()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except StoppedError as error:
+        print(f"tlpo: {error}", file=sys.stderr)
+        sys.exit(SIGNALLED + error.signal)
     except Exception as error:
         line = _one_line(error)
         if line is None:
@@ -360,12 +364,10 @@ def main() -> None:
 def _one_line(error: Exception) -> tuple[str, int] | None:
     """Message and exit code of an error meant for the user; None for a bug of ours, which keeps its traceback."""
     from detectors import DetectorError
-    from tlpo_ray.flow.errors import StoppedError, TlpoError, UserError
+    from tlpo_ray.flow.errors import TlpoError, UserError
 
     if isinstance(error, UserError | DetectorError):
         return str(error), USER_ERROR
-    if isinstance(error, StoppedError):
-        return str(error), SIGNALLED + error.signal
     if isinstance(error, TlpoError):
         return str(error), FAILURE
     return None

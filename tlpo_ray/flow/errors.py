@@ -8,10 +8,11 @@ TlpoError
 │   └── ResourceError      GPUs, CPUs, memory or disk
 ├── LearnerLostError       a learner rank died, hung or failed; the group can be started again
 ├── RecordError            what came over the wire or lies on disk is no record of ours
-├── StoppedError           somebody asked the run to stop; it can go on from where it was
 ├── DeadlineError          a wait between processes ran out; names who waited for what
 ├── WeightSyncError        an actor's weights differ from the learner's after a sync
 └── NonFiniteError         NaN or infinity in a loss or a weight; nothing is broadcast
+
+StoppedError is none of them: like KeyboardInterrupt it passes by whoever catches an `Exception`.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ class RecordError(TlpoError, ValueError):
     """What came over the wire, or lies on disk, is not the record it should be."""
 
 
-class StoppedError(TlpoError):
-    """The run was asked to stop (SIGTERM, SIGINT).
+class StoppedError(BaseException):
+    """The run was asked to stop (SIGTERM, SIGINT); it can go on from where it was.
 
     Args:
         message: one line for its user.
