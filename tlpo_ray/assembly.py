@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tlpo_ray.config.run import MIB, RunConfig
 from tlpo_ray.data.prompts import PromptSet
+from tlpo_ray.flow.errors import LearnerLostError
 from tlpo_ray.flow.exchange import Exchange, Snapshot
 from tlpo_ray.flow.focus import Focus
 from tlpo_ray.flow.records import LotCounts, Prompt, decode, encode
@@ -19,8 +21,11 @@ from tlpo_ray.parts import Learner, Parts
 
 if TYPE_CHECKING:
     from actors.worker import Answer, RolloutWorker
+    from learner.ray_shell import LearnerGroup
     from learner.report import UpdateReport
     from learner.worker import LearnerWorker
+
+logger = logging.getLogger(__name__)
 
 Prepare = Callable[[Learner], None]
 STACKS = "stacks"
@@ -86,9 +91,7 @@ def _distributed(config: RunConfig, prompts: PromptSet, begin: Snapshot | None, 
             **_exchange_settings(config),
         )
         try:
-            learner.ready()
-            prepare(learner)
-            fleet.publish(learner.publish(canary_context))
+            fleet.publish(_begun(learner, prepare, canary_context))
             fleet.settle()
             yield Parts(
                 exchange=exchange,
@@ -102,6 +105,19 @@ def _distributed(config: RunConfig, prompts: PromptSet, begin: Snapshot | None, 
                 fleet.close()
                 learner.close()
             sweep(config.folder / STACKS)
+
+
+def _begun(learner: LearnerGroup, prepare: Prepare, canary_context: Sequence[int]) -> WeightUpdate:
+    """What the fleet is to begin with; a group that is lost on the way there is started once more."""
+    try:
+        learner.ready()
+        prepare(learner)
+        return learner.publish(canary_context)
+    except LearnerLostError as error:
+        logger.warning("the learner group is started again: %s", error)
+        learner.restart()
+        prepare(learner)
+        return learner.publish(canary_context)
 
 
 @contextmanager
