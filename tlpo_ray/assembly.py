@@ -57,11 +57,11 @@ def _distributed(config: RunConfig, prompts: PromptSet, begin: Snapshot | None, 
     from actors.process import RolloutSpec
     from actors.ray_shell import RolloutFleet
     from learner.ray_shell import LearnerGroup
-    from tlpo_ray.cluster import connected, demands
+    from tlpo_ray.cluster import ready_for
     from tlpo_ray.flow.ray_shell import RayBoard, RemoteExchange
 
     canary_context = _canary_context(config, prompts.prompts)
-    with connected(config.cluster, demands(config)):
+    with ready_for(config):
         spec = RolloutSpec(
             model=config.model,
             rollout=config.rollout,

@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -19,6 +19,7 @@ from ray._private import ray_constants
 
 from tlpo_ray.config.run import MIB, ClusterConfig, RunConfig
 from tlpo_ray.flow.errors import ResourceError, first_line
+from tlpo_ray.flow.ray_shell import bundle
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,8 @@ class Demand:
 
     rollout: float
     learner: float
+    actors: int = 1
+    """Among whom `rollout` is divided."""
 
     @property
     def total(self) -> float:
@@ -55,9 +58,12 @@ def demands(config: RunConfig) -> dict[str, Demand]:
         "GPU": Demand(
             rollout=rollout.actors * cluster.gpus_per_rollout_actor * rollout.tensor_parallel,
             learner=ranks * cluster.gpus_per_learner_rank,
+            actors=rollout.actors,
         ),
         "CPU": Demand(
-            rollout=rollout.actors * cluster.cpus_per_rollout_actor, learner=ranks * cluster.cpus_per_learner_rank
+            rollout=rollout.actors * cluster.cpus_per_rollout_actor,
+            learner=ranks * cluster.cpus_per_learner_rank,
+            actors=rollout.actors,
         ),
     }
 
@@ -75,10 +81,69 @@ def require(asked: Mapping[str, Demand], found: Mapping[str, float]) -> None:
         if demand.total > found.get(resource, 0.0)
     ]
     if short:
+        most = min(_most_actors(demand, found.get(resource, 0.0)) for resource, demand in asked.items())
+        fits = f" (rollout.actors={most} fits)" if most else ""
         raise ResourceError(
-            f"the run needs {'; and '.join(short)}: lower rollout.actors, learner.ranks or the cluster.* shares of an "
-            f"actor or rank, or add nodes (cluster.autoscales=true waits for them)"
+            f"the run needs {'; and '.join(short)}: lower rollout.actors{fits}, learner.ranks or the cluster.* shares "
+            f"of an actor or rank, or add nodes (cluster.autoscales=true waits for them)"
         )
+
+
+def _most_actors(demand: Demand, found: float) -> int:
+    """Beside the learner ranks."""
+    each = demand.rollout / demand.actors
+    return max(0, int((found - demand.learner) / each)) if each else demand.actors
+
+
+def require_places(config: RunConfig, nodes: Sequence[Mapping[str, float]]) -> None:
+    """Check that each rollout actor and each learner rank finds a node that has all it asks for.
+
+    Args:
+        nodes: resources of each, by Ray's names.
+
+    Raises:
+        ResourceError: what one of the two does not find.
+    """
+    cluster, rollout = config.cluster, config.rollout
+    gpus = cluster.gpus_per_rollout_actor * rollout.tensor_parallel
+    actor = bundle(cluster.cpus_per_rollout_actor, gpus, cluster.rollout_resource)
+    rank = bundle(cluster.cpus_per_learner_rank, cluster.gpus_per_learner_rank, cluster.learner_resource)
+    for count, who, key, need, mark in (
+        (rollout.actors, "rollout actors", "rollout", actor, cluster.rollout_resource),
+        (config.learner.ranks, "learner ranks", "learner", rank, cluster.learner_resource),
+    ):
+        theirs = [node for node in nodes if mark is None or node.get(mark)]
+        if not theirs:
+            raise ResourceError(
+                f"no node has the resource {mark}, which {who} ask for: start such nodes with ray start --resources, "
+                f"or leave out cluster.{key}_resource"
+            )
+        room = sum(min(_times(name, amount, node) for name, amount in need.items()) for node in theirs)
+        if room < count:
+            each = " and ".join(f"{amount:g} {name}s" for name, amount in need.items() if name != mark)
+            raise ResourceError(
+                f"the nodes{f' with the resource {mark}' if mark else ''} have room for {room} of {count} {who}, each "
+                f"of {each} on one node: add nodes, or set {key}.{who.split()[1]}={room}"
+            )
+
+
+def _times(name: str, amount: float, node: Mapping[str, float]) -> int:
+    """How often a node has that amount; a part of a GPU is all of the same one."""
+    there = node.get(name, 0.0)
+    return int(there) * int(1 / amount) if name == "GPU" and amount < 1 else int(there / amount)
+
+
+@contextmanager
+def ready_for(config: RunConfig) -> Iterator[None]:
+    """The Ray cluster of a run, `connected`, in which all of its actors and ranks find a place.
+
+    Raises:
+        ResourceError: they do not, and it does not grow; or there is no cluster.
+    """
+    with connected(config.cluster, demands(config)):
+        if not config.cluster.autoscales:
+            require_places(config, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+        yield
 
 
 @contextmanager

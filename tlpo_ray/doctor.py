@@ -7,7 +7,7 @@ import resource
 import shutil
 import socket
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import metadata
@@ -17,7 +17,7 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from tlpo_ray.config.run import RunConfig
-from tlpo_ray.flow.errors import ResourceError, TlpoError
+from tlpo_ray.flow.errors import TlpoError
 from tlpo_ray.flow.files import replacing
 
 GIB = 1 << 30
@@ -225,62 +225,19 @@ def _memory_here() -> int:
 
 
 def _cluster(config: RunConfig) -> Finding:
-    import ray
-
-    from tlpo_ray.cluster import connected, demands
+    from tlpo_ray.cluster import demands, ready_for
 
     asked = demands(config)
     needs = " and ".join(f"{one.total:g} {name}s" for name, one in asked.items() if one.total)
 
     def join() -> None:
-        with connected(config.cluster, asked):
-            if not config.cluster.autoscales:
-                check_places(config, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+        with ready_for(config):
+            pass
 
     where = config.cluster.address or os.environ.get("RAY_ADDRESS") or "a cluster started here"
     if config.cluster.autoscales:
         return _tried("cluster", join, f"{where} answers; whether it grows to the {needs} that the run needs, it shows")
     return _tried("cluster", join, f"{where} has the {needs} that the run needs, on nodes where they can be used")
-
-
-def check_places(config: RunConfig, nodes: Sequence[Mapping[str, float]]) -> None:
-    """Each rollout actor and each learner rank finds a node that has all it asks for.
-
-    Args:
-        nodes: resources of each, by Ray's names.
-
-    Raises:
-        ResourceError: what one of the two does not find.
-    """
-    from tlpo_ray.flow.ray_shell import bundle
-
-    cluster, rollout = config.cluster, config.rollout
-    gpus = cluster.gpus_per_rollout_actor * rollout.tensor_parallel
-    actor = bundle(cluster.cpus_per_rollout_actor, gpus, cluster.rollout_resource)
-    rank = bundle(cluster.cpus_per_learner_rank, cluster.gpus_per_learner_rank, cluster.learner_resource)
-    for count, who, key, need, mark in (
-        (rollout.actors, "rollout actors", "rollout", actor, cluster.rollout_resource),
-        (config.learner.ranks, "learner ranks", "learner", rank, cluster.learner_resource),
-    ):
-        theirs = [node for node in nodes if mark is None or node.get(mark)]
-        if not theirs:
-            raise ResourceError(
-                f"no node has the resource {mark}, which {who} ask for: start such nodes with ray start --resources, "
-                f"or leave out cluster.{key}_resource"
-            )
-        room = sum(min(_times(name, amount, node) for name, amount in need.items()) for node in theirs)
-        if room < count:
-            each = " and ".join(f"{amount:g} {name}s" for name, amount in need.items() if name != mark)
-            raise ResourceError(
-                f"the nodes{f' with the resource {mark}' if mark else ''} have room for {room} of {count} {who}, each "
-                f"of {each} on one node: add nodes, or lower {key}.{who.split()[1]}"
-            )
-
-
-def _times(name: str, amount: float, node: Mapping[str, float]) -> int:
-    """How often a node has that amount; a part of a GPU is all of the same one."""
-    there = node.get(name, 0.0)
-    return int(there) * int(1 / amount) if name == "GPU" and amount < 1 else int(there / amount)
 
 
 def _tried(about: str, act: Callable[[], Any], found: str) -> Finding:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from tests.small_run import LOCAL, run_config
 from tlpo_ray import doctor
 from tlpo_ray.cli import app
+from tlpo_ray.cluster import require_places
 from tlpo_ray.config.run import RunConfig
 from tlpo_ray.doctor import Finding, Verdict
 from tlpo_ray.flow.errors import ResourceError
@@ -141,7 +142,7 @@ def test_each_actor_and_rank_finds_a_node_that_has_all_it_asks_for(
 ) -> None:  # fmt: skip
     config = on_gpus(tiny_model, prompts, tmp_path / "run", **settings)
     with nullcontext() if said is None else pytest.raises(ResourceError, match=said):
-        doctor.check_places(config, nodes)
+        require_places(config, nodes)
 
 
 def test_what_another_library_says_is_not_taken_for_what_to_do() -> None:
