@@ -56,7 +56,6 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         "tlpo_ray.experiment.ray_shell",
         "tlpo_ray.jobs.ray_shell",
         "tlpo_ray.cluster",
-        "tlpo_ray.doctor",
     ),
     "vllm": ("actors.vllm_engine", "tlpo_ray.flow.vllm_transfer"),
     "deepspeed": ("learner.deepspeed_engine",),
