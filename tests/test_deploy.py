@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import json
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from fnmatch import fnmatch
@@ -25,6 +27,7 @@ from tlpo_ray import __version__
 from tlpo_ray.cli import app
 from tlpo_ray.config.load import load_config, presets
 from tlpo_ray.config.run import RunConfig
+from tlpo_ray.flow.metrics import METRICS
 
 ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = ROOT / "deploy"
@@ -57,6 +60,8 @@ def of_kind(*kinds: str) -> list[Any]:
 SHAPE = CLUSTER["spec"]
 USERS = of_kind("RayJob", "RayCluster", "Pod")
 LAUNCHER = documents(DEPLOY / "ray-cluster.yaml")[0]
+ALERTS = DEPLOY / "monitoring" / "alerts.yml"
+RULES = documents(ALERTS)[0]["groups"][0]["rules"]
 STARTS = LAUNCHER["head_start_ray_commands"] + LAUNCHER["worker_start_ray_commands"]
 
 
@@ -281,6 +286,9 @@ def test_claims_and_secrets_are_made() -> None:
     for name, key in secrets:
         assert f"kubectl create secret generic {name} --from-literal={key}=" in README
     assert len(secrets) == 2
+    taken = [one for inner in found for one in inner.get("envFrom", ())]
+    assert taken == [{"secretRef": {"name": "tlpo-driver-env", "optional": True}}] * 2, "of both heads"
+    assert "kubectl create secret generic tlpo-driver-env --from-literal=" in README
 
 
 def test_selectors_find_the_pods() -> None:
@@ -293,6 +301,63 @@ def test_selectors_find_the_pods() -> None:
     ray = [pod["spec"]["containers"][0] for where, pod in PODS.items() if "Group" in where]
     (port,) = {one["port"] for one in monitor["spec"]["podMetricsEndpoints"]}
     assert [{one["name"]: one["containerPort"] for one in container["ports"]}[port] for container in ray] == [8080] * 6
+
+
+def test_what_is_written_from_something_else_is_up_to_date() -> None:
+    spec = importlib.util.spec_from_file_location("make_dashboard", DEPLOY / "monitoring" / "make_dashboard.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its dataclasses look there
+    spec.loader.exec_module(module)
+    for file, text in module.written().items():
+        assert file.read_text(encoding="utf-8") == text, f"call deploy/monitoring/make_dashboard.py: {file.name}"
+    (rules,) = of_kind("PrometheusRule")
+    assert rules["spec"] == documents(ALERTS)[0]
+
+
+def test_alerts_name_metrics_that_there_are() -> None:
+    named = {name for rule in RULES for name in re.findall(r"ray_tlpo_(\w+)", rule["expr"])}
+    assert len(RULES) > 10 and named <= METRICS.keys()
+
+
+AT_WORK = {'progress{run="a"}': "0.1x90", 'prompts_done{run="a"}': "0+1x90", 'actors{run="a",state="healthy"}': "2x90"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "minute", "fires"),
+    [
+        ({}, 60, set()),
+        ({'progress{run="a"}': "0.1x20 stale", 'prompts_done{run="a"}': "0+1x20 stale"}, 30, {"TlpoDriverIsGone"}),
+        ({'progress{run="a"}': "0.1x20 stale", 'prompts_done{run="a"}': "0+1x20 stale"}, 22, set()),
+        ({'progress{run="a"}': "0.1x9 1x9 stale", 'prompts_done{run="a"}': "0+1x20 stale"}, 40, set()),
+        ({'actors{run="a",state="healthy"}': "2x20 0x70"}, 40, {"TlpoNoRolloutActor"}),
+        (
+            {'actors{run="a",state="healthy"}': None, 'actors{run="a",state="pending"}': "2x90"},
+            40,
+            {"TlpoNoRolloutActor"},
+        ),
+        ({'prompts_done{run="a"}': "7x90"}, 40, {"TlpoStandsStill"}),
+        ({'exchange_restarts{run="a"}': "0x30 1x60"}, 35, {"TlpoExchangeRestarted"}),
+        ({'learner_restarts{run="a"}': "0x30 1x60"}, 35, {"TlpoLearnerRestarted"}),
+    ],
+)
+def test_alerts_fire_when_they_should(
+    changes: dict[str, str | None], minute: int, fires: set[str], tmp_path: Path
+) -> None:
+    """By Prometheus' own tool for it: figures a minute apart, and what fires then."""
+    if shutil.which("promtool") is None:
+        pytest.skip("no promtool")
+    series = [
+        {"series": f"ray_tlpo_{name}", "values": values} for name, values in (AT_WORK | changes).items() if values
+    ]
+    seen = 'count by (alertname) (ALERTS{alertstate="firing"})'
+    expected = [{"labels": f'{{alertname="{name}"}}', "value": 1} for name in fires]
+    promql = {"expr": seen, "eval_time": f"{minute}m", "exp_samples": expected}
+    test = {"interval": "1m", "input_series": series, "promql_expr_test": [promql]}
+    file = tmp_path / "test.yaml"
+    file.write_text(yaml.safe_dump({"rule_files": [str(ALERTS)], "evaluation_interval": "1m", "tests": [test]}))
+    done = subprocess.run(["promtool", "test", "rules", str(file)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def blocks() -> list[list[str]]:

@@ -1,4 +1,5 @@
-"""Writes grafana-dashboard.json beside this file: `python deploy/monitoring/make_dashboard.py`.
+"""Writes grafana-dashboard.json beside this file, and alerts.yml once more for Kubernetes, as kuberay/alerts.yaml:
+`python deploy/monitoring/make_dashboard.py`.
 
 A panel is a line below; what its metrics mean, Grafana shows as the panel's description.
 """
@@ -8,11 +9,22 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 from tlpo_ray.flow.metrics import METRICS
 
 DASHBOARD = Path(__file__).with_name("grafana-dashboard.json")
+ALERTS = Path(__file__).with_name("alerts.yml")
+MANIFEST = Path(__file__).parent.with_name("kuberay") / "alerts.yaml"
+PROMETHEUS_RULE = """# For the Prometheus operator: deploy/monitoring/alerts.yml, of which make_dashboard.py makes this.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: tlpo-ray
+  labels: {app.kubernetes.io/part-of: tlpo-ray}
+spec:
+"""
 WIDTH, HEIGHT = 24, 7
 UNITS = {"seconds": "s", "bytes": "bytes"}
 SHARE = "percentunit"
@@ -209,5 +221,15 @@ def _runs() -> dict[str, Any]:
     }
 
 
+def written() -> dict[Path, str]:
+    """Files and what is to stand in them."""
+    rules = indent(ALERTS.read_text(encoding="utf-8"), "  ")
+    return {
+        DASHBOARD: json.dumps(dashboard(), indent=1, ensure_ascii=False) + "\n",
+        MANIFEST: PROMETHEUS_RULE + rules,
+    }
+
+
 if __name__ == "__main__":
-    DASHBOARD.write_text(json.dumps(dashboard(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    for file, text in written().items():
+        file.write_text(text, encoding="utf-8")
