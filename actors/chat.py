@@ -82,17 +82,17 @@ def prompt_ids(tokenizer: Any, model: ModelConfig, text: str) -> list[int]:
     text itself.
 
     Raises:
-        ModelError: the template is broken, or does not take these.
+        ModelError: template or tokenizer is broken, or the template does not take these.
     """
-    if tokenizer.chat_template is None:
-        return list(tokenizer(text)["input_ids"])
-    messages = [{"role": "system", "content": model.system_prompt}] if model.system_prompt else []
-    messages.append({"role": "user", "content": text})
     with reading(
-        f"model {model.path!r}: its chat template cannot render a prompt",
-        "; change model.system_prompt or model.chat_template_kwargs, or repair the template",
+        f"model {model.path!r}: its chat template or tokenizer takes no prompt",
+        "; change model.system_prompt or model.chat_template_kwargs, or repair them",
     ):
+        if tokenizer.chat_template is None:
+            return list(tokenizer(text)["input_ids"])
+        messages = [{"role": "system", "content": model.system_prompt}] if model.system_prompt else []
+        messages.append({"role": "user", "content": text})
         rendered = tokenizer.apply_chat_template(
             messages, add_generation_prompt=True, tokenize=False, **model.chat_template_kwargs
         )
-    return list(tokenizer(rendered, add_special_tokens=False)["input_ids"])
+        return list(tokenizer(rendered, add_special_tokens=False)["input_ids"])

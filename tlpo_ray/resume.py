@@ -123,10 +123,10 @@ def _fingerprint(kept: Path) -> dict[str, Any] | None:
     """
     try:
         found = read_json(kept)
-        return {"prompts": found["prompts"], "digest": found["digest"]}
+        return {"prompts": int(found["prompts"]), "digest": found["digest"]}
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise UserError(
             f"{kept} is damaged ({first_line(error)}): remove it if you are sure that the prompts are the same"
         ) from error

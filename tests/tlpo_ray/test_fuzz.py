@@ -1,13 +1,16 @@
-"""Ten thousand damaged inputs: each is read or refused in one line; none gives a traceback, hangs or is half taken."""
+"""Nearly twenty thousand damaged inputs: each is read or refused in one line; none gives a traceback, hangs or is half
+taken."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import random
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,13 +18,17 @@ import pytest
 import torch
 import yaml
 
+from actors import chat
 from learner import checkpoint
 from tests.records import make_group
+from tlpo_ray import trackers
 from tlpo_ray.config.load import dump_config, load_config
-from tlpo_ray.config.run import DataConfig
+from tlpo_ray.config.run import DataConfig, ModelConfig
 from tlpo_ray.data.prompts import read_prompts
 from tlpo_ray.flow.errors import TlpoError
 from tlpo_ray.flow.exchange import Exchange, Snapshot
+from tlpo_ray.flow.metrics import truncate_metrics
+from tlpo_ray.flow.models import load_causal_lm
 from tlpo_ray.flow.records import (
     Outcome,
     Prompt,
@@ -34,10 +41,13 @@ from tlpo_ray.flow.records import (
     encode_results,
 )
 from tlpo_ray.journal import Journal, State
+from tlpo_ray.outside import MOST, Outside, look
+from tlpo_ray.resume import check_prompts
 
 pytestmark = pytest.mark.slow
 
 Read = Callable[[bytes], object]
+Damage = Callable[[bytes, random.Random], bytes]
 ODD = (None, True, -1, 0, 1e308, 10**30, "", "\x00", "nan", "../..", [], {}, [[]], {"a": 1}, "ä" * 10_000)
 """Values of wrong types and sizes."""
 
@@ -62,13 +72,15 @@ def damaged(content: bytes, chance: random.Random) -> bytes:
             return content[:at] + chance.randbytes(length) + content[at + length :]
 
 
-def fuzz(content: bytes, read: Read, times: int, seed: int, *, forgiving: bool = False) -> Counter[str]:
+def fuzz(
+    content: bytes, read: Read, times: int, seed: int, *, forgiving: bool = False, damage: Damage = damaged
+) -> Counter[str]:
     """Read many damaged versions of something that can be read; how often it was taken and refused."""
     chance, found = random.Random(seed), Counter[str]()
     read(content)
     for _ in range(times):
         try:
-            read(damaged(content, chance))
+            read(damage(content, chance))
         except TlpoError as error:
             assert "\n" not in str(error), error
             found["refused"] += 1
@@ -101,6 +113,93 @@ def test_configurations(tmp_path: Path) -> None:
             read(yaml.safe_dump(values, allow_unicode=True).encode())
         except TlpoError as error:
             assert "\n" not in str(error)
+
+
+def odd(content: bytes, chance: random.Random) -> bytes:
+    """A JSON object with a value, at any depth, that cannot be."""
+    values = inner = json.loads(content)
+    while isinstance(inner, dict) and inner:
+        key = chance.choice(list(inner))
+        if not isinstance(inner[key], dict) or chance.random() < 0.3:
+            inner[key] = chance.choice(ODD)
+            break
+        inner = inner[key]
+    return json.dumps(values).encode()
+
+
+def side_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[object, Callable[[], object]]]:
+    """Small files of a run folder: what is in them, and who reads them."""
+    config = load_config("quickstart", ["model.path=a", "data.prompts=b", f"folder={folder}", "trackers=[mlflow]"])
+    (folder / "config.yaml").write_text(dump_config(config))
+    monkeypatch.setitem(trackers.KINDS, "mlflow", lambda config, known: Mock(id=known))
+    prompts = [Prompt(index=n, id=f"p{n}", language="ko", text="질문?") for n in range(4)]
+    check_prompts(prompts, folder / "prompts.json", resumed=False)
+
+    def wanted() -> int | None:
+        outside._seen = 0.0  # it is asked more often than the time of a file changes
+        return outside.wanted()
+
+    def of_trackers() -> None:
+        with trackers.told(config):
+            pass
+
+    outside = Outside(folder)
+    outside.tell({"seconds": 1.5, "progress": 0.5, "actors": {"healthy": 2, "stale": 0}, "rollout_actors": 2})
+    status = json.loads((folder / "status.json").read_text())
+    return {
+        "status.json": (status, lambda: look(folder)),
+        "wanted.json": ({"rollout_actors": 3}, wanted),
+        "metrics.jsonl": (
+            {"step": 1, "time": 1.5, "loss": 0.25},
+            lambda: truncate_metrics(folder / "metrics.jsonl", 1),
+        ),
+        "trackers.json": ({"mlflow": "0123abcd"}, of_trackers),
+        "prompts.json": (
+            json.loads((folder / "prompts.json").read_text()),
+            lambda: check_prompts(prompts, folder / "prompts.json", resumed=True),
+        ),
+    }
+
+
+def test_side_files_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1,000 of each with damaged text, 500 with values that cannot be; a wish that is taken is one for some actors."""
+    for seed, (name, (values, read_file)) in enumerate(side_files(tmp_path, monkeypatch).items()):
+        file = tmp_path / name
+
+        def read(content: bytes, file: Path = file, read_file: Callable[[], object] = read_file) -> None:
+            file.write_bytes(content)
+            found = read_file()
+            assert not isinstance(found, int) or 1 <= found <= MOST
+
+        content = json.dumps(values).encode()
+        fuzz(content, read, 1_000, seed=20 + seed, forgiving=name in ("status.json", "wanted.json", "metrics.jsonl"))
+        fuzz(content, read, 500, seed=30 + seed, forgiving=True, damage=odd)
+
+
+def test_model_folders(tiny_model: Path, tmp_path: Path) -> None:
+    """300 of each file with damaged text, 200 with values that cannot be; 200 with weights damaged at their head."""
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    model = ModelConfig(path=str(folder), max_context=64)
+    for seed, name in enumerate(("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")):
+        file = folder / name
+        content = file.read_bytes()
+
+        def read(damaged_content: bytes, file: Path = file) -> None:
+            file.write_bytes(damaged_content)
+            chat._load.cache_clear()
+            chat.check_model(model)
+
+        fuzz(content, read, 300, seed=40 + seed, forgiving=True)
+        if file.suffix == ".json":
+            fuzz(content, read, 200, seed=50 + seed, forgiving=True, damage=odd)
+        file.write_bytes(content)
+    weights = (folder / "model.safetensors").read_bytes()
+
+    def load(damaged_content: bytes) -> None:
+        (folder / "model.safetensors").write_bytes(damaged_content)
+        load_causal_lm(model, torch.float32)
+
+    fuzz(weights[:4_000], lambda head: load(head + weights[4_000:]), 200, seed=60)
 
 
 @pytest.mark.parametrize("name", ["p.jsonl", "p.json", "p.json.gz", "p.parquet"])
