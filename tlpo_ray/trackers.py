@@ -18,7 +18,7 @@ from queue import SimpleQueue
 from typing import Any, Protocol
 
 from tlpo_ray.config.run import RunConfig
-from tlpo_ray.flow.errors import StoppedError, UserError, first_line
+from tlpo_ray.flow.errors import UserError, first_line
 from tlpo_ray.flow.files import read_json, write_json, written
 
 logger = logging.getLogger(__name__)
@@ -180,8 +180,6 @@ def told(config: RunConfig) -> Iterator[Told]:
     for name in config.trackers:
         try:
             started[name] = KINDS[name](config, known.get(name))
-        except StoppedError:
-            raise
         except Exception as error:  # each package has errors of its own
             raise UserError(f"trackers has {name}, which does not start: {first_line(error)}") from error
     if started:
