@@ -21,7 +21,8 @@ PATIENCE_S = 240.0
 def head(environment: Mapping[str, str], *arguments: str, log: Path, port: int) -> Iterator[Path]:
     """A head node at that port and its folder for temporary files; both end with the block."""
     temporary = Path("/tmp") / f"tlpo-{secrets.token_hex(3)}"  # Ray's sockets need a short path
-    command = ["ray", "start", "--head", "--block", f"--port={port}", f"--temp-dir={temporary}", *arguments]
+    doors = (f"--port={port}", f"--dashboard-agent-listen-port={free_port()}")
+    command = ["ray", "start", "--head", "--block", *doors, f"--temp-dir={temporary}", *arguments]
     paths = {"PATH": f"{BIN}:{os.environ['PATH']}", "RAY_USAGE_STATS_ENABLED": "0"}
     with (
         log.open("wb") as file,

@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Event, Lock, Thread
 from typing import Any
 
 from tlpo_ray.config.load import load_config
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 STATUS, WANTED = "status.json", "wanted.json"
 ANSWER_S = 30.0
 """How long a run may take to notice what it is asked: an update in turns may be under way."""
+BEAT_S = 10.0
+"""Between two signs of life of a run that tells nothing, because a checkpoint or an evaluation takes its time."""
 LOOK_S = 0.2
 MOST = 10_000
 """Rollout actors that can be asked for: more is a slip, and only their bookkeeping would fill the memory."""
@@ -35,8 +38,11 @@ class Outside:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._seen = 0.0
+        self._told: Mapping[str, Any] = {}
+        self._telling, self._over = Lock(), Event()
         for name in (STATUS, WANTED):
             (folder / name).unlink(missing_ok=True)
+        Thread(target=self._beat, daemon=True).start()
 
     def wanted(self) -> int | None:
         """How many rollout actors there are to be, if somebody has asked since the last look."""
@@ -59,11 +65,27 @@ class Outside:
 
     def tell(self, status: Mapping[str, Any]) -> None:
         """Write the status."""
+        self._told = status
+        self._write()
+
+    def close(self) -> None:
+        """No sign of life from now on."""
+        self._over.set()
+
+    def _write(self) -> None:
         who = {"time": round(time.time(), 3), "host": socket.gethostname(), "pid": os.getpid()}
         try:
-            write_json(self._folder / STATUS, who | dict(status))
+            with self._telling:
+                write_json(self._folder / STATUS, who | dict(self._told))
         except OSError as error:  # the run itself may need no more room
             logger.warning("%s cannot be written: %s", self._folder / STATUS, first_line(error))
+
+    def _beat(self) -> None:
+        before: Mapping[str, Any] = {}
+        while not self._over.wait(BEAT_S):
+            if self._told and self._told is before:
+                self._write()
+            before = self._told
 
 
 def scale(folder: Path, actors: int) -> dict[str, int]:
@@ -102,7 +124,9 @@ def look(folder: Path) -> dict[str, Any]:
     """
     if not (folder / "config.yaml").exists():
         raise UserError(f"{folder} holds no run: there is no config.yaml in it")
-    return {"folder": str(folder), "complete": (folder / "result.json").exists(), **read_status(folder)}
+    found = read_status(folder)
+    age = {"age": round(time.time() - found["time"], 3)} if found else {}  # whoever asks may have another clock
+    return {"folder": str(folder), "complete": (folder / "result.json").exists(), **found, **age}
 
 
 def read_status(folder: Path) -> dict[str, Any]:

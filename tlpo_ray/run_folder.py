@@ -125,6 +125,7 @@ class RunFolder:
 
     def close(self) -> None:
         """Flush everything."""
+        self.outside.close()
         try:
             self.flush_experiences()
         finally:

@@ -33,7 +33,7 @@ from tlpo_ray.quickstart.world import toy_world
 pytestmark = pytest.mark.ray
 
 MONITORING = Path(__file__).parents[2] / "deploy" / "monitoring"
-ROUNDS = 80
+ROUNDS = 160
 """Of questions: far more than are asked before the run is stopped."""
 ON_GPUS_ONLY = ("ray_node_gpus_utilization", "ray_node_gram_used")
 NOT_TLPO = ("reward", "length")
@@ -109,7 +109,7 @@ def test_a_quickstart_is_submitted_watched_scaled_stopped_and_goes_on(cluster: S
     assert out == f"job {job} has ended; go on with: tlpo submit --resume {folder} --address {cluster.dashboard}\n"
     out, err = submitted.communicate(timeout=PATIENCE_S)
     assert submitted.returncode == 143, err
-    assert re.search(r"^TLPO [\d,]+ of 20,480 prompts · confusion now ", out, re.MULTILINE), out
+    assert re.search(r"^TLPO [\d,]+ of 40,960 prompts · confusion now ", out, re.MULTILINE), out
     assert f"nothing is lost, go on with: tlpo train --resume {folder}" in out
     assert not (folder / "result.json").exists()
     assert read_status(folder)["learner_restarts"] == read_status(folder)["restarts"] == 0

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 
 import pytest
 
+from tests.clusters import until
 from tlpo_ray.config.load import dump_config, load_config
 from tlpo_ray.flow.errors import ResourceError, UserError
-from tlpo_ray.outside import MOST, STATUS, WANTED, Outside, look, scale
+from tlpo_ray.outside import MOST, STATUS, WANTED, Outside, look, read_status, scale
 
 
 def run_of(folder: Path) -> Path:
@@ -75,3 +77,19 @@ def test_a_status_says_what_the_run_told(tmp_path: Path) -> None:
     found = look(tmp_path)
     assert (found["seconds"], found["actors"], found["progress"]) == (1.5, {"healthy": 2}, 0)
     assert isinstance(found["host"], str)
+
+
+def test_a_run_that_is_busy_with_something_else_gives_signs_of_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tlpo_ray.outside.BEAT_S", 0.05)
+    outside = Outside(run_of(tmp_path))
+    outside.tell({"seconds": 1.5})
+    first = read_status(tmp_path)["time"]
+    until(lambda: read_status(tmp_path)["time"] > first, "a sign of life")
+    assert look(tmp_path)["age"] < 60 and look(tmp_path)["seconds"] == 1.5
+    outside.close()
+    time.sleep(0.2)
+    last = read_status(tmp_path)["time"]
+    time.sleep(0.3)
+    assert read_status(tmp_path)["time"] == last

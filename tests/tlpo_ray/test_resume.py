@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.small_run import LOCAL, assert_same_run, run_config, weights
+from tests.small_run import LOCAL, assert_same_run, run, run_config, weights
 from tlpo_ray.config.load import dump_config
 from tlpo_ray.train import TrainSummary
 
@@ -22,6 +22,8 @@ pytestmark = pytest.mark.ray
 Undisturbed = tuple[Path, TrainSummary]
 TLPO = str(Path(sys.executable).with_name("tlpo"))
 PATIENCE_S = 240.0
+COPIES = 6
+"""Of the prompts: the run is not over before it has been killed ten times."""
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
@@ -56,13 +58,15 @@ def finished(folder: Path, *arguments: str) -> str:
 
 
 def test_killed_at_ten_random_moments_a_run_ends_with_exactly_the_same_weights(
-    local: Undisturbed, tiny_model: Path, prompts: Path, tmp_path: Path
+    tiny_model: Path, prompts: Path, tmp_path: Path
 ) -> None:
-    moments, folder = random.Random(0), tmp_path / "run"
-    process = begin(tiny_model, prompts, folder, **LOCAL, **{"checkpoint.every_updates": 2})
+    many, moments, folder = tmp_path / "many.jsonl", random.Random(0), tmp_path / "run"
+    many.write_text(prompts.read_text() * COPIES)
+    undisturbed = tmp_path / "undisturbed", run(run_config(tiny_model, many, tmp_path / "undisturbed", **LOCAL))
+    process = begin(tiny_model, many, folder, **LOCAL, **{"checkpoint.every_updates": 2})
     for kill in range(10):
         # The last update cannot be waited for ten times: most moments lie around its beginning or before.
-        until(folder, min(1 + kill // 3, local[1].updates), process)
+        until(folder, 1 + kill * undisturbed[1].updates // 12, process)
         time.sleep(moments.uniform(0, 0.4))
         process.kill()
         process.communicate()
@@ -75,9 +79,9 @@ def test_killed_at_ten_random_moments_a_run_ends_with_exactly_the_same_weights(
     if not (folder / "result.json").exists():
         finished(folder)
     assert kill >= 5, "the run was over too soon to have been killed often"
-    found, expected = weights(folder), weights(local[0])
+    found, expected = weights(folder), weights(undisturbed[0])
     assert all(np.array_equal(found[name], expected[name]) for name in expected)
-    assert_same_run(folder, local)
+    assert_same_run(folder, undisturbed)
 
 
 def test_a_stopped_run_says_how_to_go_on(local: Undisturbed, tiny_model: Path, prompts: Path, tmp_path: Path) -> None:

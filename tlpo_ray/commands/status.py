@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +62,11 @@ def _lines(found: dict[str, Any]) -> list[Text]:
 def _state(found: dict[str, Any]) -> str:
     if found["complete"]:
         return f"{found['folder']} is complete"
-    if "time" not in found:
+    if "age" not in found:
         return f"{found['folder']} has not begun to roll out"
-    age = time.time() - found["time"]
-    if age > SILENT_S:
-        return f"{found['folder']} has given no sign of life for {_duration(age)}: tlpo train --resume goes on with it"
+    if found["age"] > SILENT_S:
+        silent = _duration(found["age"])
+        return f"{found['folder']} has given no sign of life for {silent}: tlpo train --resume goes on with it"
     left = f", about {_duration(found['eta'])} left" if "eta" in found else ""
     return f"{found['folder']} has been going on for {_duration(found['seconds'])}{left}"
 
