@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,14 +31,16 @@ MAY_CHANGE = {
     "learner": ("engine", "ranks", "zero_stage", "micro_batch", "activation_checkpointing"),
     "flow": (
         "queue_capacity", "bucket_mib", "weight_transfer", "delta_refresh", "canary_tolerance", "start_deadline_s",
-        "rollout_deadline_s", "update_deadline_s", "sync_deadline_s", "max_restarts", "min_healthy",
-        "restart_backoff_s", "heartbeat_s",
+        "rollout_deadline_s", "update_deadline_s", "checkpoint_deadline_s", "sync_deadline_s", "max_restarts",
+        "min_healthy", "restart_backoff_s", "heartbeat_s",
     ),
 }  # fmt: skip
 """Settings that say how a run is carried out, not what comes of it."""
 SAMPLED = 1_000
 """Prompts of which a fingerprint is taken."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+GRACE_S = 25.0
+"""How long a run that was asked to stop may take to end; `ray job stop` and Kubernetes kill after 30 s."""
 
 
 def resumed_config(folder: Path, overrides: Sequence[str]) -> RunConfig:
@@ -135,11 +139,15 @@ def _fingerprint(kept: Path) -> dict[str, Any] | None:
 @contextmanager
 def stoppable(folder: Path) -> Iterator[None]:
     """SIGTERM and SIGINT end the block with StoppedError: what counts is in the journal already. A second one ends the
-    process at once."""
+    process at once, and so does one whose block takes longer than `GRACE_S` to end."""
+    timers: list[threading.Timer] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
         for one in SIGNALS:
             signal.signal(one, signal.SIG_DFL)
+        timers.append(threading.Timer(GRACE_S, os._exit, (128 + number,)))
+        timers[0].daemon = True
+        timers[0].start()
         name = signal.Signals(number).name
         if not (folder / "config.yaml").exists():
             raise StoppedError(f"stopped by {name} before anything was done", number)
@@ -149,5 +157,7 @@ def stoppable(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        for timer in timers:
+            timer.cancel()
         for name, handler in before.items():
             signal.signal(name, handler)

@@ -100,6 +100,27 @@ def test_a_stopped_run_says_how_to_go_on(local: Undisturbed, tiny_model: Path, p
     assert_same_run(folder, local)
 
 
+HANGS = """
+import os, signal, sys, time
+from pathlib import Path
+from tlpo_ray import resume
+resume.GRACE_S = 1.0
+with resume.stoppable(Path(sys.argv[1])):
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    finally:
+        time.sleep(60)
+"""
+
+
+def test_a_run_that_does_not_end_when_it_is_stopped_is_ended(tmp_path: Path) -> None:
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", HANGS, tmp_path], timeout=60, check=False)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert time.monotonic() - began < 30
+
+
 def refused(folder: Path, *arguments: str) -> str:
     process = start("train", "--resume", str(folder), *arguments)
     _, err = process.communicate(timeout=PATIENCE_S)
