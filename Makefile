@@ -9,6 +9,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.tlpo-device
+AUDIT := build/audit
 SET_UP_FOR := $(shell cat $(STAMP) 2>/dev/null)
 DEVICE ?= $(or $(SET_UP_FOR),cpu)
 LOCK := requirements/$(DEVICE).lock
@@ -51,13 +52,15 @@ lint: $(STAMP) ## Style
 format: $(STAMP) ## Apply the style
 	@$(BIN)/ruff check -q --fix . && $(BIN)/ruff format -q .
 
-check: lint ## Style, types and import directions
+check: lint ## Style, types, import directions, and known vulnerabilities
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -q tests/test_architecture.py
+	@$(MAKE) --no-print-directory audit
 
 audit: ## Known vulnerabilities of the pinned packages (asks PyPI)
-	@test -x build/audit/bin/pip-audit || { $(PYTHON) -m venv build/audit && build/audit/bin/pip install -q pip-audit; }
-	@build/audit/bin/pip-audit -r $(LOCK) --no-deps --disable-pip
+	@test -x $(AUDIT)/bin/pip-audit || { $(PYTHON) -m venv $(AUDIT) && $(AUDIT)/bin/pip install -q pip-audit; }
+	@$(AUDIT)/bin/pip-audit -r $(LOCK) --no-deps --disable-pip -f json -o $(AUDIT)/found.json 2> $(AUDIT)/log || { cat $(AUDIT)/log; exit 1; }
+	@grep -o '"vulns"' $(AUDIT)/found.json | wc -l | sed 's|.*|No known vulnerability in & of $(words $(shell grep == $(LOCK))) pinned packages (the others could not be looked up)|'
 
 bench: $(STAMP) ## Speed as ratios against the alternative, measured in one run
 	@$(BIN)/python -m tests.bench
