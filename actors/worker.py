@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -22,6 +24,8 @@ from tlpo_ray.flow.records import CandidateGroup, Outcome, Prompt, PromptResult,
 from tlpo_ray.flow.weights import Bucket, Canary, Rendezvous, WeightUpdate, check_canary
 
 TOO_LONG = "longer than the context"
+MISHAPS, MISHAP_SHARE = 8, 0.05
+"""Prompts whose rollout may raise: so many, or this share of all. More of them are no accident."""
 CANARY_CANDIDATES = 16
 """Twice what the learner sends, so that near-ties at the edge do not look like a wrong policy."""
 
@@ -45,11 +49,11 @@ class Lot:
 
     version: int
     size: int
-    """How many of them are rolled out."""
     skipped: list[PromptResult]
+    """Those that are not rolled out, or whose rollout raised."""
     ended: list[tuple[Rollout, CandidateGroup | None]] = field(default_factory=list)
     error: Exception | None = None
-    """What one of its rollouts raised, a detector's say: the lot comes to nothing, and others go on."""
+    """What its rollouts raise again and again, a detector's say: the lot comes to nothing, and others go on."""
 
     @property
     def done(self) -> bool:
@@ -60,7 +64,7 @@ class Lot:
         """
         if self.error is not None:
             raise self.error
-        return len(self.ended) == self.size
+        return len(self.ended) + len(self.skipped) == self.size
 
     def report(self, kv_use: float = 0.0) -> RolloutReport:
         """What came of a lot that is done, in the run's order of prompts."""
@@ -86,6 +90,12 @@ def _by_language(rollouts: Iterable[Rollout]) -> dict[str, tuple[int, int]]:
         sampled, clean = found.get(rollout.prompt.language, (0, 0))
         found[rollout.prompt.language] = (sampled + 1, clean + (rollout.point is None))
     return found
+
+
+def _place(error: Exception) -> str:
+    """Kind and place of an error; not its message, in which a prompt may stand."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {Path(last.filename).name}:{last.lineno}"
 
 
 def _result(rollout: Rollout, group: CandidateGroup | None) -> PromptResult:
@@ -120,6 +130,8 @@ class RolloutWorker:
         self._shadow: Shadow | None = None
         self._kv_use = 0.0
         """Largest since a lot was last finished."""
+        self._rolled = self._mishaps = 0
+        """Prompts that were begun, and those of them whose rollout raised."""
         self._canary: Canary | None = None
         self._tokenizer = load_tokenizer(model)
         self._token_bytes = TokenBytes(self._tokenizer)
@@ -139,7 +151,7 @@ class RolloutWorker:
     def begin(self, prompts: Sequence[Prompt]) -> Lot:
         """Put a lot into the engine beside those that are under way."""
         questions, skipped = self._questions(prompts)
-        lot = Lot(version=self.version, size=len(questions), skipped=skipped)
+        lot = Lot(version=self.version, size=len(prompts), skipped=skipped)
         for question in questions:
             self._engine.start(self._caught(question, lot), lambda nothing: None)
         return lot
@@ -277,12 +289,19 @@ class RolloutWorker:
         return self._detectors[prompt.language]
 
     def _caught(self, question: Question, lot: Lot) -> Task[None]:
-        """One prompt of a lot; what it raises is the lot's, not that of whoever shares the engine with it."""
+        """One prompt of a lot; what it raises is its own, unless it is no accident."""
+        self._rolled += 1
         try:
             ended = yield from self._rolled_out(question)
             lot.ended.append(ended)
         except Exception as error:
-            lot.error = lot.error or error
+            self._mishaps += 1
+            if self._mishaps > max(MISHAPS, MISHAP_SHARE * self._rolled):
+                lot.error = lot.error or error
+            result = PromptResult(
+                prompt_index=question.prompt.index, outcome=Outcome.SKIPPED, reason=f"raised {_place(error)}"
+            )
+            lot.skipped.append(result)
 
     def _rolled_out(self, question: Question) -> Task[tuple[Rollout, CandidateGroup | None]]:
         """Answer, confusion point, candidate set and rewards of one prompt."""

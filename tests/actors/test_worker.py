@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from actors.chat import load_tokenizer, prompt_ids
 from actors.engine import TokenEngine
 from actors.hf_engine import TransformersEngine
 from actors.token_bytes import TokenBytes
-from actors.worker import TOO_LONG, RolloutWorker
+from actors.worker import MISHAPS, TOO_LONG, RolloutWorker
 from tlpo_ray.config.run import DetectorConfig, ModelConfig, RolloutConfig
 from tlpo_ray.flow.records import Outcome, Prompt, RolloutReport
 
@@ -137,12 +138,25 @@ class Picky:
         return None
 
 
-def test_a_detector_that_raises_spoils_its_own_lot_only(
+def test_a_prompt_on_which_a_detector_raises_is_skipped_and_told_of(
     report: RolloutReport, engine: TokenEngine, model: ModelConfig
 ) -> None:
     found = worker(engine, model)
     found._detectors["xx"] = Picky()
-    bad = found.begin([Prompt(index=50, id="bad", language="xx", text="?"), PROMPTS[1]])
+    step = found.step([Prompt(index=50, id="bad", language="xx", text="?"), PROMPTS[1]])
+    bad, other = step.results
+    assert (bad.prompt_index, bad.outcome) == (50, Outcome.SKIPPED)
+    assert re.fullmatch(r"raised ValueError in test_worker\.py:\d+", bad.reason), "where, but not what was read"
+    assert other in report.results
+
+
+def test_a_detector_that_raises_again_and_again_spoils_its_own_lot_only(
+    report: RolloutReport, engine: TokenEngine, model: ModelConfig
+) -> None:
+    found = worker(engine, model)
+    found._detectors["xx"] = Picky()
+    poison = [Prompt(index=50 + n, id=f"bad {n}", language="xx", text="?") for n in range(MISHAPS + 1)]
+    bad = found.begin([*poison, PROMPTS[1]])
     good = found.begin([PROMPTS[0], PROMPTS[2]])
     while not good.done:
         found.turn()
