@@ -92,10 +92,10 @@ def _by_language(rollouts: Iterable[Rollout]) -> dict[str, tuple[int, int]]:
     return found
 
 
-def _place(error: Exception) -> str:
+def _mishap(error: Exception) -> str:
     """Kind and place of an error; not its message, in which a prompt may stand."""
     last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__} in {Path(last.filename).name}:{last.lineno}"
+    return f"its rollout raised {type(error).__name__} in {Path(last.filename).name}:{last.lineno}"
 
 
 def _result(rollout: Rollout, group: CandidateGroup | None) -> PromptResult:
@@ -298,10 +298,8 @@ class RolloutWorker:
             self._mishaps += 1
             if self._mishaps > max(MISHAPS, MISHAP_SHARE * self._rolled):
                 lot.error = lot.error or error
-            result = PromptResult(
-                prompt_index=question.prompt.index, outcome=Outcome.SKIPPED, reason=f"raised {_place(error)}"
-            )
-            lot.skipped.append(result)
+            index, reason = question.prompt.index, _mishap(error)
+            lot.skipped.append(PromptResult(prompt_index=index, outcome=Outcome.SKIPPED, reason=reason))
 
     def _rolled_out(self, question: Question) -> Task[tuple[Rollout, CandidateGroup | None]]:
         """Answer, confusion point, candidate set and rewards of one prompt."""

@@ -146,7 +146,9 @@ def test_a_prompt_on_which_a_detector_raises_is_skipped_and_told_of(
     step = found.step([Prompt(index=50, id="bad", language="xx", text="?"), PROMPTS[1]])
     bad, other = step.results
     assert (bad.prompt_index, bad.outcome) == (50, Outcome.SKIPPED)
-    assert re.fullmatch(r"raised ValueError in test_worker\.py:\d+", bad.reason), "where, but not what was read"
+    assert re.fullmatch(r"its rollout raised ValueError in test_worker\.py:\d+", bad.reason), (
+        "where, but not what was read"
+    )
     assert other in report.results
 
 
