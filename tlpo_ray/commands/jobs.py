@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tlpo_ray.commands.display import console
-from tlpo_ray.flow.errors import DeadlineError
+from tlpo_ray.flow.errors import DeadlineError, UserError
 from tlpo_ray.jobs.ray_shell import Jobs
 from tlpo_ray.jobs.upload import new_run, resumed_run
 
@@ -63,10 +63,12 @@ def _follow(jobs: Jobs, name: str, address: str | None) -> int:
 def stop_command(name: str, address: str | None) -> None:
     """End a run; nothing of it is lost."""
     jobs = Jobs(address)
-    folder = jobs.folder(name)
     jobs.stop(name)
-    there = _there(address)
-    console.print(f"job {name} has ended; go on with: tlpo submit --resume {folder}{there}", soft_wrap=True)
+    try:
+        hint = f"go on with: tlpo submit --resume {jobs.folder(name)}{_there(address)}"
+    except UserError:  # not of `tlpo submit`: its log says where it is
+        hint = "its last line says how to go on"
+    console.print(f"job {name} has ended; {hint}", soft_wrap=True)
 
 
 def _there(address: str | None) -> str:
