@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
 
 import grpc
 import ray
@@ -198,7 +199,7 @@ def open_dashboard(url: str) -> str | None:
     try:
         with urllib.request.urlopen(f"http://{url}/api/version", timeout=ASK_S):
             pass
-    except OSError:  # refused, for want of a token or else
+    except (OSError, HTTPException):  # refused, for want of a token or else
         return None
     return (
         f"anybody who reaches {url} can run code on this cluster: its dashboard asks for no token; start Ray with "

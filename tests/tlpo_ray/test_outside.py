@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.clusters import until
+from tlpo_ray.commands.status import status_command
 from tlpo_ray.config.load import dump_config, load_config
 from tlpo_ray.flow.errors import ResourceError, UserError
 from tlpo_ray.outside import MOST, STATUS, WANTED, Outside, look, read_status, scale
@@ -93,3 +95,9 @@ def test_a_run_that_is_busy_with_something_else_gives_signs_of_life(
     last = read_status(tmp_path)["time"]
     time.sleep(0.3)
     assert read_status(tmp_path)["time"] == last
+
+
+def test_a_status_without_a_figure_is_one_line(tmp_path: Path) -> None:
+    (run_of(tmp_path) / STATUS).write_text(json.dumps({"time": time.time(), "seconds": 1.0, "prompts": {}}))
+    with pytest.raises(UserError, match=r"status\.json in it lacks 'prompts_skipped'"):
+        status_command(str(tmp_path), None, as_json=False)

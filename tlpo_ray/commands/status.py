@@ -11,8 +11,8 @@ from typing import Any
 from rich.text import Text
 
 from tlpo_ray.commands.display import console
-from tlpo_ray.flow.errors import ResourceError
-from tlpo_ray.outside import look
+from tlpo_ray.flow.errors import ResourceError, UserError
+from tlpo_ray.outside import STATUS, look
 
 SILENT_S = 30.0
 """Without a sign of life for so long, a run is no longer said to be going on."""
@@ -28,7 +28,11 @@ def status_command(target: str, address: str | None, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(found) + "\n")
     else:
-        console.print(Text("\n").join(_lines(found)), soft_wrap=True)
+        try:
+            lines = _lines(found)
+        except KeyError as error:
+            raise UserError(f"{found['folder']}: {STATUS} in it lacks {error}: the run writes it anew") from error
+        console.print(Text("\n").join(lines), soft_wrap=True)
 
 
 def _from_afar(target: str, address: str) -> dict[str, Any]:
@@ -37,7 +41,8 @@ def _from_afar(target: str, address: str) -> dict[str, Any]:
     jobs = Jobs(address)
     code, line = jobs.errand(shlex.join(["tlpo", "status", str(jobs.folder(target)), "--json"]))
     if code:
-        raise ResourceError(line.removeprefix("tlpo: "))
+        state = "" if target.startswith("/") else f" (job {target}: {jobs.state(target)})"
+        raise ResourceError(line.removeprefix("tlpo: ") + state)
     found: dict[str, Any] = json.loads(line)
     return found
 

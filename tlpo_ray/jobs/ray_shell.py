@@ -90,6 +90,10 @@ class Jobs:
             raise UserError(f"job {target} was not started by `tlpo submit`: name the run by its folder on the cluster")
         return Path(found[FOLDER])
 
+    def state(self, name: str) -> str:
+        """What Ray says of a job, e.g. RUNNING."""
+        return str(self._info(name).status.value)
+
     def errand(self, command: str) -> tuple[int, str]:
         """Run a short command on the cluster's head; its exit code and last line. It leaves no entry among the jobs."""
         name = self._submit("tlpo-errand", f"exec {command}", {}, None)
@@ -106,9 +110,8 @@ class Jobs:
             UserError: there is no such job, or it has ended.
             DeadlineError: it does not end.
         """
-        status = self._info(name).status
-        if status.is_terminal():
-            raise UserError(f"job {name} has ended already: {status.value}")
+        if self._info(name).status.is_terminal():
+            raise UserError(f"job {name} has ended already: {self.state(name)}")
         with self._told():
             self._client.stop_job(name)
         self._wait(name, STOP_S, "to end")
