@@ -70,6 +70,17 @@ def test_who_hangs_in_a_lot_is_replaced_and_finds_its_weights_gone_with_the_lear
     assert_same_weights(tmp_path / "run", local[0])
 
 
+def test_who_hangs_before_a_broadcast_that_all_must_receive_is_replaced(
+    local: Undisturbed, tiny_model: Path, prompts: Path, tmp_path: Path
+) -> None:
+    stop, stopped = kill_at("ray::RolloutProcess", version=1, how=signal.SIGSTOP)
+    settings = {"flow.weight_transfer": "gloo", "flow.heartbeat_s": 3, "flow.sync_deadline_s": 60}
+    summary = run(run_config(tiny_model, prompts, tmp_path / "run", **settings), stop)
+    assert stopped and summary.restarts >= 1
+    assert summary.accounting == local[1].accounting
+    assert_same_weights(tmp_path / "run", local[0])
+
+
 def test_without_a_restart_left_the_run_ends_says_so_and_leaves_nothing_behind(
     tiny_model: Path, prompts: Path, tmp_path: Path
 ) -> None:
