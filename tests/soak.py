@@ -77,20 +77,21 @@ def main() -> None:
 
 
 def _memory(driver: int) -> list[tuple[str, float]]:
-    """Resident memory in MiB: of the largest process of each kind."""
-    found = [("driver", _resident(driver))]
+    """Memory of their own in MiB, of the largest process of each kind."""
+    found = [("driver", _own(driver))]
     for who, title in TITLES.items():
-        sizes = [_resident(process) for process in process_ids(title)]
+        sizes = [_own(process) for process in process_ids(title)]
         found += [(who, max(sizes))] if sizes else []
     return found
 
 
-def _resident(process: int) -> float:
+def _own(process: int) -> float:
+    """Without what is mapped: the object store, and the file of prompts, whose pages stay while there is room."""
     try:
-        pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+        resident, shared = map(int, Path(f"/proc/{process}/statm").read_text().split()[1:3])
     except OSError:  # just killed
         return 0.0
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    return (resident - shared) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def _slope(samples: list[tuple[float, str, float]], who: str) -> Figure:
