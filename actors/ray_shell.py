@@ -90,6 +90,7 @@ class RolloutFleet:
         self.sync_s = 0.0
         """Seconds in which the slowest actor loaded the published weights."""
         self._fleet = Fleet(count, limits(flow), time.monotonic)
+        self._rooms.ask(self._fleet.members, self._room)
         self._tend()
 
     @property

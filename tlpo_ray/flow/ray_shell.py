@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -69,6 +70,8 @@ LOST = (
 """What a call raises whose process is gone, or could not be started."""
 STACKS_S = 5.0
 """How long stacks are waited for: whoever hangs has cost time enough."""
+MOMENT_S = 2.0
+"""Of all who start together, until they have their places."""
 A_LITTLE = 0.001
 """Of a custom resource: it says where a process may be, not how many may."""
 EXCHANGE_DEADLINE_S = 60.0
@@ -105,6 +108,13 @@ class Rooms:
 
     def __init__(self) -> None:
         self._groups: dict[Hashable, PlacementGroup] = {}
+
+    def ask(self, everybody: Sequence[Hashable], room: dict[str, float]) -> None:
+        """Ask for that room for each, and wait for a moment: a cluster that has it needs no longer to set it aside."""
+        self._groups |= {who: placement_group([room]) for who in everybody}
+        until = time.monotonic() + MOMENT_S
+        for who in everybody:
+            self._groups[who].wait(max(0.0, until - time.monotonic()))
 
     def ready(self, who: Hashable, room: dict[str, float]) -> bool:
         """Whether the cluster has set that room aside; asks for it if nobody has yet."""
