@@ -47,7 +47,7 @@ def blocks(page: str) -> Iterator[Block]:
 def missing(shown: Sequence[str], came: Sequence[str]) -> str | None:
     """The first line of the page that did not come in its place; `…` stands for anything, and more may come between."""
     rest = iter(line.rstrip() for line in came)
-    for line in shown:
+    for line in (line for line in shown if line.strip() != "…"):
         pattern = re.compile(".*".join(map(re.escape, re.split("…+", line.rstrip()))))
         if not any(map(pattern.fullmatch, rest)):
             return line
