@@ -13,6 +13,8 @@ import yaml
 
 from tests.clusters import free_port, head, until
 from tests.small_run import PROMPTS, run, run_config
+from tlpo_ray.cluster import connected
+from tlpo_ray.config.run import ClusterConfig
 from tlpo_ray.flow.errors import ResourceError
 from tlpo_ray.train import Progress
 
@@ -64,6 +66,8 @@ def address(tmp_path: Path) -> Iterator[str]:
     port = free_port()
     file = tmp_path / "autoscaling.yaml"
     file.write_text(yaml.safe_dump(autoscaling(port)))
+    with connected(ClusterConfig(object_store_mib=100), {}):
+        pass  # from now on this process is in token mode, as `ray start` is
     environment = os.environ | {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
     arguments = (
         "--include-dashboard=false",
