@@ -19,7 +19,7 @@ from tlpo_ray.config.run import DetectorConfig, RunConfig
 from tlpo_ray.flow.errors import StoppedError, UserError, first_line
 from tlpo_ray.flow.files import read_json, write_json, written
 from tlpo_ray.flow.records import Prompt, decode_table
-from tlpo_ray.journal import Journal
+from tlpo_ray.journal import Journal, State, Update
 
 MAY_CHANGE = {
     "folder": True, "name": True, "stack": True, "cluster": True, "checkpoint": True,
@@ -47,9 +47,8 @@ def resumed_config(folder: Path, overrides: Sequence[str]) -> RunConfig:
     """The configuration of the run in `folder`, with settings laid over it that do not change what comes of it.
 
     Raises:
-        UserError: there is no run to go on with, or a setting or another detector would change what it does.
+        UserError: there is no run to go on with, or a setting would change what it does.
         ConfigError: a setting is wrong.
-        DetectorError: its detector is not installed any more.
     """
     file = folder / "config.yaml"
     if not file.exists():
@@ -65,22 +64,33 @@ def resumed_config(folder: Path, overrides: Sequence[str]) -> RunConfig:
             f"{key} is {old} in {folder} and would be {new} now: a run goes on with the settings that decide what "
             f"comes of it; leave {key} as it is, or begin a new run"
         )
-    _check_detectors(now.detector, Journal(folder / "journal"))
     return now
 
 
-def _check_detectors(config: DetectorConfig, journal: Journal) -> None:
-    """Refuse to go on with detectors of another version than those that the last update's groups were rewarded by."""
+def where_it_was(journal: Journal, detector: DetectorConfig) -> State | None:
+    """A run after its last update; None if it has made none.
+
+    Raises:
+        UserError: its journal is damaged, or the detector has another version than the one that the last update's
+            groups were rewarded by.
+        DetectorError: its detector is not installed any more.
+    """
     state = journal.last()
-    for update in journal.updates(state.version - 1, state.version) if state else ():
-        groups = decode_table(update.payload).select(["language", "detector_version"]).to_pylist()
-        for language, before in sorted({(group["language"], group["detector_version"]) for group in groups}):
-            now = build_detector(config.name, language, config.english, config.settings).version
-            if now != before:
-                raise UserError(
-                    f"the run has learned with version {before} of the detector {config.name} for {language}, and here "
-                    f"is {now}: put back the packages and files that it began with, or begin a new run"
-                )
+    if state is not None:
+        for update in journal.updates(state.version - 1, state.version):
+            _check_detectors(detector, update)
+    return state
+
+
+def _check_detectors(config: DetectorConfig, update: Update) -> None:
+    groups = decode_table(update.payload).select(["language", "detector_version"]).to_pylist()
+    for language, before in sorted({(group["language"], group["detector_version"]) for group in groups}):
+        now = build_detector(config.name, language, config.english, config.settings).version
+        if now != before:
+            raise UserError(
+                f"the run has learned with version {before} of the detector {config.name} for {language}, and here "
+                f"is {now}: put back the packages and files that it began with, or begin a new run"
+            )
 
 
 def _changed(before: Any, now: Any, may_change: Any, name: str) -> Iterator[tuple[str, Any, Any]]:

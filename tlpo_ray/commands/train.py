@@ -22,7 +22,7 @@ from tlpo_ray.flow.files import held
 from tlpo_ray.flow.records import Prompt
 from tlpo_ray.journal import Journal, State
 from tlpo_ray.parts import Fleet, Learner, Parts
-from tlpo_ray.resume import check_prompts, resumed_config, stoppable
+from tlpo_ray.resume import check_prompts, resumed_config, stoppable, where_it_was
 from tlpo_ray.run_folder import RunFolder
 from tlpo_ray.trackers import check_trackers, told
 from tlpo_ray.train import TrainSummary, recover, train
@@ -124,7 +124,7 @@ def run_training(
 def _where_it_was(config: RunConfig, prompts: PromptSet) -> State | None:
     """Where the run in the configuration's folder was; None if it has made no update."""
     check_prompts(prompts.prompts, config.folder / PROMPTS_KEPT, resumed=True)
-    state = Journal(config.folder / "journal").last()
+    state = where_it_was(Journal(config.folder / "journal"), config.detector)
     where = "from the beginning" if state is None else f"after update {state.version}"
     console.print(f"going on with {config.folder}, {where}", soft_wrap=True)
     return state
