@@ -61,10 +61,14 @@ class DeepSpeedEngine:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._stage = config.zero_stage
         self._dtype = DTYPES[model.dtype]
+        settings, optimizer = _deepspeed_config(model, config, ranks), adamw(module, config)
+        if self._stage == 3:
+            # Parameter by parameter, so that no device ever holds the whole.
+            deepspeed.zero.Init(
+                module=module, config_dict_or_path=settings, dtype=self._dtype, mem_efficient_linear=False
+            )
         module = module.to(self.device)
-        self._engine, self._optimizer, _, _ = deepspeed.initialize(
-            model=module, optimizer=adamw(module, config), config=_deepspeed_config(model, config, ranks)
-        )
+        self._engine, self._optimizer, _, _ = deepspeed.initialize(model=module, optimizer=optimizer, config=settings)
 
     def policy(self) -> Policy:
         engine: Policy = self._engine

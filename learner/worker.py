@@ -17,6 +17,7 @@ from learner import checkpoint
 from learner.advantage import advantages
 from learner.batch import GroupBatch, Stack, micro_batches, pad_contexts
 from learner.engine import DTYPES, Loss, TorchEngine, TrainEngine
+from learner.memory import require_room, whole_float32
 from learner.objective import Objective, tlpo_objective
 from learner.packing import pack_attention
 from learner.policy import Policy, candidate_logp, eos_ids, load_model, recompute_activations, stack_of
@@ -263,17 +264,18 @@ def build_learner(
     Raises:
         ModelError: the model cannot be loaded.
         ConfigError: several ranks were asked of the torch engine.
+        ResourceError: it is too large for the device.
     """
     if config.engine == "torch" and ranks > 1:
         raise ConfigError(f"learner.engine torch has one rank, learner.ranks is {ranks}: use learner.engine deepspeed")
     torch.manual_seed(seed)
-    # Frozen weights take no steps that bfloat16 would lose.
-    policy = load_model(model, torch.float32 if config.lora is None else DTYPES[model.dtype], trainable=True)
+    policy = load_model(model, torch.float32 if whole_float32(config) else DTYPES[model.dtype], trainable=True)
     pack_attention(policy)
     if config.lora is not None:
         policy = with_adapter(policy, config.lora)
     if config.activation_checkpointing:
         recompute_activations(policy)
+    require_room(policy, model, config)
     engine: TrainEngine
     if config.engine == "torch":
         engine = TorchEngine(policy, model, config)

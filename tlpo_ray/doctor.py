@@ -19,14 +19,13 @@ from packaging.requirements import Requirement
 from tlpo_ray.config.run import RunConfig
 from tlpo_ray.flow.errors import TlpoError
 from tlpo_ray.flow.files import replacing
+from tlpo_ray.flow.models import parameters_in
 
 GIB = 1 << 30
 OPEN_FILES = 4096
 """A Ray node with a few dozen actors opens some thousand."""
 SHARED_MEMORY_GIB = 2
 """The object store lies there, and weights pass through it."""
-BYTES_TRAINED = 16
-"""Of a parameter: float32 master and gradient, two moments of AdamW."""
 DRIVER = Path("/dev/nvidiactl")
 
 
@@ -197,31 +196,28 @@ def _prompts(config: RunConfig) -> Finding:
 
 
 def _memory(config: RunConfig) -> Iterator[Finding]:
-    """A rank's part of what training holds, against a GPU's memory or this machine's."""
+    """What a learner rank holds, against a GPU's memory or this machine's."""
     import torch
 
-    weights = sum(file.stat().st_size for file in Path(config.model.path).glob("*.safetensors"))
-    if not weights or config.learner.lora is not None:
+    from learner.memory import held, needs, there, what_fits
+
+    try:
+        parameters = parameters_in(Path(config.model.path))
+    except TlpoError:  # told already
         return
-    parameters = weights / (2 if config.model.dtype == "bfloat16" else 4)
-    shards = config.learner.ranks if config.learner.zero_stage >= 2 else 1
-    reference = weights if config.learner.beta else 0
-    needed = (BYTES_TRAINED * parameters / shards + reference) / GIB
-    if _asks_gpus(config) and not torch.cuda.is_available():
-        yield _fine("memory", f"a learner rank needs about {needed:.1f} GiB of a GPU before activations; none is here")
+    if not parameters:
         return
-    on_gpu = torch.cuda.is_available() and config.cluster.gpus_per_learner_rank > 0
-    there = (torch.cuda.mem_get_info()[1] if on_gpu else _memory_here()) / GIB
-    found = f"a learner rank needs about {needed:.1f} GiB before activations; {'a GPU' if on_gpu else 'this machine'} "
-    found += f"has {there:.1f}"
-    if needed > there:
-        yield _broken("memory", found, "more learner.ranks with zero_stage 2 or 3, learner.beta=0, or learner.lora")
+    size = (parameters, 0 if config.learner.lora is not None else parameters, config.model, config.learner)
+    needed = held(*size)
+    on_gpu = torch.cuda.is_available() and (config.stack == "local" or config.cluster.gpus_per_learner_rank > 0)
+    if _asks_gpus(config) and not on_gpu:
+        yield _fine("memory", f"a learner rank needs {needed / GIB:.1f} GiB of a GPU before activations; none is here")
+        return
+    room, where = there(on_gpu=on_gpu)
+    if needed > room:
+        yield _broken("memory", needs(needed, room, where), what_fits(*size, room))
     else:
-        yield _fine("memory", found)
-
-
-def _memory_here() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        yield _fine("memory", needs(needed, room, where))
 
 
 def _cluster(config: RunConfig) -> Finding:

@@ -5,14 +5,15 @@ Starting a rank takes longer than all it does, so each makes every experiment at
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, multiprocessing
+from torch import Tensor, multiprocessing, nn
 
 from learner.checkpoint import checkpoints
 from learner.policy import Policy
@@ -21,13 +22,14 @@ from learner.report import UpdateReport
 from learner.worker import LearnerWorker, build_learner
 from tests.clusters import free_port
 from tests.tiny import CANDIDATES
-from tlpo_ray.config.run import Dtype, LearnerConfig, ModelConfig
+from tlpo_ray.config.run import Dtype, LearnerConfig, LoraConfig, ModelConfig
 from tlpo_ray.flow.errors import NonFiniteError
 from tlpo_ray.flow.records import CandidateGroup
 from tlpo_ray.flow.weights import WeightUpdate, from_wire
 
 CONTEXT = tuple(range(10, 22))
 STAGES = (0, 1, 2, 3)
+ADAPTER = LoraConfig(rank=4, alpha=12)
 Weights = dict[str, Tensor]
 
 
@@ -82,9 +84,14 @@ class RankResult:
     recomputed: Mapping[int, Trained]
     """With activation checkpointing."""
     bfloat16: Mapping[int, Trained]
+    adapter: Mapping[int, Trained]
+    """Of an adapter, instead of all weights."""
+    adapter_bfloat16: Mapping[int, Trained]
     continued: Mapping[int, Continued]
     continued_bfloat16: Mapping[int, Continued]
     spoiled: Mapping[int, Spoiled]
+    whole: Mapping[int, int]
+    """Numbers of the policy that a rank held as DeepSpeed began with it."""
 
 
 Build = Callable[..., LearnerWorker]
@@ -107,16 +114,39 @@ def _rank(rank: int, setting: Setting, port: int) -> None:
         model = ModelConfig(path=str(setting.model), dtype=dtype)
         return build_learner(model, config, seed=0, rank=rank, ranks=setting.ranks, port=port, deadline_s=120)
 
-    workers = {stage: build(stage) for stage in STAGES}
+    with told_whole() as whole:
+        workers = {stage: build(stage) for stage in STAGES}
     result = RankResult(
         trained={stage: train(workers[stage], setting.updates) for stage in STAGES},
         recomputed={stage: train(build(stage, activation_checkpointing=True), setting.updates) for stage in (1, 3)},
         bfloat16={stage: train(build(stage, "bfloat16"), setting.updates) for stage in STAGES},
+        adapter={stage: train(build(stage, lora=ADAPTER), setting.updates) for stage in STAGES},
+        adapter_bfloat16={stage: train(build(stage, "bfloat16", lora=ADAPTER), setting.updates) for stage in STAGES},
         continued={stage: continue_run(build, stage, setting) for stage in STAGES},
         continued_bfloat16={stage: continue_run(build, stage, setting, "bfloat16") for stage in STAGES},
         spoiled={stage: spoil(workers[stage], stage, setting) for stage in STAGES},
+        whole=dict(zip(STAGES, whole, strict=True)),
     )
     torch.save(result, setting.folder / f"rank-{rank}.pt")
+
+
+@contextmanager
+def told_whole() -> Iterator[list[int]]:
+    """How many numbers of the policy lie on this rank whenever DeepSpeed is given one."""
+    import deepspeed
+
+    found: list[int] = []
+    initialize = deepspeed.initialize
+
+    def told(*, model: nn.Module, **more: Any) -> Any:
+        found.append(sum(parameter.numel() for parameter in model.parameters()))
+        return initialize(model=model, **more)
+
+    deepspeed.initialize = told
+    try:
+        yield found
+    finally:
+        deepspeed.initialize = initialize
 
 
 def train(worker: LearnerWorker, updates: tuple[list[CandidateGroup], ...]) -> Trained:

@@ -11,7 +11,18 @@ import torch
 
 from learner.report import merged
 from learner.worker import LearnerWorker, build_learner
-from tests.learner.ranks import STAGES, RankResult, Setting, Trained, Weights, publish, run_ranks, train, weights
+from tests.learner.ranks import (
+    ADAPTER,
+    STAGES,
+    RankResult,
+    Setting,
+    Trained,
+    Weights,
+    publish,
+    run_ranks,
+    train,
+    weights,
+)
 from tests.tiny import random_groups
 from tlpo_ray.config.run import Dtype, LearnerConfig, ModelConfig
 from tlpo_ray.flow.records import CandidateGroup
@@ -41,6 +52,13 @@ def torch_worker(folder: Path, dtype: Dtype = "float32") -> LearnerWorker:
 @pytest.fixture(scope="module")
 def expected(tiny_model: Path, updates: tuple[list[CandidateGroup], ...]) -> Trained:
     return train(torch_worker(tiny_model), updates)
+
+
+@pytest.fixture(scope="module")
+def adapter(tiny_model: Path, updates: tuple[list[CandidateGroup], ...]) -> Trained:
+    config = LearnerConfig.model_validate(CONFIG | {"engine": "torch", "lora": ADAPTER})
+    model = ModelConfig(path=str(tiny_model), dtype="float32")
+    return train(build_learner(model, config, seed=0), updates)
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +132,27 @@ def test_bfloat16_keeps_float32_master_weights(
     large = (before.abs() > 1 / 16) & (before.abs() < 1 / 8)
     assert float((after != before)[large].float().mean()) > 0.1
     assert trained.reports[0].steps[0].ratio_deviation < 0.2
+
+
+@by_ranks
+@by_stage
+def test_an_adapter_is_that_of_the_torch_engine(
+    stage: int, ranks: int, results: dict[int, list[RankResult]], adapter: Trained
+) -> None:
+    found = results[ranks][0].adapter[stage].weights
+    assert found and all(".lora_" in name for name in found)
+    assert difference(found, adapter.weights) < TOLERANCE
+    halved = results[ranks][0].adapter_bfloat16[stage].weights
+    assert {tensor.dtype for tensor in halved.values()} == {torch.bfloat16}
+    apart = {name: halved[name].float() for name in found}
+    # Rounding to 8 bits, of weights as large as 0.1, and of what the steps, 1e-4 at most, were made from.
+    assert difference(apart, found) < 2e-3
+
+
+@by_ranks
+def test_with_stage_3_no_rank_ever_holds_the_whole_policy(ranks: int, results: dict[int, list[RankResult]]) -> None:
+    for result in results[ranks]:
+        assert result.whole[3] == 0 < result.whole[2]
 
 
 @by_ranks

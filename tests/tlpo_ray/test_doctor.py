@@ -10,6 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from learner import memory
 from tests.small_run import LOCAL, run_config
 from tlpo_ray import doctor
 from tlpo_ray.cli import app
@@ -82,7 +83,7 @@ def test_few_open_files_and_too_little_memory(
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda which: (256, 256))
     assert found(doctor.machine(), "open files").mend == "ulimit -n 4096 before Ray is started"
-    monkeypatch.setattr(doctor, "_memory_here", lambda: 1 << 20)
+    monkeypatch.setattr(memory, "there", lambda *, on_gpu: (1 << 20, "this machine"))
     config = run_config(tiny_model, prompts, tmp_path / "run", **LOCAL)
     one = found(doctor.run(config), "memory")
     assert one.verdict is Verdict.BROKEN and "this machine has 0.0" in one.found
@@ -103,10 +104,10 @@ def test_a_head_node_without_gpus_is_not_taken_for_a_node_that_trains(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(doctor, "DRIVER", tmp_path / "none")
-    monkeypatch.setattr(doctor, "_memory_here", lambda: 1 << 20)
+    monkeypatch.setattr(memory, "there", lambda *, on_gpu: (1 << 20, "this machine"))
     config = on_gpus(tiny_model, prompts, tmp_path / "run")
-    (memory,) = doctor._memory(config)
-    assert memory.verdict is Verdict.FINE and memory.found.endswith("GiB of a GPU before activations; none is here")
+    (one,) = doctor._memory(config)
+    assert one.verdict is Verdict.FINE and one.found.endswith("GiB of a GPU before activations; none is here")
     assert found(doctor.accelerators(config), "GPUs").found.endswith(
         "the run asks for some, which other nodes must have"
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tlpo_ray.config.run import ModelConfig
@@ -31,6 +33,21 @@ def reading(what: str, more: str = "") -> Iterator[None]:
     except Exception as error:
         kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
         raise ModelError(f"{what}: {kind}{first_line(error)}{more}") from error
+
+
+def parameters_in(folder: Path) -> int:
+    """How many a model folder's safetensors files hold; 0 if there is none.
+
+    Raises:
+        ModelError: one is damaged.
+    """
+    from safetensors import safe_open
+
+    count = 0
+    for file in folder.glob("*.safetensors"):
+        with reading(f"{file} cannot be read"), safe_open(file, "pt") as tensors:
+            count += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+    return count
 
 
 def load_causal_lm(model: ModelConfig, dtype: torch.dtype) -> Any:
