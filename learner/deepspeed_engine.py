@@ -61,18 +61,36 @@ class DeepSpeedEngine:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._stage = config.zero_stage
         self._dtype = DTYPES[model.dtype]
-        settings, optimizer = _deepspeed_config(model, config, ranks), adamw(module, config)
-        if self._stage == 3:
-            # Parameter by parameter, so that no device ever holds the whole.
-            deepspeed.zero.Init(
-                module=module, config_dict_or_path=settings, dtype=self._dtype, mem_efficient_linear=False
-            )
-        module = module.to(self.device)
-        self._engine, self._optimizer, _, _ = deepspeed.initialize(model=module, optimizer=optimizer, config=settings)
+        self._settings = _deepspeed_config(model, config, ranks)
+        optimizer = adamw(module, config)
+        self._engine, self._optimizer, _, _ = deepspeed.initialize(
+            model=self._placed(module), optimizer=optimizer, config=self._settings
+        )
 
     def policy(self) -> Policy:
         engine: Policy = self._engine
         return engine
+
+    def frozen(self, module: nn.Module) -> Policy:
+        import deepspeed
+
+        module = self._placed(module)
+        if self._stage != 3:
+            return module
+        engine: Policy
+        engine, *_ = deepspeed.initialize(model=module, config=self._settings)
+        return engine
+
+    def _placed(self, module: nn.Module) -> nn.Module:
+        """On this rank's device, or with stage 3 its share of it: parameter by parameter, so that no device ever holds
+        the whole."""
+        import deepspeed
+
+        if self._stage == 3:
+            deepspeed.zero.Init(
+                module=module, config_dict_or_path=self._settings, dtype=self._dtype, mem_efficient_linear=False
+            )
+        return module.to(self.device)
 
     def step(self, losses: Sequence[Loss], lr: float) -> float:
         for group in self._optimizer.param_groups:

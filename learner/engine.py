@@ -33,6 +33,9 @@ class TrainEngine(Protocol):
     def policy(self) -> Policy:
         """The policy as something to call."""
 
+    def frozen(self, module: nn.Module) -> Policy:
+        """A model that takes no steps, on this engine's devices, shared among the ranks as the policy is."""
+
     def step(self, losses: Sequence[Loss], lr: float) -> float:
         """One optimizer step on the sum of all ranks' losses, as many on each rank.
 
@@ -143,6 +146,9 @@ class TorchEngine:
 
     def policy(self) -> Policy:
         return self._forward
+
+    def frozen(self, module: nn.Module) -> Policy:
+        return module.to(self.device)
 
     def step(self, losses: Sequence[Loss], lr: float) -> float:
         try:

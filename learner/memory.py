@@ -26,12 +26,9 @@ def held(parameters: int, trained: int, model: ModelConfig, config: LearnerConfi
         trained: of them, those that are.
     """
     size = 4 if whole_float32(config) else SIZES[model.dtype]
-    optimizer, gradients, weights = (
-        count // (config.ranks if config.zero_stage >= stage else 1)
-        for stage, count in ((1, (TRAINED - 2 * size) * trained), (2, size * trained), (3, size * parameters))
-    )
     reference = SIZES[model.dtype] * parameters if config.beta and config.lora is None else 0
-    return optimizer + gradients + weights + reference
+    sharded_from = ((1, (TRAINED - 2 * size) * trained), (2, size * trained), (3, size * parameters + reference))
+    return sum(count // (config.ranks if config.zero_stage >= stage else 1) for stage, count in sharded_from)
 
 
 def whole_float32(config: LearnerConfig) -> bool:

@@ -297,6 +297,6 @@ def _reference(policy: Any, engine: TrainEngine, model: ModelConfig, config: Lea
                 return candidate_logp(engine.policy(), batch)
 
         return without_adapter
-    copy = load_model(model, DTYPES[model.dtype], trainable=False).to(engine.device)
+    copy = load_model(model, DTYPES[model.dtype], trainable=False)
     pack_attention(copy)
-    return partial(candidate_logp, copy)
+    return partial(candidate_logp, engine.frozen(copy))

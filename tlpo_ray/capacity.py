@@ -99,7 +99,7 @@ class Split:
     learner_s: float
     """With the weights' way to the actors."""
     learner_gb: float
-    """Of a learner GPU: its part of weights and optimizer (ZeRO-3), and a whole reference policy; no activations."""
+    """Of a learner GPU: its part of weights, optimizer and reference policy (ZeRO-3); no activations."""
     fits: bool
 
     def epoch_s(self, *, ahead: bool) -> float:
@@ -122,7 +122,7 @@ def splits(gpus: int, network: Network, machine: Machine, job: Job) -> Iterator[
     for learner in range(gpus - 1, 0, -1):
         rollout = gpus - learner
         flops = groups * context * network.weights * _flops_a_weight_and_token(job)
-        held = network.weights * (OPTIMIZER_BYTES / learner + (BYTES if job.reference else 0)) / 1e9
+        held = network.weights * (OPTIMIZER_BYTES + (BYTES if job.reference else 0)) / learner / 1e9
         yield Split(
             rollout=rollout,
             learner=learner,

@@ -90,8 +90,8 @@ class RankResult:
     continued: Mapping[int, Continued]
     continued_bfloat16: Mapping[int, Continued]
     spoiled: Mapping[int, Spoiled]
-    whole: Mapping[int, int]
-    """Numbers of the policy that a rank held as DeepSpeed began with it."""
+    whole: Mapping[int, list[int]]
+    """Numbers that a rank held of every model as DeepSpeed began with it."""
 
 
 Build = Callable[..., LearnerWorker]
@@ -114,8 +114,10 @@ def _rank(rank: int, setting: Setting, port: int) -> None:
         model = ModelConfig(path=str(setting.model), dtype=dtype)
         return build_learner(model, config, seed=0, rank=rank, ranks=setting.ranks, port=port, deadline_s=120)
 
-    with told_whole() as whole:
-        workers = {stage: build(stage) for stage in STAGES}
+    workers, whole = {}, {}
+    for stage in STAGES:
+        with told_whole() as whole[stage]:
+            workers[stage] = build(stage)
     result = RankResult(
         trained={stage: train(workers[stage], setting.updates) for stage in STAGES},
         recomputed={stage: train(build(stage, activation_checkpointing=True), setting.updates) for stage in (1, 3)},
@@ -125,14 +127,14 @@ def _rank(rank: int, setting: Setting, port: int) -> None:
         continued={stage: continue_run(build, stage, setting) for stage in STAGES},
         continued_bfloat16={stage: continue_run(build, stage, setting, "bfloat16") for stage in STAGES},
         spoiled={stage: spoil(workers[stage], stage, setting) for stage in STAGES},
-        whole=dict(zip(STAGES, whole, strict=True)),
+        whole=whole,
     )
     torch.save(result, setting.folder / f"rank-{rank}.pt")
 
 
 @contextmanager
 def told_whole() -> Iterator[list[int]]:
-    """How many numbers of the policy lie on this rank whenever DeepSpeed is given one."""
+    """How many numbers of a model lie on this rank, whenever DeepSpeed is given one."""
     import deepspeed
 
     found: list[int] = []

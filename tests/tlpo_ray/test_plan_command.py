@@ -28,6 +28,8 @@ def test_the_figures_by_hand() -> None:
     # 100 groups of 100 tokens: 2 x (2 + 4 + 2) + 2 FLOPs a weight; 12.5 syncs of 2 GB.
     assert split.learner_s == pytest.approx(100 * 100 * 1e9 * 18 / 50e12 + 12.5 * 0.2)
     assert split.learner_gb == pytest.approx(16 + 2) and split.fits
+    (*_, shared) = (one.learner_gb for one in splits(4, NETWORK, MACHINE, JOB) if one.learner == 3)
+    assert shared == pytest.approx(18 / 3)
     assert split.epoch_s(ahead=True) == max(split.rollout_s, split.learner_s)
     assert split.epoch_s(ahead=False) == split.rollout_s + split.learner_s
 

@@ -145,8 +145,8 @@ class LearnerConfig(Section):
     ranks: Positive = 1
     """Learner ranks (data parallel)."""
     zero_stage: Literal[0, 1, 2, 3] = 1
-    """What DeepSpeed shards: 1 optimizer state, 2 gradients too, 3 weights too. A rank still loads the whole policy
-    before it is sharded, and holds the whole reference policy while β is above 0."""
+    """What DeepSpeed shards: 1 optimizer state, 2 gradients too, 3 weights and reference policy too. A rank still loads
+    both models into its host's memory first."""
     groups_per_update: Positive = 8
     """Confusion points an update learns from (8 x 16 = 128 candidate tokens)."""
     iterations: Positive = 2
