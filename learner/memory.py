@@ -67,10 +67,9 @@ def needs(needed: int, found: int, where: str) -> str:
 
 def what_fits(parameters: int, trained: int, model: ModelConfig, config: LearnerConfig, found: int) -> str:
     """The smallest change of settings after which a rank needs no more than `found` bytes."""
-    for beta in sorted({config.beta, 0.0}, reverse=True):
-        for ranks in range(config.ranks, MOST_RANKS):
-            changes = {"engine": "deepspeed", "zero_stage": 3, "ranks": ranks, "beta": beta}
-            if held(parameters, trained, model, config.model_copy(update=changes)) <= found:
-                changed = [f"learner.{name}={new}" for name, new in changes.items() if new != getattr(config, name)]
-                return f"{', '.join(changed)} fits"
+    for ranks in range(config.ranks, MOST_RANKS):
+        changes = {"engine": "deepspeed", "zero_stage": 3, "ranks": ranks}
+        if held(parameters, trained, model, config.model_copy(update=changes)) <= found:
+            changed = [f"learner.{name}={new}" for name, new in changes.items() if new != getattr(config, name)]
+            return f"{', '.join(changed)} fits"
     return "take a smaller model"
