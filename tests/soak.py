@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import ray
 
 from tests.bench.book import keep
 from tests.bench.compare import Figure
@@ -26,6 +27,8 @@ PROMPT_ROUNDS = 12_000
 SAMPLE_S = 5.0
 BETWEEN_S = {"rollout actor": 25.0, "learner rank": 180.0}
 """Between two kills of a kind, mean. The driver and the exchange live: it is their memory that is looked at."""
+LOOKED_AT = TITLES | {"cluster's head": str(Path(ray.__file__).parent / "core/src/ray/gcs/gcs_server")}
+"""Beside the driver."""
 SETTLED = 0.2
 """Share of the time that is left out at the beginning."""
 
@@ -69,7 +72,7 @@ def main() -> None:
                 f"{status['prompts_done']:,} prompts, {status['policy_version']} updates"
             ),
         ),
-        *(_slope(samples, who) for who in ("driver", *TITLES)),
+        *(_slope(samples, who) for who in ("driver", *LOOKED_AT)),
     ]
     for figure in figures:
         console.print(f"{figure.what}: {figure.value}")
@@ -79,7 +82,7 @@ def main() -> None:
 def _memory(driver: int) -> list[tuple[str, float]]:
     """Memory of their own in MiB, of the largest process of each kind."""
     found = [("driver", _own(driver))]
-    for who, title in TITLES.items():
+    for who, title in LOOKED_AT.items():
         sizes = [_own(process) for process in process_ids(title)]
         found += [(who, max(sizes))] if sizes else []
     return found
@@ -96,12 +99,11 @@ def _own(process: int) -> float:
 
 def _slope(samples: list[tuple[float, str, float]], who: str) -> Figure:
     last = samples[-1][0]
-    kept = [(at / 3600, mib) for at, kind, mib in samples if kind == who and at > SETTLED * last and mib > 0]
-    hours, sizes = np.array(kept).T
-    slope = float(np.polyfit(hours, sizes, 1)[0])
+    kept = np.array([(at, mib) for at, kind, mib in samples if kind == who and at > SETTLED * last and mib > 0])
+    whole, half = (float(np.polyfit(*part.T, 1)[0]) * 3600 for part in (kept, kept[kept[:, 0] > last / 2]))
     return Figure(
         what=f"memory of the {who}" + (" (the largest)" if who in BETWEEN_S else ""),
-        value=f"{np.median(sizes):,.0f} MiB, {slope:+.1f} MiB an hour",
+        value=f"{np.median(kept[:, 1]):,.0f} MiB, {whole:+.1f} MiB an hour; in the second half {half:+.1f}",
     )
 
 
