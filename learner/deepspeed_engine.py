@@ -62,7 +62,7 @@ class DeepSpeedEngine:
         self._stage = config.zero_stage
         self._dtype = DTYPES[model.dtype]
         self._settings = _deepspeed_config(model, config, ranks)
-        optimizer = adamw(module, config)
+        optimizer = adamw(module, config)  # first: it tells matrices by their shapes, which shards have lost
         self._engine, self._optimizer, _, _ = deepspeed.initialize(
             model=self._placed(module), optimizer=optimizer, config=self._settings
         )
@@ -82,14 +82,13 @@ class DeepSpeedEngine:
         return engine
 
     def _placed(self, module: nn.Module) -> nn.Module:
-        """On this rank's device, or with stage 3 its share of it: parameter by parameter, so that no device ever holds
-        the whole."""
+        """On this rank's device; with stage 3 its share of it, parameter by parameter, so that the whole is on none."""
         import deepspeed
 
         if self._stage == 3:
-            deepspeed.zero.Init(
-                module=module, config_dict_or_path=self._settings, dtype=self._dtype, mem_efficient_linear=False
-            )
+            for parameter in module.parameters():  # DeepSpeed casts those of the other stages only
+                parameter.data = parameter.data.to(self._dtype)
+            deepspeed.zero.Init(module=module, config_dict_or_path=self._settings)
         return module.to(self.device)
 
     def step(self, losses: Sequence[Loss], lr: float) -> float:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
+from itertools import chain
 
 import torch
 from torch import nn
 
-from tlpo_ray.config.run import LearnerConfig, ModelConfig
+from learner.engine import DTYPES
+from tlpo_ray.config.run import GIB, LearnerConfig, LoraConfig, ModelConfig
 from tlpo_ray.flow.errors import ResourceError
 
-GIB = 1 << 30
-SIZES = {"bfloat16": 2, "float32": 4}
-TRAINED = 16
-"""Bytes of a trained parameter: weight, gradient and AdamW's moments in float32; or weight and gradient in bfloat16,
-master weight and moments in float32."""
-MOST_RANKS = 1024
+FOR_ACTIVATIONS = 0.2
+"""Share of a device that a change which is proposed leaves free."""
 
 
 def held(parameters: int, trained: int, model: ModelConfig, config: LearnerConfig) -> int:
@@ -25,9 +23,12 @@ def held(parameters: int, trained: int, model: ModelConfig, config: LearnerConfi
         parameters: of the policy.
         trained: of them, those that are.
     """
-    size = 4 if whole_float32(config) else SIZES[model.dtype]
-    reference = SIZES[model.dtype] * parameters if config.beta and config.lora is None else 0
-    sharded_from = ((1, (TRAINED - 2 * size) * trained), (2, size * trained), (3, size * parameters + reference))
+    copy = DTYPES[model.dtype].itemsize
+    size = 4 if whole_float32(config) else copy
+    # AdamW's moments in float32, and a float32 master of the weights unless these are stepped themselves.
+    optimizer = 8 if size == 4 and (config.engine == "torch" or config.zero_stage == 0) else 12
+    reference = copy * parameters if config.beta and config.lora is None else 0
+    sharded_from = ((1, optimizer * trained), (2, size * trained), (3, size * parameters + reference))
     return sum(count // (config.ranks if config.zero_stage >= stage else 1) for stage, count in sharded_from)
 
 
@@ -48,16 +49,15 @@ def require_room(policy: nn.Module, model: ModelConfig, config: LearnerConfig) -
     """Check before anything is put on the device.
 
     Raises:
-        ResourceError: what a rank needs, what there is, and the smallest change that fits.
+        ResourceError: what a rank needs, what there is, and what would fit.
     """
+    on_gpu = torch.cuda.is_available()
     parameters = sum(parameter.numel() for parameter in policy.parameters())
     trained = sum(parameter.numel() for parameter in policy.parameters() if parameter.requires_grad)
-    needed, (found, where) = held(parameters, trained, model, config), there(on_gpu=torch.cuda.is_available())
+    needed, (found, where) = held(parameters, trained, model, config), there(on_gpu=on_gpu)
     if needed > found:
-        raise ResourceError(
-            f"{needs(needed, found, where)}: {what_fits(parameters, trained, model, config, found)}, or train an "
-            f"adapter (learner.lora.rank=16)"
-        )
+        fits = what_fits(parameters, trained, model, config, found, on_gpu=on_gpu)
+        raise ResourceError(f"{needs(needed, found, where)}: {fits}")
 
 
 def needs(needed: int, found: int, where: str) -> str:
@@ -65,11 +65,22 @@ def needs(needed: int, found: int, where: str) -> str:
     return f"a learner rank needs {needed / GIB:.1f} GiB before activations, and {where} has {found / GIB:.1f}"
 
 
-def what_fits(parameters: int, trained: int, model: ModelConfig, config: LearnerConfig, found: int) -> str:
-    """The smallest change of settings after which a rank needs no more than `found` bytes."""
-    for ranks in range(config.ranks, MOST_RANKS):
-        changes = {"engine": "deepspeed", "zero_stage": 3, "ranks": ranks}
-        if held(parameters, trained, model, config.model_copy(update=changes)) <= found:
-            changed = [f"learner.{name}={new}" for name, new in changes.items() if new != getattr(config, name)]
-            return f"{', '.join(changed)} fits"
-    return "take a smaller model"
+def what_fits(
+    parameters: int, trained: int, model: ModelConfig, config: LearnerConfig, found: int, *, on_gpu: bool
+) -> str:
+    """The smallest changes of settings after which a rank fits into `found` bytes and has some left for activations."""
+    room = (1 - FOR_ACTIVATIONS) * found
+    ways = []
+    if on_gpu and config.engine == "deepspeed":  # ranks on CPUs may all be of one machine, which sharding leaves full
+        more_ranks = ((3, ranks) for ranks in range(config.ranks, config.groups_per_update + 1))
+        for stage, ranks in chain([(1, config.ranks), (2, config.ranks)], more_ranks):
+            changes = {"zero_stage": stage, "ranks": ranks}
+            if held(parameters, trained, model, config.model_copy(update=changes)) <= room:
+                ways.append(
+                    " ".join(f"learner.{key}={new}" for key, new in changes.items() if new != getattr(config, key))
+                )
+                break
+    adapter = config.model_copy(update={"lora": LoraConfig(rank=16)})
+    if config.lora is None and held(parameters, 0, model, adapter) <= room:
+        ways.append("an adapter (learner.lora.rank=16)")
+    return f"{' or '.join(ways)} fits" if ways else "take a smaller model"

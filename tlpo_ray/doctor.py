@@ -16,12 +16,11 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-from tlpo_ray.config.run import RunConfig
+from tlpo_ray.config.run import GIB, RunConfig
 from tlpo_ray.flow.errors import TlpoError
 from tlpo_ray.flow.files import replacing
-from tlpo_ray.flow.models import parameters_in
+from tlpo_ray.flow.models import parameters_of
 
-GIB = 1 << 30
 OPEN_FILES = 4096
 """A Ray node with a few dozen actors opens some thousand."""
 SHARED_MEMORY_GIB = 2
@@ -202,10 +201,8 @@ def _memory(config: RunConfig) -> Iterator[Finding]:
     from learner.memory import held, needs, there, what_fits
 
     try:
-        parameters = parameters_in(Path(config.model.path))
+        parameters = parameters_of(config.model)
     except TlpoError:  # told already
-        return
-    if not parameters:
         return
     size = (parameters, 0 if config.learner.lora is not None else parameters, config.model, config.learner)
     needed = held(*size)
@@ -215,7 +212,7 @@ def _memory(config: RunConfig) -> Iterator[Finding]:
         return
     room, where = there(on_gpu=on_gpu)
     if needed > room:
-        yield _broken("memory", needs(needed, room, where), what_fits(*size, room))
+        yield _broken("memory", needs(needed, room, where), what_fits(*size, room, on_gpu=on_gpu))
     else:
         yield _fine("memory", needs(needed, room, where))
 

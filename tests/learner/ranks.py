@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,10 @@ class Trained:
     weights: Weights
     """Published; empty on ranks other than 0."""
     canary_logp: tuple[float, ...]
+    kept: int
+    """Bytes of weights, optimizer and reference that this rank holds, gradients left out."""
+    computes_in: set[torch.dtype]
+    """Dtypes of the policy's weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +163,26 @@ def train(worker: LearnerWorker, updates: tuple[list[CandidateGroup], ...]) -> T
         reports.append(worker.update(groups, number / len(updates)))
         update = publish(worker)
     canary = update.canary if update is not None else None
-    return Trained(reports=reports, weights=weights(update), canary_logp=canary.logp if canary is not None else ())
+    policy: Any = worker._engine.policy()
+    return Trained(
+        reports=reports,
+        weights=weights(update),
+        canary_logp=canary.logp if canary is not None else (),
+        kept=kept(worker) if isinstance(policy, nn.Module) else 0,  # the torch engine's is none
+        computes_in={parameter.dtype for parameter in policy.parameters()} if isinstance(policy, nn.Module) else set(),
+    )
+
+
+def kept(worker: LearnerWorker) -> int:
+    """`Trained.kept`: each storage counted once."""
+    engine: Any = worker._engine
+    optimizer = engine._torch_optimizer.state
+    tensors = [*optimizer, *(one for state in optimizer.values() for one in state.values())]
+    reference = worker._reference.args[0] if isinstance(worker._reference, partial) else nn.Module()
+    for parameter in (*engine.policy().parameters(), *reference.parameters()):
+        tensors.append(getattr(parameter, "ds_tensor", parameter))
+    storages = [one.untyped_storage() for one in tensors]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
 def continue_run(build: Build, stage: int, setting: Setting, dtype: Dtype = "float32") -> Continued:

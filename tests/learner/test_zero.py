@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from learner.memory import held
 from learner.report import merged
 from learner.worker import LearnerWorker, build_learner
 from tests.learner.ranks import (
@@ -25,6 +26,7 @@ from tests.learner.ranks import (
 )
 from tests.tiny import random_groups
 from tlpo_ray.config.run import Dtype, LearnerConfig, ModelConfig
+from tlpo_ray.flow.models import parameters_of
 from tlpo_ray.flow.records import CandidateGroup
 
 pytestmark = pytest.mark.slow
@@ -154,6 +156,30 @@ def test_with_stage_3_no_rank_ever_holds_a_whole_model(ranks: int, results: dict
     for result in results[ranks]:
         assert result.whole[3] == [0, 0], "policy and reference"
         assert min(result.whole[2]) > 0
+
+
+@by_ranks
+@by_stage
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_rank_holds_what_is_foretold(
+    dtype: Dtype, stage: int, ranks: int, results: dict[int, list[RankResult]], tiny_model: Path
+) -> None:
+    model = ModelConfig(path=str(tiny_model), dtype=dtype)
+    config = LearnerConfig.model_validate(CONFIG | {"zero_stage": stage, "ranks": ranks})
+    parameters = parameters_of(model)
+    gradients = parameters * (4 if dtype == "float32" else 2) / (ranks if stage >= 2 else 1)
+    wanted = held(parameters, parameters, model, config) - gradients
+    for result in results[ranks]:
+        trained = (result.trained if dtype == "float32" else result.bfloat16)[stage]
+        assert trained.kept == pytest.approx(wanted, rel=0.02)
+        assert trained.computes_in == {torch.float32 if dtype == "float32" else torch.bfloat16}
+
+
+@by_ranks
+@by_stage
+def test_an_adapter_computes_in_the_models_dtype(stage: int, ranks: int, results: dict[int, list[RankResult]]) -> None:
+    assert results[ranks][0].adapter[stage].computes_in == {torch.float32}
+    assert results[ranks][0].adapter_bfloat16[stage].computes_in == {torch.bfloat16}
 
 
 @by_ranks

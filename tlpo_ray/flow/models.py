@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tlpo_ray.config.run import ModelConfig
@@ -35,19 +33,19 @@ def reading(what: str, more: str = "") -> Iterator[None]:
         raise ModelError(f"{what}: {kind}{first_line(error)}{more}") from error
 
 
-def parameters_in(folder: Path) -> int:
-    """How many a model folder's safetensors files hold; 0 if there is none.
+def parameters_of(model: ModelConfig) -> int:
+    """How many a causal language model has, tied ones counted once; no weights are read.
 
     Raises:
-        ModelError: one is damaged.
+        ModelError: its configuration cannot be found or read.
     """
-    from safetensors import safe_open
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    count = 0
-    for file in folder.glob("*.safetensors"):
-        with reading(f"{file} cannot be read"), safe_open(file, "pt") as tensors:
-            count += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
-    return count
+    with reading(f"model {model.path!r} cannot be read"), torch.device("meta"):
+        trust = {"trust_remote_code": model.trust_remote_code}
+        config = AutoConfig.from_pretrained(model.path, revision=model.revision, **trust)
+        return sum(one.numel() for one in AutoModelForCausalLM.from_config(config, **trust).parameters())
 
 
 def load_causal_lm(model: ModelConfig, dtype: torch.dtype) -> Any:
