@@ -185,7 +185,7 @@ class LearnerGroup:
 
         Raises:
             DeadlineError: one did not in time.
-            UserError: the model cannot be loaded.
+            UserError: the model cannot be loaded, or is too large for a rank.
         """
         self._wait(self._starting, self._flow.start_deadline_s, "all ranks to load the model")
 
