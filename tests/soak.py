@@ -26,7 +26,8 @@ PROMPT_ROUNDS = 12_000
 """Three million prompts: more than are done in that time."""
 SAMPLE_S = 5.0
 BETWEEN_S = {"rollout actor": 25.0, "learner rank": 180.0}
-"""Between two kills of a kind, mean. The driver and the exchange live: it is their memory that is looked at."""
+"""Between two kills of a kind, mean; the youngest dies. Driver, exchange and the oldest rollout actor live through it
+all: it is their memory that is looked at. Of learner ranks none does, they start again together."""
 LOOKED_AT = TITLES | {"cluster's head": str(Path(ray.__file__).parent / "core/src/ray/gcs/gcs_server")}
 """Beside the driver."""
 SETTLED = 0.2
@@ -57,7 +58,7 @@ def main() -> None:
             samples += [(now - began, who, mib) for who, mib in _memory(process.pid)]
             for who, at in due.items():
                 if now >= at and (found := process_ids(TITLES[who])):
-                    os.kill(chance.choice(found), signal.SIGKILL)
+                    os.kill(found[-1], signal.SIGKILL)
                     kills[who] += 1
                     due[who] = now + chance.expovariate(1 / BETWEEN_S[who])
             time.sleep(SAMPLE_S)
@@ -80,12 +81,9 @@ def main() -> None:
 
 
 def _memory(driver: int) -> list[tuple[str, float]]:
-    """Memory of their own in MiB, of the largest process of each kind."""
-    found = [("driver", _own(driver))]
-    for who, title in LOOKED_AT.items():
-        sizes = [_own(process) for process in process_ids(title)]
-        found += [(who, max(sizes))] if sizes else []
-    return found
+    """Memory of their own in MiB, of the oldest process of each kind."""
+    oldest = [(who, process_ids(title)[:1]) for who, title in LOOKED_AT.items()]
+    return [("driver", _own(driver)), *((who, _own(process)) for who, found in oldest for process in found)]
 
 
 def _own(process: int) -> float:
@@ -102,7 +100,7 @@ def _slope(samples: list[tuple[float, str, float]], who: str) -> Figure:
     kept = np.array([(at, mib) for at, kind, mib in samples if kind == who and at > SETTLED * last and mib > 0])
     whole, half = (float(np.polyfit(*part.T, 1)[0]) * 3600 for part in (kept, kept[kept[:, 0] > last / 2]))
     return Figure(
-        what=f"memory of the {who}" + (" (the largest)" if who in BETWEEN_S else ""),
+        what=f"memory of the {who}" + (" (the oldest)" if who in BETWEEN_S else ""),
         value=f"{np.median(kept[:, 1]):,.0f} MiB, {whole:+.1f} MiB an hour; in the second half {half:+.1f}",
     )
 
