@@ -57,7 +57,7 @@ def main() -> None:
             assert process.poll() is None, folder.with_suffix(".log").read_text()[-2000:]
             samples += [(now - began, who, mib) for who, mib in _memory(process.pid)]
             for who, at in due.items():
-                if now >= at and (found := process_ids(TITLES[who])):
+                if now >= at and len(found := process_ids(TITLES[who])) > 1:
                     os.kill(found[-1], signal.SIGKILL)
                     kills[who] += 1
                     due[who] = now + chance.expovariate(1 / BETWEEN_S[who])
