@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from itertools import chain
 
 import torch
 from torch import nn
@@ -72,8 +71,8 @@ def what_fits(
     room = (1 - FOR_ACTIVATIONS) * found
     ways = []
     if on_gpu and config.engine == "deepspeed":  # ranks on CPUs may all be of one machine, which sharding leaves full
-        more_ranks = ((3, ranks) for ranks in range(config.ranks, config.groups_per_update + 1))
-        for stage, ranks in chain([(1, config.ranks), (2, config.ranks)], more_ranks):
+        more_ranks = [(3, ranks) for ranks in range(config.ranks, config.groups_per_update + 1)]
+        for stage, ranks in [(1, config.ranks), (2, config.ranks), *more_ranks]:
             changes = {"zero_stage": stage, "ranks": ranks}
             if held(parameters, trained, model, config.model_copy(update=changes)) <= room:
                 ways.append(

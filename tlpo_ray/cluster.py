@@ -32,7 +32,7 @@ KNOCK_S = 10.0
 LOCAL_DEFAULTS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # keeps Ray from warning about processes without GPUs
-    "RAY_task_events_max_num_task_in_gcs": "10000",  # as many as the dashboard shows; ten times that takes 400 MB
+    "RAY_task_events_max_num_task_in_gcs": "10000",  # as many as the dashboard shows, a tenth of the default
 }
 
 

@@ -96,7 +96,7 @@ def scale(folder: Path, actors: int) -> dict[str, int]:
         ResourceError: its folder cannot be written.
         DeadlineError: it does not answer.
     """
-    _require_run(folder)
+    require_run(folder)
     if (folder / "result.json").exists():
         raise UserError(f"{folder} is complete, see result.json in it: there is nothing to scale")
     if load_config(str(folder / "config.yaml")).stack == "local":
@@ -121,13 +121,18 @@ def look(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: there is none.
     """
-    _require_run(folder)
+    require_run(folder)
     found = read_status(folder)
     age = {"age": round(time.time() - found["time"], 3)} if found else {}  # whoever asks may have another clock
     return {"folder": str(folder), "complete": (folder / "result.json").exists(), **found, **age}
 
 
-def _require_run(folder: Path) -> None:
+def require_run(folder: Path) -> None:
+    """Refuse a folder that is no run's.
+
+    Raises:
+        UserError: it is not.
+    """
     if not (folder / "config.yaml").exists():
         raise UserError(f"{folder} holds no run: there is no config.yaml in it, which comes when its engines are up")
 

@@ -12,6 +12,7 @@ from tlpo_ray.commands.display import console, step
 from tlpo_ray.config.load import load_config
 from tlpo_ray.config.run import RunConfig
 from tlpo_ray.flow.errors import ResourceError, UserError, first_line
+from tlpo_ray.outside import require_run
 
 CARD = """---
 {of_base}library_name: {library}
@@ -47,8 +48,7 @@ def export_command(run: Path, output: Path | None, adapter: bool, push: str | No
 
 
 def _config(run: Path) -> RunConfig:
-    if not (run / "config.yaml").exists():
-        raise UserError(f"{run} holds no run: there is no config.yaml in it")
+    require_run(run)
     return load_config(str(run / "config.yaml"))
 
 

@@ -18,8 +18,10 @@ Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(gt=0)]
 
-MIB, GIB = 1 << 20, 1 << 30
+MIB = 1 << 20
 """Bytes in what the fields called `…_mib` count."""
+GIB = 1 << 30
+"""Bytes in what people are told of."""
 CANDIDATES_LIMIT = 64
 """Largest candidate set: beyond it the tail of π_old is noise."""
 
