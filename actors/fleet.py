@@ -20,6 +20,8 @@ from tlpo_ray.flow.errors import DeadlineError, TlpoError
 LOTS = 2
 """Lots of a member at a time."""
 BACKOFF_LIMIT_S = 60.0
+DOUBLINGS = 30
+"""Of a back-off at most: more than any limit needs, and few enough for a number of seconds."""
 ROOM_POLL_S = 0.5
 """How often a member without room looks for it again."""
 
@@ -349,7 +351,7 @@ class Fleet:
                 )
             return
         self.restarts += counted
-        wait = min(self._limits.backoff_limit_s, self._limits.backoff_s * 2**member.deaths_in_a_row)
+        wait = min(self._limits.backoff_limit_s, self._limits.backoff_s * 2.0 ** min(member.deaths_in_a_row, DOUBLINGS))
         member.deaths_in_a_row += 1
         member.life += 1
         member.state, member.start_at = State.RESTARTING, self._clock() + wait

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import ray
-from ray.exceptions import ObjectLostError, RayTaskError
+from ray.exceptions import ObjectLostError, RayTaskError, UnserializableException
 
 from actors.fleet import Fleet, Kind, Member, State, limits
 from actors.process import RolloutProcess, RolloutSpec
@@ -283,6 +283,8 @@ class RolloutFleet:
             self._lose(member, f"died while it was to {kind}: {first_line(error)}")
             return False
         except RayTaskError as error:
+            return self._failed(member, call, kind, error.cause)
+        except UnserializableException as error:  # of a class that only its own process can build
             return self._failed(member, call, kind, error)
         try:
             self._then.pop(call)(value)
@@ -292,18 +294,18 @@ class RolloutFleet:
         self._fleet.done(member, call)
         return True
 
-    def _failed(self, member: Member, call: Any, kind: Kind, error: RayTaskError) -> bool:
+    def _failed(self, member: Member, call: Any, kind: Kind, cause: BaseException) -> bool:
         """A call raised; False if the actor was lost for it."""
-        if kind is Kind.SYNC and isinstance(error.cause, ObjectLostError):
+        if kind is Kind.SYNC and isinstance(cause, ObjectLostError):
             self._then.pop(call)
             self._fleet.dropped(member, call)
             self.weights_lost = True
             return True
-        why = f"could not {kind}: {first_line(error.cause)}"
-        if self._is_for_the_run(member, kind, error.cause):
-            if kind in (Kind.START, Kind.ANSWER) and not isinstance(error.cause, TlpoError):
-                raise TlpoError(f"rollout actor {member.name} {why} ({type(error.cause).__name__})") from error
-            raise error.cause from error
+        why = f"could not {kind}: {first_line(cause)}"
+        if self._is_for_the_run(member, kind, cause):
+            if kind in (Kind.START, Kind.ANSWER) and not isinstance(cause, TlpoError):
+                raise TlpoError(f"rollout actor {member.name} {why} ({type(cause).__name__})") from cause
+            raise cause
         logger.warning("rollout actor %s %s", member.name, why)
         self._then.pop(call)
         if self._fleet.failed(member, call):
@@ -330,6 +332,7 @@ class RolloutFleet:
         for call in member.jobs:
             self._then.pop(call, None)
         ray.kill(self._handles.pop(member), no_restart=True)
+        self._where.pop(member, None)
         logger.warning("rollout actor %s %s", member.name, why)
         self._fleet.lose(member, why, counted=counted)
         if member.state is State.DEAD:
@@ -380,6 +383,8 @@ class RolloutFleet:
         """Wait for both sides of something that all of them do at once."""
         try:
             wait_for(learners, self._flow.sync_deadline_s, who="the driver", what=f"the learner {what}")
+        except DeadlineError as error:  # a rank may wait for ever for one that has failed, or for an actor's process
+            raise LearnerLostError(str(error)) from error
         except LOST as error:
             raise LearnerLostError(f"a learner rank was lost when it was {what}: {first_line(error)}") from error
         self.rest()

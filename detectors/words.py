@@ -48,7 +48,7 @@ def count(text: str, profile: Profile) -> Counts:
     if profile.language.segmenter == "spaces":
         words, confused = _count_pieces(text, found, profile)
     else:
-        confused = len(found)
+        confused = sum(len(text[span.index : span.end].split()) for span in found)
         words = confused + _count_segmented(text, found, profile)
     lines, confused_lines = _count_lines(text, found)
     return Counts(

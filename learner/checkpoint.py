@@ -216,7 +216,7 @@ def writing(what: str) -> Iterator[None]:
 
     try:
         yield
-    except (OSError, SafetensorError, RuntimeError) as error:  # RuntimeError: torch.save on a full disk
+    except (OSError, SafetensorError) as error:
         raise ResourceError(
             f"cannot write {what}: {first_line(error)}; free space there or choose another folder"
         ) from error

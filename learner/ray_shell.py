@@ -246,7 +246,7 @@ class LearnerGroup:
         Args:
             receivers: processes of all inference engines together.
         """
-        address, port = self._wait(self._ranks[0].address.remote(), self._flow.sync_deadline_s, "a place to meet")
+        address, port = self._asked(self._ranks[0].address.remote(), self._flow.sync_deadline_s, "a place to meet")
         backend = self._flow.weight_transfer
         assert backend != "object_store"
         rendezvous = Rendezvous(
@@ -294,11 +294,15 @@ class LearnerGroup:
 
     def _all(self, method: str, *arguments: Any, what: str, deadline_s: float | None = None) -> list[Any]:
         refs = [getattr(rank, method).remote(*arguments) for rank in self._ranks]
+        values: list[Any] = self._asked(refs, deadline_s or self._flow.update_deadline_s, what)
+        return values
+
+    def _asked(self, refs: Any, deadline_s: float, what: str) -> Any:
+        """`_wait` for ranks that have work to do: who is late is lost."""
         try:
-            values: list[Any] = self._wait(refs, deadline_s or self._flow.update_deadline_s, what)
+            return self._wait(refs, deadline_s, what)
         except DeadlineError as error:
             raise LearnerLostError(str(error)) from error
-        return values
 
     def _wait(self, refs: Any, deadline_s: float, what: str) -> Any:
         """The values; ranks that do not answer in time write where they hang."""

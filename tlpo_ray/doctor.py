@@ -17,6 +17,7 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from tlpo_ray.config.run import GIB, RunConfig
+from tlpo_ray.data.readers import of_hub
 from tlpo_ray.flow.errors import TlpoError
 from tlpo_ray.flow.files import replacing
 from tlpo_ray.flow.models import parameters_of
@@ -47,14 +48,18 @@ class Finding:
     """What to do; empty where nothing is wrong."""
 
 
-def examine(config: RunConfig | None) -> Iterator[Finding]:
-    """All checks, cheapest first; those of a run only with its configuration."""
+def examine(config: RunConfig | None, *, makes_model: bool = False) -> Iterator[Finding]:
+    """All checks, cheapest first; those of a run only with its configuration.
+
+    Args:
+        makes_model: the run, a quickstart, makes its model: there is none to look at.
+    """
     yield from packages()
     yield from accelerators(config)
     yield from machine()
     yield from token()
     if config is not None:
-        yield from run(config)
+        yield from run(config, makes_model=makes_model)
 
 
 def packages() -> Iterator[Finding]:
@@ -160,14 +165,17 @@ def token() -> Iterator[Finding]:
         yield _fine("token", "none is set: a cluster that a run starts here gets one of its own")
 
 
-def run(config: RunConfig) -> Iterator[Finding]:
+def run(config: RunConfig, *, makes_model: bool = False) -> Iterator[Finding]:
     """What one run needs."""
     from actors.chat import check_model
 
     yield from _storage(config.folder)
-    yield _tried("model", lambda: check_model(config.model), f"{config.model.path} fits the configuration")
+    if makes_model:
+        yield _fine("model", "the quickstart makes its own")
+    else:
+        yield _tried("model", lambda: check_model(config.model), f"{config.model.path} fits the configuration")
+        yield from _memory(config)
     yield _prompts(config)
-    yield from _memory(config)
     if config.stack == "distributed":
         yield _cluster(config)
 
@@ -189,9 +197,9 @@ def _prompts(config: RunConfig) -> Finding:
     name = config.data.prompts
     if not name or Path(name).exists():
         return _fine("prompts", name or "the quickstart writes its own")
-    if Path(name).suffix or name.startswith(("/", ".")):
-        return _broken("prompts", f"{name} is not there", "give data.prompts a file, a folder or a hub dataset")
-    return _fine("prompts", f"{name}, of the hub")
+    if of_hub(name):
+        return _fine("prompts", f"{name}, of the hub")
+    return _broken("prompts", f"{name} is not there", "give data.prompts a file, a folder or a hub dataset")
 
 
 def _memory(config: RunConfig) -> Iterator[Finding]:
@@ -229,7 +237,8 @@ def _cluster(config: RunConfig) -> Finding:
 
     where = config.cluster.address or os.environ.get("RAY_ADDRESS") or "a cluster started here"
     if config.cluster.autoscales:
-        return _tried("cluster", join, f"{where} answers; whether it grows to the {needs} that the run needs, it shows")
+        found = f"{where} answers; it grows on demand: whether to the {needs} asked for, is known once the run starts"
+        return _tried("cluster", join, found)
     return _tried("cluster", join, f"{where} has the {needs} that the run needs, on nodes where they can be used")
 
 

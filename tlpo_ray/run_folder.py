@@ -9,6 +9,7 @@ stacks/            where processes hung that missed a deadline
 status.json        what the run is at (tlpo_ray/outside.py)
 model/             the trained policy, Hugging Face format; adapter/ beside it with learner.lora
 result.json        how it ended
+quickstart.json    in the folder of a quickstart, which has more to do than to train
 """
 
 from __future__ import annotations

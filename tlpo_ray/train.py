@@ -234,6 +234,8 @@ class _Run:
     def _come_back(self, version: int) -> None:
         """Bring the learner to the policy version that it had."""
         if self._learner.version != version:
+            if self._config.cluster.colocated:
+                self._fleet.sleep()
             recover(self._learner, self._folder.journal, self._folder.checkpoints, self._version)
         if self._learner.version != version:  # the last update was made, but does not count yet
             self._updated()

@@ -181,6 +181,17 @@ def test_a_wrong_canary_is_the_end_of_a_life(clock: Clock) -> None:
     assert fleet.failed(member, "canary")
 
 
+def test_the_back_off_stays_at_its_limit_however_often_a_member_dies(clock: Clock) -> None:
+    fleet = make_fleet(clock, 1, replace(LIMITS, max_restarts=10_000))
+    (member,) = fleet.members
+    for _ in range(2_000):
+        fleet.lose(member, "died")
+        assert member.start_at <= clock.now + LIMITS.backoff_limit_s
+        clock.now = member.start_at
+        assert fleet.to_start() == [member]
+        fleet.begin(member, "start", Kind.START)
+
+
 def test_the_back_off_doubles_until_work_is_done_again(clock: Clock) -> None:
     fleet = make_fleet(clock, 1, replace(LIMITS, max_restarts=100))
     (member,) = fleet.members

@@ -20,6 +20,7 @@ from detectors import English, count, profile
         ("ar", "neutral", "هذا نص عربي 12", (3, 0, "pass")),
         ("zh", "neutral", "我们今天去学校 ABC", (4, 0, "pass")),
         ("zh", "neutral", "我们去привет学校", (4, 1, "fail")),
+        ("zh", "neutral", "我们去学校 привет мой друг", (6, 3, "fail")),
         ("ja", "neutral", "猫が好きです。", (4, 0, "pass")),
         ("ja", "neutral", "猫\0が\udce4好き", (3, 0, "pass")),
         ("th", "neutral", "ฉันรักภาษาไทย hello привет", (4, 1, "fail")),

@@ -166,6 +166,20 @@ def test_real_prompts_run_through_and_are_all_accounted_for(tiny_model: Path, tm
     assert prompts["skipped"]["longer than the context"] > 0
 
 
+def test_options_of_a_new_run_are_refused_by_one_that_goes_on(tmp_path: Path) -> None:
+    for command in ("train --skip-bad", "quickstart --fresh", "quickstart --seed 1", "quickstart --stack local"):
+        done = tlpo([*command.split(), "--resume", "run"], tmp_path)
+        assert (done.returncode, done.stdout) == (2, ""), command
+        assert "for a new" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_a_quickstart_says_where_it_cannot_write(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = tlpo(["quickstart", "--stack", "local", "folder=file/run"], tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("tlpo: cannot write the run folder file/run: ")
+
+
 def test_detect_marks_lines(tmp_path: Path) -> None:
     done = tlpo(["detect", "--language", "ko"], tmp_path, "통화는 엔입니다\n통화는 єна입니다\n")
     assert done.returncode == 0, done.stderr

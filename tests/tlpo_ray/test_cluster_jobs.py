@@ -114,7 +114,7 @@ def test_a_quickstart_is_submitted_watched_scaled_stopped_and_goes_on(cluster: S
     assert not (folder / "result.json").exists()
     assert read_status(folder)["learner_restarts"] == read_status(folder)["restarts"] == 0
 
-    out, _ = cluster.ends("submit", "quickstart", "--resume", str(folder))
+    out, _ = cluster.ends("submit", "--resume", str(folder))
     assert f"going on with {folder}, after update" in out
     result = json.loads((folder / "result.json").read_text())
     assert result["prompts"]["balanced"] and result["updates"] >= learned

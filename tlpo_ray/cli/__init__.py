@@ -23,6 +23,7 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
     "TORCH_CPP_LOG_LEVEL": "ERROR",
 }
+STACK = "distributed"
 GPU_DRIVER = Path("/dev/nvidiactl")
 USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
 SIGNALLED = 128
@@ -51,11 +52,15 @@ def train(
     ] = None,
 ) -> None:
     """Train a model: prompts in, a run folder with the repaired model out."""
+    from tlpo_ray.commands.quickstart import is_quickstart, resumed_quickstart_command
     from tlpo_ray.commands.train import resume_command, train_command
     from tlpo_ray.flow.errors import UserError
 
     if resume is not None:
-        resume_command(resume, [*([config] if config else []), *(overrides or [])])
+        if skip_bad:
+            raise UserError("--skip-bad is for a new run: one that goes on treats its prompts as it did before")
+        go_on = resumed_quickstart_command if is_quickstart(resume) else resume_command
+        go_on(resume, [*([config] if config else []), *(overrides or [])])
     elif config is None:
         raise UserError("tlpo train needs a YAML file or a preset, or --resume RUN")
     else:
@@ -98,7 +103,7 @@ def quickstart(
     overrides: Overrides = None,
     stack: Annotated[
         str, typer.Option(help="distributed: Ray, vLLM, DeepSpeed; local: one process, transformers and torch.")
-    ] = "distributed",
+    ] = STACK,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Train the toy model anew instead of using the cache.")
     ] = False,
@@ -109,8 +114,11 @@ def quickstart(
 ) -> None:
     """Make a small model that mixes languages, repair it, and show what changed. Needs no GPU and no network."""
     from tlpo_ray.commands.quickstart import quickstart_command, resumed_quickstart_command
+    from tlpo_ray.flow.errors import UserError
 
     if resume is not None:
+        if (stack, fresh, seed) != (STACK, False, 0):
+            raise UserError("--stack, --fresh and --seed are for a new quickstart: one that goes on has its own")
         resumed_quickstart_command(resume, overrides or [])
     else:
         quickstart_command(stack=stack, fresh=fresh, seed=seed, overrides=overrides or [])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from tlpo_ray.commands.display import console
+from tlpo_ray.commands.quickstart import quickstart_preset
 from tlpo_ray.config.load import load_config
 from tlpo_ray.doctor import Verdict, examine
 
@@ -19,10 +20,11 @@ def doctor_command(name: str | None, overrides: Sequence[str]) -> bool:
     Raises:
         ConfigError: the configuration cannot be read.
     """
-    given = ["model.path=.", *overrides] if name == "quickstart" else overrides
-    config = None if name is None else load_config(name, given)
+    makes_model = name == "quickstart" and not any(one.startswith("model.path=") for one in overrides)
+    given = ["model.path=.", *overrides] if makes_model else overrides
+    config = None if name is None else load_config(quickstart_preset() if makes_model else name, given)
     broken = False
-    for finding in examine(config):
+    for finding in examine(config, makes_model=makes_model):
         sign, colour = SIGNS[finding.verdict]
         line = Text.assemble((sign, colour), f" {finding.about:<11}", finding.found)
         if finding.mend:

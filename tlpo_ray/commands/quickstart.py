@@ -19,7 +19,7 @@ from tlpo_ray.config.load import load_config
 from tlpo_ray.config.run import RunConfig
 from tlpo_ray.evaluation.probe import write_probe
 from tlpo_ray.flow.errors import UserError
-from tlpo_ray.flow.files import write_json, write_lines
+from tlpo_ray.flow.files import write_json, write_lines, written
 from tlpo_ray.flow.records import Prompt
 from tlpo_ray.parts import Fleet
 from tlpo_ray.quickstart.answers import ANSWERS, answer_rows
@@ -34,6 +34,8 @@ ROUNDS = 40
 """How often the run asks each question."""
 SAMPLES = 8
 """Answers to each question before and after, at the run's temperature."""
+MARK = "quickstart.json"
+"""File of the run folder by which `tlpo train --resume` knows a quickstart."""
 BEFORE = "before.json"
 """File of the run folder with the answers before training."""
 SHOWN = 10
@@ -52,14 +54,22 @@ def quickstart_command(stack: str, fresh: bool, seed: int, overrides: Sequence[s
     if stack not in STACKS:
         raise UserError(f"--stack {stack}: expected {' or '.join(STACKS)}")
     settings = [f"seed={seed}", *STACKS[stack], *overrides]
-    load_config(_preset(), ["model.path=.", *settings])  # a wrong setting is told before a model is trained
+    load_config(quickstart_preset(), ["model.path=.", *settings])  # a wrong setting is told before a model is trained
     world, seconds = toy_world(), dict[str, float]()
     with lap(seconds, "toy_model"):
         model = _toy_model(seed, fresh)
-    config = load_config(_preset(), [f"model.path={model}", *settings])
+    config = load_config(quickstart_preset(), [f"model.path={model}", *settings])
     _move_away(config.folder)
-    config = _with_prompts(config, world)
+    with written(f"the run folder {config.folder}"):
+        config.folder.mkdir(parents=True, exist_ok=True)
+        write_json(config.folder / MARK, {"answers_to_each_question": SAMPLES})
+        config = _with_prompts(config, world)
     _compared(config, world, seconds)
+
+
+def is_quickstart(folder: Path) -> bool:
+    """Whether the run in it is one: it has more to do than to train."""
+    return (folder / MARK).exists()
 
 
 def resumed_quickstart_command(folder: Path, overrides: Sequence[str]) -> None:
@@ -200,7 +210,7 @@ class Comparison:
         )
 
 
-def _preset() -> str:
+def quickstart_preset() -> str:
     """vLLM's CUDA build runs on GPUs only."""
     import torch
 
@@ -226,7 +236,6 @@ def _with_prompts(config: RunConfig, world: World) -> RunConfig:
     if config.data.prompts:
         return config
     file = config.folder / "prompts.jsonl"
-    file.parent.mkdir(parents=True, exist_ok=True)
     world.write_prompts(file, ROUNDS, config.seed)
     return config.model_copy(update={"data": config.data.model_copy(update={"prompts": str(file)})})
 

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from tlpo_ray.flow.errors import PromptFileError, first_line
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz", ".parquet")
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+|\w[\w-]*")
+HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*|\w[\w-]*")
 SNIPPET = 40
 """Characters of a broken line that its error shows."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -70,10 +70,15 @@ def read_records(source: str, subset: str | None, split: str) -> Iterator[Record
         yield from _read_folder(path)
     elif path.exists():
         yield from _read_file(path)
-    elif path.name.endswith(SUFFIXES) or not HUB_NAME.fullmatch(source):
-        raise PromptFileError(f"{source}: no such file or folder")
-    else:
+    elif of_hub(source):
         yield from _read_hub(source, subset, split)
+    else:
+        raise PromptFileError(f"{source}: no such file or folder")
+
+
+def of_hub(source: str) -> bool:
+    """Whether a name at which nothing lies can be a hub dataset's."""
+    return not source.endswith(SUFFIXES) and HUB_NAME.fullmatch(source) is not None
 
 
 def _read_folder(folder: Path) -> Iterator[Record]:

@@ -22,48 +22,54 @@ from tlpo_ray.flow.ledger import Accounting, PromptLedger
 from tlpo_ray.flow.queue import CandidateQueue
 from tlpo_ray.flow.records import Outcome, Prompt, PromptResult, decode_table, encode
 
-YIELD_MEMORY = 500
-"""Prompts over which the confusion yield is averaged: some tens of updates early on, fewer than one late."""
+MEMORY = 500
+"""Prompts over which shares are averaged: some tens of updates early on, fewer than one late."""
 
 
 @dataclass(slots=True)
-class ConfusionYield:
-    """Candidate groups per prompt, averaged over the last few hundred prompts."""
+class RecentShare:
+    """Of how many among the last few hundred prompts something came true."""
 
-    groups: float = 1.0
-    prompts: float = 4.0
-    _new_groups: int = field(default=0, init=False)
+    hits: float = 0.0
+    prompts: float = 0.0
+    _new_hits: int = field(default=0, init=False)
     _new_prompts: int = field(default=0, init=False)
 
-    def observe(self, groups: int, prompts: int) -> None:
-        """Note a finished lot; it counts from the next `fold` on."""
-        self._new_groups += groups
+    def observe(self, hits: int, prompts: int) -> None:
+        """Note a finished lot."""
+        self._new_hits += hits
         self._new_prompts += prompts
 
     def fold(self) -> None:
-        """Let what was observed count, all at once: the order in which lots came in changes nothing."""
-        kept = math.exp(-self._new_prompts / YIELD_MEMORY)
-        self.groups = self.groups * kept + self._new_groups
+        """Let what came before fade, all at once: the order in which lots came in changes nothing."""
+        kept = math.exp(-self._new_prompts / MEMORY)
+        self.hits = self.hits * kept + self._new_hits
         self.prompts = self.prompts * kept + self._new_prompts
-        self._new_groups = self._new_prompts = 0
+        self._new_hits = self._new_prompts = 0
 
     def snapshot(self) -> list[float]:
         """For `restored`."""
-        return [self.groups, self.prompts, self._new_groups, self._new_prompts]
+        return [self.hits, self.prompts, self._new_hits, self._new_prompts]
 
     @classmethod
-    def restored(cls, snapshot: Sequence[float]) -> ConfusionYield:
+    def restored(cls, snapshot: Sequence[float]) -> RecentShare:
         """As it was."""
-        groups, prompts, new_groups, new_prompts = snapshot
-        found = cls(groups, prompts)
-        found.observe(int(new_groups), int(new_prompts))
+        hits, prompts, new_hits, new_prompts = snapshot
+        found = cls(hits, prompts)
+        found.observe(int(new_hits), int(new_prompts))
         return found
 
     @property
-    def rate(self) -> float:
-        """Groups to expect per prompt, above 0."""
-        # Half a group more than seen: a rate of 0 would send out every prompt there is.
-        return min(1.0, (self.groups + 0.5) / (self.prompts + 0.5))
+    def share(self) -> float:
+        """What has come in since the last `fold` counted too; 0 before anything has."""
+        seen = self.prompts + self._new_prompts
+        return (self.hits + self._new_hits) / seen if seen else 0.0
+
+    @property
+    def expected(self) -> float:
+        """Hits to expect of a prompt, above 0, as of the last `fold`."""
+        # Half a hit more than seen: at 0 every prompt there is would be sent out.
+        return min(1.0, (self.hits + 0.5) / (self.prompts + 0.5))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +87,7 @@ class Status:
     progress: float
     """Share of the prompts that entered the run that have their outcome (0 to 1): drives the learning rate."""
     confusion_rate: float
-    """Of the last few hundred prompts; groups per prompt."""
+    """Answers with confusion / answers sampled, of the last few hundred prompts."""
     rerolled: int
     """Groups beyond an update whose prompts were rolled out again (only at staleness 0)."""
 
@@ -91,7 +97,7 @@ class Snapshot:
     """An exchange at rest."""
 
     state: dict[str, Any]
-    """What JSON can hold: ledger, yield, what is in learning."""
+    """What JSON can hold: ledger, shares, what is in learning."""
     queue: bytes
     """Candidate groups that wait, an Arrow stream."""
 
@@ -123,11 +129,13 @@ class Exchange:
         self._focus = focus
         self._ledger = PromptLedger(prompts, skipped)
         self._queue = CandidateQueue(capacity, max_staleness)
-        self._yield = ConfusionYield()
+        self._yield = RecentShare(1.0, 4.0)
+        """Candidate groups per prompt; before the first, one in four is assumed."""
+        self._confusion = RecentShare()
+        """Answers with confusion per answer, also those from which nothing can be learned."""
         self._groups_per_update = groups_per_update
         self._lot = lot
         self._max_staleness = max_staleness
-        self._never_entered = sum(skipped.values())
         self._capacity = capacity
         self._window = 0
         """Prompts of the last window."""
@@ -187,8 +195,10 @@ class Exchange:
             raise RecordError(f"{holder} delivered candidate groups of other prompts than those it calls confused")
         accepted = self._ledger.settle(holder, results)
         confused = {result.prompt_index for result in accepted if result.outcome is Outcome.CONFUSED}
+        uninformative = sum(result.outcome is Outcome.UNINFORMATIVE for result in accepted)
         rolled = sum(result.outcome is not Outcome.SKIPPED for result in accepted)
         self._yield.observe(len(confused), rolled)
+        self._confusion.observe(len(confused) + uninformative, rolled)
         if self._focus is not None:
             for result in accepted:
                 if result.outcome is not Outcome.SKIPPED:
@@ -209,9 +219,9 @@ class Exchange:
     def take(self, learner_version: int) -> bytes | None:
         """The next update's groups, as an Arrow stream; `learned` must follow. None: there are not enough."""
         assert not self._in_learning, "the last update's groups were not learned"
+        self._ledger.close_queued(self._queue.expire(learner_version), Outcome.STALE)
         if not self._ready():
             return None
-        self._ledger.close_queued(self._queue.expire(learner_version), Outcome.STALE)
         self._in_learning, payload = self._queue.take(self._groups_per_update)
         if self._max_staleness == 0:
             surplus = self._queue.clear()
@@ -232,15 +242,15 @@ class Exchange:
 
     def status(self) -> Status:
         """The exchange at a glance."""
-        accounting = self._ledger.accounting()
+        accounting, never_entered = self._ledger.accounting(), self._ledger.never_entered
         return Status(
             accounting=accounting,
             queue_depth=len(self._queue),
             queue_oldest_s=self._queue.oldest_s,
             ready=self._ready(),
             finished=accounting.complete,
-            progress=(accounting.settled - self._never_entered) / max(1, accounting.total - self._never_entered),
-            confusion_rate=self._yield.rate,
+            progress=(accounting.settled - never_entered) / max(1, accounting.total - never_entered),
+            confusion_rate=self._confusion.share,
             rerolled=self._rerolled,
         )
 
@@ -254,6 +264,7 @@ class Exchange:
         state = {
             "ledger": self._ledger.snapshot(() if with_queue else self._queue.prompts()),
             "yield": self._yield.snapshot(),
+            "confusion": self._confusion.snapshot(),
             "in_learning": self._in_learning,
             "rerolled": self._rerolled,
             "focus": None if self._focus is None else self._focus.snapshot(),
@@ -268,7 +279,8 @@ class Exchange:
         """
         state = snapshot.state
         self._ledger.restore(state["ledger"])
-        self._yield = ConfusionYield.restored(state["yield"])
+        self._yield = RecentShare.restored(state["yield"])
+        self._confusion = RecentShare.restored(state["confusion"])
         self._in_learning = list(state["in_learning"])
         self._rerolled = state["rerolled"]
         if self._focus is not None and state["focus"] is not None:
@@ -291,8 +303,9 @@ class Exchange:
         if in_turn and (self._ledger.leased or self._ready() or self._in_learning):
             return
         self._yield.fold()
+        self._confusion.fold()
         if self._focus is not None:
             self._focus.fold()
         wanted = min(self._groups_per_update * (self._max_staleness + 1), self._capacity) - len(self._queue)
-        out = math.ceil(wanted / self._yield.rate) - self._ledger.leased
+        out = math.ceil(wanted / self._yield.expected) - self._ledger.leased
         self._window = self._window_left = max(0, min(out, self._ledger.waiting))

@@ -71,7 +71,8 @@ def written(what: str, more: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ResourceError(f"cannot write {what}: {first_line(error)}; free space there{more}") from error
+        mend = "free space there or make it writable"
+        raise ResourceError(f"cannot write {what}: {first_line(error)}; {mend}{more}") from error
 
 
 @contextmanager

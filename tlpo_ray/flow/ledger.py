@@ -76,7 +76,8 @@ class PromptLedger:
         self._queued: set[int] = set()
         self._outcomes: Counter[Outcome] = Counter()
         self._skipped: Counter[str] = Counter(skipped)
-        self._total = len(prompts) + sum(skipped.values())
+        self.never_entered = sum(skipped.values())
+        """Prompts that were skipped before the run began."""
 
     @property
     def waiting(self) -> int:
@@ -132,7 +133,7 @@ class PromptLedger:
     def accounting(self) -> Accounting:
         """Where every prompt is now."""
         return Accounting(
-            total=self._total,
+            total=len(self._prompts) + self.never_entered,
             waiting=self.waiting,
             leased=len(self._holders),
             queued=len(self._queued),
@@ -151,6 +152,7 @@ class PromptLedger:
         """
         return {
             "prompts": len(self._prompts),
+            "never_entered": self.never_entered,
             "next": self._next,
             "returned": sorted([*self._returned, *self._holders, *lost]),
             "queued": sorted(self._queued.difference(lost)),
@@ -169,6 +171,7 @@ class PromptLedger:
                 f"the run had {snapshot['prompts']:,} prompts, now there are {len(self._prompts):,}: go on with the "
                 f"prompts that it began with"
             )
+        self.never_entered = snapshot["never_entered"]  # the prompts' file may have other bad lines by now
         self._next = snapshot["next"]
         self._returned = list(snapshot["returned"])  # sorted, so a heap
         self._queued = set(snapshot["queued"])

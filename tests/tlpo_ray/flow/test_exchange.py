@@ -249,6 +249,36 @@ def test_what_was_in_learning_when_the_exchange_died_is_learned_once() -> None:
     assert other.status().accounting.confused == exchange.status().accounting.queued == 8
 
 
+def test_what_teaches_nothing_is_confused_all_the_same() -> None:
+    """Nothing learned from an answer is no sign that it was clean."""
+    exchange = make_exchange(8, groups=1, lot=8)
+    assert exchange.status().confusion_rate == 0
+    outcomes = (Outcome.UNINFORMATIVE, Outcome.CLEAN, Outcome.SKIPPED)
+    lot = exchange.lease("a", 1)
+    results = [PromptResult(prompt_index=one.index, outcome=found) for one, found in zip(lot, outcomes, strict=False)]
+    exchange.deliver("a", results, encode([]), 0)
+    assert exchange.status().confusion_rate == 1 / 2
+
+
+def test_an_update_is_not_begun_with_groups_that_have_just_become_too_old() -> None:
+    """As when the learner comes back while rollouts of the version before go on."""
+    exchange = make_exchange(8, groups=2, staleness=1)
+    roll(exchange, "a", exchange.lease("a", 1)[:2], 0, lambda index: True)
+    assert exchange.status().ready
+    assert exchange.take(2) is None
+    accounting = exchange.status().accounting
+    assert (accounting.stale, accounting.queued) == (2, 0) and accounting.balanced
+
+
+def test_a_run_goes_on_though_other_lines_of_its_file_are_bad_now() -> None:
+    exchange = Exchange(make_prompts(2), {"bad": 3}, groups_per_update=1, lot=4, capacity=8, max_staleness=0)
+    again = Exchange(make_prompts(2), {"bad": 1}, groups_per_update=1, lot=4, capacity=8, max_staleness=0)
+    again.restore(exchange.snapshot())
+    roll(again, "a", again.lease("a", 1), 0, lambda index: False)
+    assert again.status().finished and again.status().progress == 1
+    assert again.status().accounting.total == 5
+
+
 def test_a_snapshot_of_other_prompts_is_one_line() -> None:
     with pytest.raises(UserError, match="the run had 9 prompts, now there are 8: go on with the prompts"):
         make_exchange(8).restore(make_exchange(9).snapshot())

@@ -45,7 +45,7 @@ def test_what_is_no_json_object_is_a_value_error(content: str, tmp_path: Path) -
 
 
 def test_a_full_disk_is_one_line() -> None:
-    told = r"^cannot write the result: .*; free space there, then go on$"
+    told = r"^cannot write the result: .*; free space there or make it writable, then go on$"
     with pytest.raises(ResourceError, match=told), written("the result", ", then go on"):
         Path("/dev/full").write_text("anything")
 
@@ -67,5 +67,6 @@ def test_a_folder_has_one_writer(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_closed_to_this_process_is_one_line(tmp_path: Path) -> None:
     (tmp_path / ".lock").mkdir()  # no mode keeps root out
-    with pytest.raises(ResourceError, match=r"^cannot write to .*; free space there$"), held(tmp_path):
+    told = r"^cannot write to .*; free space there or make it writable$"
+    with pytest.raises(ResourceError, match=told), held(tmp_path):
         pass

@@ -43,18 +43,19 @@ def test_lines_that_are_damaged_are_dropped(line: str, tmp_path: Path) -> None:
 
 def test_a_log_without_room_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ResourceError, match=r"^cannot write metrics to .*; free space there$"):
+    with pytest.raises(ResourceError, match=r"^cannot write metrics to .*; free space there or make it writable$"):
         MetricsLog(tmp_path / "file" / "metrics.jsonl", tmp_path / "tensorboard")
-    with pytest.raises(ResourceError, match=r"^cannot write metrics to .*; free space there$"):
+    with pytest.raises(ResourceError, match=r"^cannot write metrics to .*; free space there or make it writable$"):
         MetricsLog(tmp_path / "metrics.jsonl", tmp_path / "file" / "tensorboard")
     log = MetricsLog(Path("/dev/full"), tmp_path / "tensorboard")
-    with pytest.raises(ResourceError, match=r"^cannot write metrics to /dev/full: .*; free space there$"):
+    told = r"^cannot write metrics to /dev/full: .*; free space there or make it writable$"
+    with pytest.raises(ResourceError, match=told):
         log.write(1, {"loss": 0.5})
 
 
 def test_events_without_room_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = MetricsLog(tmp_path / "metrics.jsonl", tmp_path / "tensorboard")
-    told = r"^cannot write metrics to .*tensorboard: .*No space left on device; free space there$"
+    told = r"^cannot write metrics to .*tensorboard: .*No space left on device; free space there or make it writable$"
     for name, act in (("add_event", lambda: log.write(1, {"loss": 0.5})), ("close", log.close)):
         with monkeypatch.context() as full:
             full.setattr(log._events, name, Mock(side_effect=NO_ROOM))
