@@ -103,10 +103,3 @@ class SleepingEngine(TokenEngine, Protocol):
 
     def wake(self) -> None:
         """Be as before; nothing happens to one that is awake."""
-
-
-def eos_set(configured: int | list[int] | None) -> frozenset[int]:
-    """End-of-text tokens as a model's configuration gives them: one, several or none."""
-    if configured is None:
-        return frozenset()
-    return frozenset(configured if isinstance(configured, list) else [configured])

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from actors.engine import CandidateSet, SampleRequest, Watch, eos_set
+from actors.engine import CandidateSet, SampleRequest, Watch
 from actors.tasks import Rounds, T, Task
 from tlpo_ray.config.run import LoraConfig, ModelConfig, RolloutConfig
 from tlpo_ray.flow.lora import load_parameters, with_adapter
-from tlpo_ray.flow.models import load_causal_lm
+from tlpo_ray.flow.models import eos_set, load_causal_lm
 from tlpo_ray.flow.weights import Bucket
 
 Choose = Callable[[int, Tensor], int]

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from actors.engine import CandidateSet, SampleRequest, Watch, eos_set
+from actors.engine import CandidateSet, SampleRequest, Watch
 from actors.tasks import Ask, Candidates, Draw, Extend, Sample, T, Task, drive, one_ask, resume
 from actors.vllm_env import vllm_env
 from tlpo_ray.config.run import CANDIDATES_LIMIT, MIB, LoraConfig, ModelConfig, RolloutConfig
 from tlpo_ray.flow import vllm_weights
 from tlpo_ray.flow.errors import ModelError, first_line
+from tlpo_ray.flow.models import eos_set
 from tlpo_ray.flow.weights import RECEIVERS, Bucket, Rendezvous, TensorMeta
 
 WHOLE_VOCABULARY = -1

@@ -279,6 +279,7 @@ EXIT_CODES = (
     ("0", "it is done"),
     ("1", "the run failed; of `tlpo doctor`, something is broken; of `tlpo detect --fail-above`, too much is confused"),
     ("2", "what was asked for cannot be done: one line says why"),
+    ("3", "`tlpo submit` and `tlpo logs` have lost the way to a job, which may well go on"),
     ("130", "Ctrl-C"),
     ("128 + n", "the run was stopped by signal n, and can go on"),
 )

@@ -67,12 +67,3 @@ def recompute_activations(model: nn.Module) -> None:
             # transformers recomputes in training mode only. A layer's own flag is enough: what is inside it, dropout
             # above all, stays in evaluation mode.
             module.training = True
-
-
-def eos_ids(model: nn.Module) -> tuple[int, ...]:
-    """The policy's end-of-text tokens."""
-    generation: Any = model.generation_config
-    eos: int | list[int] | None = generation.eos_token_id
-    if eos is None:
-        return ()
-    return tuple(eos) if isinstance(eos, list) else (eos,)

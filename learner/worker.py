@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from learner.engine import DTYPES, Loss, TorchEngine, TrainEngine
 from learner.memory import require_room, whole_float32
 from learner.objective import Objective, tlpo_objective
 from learner.packing import pack_attention
-from learner.policy import Policy, candidate_logp, eos_ids, load_model, recompute_activations, stack_of
+from learner.policy import Policy, candidate_logp, load_model, recompute_activations, stack_of
 from learner.publish import Publisher, weight_announcement
 from learner.report import StepReport, UpdateReport, share, step_report
 from learner.schedule import learning_rate
@@ -28,6 +28,7 @@ from tlpo_ray.config.run import LearnerConfig, ModelConfig
 from tlpo_ray.flow import vllm_weights
 from tlpo_ray.flow.errors import ConfigError
 from tlpo_ray.flow.lora import merged, with_adapter, write_adapter
+from tlpo_ray.flow.models import eos_set
 from tlpo_ray.flow.records import CandidateGroup
 from tlpo_ray.flow.weights import Bucket, Rendezvous, WeightUpdate, to_wire
 
@@ -53,14 +54,14 @@ class LearnerWorker:
         model: ModelConfig,
         config: LearnerConfig,
         *,
-        eos_ids: Sequence[int],
+        eos_ids: Collection[int],
         stack: Stack = pad_contexts,
     ) -> None:
         self._engine = engine
         self._reference = reference
         self._model = model
         self._config = config
-        self._eos_ids = torch.tensor(eos_ids, dtype=torch.long, device=engine.device)
+        self._eos_ids = torch.tensor(sorted(eos_ids), dtype=torch.long, device=engine.device)
         self._stack = stack
         self._sender: Any = None
         self.version = 0
@@ -285,7 +286,9 @@ def build_learner(
         join_process_group(rank, ranks, address, port, deadline_s)
         engine = DeepSpeedEngine(policy, model, config, rank=rank, ranks=ranks)
     reference = _reference(policy, engine, model, config) if config.beta else None
-    return LearnerWorker(engine, reference, model, config, eos_ids=eos_ids(policy), stack=stack_of(policy))
+    generation: Any = policy.generation_config
+    eos_ids = eos_set(generation.eos_token_id)
+    return LearnerWorker(engine, reference, model, config, eos_ids=eos_ids, stack=stack_of(policy))
 
 
 def _reference(policy: Any, engine: TrainEngine, model: ModelConfig, config: LearnerConfig) -> Reference:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -58,6 +59,16 @@ class Tally:
     def confusion_rates(self) -> dict[str, float]:
         """By language: answers with confusion / answers sampled so far."""
         return {language: 1 - clean / sampled for language, (sampled, clean) in sorted(self.by_language.items())}
+
+
+@contextmanager
+def stopwatch(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Adds the wall time of its block to `seconds[name]`."""
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        seconds[name] = seconds.get(name, 0.0) + time.monotonic() - began
 
 
 class Pace:

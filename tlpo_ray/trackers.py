@@ -208,7 +208,7 @@ def _known(file: Path) -> dict[str, str]:
         return {}
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{file} is damaged ({first_line(error)}): remove it, and the trackers take what is to come for a new run"
+            f"{file} is damaged ({first_line(error)}): remove it; what comes from now on is then a new run to the trackers"
         ) from error
     return found
 

@@ -7,7 +7,6 @@ them apart.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from tlpo_ray.flow.weights import WeightUpdate
 from tlpo_ray.journal import Journal, State
 from tlpo_ray.parts import Learner, Parts
 from tlpo_ray.run_folder import RunFolder
-from tlpo_ray.tally import Tally
+from tlpo_ray.tally import Tally, stopwatch
 from tlpo_ray.telling import Teller
 
 logger = logging.getLogger(__name__)
@@ -123,7 +122,7 @@ class _Run:
 
     def collect(self) -> bool:
         """Roll out until the learner can take an update's groups; False when no prompt is left."""
-        with _Stopwatch(self._tally.seconds, "collect"):
+        with stopwatch(self._tally.seconds, "collect"):
             while not self._look().ready:
                 if self._status.finished:
                     return False
@@ -134,7 +133,7 @@ class _Run:
 
     def learn(self) -> bool:
         """One update; with `max_staleness` above 0 the rollout actors go on meanwhile. False: there were no groups."""
-        with _Stopwatch(self._tally.seconds, "update"):
+        with stopwatch(self._tally.seconds, "update"):
             payload = self._exchange.take(self._version)
             if payload is None:
                 return False
@@ -146,7 +145,7 @@ class _Run:
 
     def publish(self) -> None:
         """Hand the learner's policy version to the fleet; each actor loads it when it is next free."""
-        with _Stopwatch(self._tally.seconds, "publish"):
+        with stopwatch(self._tally.seconds, "publish"):
             update = self._surely(lambda: self._learner.publish(self._canary_context))
             self._teller.sync_bytes = update.steps[-1].nbytes if update.steps else 0
             self._published = update
@@ -167,7 +166,7 @@ class _Run:
 
     def export(self) -> None:
         """The trained policy, as a Hugging Face model folder, and to the fleet, which may be asked for answers."""
-        with _Stopwatch(self._tally.seconds, "export"):
+        with stopwatch(self._tally.seconds, "export"):
             self._surely(lambda: self._learner.export(self._folder.path / "model"))
         self._hand_out()
 
@@ -254,16 +253,3 @@ class _Run:
             self._fleet.resize(wanted)
         self._teller.look(self._status)
         return self._status
-
-
-class _Stopwatch:
-    """Adds the wall time of its block to `seconds[name]`."""
-
-    def __init__(self, seconds: dict[str, float], name: str) -> None:
-        self._seconds, self._name = seconds, name
-
-    def __enter__(self) -> None:
-        self._began = time.monotonic()
-
-    def __exit__(self, *error: object) -> None:
-        self._seconds[self._name] += time.monotonic() - self._began

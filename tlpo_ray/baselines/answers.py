@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from tlpo_ray.config.baseline import BaselineConfig
+from tlpo_ray.data.pairs import WholeAnswers, whole_answers
 from tlpo_ray.evaluation.sampling import Sampling, Track, sampled_answers
 from tlpo_ray.flow.errors import TlpoError
 from tlpo_ray.flow.records import Prompt
@@ -15,19 +16,11 @@ from tlpo_ray.flow.records import Prompt
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnAnswers:
-    """Sampled answers.
+    """Sampled answers."""
 
-    Example: ``OwnAnswers(texts={0: ["엔입니다.", "єна입니다."]}, tokens=9, cut_off=0, blank=0)``
-    """
-
-    texts: dict[int, list[str]]
-    """Whole answers by the prompt's index."""
+    whole: WholeAnswers
     tokens: int
     """Tokens sampled, those of other answers included."""
-    cut_off: int
-    """Answers left out because they ran out of room: learned as whole ones, they would teach to end there."""
-    blank: int
-    """Answers left out because they say nothing."""
 
 
 def own_answers(config: BaselineConfig, prompts: Sequence[Prompt], track: Track) -> OwnAnswers:
@@ -84,14 +77,8 @@ def _sampled(config: BaselineConfig, prompts: Sequence[Prompt], track: Track) ->
         samples=how.samples, temperature=how.temperature, max_new_tokens=how.max_new_tokens, engine=how.engine,
         concurrency=how.concurrency, seed=config.seed,
     )  # fmt: skip
-    texts: dict[int, list[str]] = {}
-    tokens = cut_off = blank = 0
-    for answer in sampled_answers(config.model, prompts, sampling, track):
-        tokens += len(answer.token_ids)
-        if not answer.finished:
-            cut_off += 1
-        elif not answer.text.strip():
-            blank += 1
-        else:
-            texts.setdefault(answer.prompt_index, []).append(answer.text)
-    return OwnAnswers(texts=texts, tokens=tokens, cut_off=cut_off, blank=blank)
+    answers = sampled_answers(config.model, prompts, sampling, track)
+    return OwnAnswers(
+        whole=whole_answers((one.prompt_index, one.text, one.finished) for one in answers),
+        tokens=sum(len(one.token_ids) for one in answers),
+    )

@@ -57,9 +57,9 @@ def examples(config: BaselineConfig, prompts: Sequence[Prompt], track: Track) ->
     else:
         own = own_answers(config, prompts, track)
         choose = clean_answers if config.method == "sft" else preference_pairs
-        chosen = choose(prompts, own.texts, clean_judge(config.detector), config.seed)
+        chosen = choose(prompts, own.whole.texts, clean_judge(config.detector), config.seed)
         rows, tokens = [_pair_row(rendering, pair) for pair in chosen.pairs], own.tokens
-        counts |= _dropped(chosen) | {"answers_cut_off": own.cut_off, "answers_blank": own.blank}
+        counts |= _dropped(chosen) | {"answers_cut_off": own.whole.cut_off, "answers_blank": own.whole.blank}
     usable = tuple(row for row in rows if row is not None)
     counts |= {"used": len(usable), "not_renderable": len(rows) - len(usable)}
     if not usable:

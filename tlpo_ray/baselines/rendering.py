@@ -6,8 +6,8 @@ import copy
 from typing import Any
 
 from actors.chat import load_tokenizer, prompt_ids
-from actors.engine import eos_set
 from tlpo_ray.config.run import ModelConfig
+from tlpo_ray.flow.models import eos_set
 
 _ANSWER = "ANSWER"
 

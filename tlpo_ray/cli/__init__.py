@@ -186,7 +186,9 @@ def evaluate(
     ] = None,
     language: Annotated[
         str | None,
-        typer.Option(help="That answers should be in; of a suite several, as ko,ja.", rich_help_panel="How to judge"),
+        typer.Option(
+            help="Language that answers should be in; of a suite several, as ko,ja.", rich_help_panel="How to judge"
+        ),
     ] = None,
     english: Annotated[
         str,
@@ -306,9 +308,9 @@ def detect(
 @app.command()
 def plan(
     model: Annotated[str, typer.Option(help="4b, 8b, 14b or 32b.")] = "8b",
-    gpus: Annotated[int, typer.Option(help="All of them.")] = 8,
+    gpus: Annotated[int, typer.Option(help="How many in all.")] = 8,
     gpu: Annotated[str, typer.Option(help="h100, h200 or a100.")] = "h100",
-    hours: Annotated[float | None, typer.Option(min=0, help="How far does this get?")] = None,
+    hours: Annotated[float | None, typer.Option(min=0, help="Also say how far so many hours get.")] = None,
     prompts: Annotated[int, typer.Option(min=1, help="Of an epoch.")] = 52_000,
     answer_tokens: Annotated[int, typer.Option(min=1, help="Of a whole answer, mean.")] = 300,
     confused: Annotated[float, typer.Option(min=0, max=1, help="Share of answers, over the epoch.")] = 0.05,

@@ -48,7 +48,7 @@ def doctor(
     ] = None,
     overrides: Overrides = None,
 ) -> None:
-    """What is wrong with this machine, or with a configuration on it, and what to mend; exit 1 if something is."""
+    """Check this machine, or a configuration on it, and say how to mend what is wrong; exit code 1 if something is."""
     from tlpo_ray.commands.doctor import doctor_command
 
     if not doctor_command(config, overrides or []):
@@ -61,7 +61,7 @@ def status(
     address: Address = None,
     as_json: Annotated[bool, typer.Option("--json", help="One line for programs.")] = False,
 ) -> None:
-    """What a run is at: actors, policy version, queue, prompts, speed, what is left."""
+    """Show where a run stands: actors, policy version, queue, prompts, speed, time left."""
     from tlpo_ray.commands.status import status_command
 
     status_command(run, address, as_json)

@@ -9,13 +9,14 @@ from pathlib import Path
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tlpo_ray.commands.display import console
-from tlpo_ray.commands.train import Result, checked_prompts, lap, stack_versions
+from tlpo_ray.commands.train import Result, checked_prompts, stack_versions
 from tlpo_ray.config.baseline import BaselineConfig, load_baseline
 from tlpo_ray.config.load import dump_config
 from tlpo_ray.flow.errors import ResourceError
 from tlpo_ray.flow.files import write_json
 from tlpo_ray.flow.metrics import MetricsLog
 from tlpo_ray.run_folder import RunFolder
+from tlpo_ray.tally import stopwatch
 
 Show = Callable[[float, str], None]
 """Told (share done, figures)."""
@@ -46,14 +47,14 @@ def run_baseline(config: BaselineConfig) -> Result:
     prompts = checked_prompts(config.data, config.detector, config.seed)
     check_settings(config)
     seconds: dict[str, float] = {}
-    with _bar(f"{config.method.upper()} sampling") as show, lap(seconds, "sampling"):
+    with _bar(f"{config.method.upper()} sampling") as show, stopwatch(seconds, "sampling"):
         data = examples(
             config, prompts.prompts, lambda done, total: show(done / total, f"{done:,} of {total:,} prompts")
         )
     with (
         _metrics(config) as metrics,
         _bar(f"{config.method.upper()} training") as show,
-        lap(seconds, "training"),
+        stopwatch(seconds, "training"),
     ):
 
         def stepped(step: int, values: Mapping[str, float]) -> None:

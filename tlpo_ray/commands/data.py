@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any
 
 from rich.box import ROUNDED
 from rich.table import Table
@@ -18,7 +17,7 @@ from tlpo_ray.commands.display import console, marked, step
 from tlpo_ray.commands.train import foreign, stack_versions
 from tlpo_ray.config.run import DataConfig, DetectorConfig, English
 from tlpo_ray.data.appendix_b import asks_for_no_code, names_no_language
-from tlpo_ray.data.pairs import PairSet, preference_pairs
+from tlpo_ray.data.pairs import PairSet, WholeAnswers, preference_pairs, whole_answers
 from tlpo_ray.data.prepare import (
     Example,
     Prepared,
@@ -29,9 +28,8 @@ from tlpo_ray.data.prepare import (
     no_second_time,
     not_longer_than,
     prepare,
-    usual_field,
 )
-from tlpo_ray.data.prompts import read_prompts
+from tlpo_ray.data.prompts import usual_field
 from tlpo_ray.flow.errors import PromptFileError, ResourceError, UserError
 from tlpo_ray.flow.files import write_json, write_lines
 from tlpo_ray.flow.records import Prompt
@@ -42,6 +40,7 @@ ANSWER_FIELD = "output"
 EXCERPT = 80
 """Characters of a dropped prompt that the terminal shows."""
 Row = dict[str, Any]
+_Sampled = tuple[Sequence[Prompt], WholeAnswers]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,19 +81,6 @@ class PairsRequest:
     seed: int = 0
     skip_bad: bool = False
     like: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Sampled:
-    """Answers to choose pairs from."""
-
-    prompts: Sequence[Prompt]
-    answers: Mapping[int, Sequence[str]]
-    """Whole answers by the prompt's index."""
-    cut_off: int
-    """Answers left out because they ran out of room: preferred, they would teach to end there."""
-    blank: int
-    """Answers left out because they say nothing."""
 
 
 def prepare_command(request: PrepareRequest) -> None:
@@ -213,10 +199,10 @@ def pairs_command(request: PairsRequest) -> None:
     english = english_setting(request.english)
     version = detectors.profile(request.language, english).version
     report = _free(request.output)
-    sampled = _kept_answers(request) if _takes_kept(request) else _new_answers(request)
+    prompts, answers = _kept_answers(request) if _takes_kept(request) else _new_answers(request)
     judge = clean_judge(DetectorConfig(english=english))
-    found = preference_pairs(sampled.prompts, sampled.answers, judge, request.seed)
-    counts = _pair_counts(sampled, found)
+    found = preference_pairs(prompts, answers.texts, judge, request.seed)
+    counts = _pair_counts(len(prompts), answers, found)
     told = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in counts.items())
     if not found.pairs:
         raise UserError(f"no prompt has a clean and a confused answer ({told}): ask more prompts or raise --samples")
@@ -229,47 +215,36 @@ def pairs_command(request: PairsRequest) -> None:
     console.print(f"{told}\npairs:  {request.output}\nreport: {report}", soft_wrap=True)
 
 
-def _pair_counts(sampled: _Sampled, found: PairSet) -> dict[str, int]:
+def _pair_counts(prompts: int, answers: WholeAnswers, found: PairSet) -> dict[str, int]:
     return {
-        "prompts": len(sampled.prompts), "pairs": len(found.pairs), "all_clean": found.all_clean,
-        "all_confused": found.all_confused, "unanswered": found.unanswered, "answers_cut_off": sampled.cut_off,
-        "answers_blank": sampled.blank,
+        "prompts": prompts, "pairs": len(found.pairs), "all_clean": found.all_clean,
+        "all_confused": found.all_confused, "unanswered": found.unanswered, "answers_cut_off": answers.cut_off,
+        "answers_blank": answers.blank,
     }  # fmt: skip
 
 
 def _takes_kept(request: PairsRequest) -> bool:
     if (request.answers is None) == (request.prompts is None):
-        raise UserError("expected either PROMPTS and --model, or --answers: answers that are there")
+        raise UserError("expected either PROMPTS and --model, or --answers with answers that exist already")
     if (request.prompts is None) != (request.model is None):
         raise UserError("PROMPTS need a --model that answers them; --answers takes none")
     return request.answers is not None
 
 
 def _new_answers(request: PairsRequest) -> _Sampled:
-    from tlpo_ray.evaluation.sampling import Engine, Sampling, asked_model, sampled_answers
+    from tlpo_ray.commands.asking import ask, prompts_to_ask
+    from tlpo_ray.evaluation.sampling import Sampling, engine_named
 
     assert request.prompts is not None and request.model is not None
-    if request.engine not in get_args(Engine):
-        raise UserError(f"--engine {request.engine}: expected {' or '.join(get_args(Engine))}")
-    data = DataConfig(
-        prompts=request.prompts, language=request.language, languages=(request.language,), limit=request.limit,
-        shuffle=request.limit is not None, max_characters=sys.maxsize, skip_bad=request.skip_bad,
-    )  # fmt: skip
-    prompts = read_prompts(data, request.seed).prompts
-    if not prompts:
-        raise PromptFileError(f"{data.prompts}: no prompt in language {request.language!r}; check --language")
     sampling = Sampling(
         samples=request.samples, temperature=request.temperature, max_new_tokens=request.max_new_tokens,
-        engine=cast(Engine, request.engine), seed=request.seed,
+        engine=engine_named(request.engine), seed=request.seed,
     )  # fmt: skip
-    model = asked_model(request.model, request.max_new_tokens, request.like)
-    with step(f"{len(prompts):,} prompts · {model.path} ({sampling.engine})") as spinner:
-
-        def show(done: int, of: int) -> None:
-            spinner.update(f"{done:,} of {of:,} prompts · {model.path} ({sampling.engine})")
-
-        answers = sampled_answers(model, prompts, sampling, show)
-    return _whole(prompts, ((one.prompt_index, one.text, one.finished) for one in answers))
+    prompts = prompts_to_ask(
+        request.prompts, request.language, request.limit, request.seed, skip_bad=request.skip_bad
+    ).prompts
+    answers = ask(request.model, prompts, sampling, request.like)
+    return prompts, whole_answers((one.prompt_index, one.text, one.finished) for one in answers)
 
 
 def _kept_answers(request: PairsRequest) -> _Sampled:
@@ -289,21 +264,7 @@ def _kept_answers(request: PairsRequest) -> _Sampled:
     if not prompts:
         raise UserError(f"{request.answers}: no answer in language {request.language!r}; check --language")
     found = ((prompts[one.item.id, one.item.prompt].index, one.answer, one.finished) for one in kept)
-    return _whole(list(prompts.values()), found)
-
-
-def _whole(prompts: Sequence[Prompt], found: Iterable[tuple[int, str, bool]]) -> _Sampled:
-    """The answers that can be learned from; `found` gives prompt index, text and whether the model ended it."""
-    answers: dict[int, list[str]] = {}
-    cut_off = blank = 0
-    for index, text, finished in found:
-        if not finished:
-            cut_off += 1
-        elif not text.strip():
-            blank += 1
-        else:
-            answers.setdefault(index, []).append(text)
-    return _Sampled(prompts=prompts, answers=answers, cut_off=cut_off, blank=blank)
+    return list(prompts.values()), whole_answers(found)
 
 
 def _row(prompt: Prompt) -> Row:

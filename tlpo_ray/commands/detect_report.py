@@ -14,7 +14,7 @@ from rich.text import Text
 import detectors
 from tlpo_ray.commands.detect_judge import Tally
 from tlpo_ray.commands.detect_units import Unit
-from tlpo_ray.commands.display import console, marked
+from tlpo_ray.commands.display import console, marked, rate
 
 MOST_ROWS = 4
 """Lines of one record that are shown."""
@@ -90,10 +90,10 @@ def rates_table(tallies: Mapping[str, Tally]) -> Table:
                 f"{rates.answers:,}",
                 f"{rates.failed:,}",
                 f"{rates.empty:,}",
-                _rate(rates.rpr),
-                "–".join(map(_rate, rates.rpr_interval)) if rates.rpr_interval else "–",
-                _rate(rates.wpr),
-                _rate(rates.line_pass_rate),
+                rate(rates.rpr),
+                "–".join(map(rate, rates.rpr_interval)) if rates.rpr_interval else "–",
+                rate(rates.wpr),
+                rate(rates.line_pass_rate),
             )
     table.caption = "RPR, WPR, lines: share of answers (with words), of words and of lines without confusion"
     return table
@@ -103,7 +103,7 @@ def flagged_table(tallies: Mapping[str, Tally]) -> Table:
     """Units by language, and how many of them a detector flagged."""
     table = _table("language", "texts", "flagged", "share")
     for name, tally in _with_total(tallies):
-        table.add_row(name, f"{tally.units:,}", f"{tally.confused:,}", _rate(tally.rate))
+        table.add_row(name, f"{tally.units:,}", f"{tally.confused:,}", rate(tally.rate))
     return table
 
 
@@ -120,10 +120,6 @@ def _with_total(tallies: Mapping[str, Tally]) -> Iterator[tuple[str, Tally]]:
         yield language or "–", tallies[language]
     if len(tallies) != 1:
         yield "all", sum(tallies.values(), Tally())
-
-
-def _rate(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
 
 
 def _located(unit: Unit, spans: Sequence[detectors.Confusion]) -> Iterator[tuple[detectors.Confusion, int, int]]:

@@ -79,6 +79,11 @@ def _figures(progress: RunProgress) -> str:
     )
 
 
+def rate(value: float | None) -> str:
+    """A rate in a table."""
+    return "–" if value is None else f"{value:.3f}"
+
+
 def marked(text: str, spans: list[tuple[int, int]]) -> Text:
     """Text with the given spans (code points) marked: by colour, or by brackets where there is none."""
     if console.color_system is None or console.no_color:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -10,16 +9,16 @@ from pathlib import Path
 from rich.box import ROUNDED
 from rich.table import Table
 
+from tlpo_ray.commands.asking import ask, prompts_to_ask
 from tlpo_ray.commands.detect import english_setting
-from tlpo_ray.commands.display import console, step
+from tlpo_ray.commands.display import console, rate, step
 from tlpo_ray.commands.train import stack_versions
-from tlpo_ray.config.run import DataConfig, English
-from tlpo_ray.data.prompts import PromptSet, read_prompts
+from tlpo_ray.config.run import English
 from tlpo_ray.evaluation.judge import Answered, Judge, Judgement, read_answers, total
-from tlpo_ray.evaluation.sampling import Sampling, asked_model, engine_named, sampled_answers
+from tlpo_ray.evaluation.sampling import Sampling, asked_model, engine_named
 from tlpo_ray.evaluation.suites import SUITES, Item, Suite, read_items
 from tlpo_ray.evaluation.suites.suite import PAPER_LANGUAGES
-from tlpo_ray.flow.errors import PromptFileError, ResourceError, UserError
+from tlpo_ray.flow.errors import ResourceError, UserError
 from tlpo_ray.flow.files import write_json, write_lines
 from tlpo_ray.flow.records import Prompt
 
@@ -102,7 +101,8 @@ def _checked(request: Request) -> English:
         raise UserError(f"expected one of {', '.join(sources)}; found {' and '.join(given) or 'none of them'}")
     samples = given[0] in MODELLED
     if samples != (request.model is not None):
-        raise UserError(f"{given[0]} needs a MODEL" if samples else f"{given[0]} takes no MODEL: answers are there")
+        wrong = "needs a MODEL" if samples else "takes no MODEL: its answers exist already"
+        raise UserError(f"{given[0]} {wrong}")
     for field in fields(request):
         allowed = GOES_WITH.get(field.name)
         if allowed is not None and given[0] not in allowed and getattr(request, field.name) != field.default:
@@ -142,16 +142,10 @@ def _sampled(request: Request, english: English) -> tuple[list[Answered], Result
         seed=request.seed,
     )  # fmt: skip
     assert request.model is not None
-    model = asked_model(request.model, longest, request.like)
     prompts = [
         Prompt(index=number, id=item.id, language=item.language, text=item.prompt) for number, item in enumerate(items)
     ]
-    with step(f"{len(prompts):,} prompts · {model.path} ({sampling.engine})") as spinner:
-
-        def show(done: int, of: int) -> None:
-            spinner.update(f"{done:,} of {of:,} prompts · {model.path} ({sampling.engine})")
-
-        found = sampled_answers(model, prompts, sampling, show)
+    found = ask(request.model, prompts, sampling, request.like)
     answers = [
         Answered(
             item=items[one.prompt_index], sample=one.sample, answer=one.text, finished=one.finished,
@@ -180,16 +174,9 @@ def _suite_items(request: Request, suite: Suite) -> tuple[list[Item], dict[str, 
 
 
 def _prompt_items(request: Request) -> tuple[list[Item], dict[str, int]]:
-    """All prompts of one language, however long; with a limit, a random part of them."""
     assert request.prompts is not None
     (language,) = request.languages
-    data = DataConfig(
-        prompts=request.prompts, language=language, languages=(language,), limit=request.limit,
-        shuffle=request.limit is not None, max_characters=sys.maxsize, skip_bad=request.skip_bad,
-    )  # fmt: skip
-    chosen: PromptSet = read_prompts(data, request.seed)
-    if not chosen.prompts:
-        raise PromptFileError(f"{data.prompts}: no prompt in language {language!r}; check --language and the file")
+    chosen = prompts_to_ask(request.prompts, language, request.limit, request.seed, skip_bad=request.skip_bad)
     items = [
         Item(suite=PROMPTS, task=PROMPTS, source="", id=prompt.id, language=prompt.language, prompt=prompt.text)
         for prompt in chosen.prompts
@@ -239,10 +226,10 @@ def _table(judged: Sequence[Judgement], title: str) -> Table:
             table.add_section()
         low, high = one.rates.rpr_interval or (None, None)
         cells = [
-            one.language, one.task, f"{one.rates.answers:,}", _rate(one.rates.rpr), f"{_rate(low)}–{_rate(high)}",
-            _rate(one.rates.wpr), _rate(one.rates.line_pass_rate),
+            one.language, one.task, f"{one.rates.answers:,}", rate(one.rates.rpr), f"{rate(low)}–{rate(high)}",
+            rate(one.rates.wpr), rate(one.rates.line_pass_rate),
         ]  # fmt: skip
-        table.add_row(*cells, *([_rate(one.accuracy)] if scored else []))
+        table.add_row(*cells, *([rate(one.accuracy)] if scored else []))
     return table
 
 
@@ -262,10 +249,6 @@ def _aside(answers: Sequence[Answered], whole: Judgement, counts: Result) -> str
     if isinstance(skipped, dict):
         said += [f"{number:,} left out: {reason}" for reason, number in skipped.items()]
     return " · ".join(said)
-
-
-def _rate(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
 
 
 def _keep(output: Path, result: Result, rows: Sequence[Result]) -> None:
@@ -315,5 +298,5 @@ def _scores_table(title: str, found: dict[str, dict[str, float]]) -> Table:
         for name, value in metrics.items():
             metric, _, filtered = name.partition(",")
             if not metric.endswith("_stderr"):
-                table.add_row(task, name, _rate(value), _rate(metrics.get(f"{metric}_stderr,{filtered}")))
+                table.add_row(task, name, rate(value), rate(metrics.get(f"{metric}_stderr,{filtered}")))
     return table

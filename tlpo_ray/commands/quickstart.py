@@ -14,7 +14,7 @@ from rich.text import Text
 
 import detectors
 from tlpo_ray.commands.display import console, marked, step
-from tlpo_ray.commands.train import Result, lap, outcomes, run_training
+from tlpo_ray.commands.train import Result, outcomes, run_training
 from tlpo_ray.config.load import load_config
 from tlpo_ray.config.run import RunConfig
 from tlpo_ray.evaluation.probe import write_probe
@@ -29,6 +29,7 @@ from tlpo_ray.quickstart.toy_cache import cached_toy_model
 from tlpo_ray.quickstart.world import Question, World, toy_world
 from tlpo_ray.report.page import write_report
 from tlpo_ray.resume import resumed_config
+from tlpo_ray.tally import stopwatch
 
 ROUNDS = 40
 """How often the run asks each question."""
@@ -56,7 +57,7 @@ def quickstart_command(stack: str, fresh: bool, seed: int, overrides: Sequence[s
     settings = [f"seed={seed}", *STACKS[stack], *overrides]
     load_config(quickstart_preset(), ["model.path=.", *settings])  # a wrong setting is told before a model is trained
     world, seconds = toy_world(), dict[str, float]()
-    with lap(seconds, "toy_model"):
+    with stopwatch(seconds, "toy_model"):
         model = _toy_model(seed, fresh)
     config = load_config(quickstart_preset(), [f"model.path={model}", *settings])
     _move_away(config.folder)

@@ -31,7 +31,9 @@ def status_command(target: str, address: str | None, as_json: bool) -> None:
         try:
             lines = _lines(found)
         except KeyError as error:
-            raise UserError(f"{found['folder']}: {STATUS} in it lacks {error}: the run writes it anew") from error
+            raise UserError(
+                f"{found['folder']}: {STATUS} in it lacks {error}: a run that goes on writes it anew within seconds"
+            ) from error
         console.print(Text("\n").join(lines), soft_wrap=True)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib import metadata
@@ -24,6 +23,7 @@ from tlpo_ray.journal import Journal, State
 from tlpo_ray.parts import Fleet, Learner, Parts
 from tlpo_ray.resume import check_prompts, resumed_config, stoppable, where_it_was
 from tlpo_ray.run_folder import RunFolder
+from tlpo_ray.tally import stopwatch
 from tlpo_ray.trackers import check_trackers, told
 from tlpo_ray.train import TrainSummary, recover, train
 
@@ -105,16 +105,16 @@ def run_training(
         if config.trackers:
             folder.metrics.followers.append(stack.enter_context(told(config)).write)
         if examination is not None:
-            with lap(seconds, "evaluate_before"):
+            with stopwatch(seconds, "evaluate_before"):
                 examination.before(parts.fleet)
-        with lap(seconds, "train"), training_progress() as listener:
+        with stopwatch(seconds, "train"), training_progress() as listener:
             summary = train(config, parts, folder, listener, state)
         if examination is not None:
-            with lap(seconds, "evaluate_after"):
+            with stopwatch(seconds, "evaluate_after"):
                 examination.after(parts.fleet)
     findings: Result = {}
     if examination is not None:
-        with lap(seconds, "score"):
+        with stopwatch(seconds, "score"):
             findings = examination.findings(folder.path / "model")
     result = findings | result_of(config, summary, seconds)
     folder.write_result(result)
@@ -237,7 +237,7 @@ def _ready(config: RunConfig, prompts: PromptSet, seconds: dict[str, float], sta
 
     what = f"{len(prompts.prompts):,} prompts · {_parts(config)}"
     with ExitStack() as stack:
-        with step(what), lap(seconds, "start"):
+        with step(what), stopwatch(seconds, "start"):
             begin = None if state is None else state.exchange
             parts = stack.enter_context(assembled(config, prompts, begin, prepare))
         yield parts
@@ -255,11 +255,3 @@ def _parts(config: RunConfig) -> str:
 
 def _many(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-@contextmanager
-def lap(seconds: dict[str, float], name: str) -> Iterator[None]:
-    """Notes the wall time of its block."""
-    began = time.monotonic()
-    yield
-    seconds[name] = time.monotonic() - began

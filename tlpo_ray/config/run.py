@@ -160,7 +160,7 @@ class LearnerConfig(Section):
     lr_min: Annotated[float, Field(ge=0)] = 5e-8
     """Learning rate at the end of the cosine."""
     warmup: Share = 0.1
-    """Share of the prompts over which the learning rate rises from 0 to `lr`."""
+    """Share of the prompts over which the learning rate rises to `lr`; it is never below `lr_min`."""
     betas: tuple[Share, Share] = (0.9, 0.95)
     """AdamW."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
@@ -197,10 +197,11 @@ class FlowConfig(Section):
     max_staleness: Annotated[int, Field(ge=0)] = 0
     """Most policy versions a group may be behind the learner; 0 is strictly on-policy."""
     focus: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Ask prompts in proportion to how often their like was confused lately, but at least this share of them; the rest
-    counts as skipped. What is learned from is then no fair sample of the prompts. None asks all."""
+    """Ask a prompt with a probability in proportion to how often prompts like it were confused lately, at least this
+    one; the others count as skipped. What is learned from is then no fair sample of the prompts. None asks all."""
     queue_capacity: Positive = 256
-    """Groups at which rollout actors get no more prompts until the learner has taken some."""
+    """Groups at which rollout actors get no more prompts until the learner has taken some; at `max_staleness` 0 no more
+    prompts go out than an update is likely to need anyway."""
     bucket_mib: Positive = 64
     """Size of a bucket of weights on the wire."""
     weight_transfer: Literal["object_store", "nccl", "gloo"] = "object_store"
@@ -222,9 +223,10 @@ class FlowConfig(Section):
     sync_deadline_s: Seconds = 300
     """For one rollout actor to load a policy version."""
     max_restarts: Annotated[int, Field(ge=0)] = 10
-    """Restarts of rollout actors in a run, all together; who is lost after them stays away."""
+    """Restarts in a run: of all rollout actors together (who is lost after them stays away), and as many of the learner
+    group and of the exchange."""
     min_healthy: Positive = 1
-    """Fewest rollout actors, those that start or load weights among them, with which a run goes on."""
+    """The run stops when fewer rollout actors than this are left; those that start or load weights count."""
     restart_backoff_s: Annotated[float, Field(ge=0)] = 0.5
     """Before a lost rollout actor starts again; doubled, up to a minute, when it is lost again before it has done any
     work."""

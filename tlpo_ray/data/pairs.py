@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tlpo_ray.flow.records import Prompt
@@ -29,6 +29,21 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WholeAnswers:
+    """Of sampled answers those that can be learned from.
+
+    Example: ``WholeAnswers(texts={0: ["엔입니다.", "єна입니다."]}, cut_off=0, blank=0)``
+    """
+
+    texts: Mapping[int, Sequence[str]]
+    """By the prompt's index."""
+    cut_off: int
+    """Answers left out because they ran out of room: learned as whole ones, they would teach to end there."""
+    blank: int
+    """Answers left out because they say nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PairSet:
     """Pairs, and the prompts that gave none."""
 
@@ -39,6 +54,21 @@ class PairSet:
     """Prompts whose answers were all confused."""
     unanswered: int
     """Prompts without an answer: they left no room for one."""
+
+
+def whole_answers(answers: Iterable[tuple[int, str, bool]]) -> WholeAnswers:
+    """Sort out what cannot be learned from; of each answer the prompt's index, the text, and whether the model ended
+    it."""
+    texts: dict[int, list[str]] = {}
+    cut_off = blank = 0
+    for index, text, finished in answers:
+        if not finished:
+            cut_off += 1
+        elif not text.strip():
+            blank += 1
+        else:
+            texts.setdefault(index, []).append(text)
+    return WholeAnswers(texts=texts, cut_off=cut_off, blank=blank)
 
 
 def preference_pairs(

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from tlpo_ray.config.run import DataConfig
-from tlpo_ray.data.prompts import UNREADABLE, USUAL_FIELDS, Reject, each_prompt, too_long
-from tlpo_ray.data.readers import SUFFIXES, read_records
+from tlpo_ray.data.prompts import UNREADABLE, Reject, each_prompt, too_long
+from tlpo_ray.data.readers import SUFFIXES
 from tlpo_ray.flow.records import Prompt
 
 EXAMPLES = 3
 """Dropped prompts kept as examples, by reason."""
 NO_ANSWER = "has no answer"
-RECORDS_ASKED_FOR_FIELDS = 100
 Spans = list[tuple[int, int]]
 """Code points [start, end) of a prompt's text."""
 
@@ -147,16 +145,3 @@ def file_of(source: str, language: str) -> str:
     names = {f"{language}{suffix}" for suffix in SUFFIXES}
     found = [file for file in Path(source).rglob("*") if file.name in names]
     return str(found[0]) if len(found) == 1 else source
-
-
-def usual_field(data: DataConfig) -> str:
-    """Where the prompts stand: the first of the usual fields that a record has, else `data.prompt_field`.
-
-    Raises:
-        PromptFileError: the source cannot be read.
-    """
-    for record in islice(read_records(data.prompts, data.subset, data.split), RECORDS_ASKED_FOR_FIELDS):
-        for name in USUAL_FIELDS:
-            if record.fields is not None and name in record.fields:
-                return name
-    return data.prompt_field

@@ -21,6 +21,7 @@ CONTEXT_FIELD = "input"
 """Bactrian-X: what an instruction refers to, put after it on a new line."""
 USUAL_FIELDS = ("prompt", "instruction", "question", "text")
 """Where other people keep their prompts."""
+RECORDS_ASKED_FOR_FIELDS = 100
 
 Reject = Callable[[Prompt], str | None]
 """The reason to skip a prompt, or None to keep it."""
@@ -168,3 +169,16 @@ def _encodable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def usual_field(data: DataConfig) -> str:
+    """Where the prompts stand: the first of the usual fields that a record has, else `data.prompt_field`.
+
+    Raises:
+        PromptFileError: the source cannot be read.
+    """
+    for record in islice(read_records(data.prompts, data.subset, data.split), RECORDS_ASKED_FOR_FIELDS):
+        for name in USUAL_FIELDS:
+            if record.fields is not None and name in record.fields:
+                return name
+    return data.prompt_field

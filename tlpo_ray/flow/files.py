@@ -71,8 +71,9 @@ def written(what: str, more: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        mend = "free space there or make it writable"
-        raise ResourceError(f"cannot write {what}: {first_line(error)}; {mend}{more}") from error
+        raise ResourceError(
+            f"cannot write {what}: {first_line(error)}; free space there or make it writable{more}"
+        ) from error
 
 
 @contextmanager

@@ -69,3 +69,10 @@ def load_causal_lm(model: ModelConfig, dtype: torch.dtype) -> Any:
             if "ignore_mismatched_sizes" not in str(error):
                 raise
             raise ValueError("its weights have other sizes than its config.json says") from error
+
+
+def eos_set(configured: int | list[int] | None) -> frozenset[int]:
+    """End-of-text tokens as a model's configuration gives them: one, several or none."""
+    if configured is None:
+        return frozenset()
+    return frozenset(configured if isinstance(configured, list) else [configured])

@@ -29,7 +29,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, Place
 
 from tlpo_ray.flow.errors import DeadlineError, TlpoError, first_line
 from tlpo_ray.flow.exchange import Exchange, Snapshot, Status
-from tlpo_ray.flow.focus import Focus
 from tlpo_ray.flow.metrics import METRICS, Values
 from tlpo_ray.flow.records import Prompt, decode_results, encode_prompts
 from tlpo_ray.flow.stacks import ask_for_stacks, keep_stacks
@@ -236,6 +235,7 @@ class RemoteExchange:
     Args:
         max_restarts: how often that may happen.
         begin: a snapshot to begin with.
+        settings: the other arguments of `Exchange`.
     """
 
     def __init__(
@@ -243,24 +243,13 @@ class RemoteExchange:
         prompts: Sequence[Prompt],
         skipped: Mapping[str, int],
         *,
-        groups_per_update: int,
-        lot: int,
-        capacity: int,
-        max_staleness: int,
-        focus: Focus | None = None,
         max_restarts: int = 0,
         begin: Snapshot | None = None,
+        **settings: Any,
     ) -> None:
         # On this machine: the prompts may lie in a file of it.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         options = {"num_cpus": 0, "max_concurrency": 1, "scheduling_strategy": here}
-        settings: dict[str, Any] = {
-            "groups_per_update": groups_per_update,
-            "lot": lot,
-            "capacity": capacity,
-            "max_staleness": max_staleness,
-            "focus": focus,
-        }
 
         def start(name: str) -> Any:
             return ExchangeActor.options(name=name, **options).remote(prompts, skipped, **settings)

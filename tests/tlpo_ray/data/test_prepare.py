@@ -25,9 +25,8 @@ from tlpo_ray.data.prepare import (
     no_second_time,
     not_longer_than,
     prepare,
-    usual_field,
 )
-from tlpo_ray.data.prompts import UNREADABLE
+from tlpo_ray.data.prompts import UNREADABLE, usual_field
 from tlpo_ray.flow.errors import PromptFileError
 from tlpo_ray.flow.records import Prompt
 
