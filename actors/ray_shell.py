@@ -285,7 +285,7 @@ class RolloutFleet:
         except RayTaskError as error:
             return self._failed(member, call, kind, error.cause)
         except UnserializableException as error:  # of a class that only its own process can build
-            return self._failed(member, call, kind, error)
+            return self._failed(member, call, kind, RuntimeError(str(error).strip().splitlines()[-1]))
         try:
             self._then.pop(call)(value)
         except ObjectLostError as error:

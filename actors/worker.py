@@ -19,7 +19,7 @@ from actors.tasks import Candidates, Task, one_ask
 from actors.token_bytes import TokenBytes
 from tlpo_ray.config.run import DetectorConfig, LoraConfig, ModelConfig, RolloutConfig
 from tlpo_ray.flow.delta import Shadow
-from tlpo_ray.flow.errors import WeightSyncError
+from tlpo_ray.flow.errors import TlpoError, WeightSyncError
 from tlpo_ray.flow.records import CandidateGroup, Outcome, Prompt, PromptResult, RolloutReport, readable
 from tlpo_ray.flow.weights import Bucket, Canary, Rendezvous, WeightUpdate, check_canary
 
@@ -296,9 +296,12 @@ class RolloutWorker:
             lot.ended.append(ended)
         except Exception as error:
             self._mishaps += 1
-            if self._mishaps > max(MISHAPS, MISHAP_SHARE * self._rolled):
-                lot.error = lot.error or error
             index, reason = question.prompt.index, _mishap(error)
+            if lot.error is None and self._mishaps > max(MISHAPS, MISHAP_SHARE * self._rolled):
+                lot.error = error
+                if not isinstance(error, TlpoError):
+                    lot.error = RuntimeError(reason)
+                    lot.error.__cause__ = error
             lot.skipped.append(PromptResult(prompt_index=index, outcome=Outcome.SKIPPED, reason=reason))
 
     def _rolled_out(self, question: Question) -> Task[tuple[Rollout, CandidateGroup | None]]:

@@ -208,7 +208,8 @@ def _known(file: Path) -> dict[str, str]:
         return {}
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{file} is damaged ({first_line(error)}): remove it; what comes from now on is then a new run to the trackers"
+            f"{file} is damaged ({first_line(error)}): remove it; what comes from now on is then a new run to the "
+            f"trackers"
         ) from error
     return found
 

@@ -165,6 +165,8 @@ def test_a_detector_that_raises_again_and_again_spoils_its_own_lot_only(
     assert [group.response for group in found.finish(good).groups] == [
         group.response for group in report.groups if group.prompt_index in (0, 2)
     ]
-    with pytest.raises(ValueError, match="cannot read this"):
+    told = r"^its rollout raised ValueError in test_worker\.py:\d+$"
+    with pytest.raises(RuntimeError, match=told) as error:
         while not bad.done:
             found.turn()
+    assert isinstance(error.value.__cause__, ValueError)

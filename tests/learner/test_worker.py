@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from learner.batch import make_batch, pack_contexts
-from learner.checkpoint import begin, checkpoints, commit, partial, read_state
+from learner.checkpoint import begin, checkpoints, commit, partial, read_state, writing
 from learner.policy import Policy, candidate_logp
 from learner.publish import Publisher
 from learner.worker import LearnerWorker, build_learner
@@ -316,6 +316,11 @@ def test_a_place_that_cannot_be_written_is_one_line_and_leaves_nothing_half_writ
             act()
         assert "\n" not in str(error.value)
     assert not checkpoints(root) and not model.exists()
+
+
+def test_a_rank_that_is_gone_while_others_write_is_no_full_disk() -> None:
+    with pytest.raises(RuntimeError, match=r"^Connection closed by peer$"), writing("a checkpoint"):
+        raise RuntimeError("Connection closed by peer")  # what gloo raises in the ranks that are left
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

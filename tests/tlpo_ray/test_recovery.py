@@ -18,7 +18,7 @@ from tests.small_run import (
     run,
     run_config,
 )
-from tlpo_ray.flow.errors import LearnerLostError
+from tlpo_ray.flow.errors import LearnerLostError, TlpoError
 from tlpo_ray.train import Progress, TrainSummary
 
 pytestmark = pytest.mark.ray
@@ -100,6 +100,49 @@ def test_a_rank_that_is_lost_while_a_checkpoint_is_written_comes_back(
     assert "a learner rank failed during a checkpoint" in caplog.text
     assert summary.accounting == local[1].accounting
     assert_same_weights(tmp_path / "run", local[0])
+
+
+BAD_SERVICE = """
+import ray
+
+
+class Refused(Exception):
+    def __init__(self, *, status):
+        super().__init__(f"status {status}")
+
+
+class Asks:
+    version = "1"
+
+    def __init__(self, language, english):
+        if ray.is_initialized() and ray.get_runtime_context().get_actor_id():
+            raise Refused(status=503)
+
+    def find(self, text, prefix="", final=True):
+        return None
+"""
+
+
+def test_an_error_that_only_its_own_process_can_build_ends_no_run_with_a_traceback(
+    tiny_model: Path, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a detector that asks a service which rollout actors cannot reach; its class cannot be unpickled."""
+    plugin = tmp_path / "plugin"
+    (plugin / "bad_service-1.dist-info").mkdir(parents=True)
+    (plugin / "bad_service-1.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: bad-service\nVersion: 1\n"
+    )
+    (plugin / "bad_service-1.dist-info" / "entry_points.txt").write_text(
+        "[tlpo_ray.detectors]\nasks = bad_service:Asks\n"
+    )
+    (plugin / "bad_service.py").write_text(BAD_SERVICE)
+    monkeypatch.syspath_prepend(plugin)
+    monkeypatch.setenv("PYTHONPATH", str(plugin))
+    settings = {"detector.name": "asks", "flow.max_restarts": 0, "rollout.actors": 1}
+    with pytest.raises(
+        TlpoError, match=r"^rollout actor rollout-0\.0 could not roll out a lot: .*Refused: status 503, "
+    ):
+        run(run_config(tiny_model, prompts, tmp_path / "run", **settings))
 
 
 def test_without_a_restart_left_the_run_ends_says_so_and_leaves_nothing_behind(
