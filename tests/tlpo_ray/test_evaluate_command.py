@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from detectors import UnknownLanguageError
+from tlpo_ray.commands.asking import prompts_to_ask
 from tlpo_ray.commands.evaluate import Request, evaluate_command
+from tlpo_ray.data.prompts import USUAL_FIELDS
 from tlpo_ray.flow.errors import ModelError, PromptFileError, UserError
 
 PROMPTS = ("일본의 통화는 무엇입니까?", "태국의 통화는 무엇입니까?", "길" * 5_000)
@@ -53,6 +55,14 @@ def test_an_existing_result_is_never_overwritten(options: dict[str, Any]) -> Non
     with pytest.raises(UserError, match=r"holds a result\.json already"):
         evaluate_command(Request(**options))
     assert (options["output"] / "result.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize("field", USUAL_FIELDS)
+def test_prompts_are_found_in_any_usual_field(field: str, tmp_path: Path) -> None:
+    file = tmp_path / "prompts.jsonl"
+    file.write_text(json.dumps({field: "수도는?"}), encoding="utf-8")
+    (prompt,) = prompts_to_ask(str(file), "ko", None, 0, skip_bad=False).prompts
+    assert (prompt.text, prompt.language) == ("수도는?", "ko")
 
 
 def test_prompts_of_another_language_are_not_asked(options: dict[str, Any]) -> None:
