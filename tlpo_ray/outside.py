@@ -33,15 +33,20 @@ MOST = 10_000
 
 
 class Outside:
-    """The run's side of it; what was asked of an earlier life of the run does not count."""
+    """The run's side of it.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        resumed: the run goes on: what it was last asked to be, it becomes again.
+    """
+
+    def __init__(self, folder: Path, *, resumed: bool = False) -> None:
         self._folder = folder
         self._seen = 0.0
         self._told: Mapping[str, Any] = {}
         self._telling, self._over = Lock(), Event()
-        for name in (STATUS, WANTED):
-            (folder / name).unlink(missing_ok=True)
+        (folder / STATUS).unlink(missing_ok=True)
+        if not resumed:
+            forget_scale(folder)
         Thread(target=self._beat, daemon=True).start()
 
     def wanted(self) -> int | None:
@@ -112,7 +117,15 @@ def scale(folder: Path, actors: int) -> dict[str, int]:
             states: dict[str, int] = status.get("actors", {})
             return states
         time.sleep(LOOK_S)
-    raise DeadlineError(f"the run in {folder} did not notice within {ANSWER_S:g} s: is it going on? see {STATUS} in it")
+    raise DeadlineError(
+        f"the run in {folder} did not notice within {ANSWER_S:g} s: is it going on? see {STATUS} in it. If it is "
+        f"resumed later, what was asked for holds then"
+    )
+
+
+def forget_scale(folder: Path) -> None:
+    """What `tlpo scale` asked of a run counts no more."""
+    (folder / WANTED).unlink(missing_ok=True)
 
 
 def look(folder: Path) -> dict[str, Any]:

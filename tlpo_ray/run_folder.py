@@ -70,7 +70,7 @@ class RunFolder:
                 (self.path / name).mkdir(parents=True, exist_ok=True)
             with replacing(self.path / "config.yaml") as partial:
                 partial.write_text(dump_config(config), encoding="utf-8")
-            self.outside = Outside(self.path)
+            self.outside = Outside(self.path, resumed=resumed is not None)
         self.journal = Journal(self.path / "journal")
         if resumed is not None:
             truncate_metrics(self.path / "metrics.jsonl", resumed)

@@ -14,6 +14,7 @@ from tlpo_ray.commands.status import status_command
 from tlpo_ray.config.load import dump_config, load_config
 from tlpo_ray.flow.errors import ResourceError, UserError
 from tlpo_ray.outside import MOST, STATUS, WANTED, Outside, look, read_status, scale
+from tlpo_ray.resume import resumed_config
 
 
 def run_of(folder: Path) -> Path:
@@ -50,6 +51,18 @@ def test_what_is_no_wish_is_ignored(content: str, tmp_path: Path, caplog: pytest
     with caplog.at_level(logging.WARNING):
         assert asked(tmp_path, content) is None
     assert "cannot be read and is ignored" in caplog.records[0].message
+
+
+def test_a_run_that_goes_on_becomes_what_it_was_last_asked_to_be_unless_told_otherwise(tmp_path: Path) -> None:
+    def wish(*overrides: str) -> int | None:
+        (run_of(tmp_path) / WANTED).write_text('{"rollout_actors": 5}')
+        resumed_config(tmp_path, overrides)
+        return Outside(tmp_path, resumed=True).wanted()
+
+    assert wish() == wish("rollout.lot=32") == 5
+    assert wish("rollout.actors=2") is None
+    assert asked(tmp_path, '{"rollout_actors": 5}') == 5
+    assert Outside(tmp_path).wanted() is None, "another run in the same folder begins anew"
 
 
 @pytest.mark.parametrize("actors", [0, MOST + 1])
