@@ -22,7 +22,7 @@ from actors.vllm_env import vllm_env
 from actors.worker import Answer
 from tlpo_ray.config.run import ClusterConfig, FlowConfig
 from tlpo_ray.flow.errors import DeadlineError, LearnerLostError, TlpoError, first_line
-from tlpo_ray.flow.ray_shell import LOST, Rooms, bundle, dump_stacks, stacks_if_late, wait_for
+from tlpo_ray.flow.ray_shell import LOST, Rooms, bundle, dump_stacks, stacks_if_late, wait_for, what_was_raised
 from tlpo_ray.flow.records import LotCounts, Prompt
 from tlpo_ray.flow.weights import Broadcaster, WeightUpdate
 
@@ -284,8 +284,8 @@ class RolloutFleet:
             return False
         except RayTaskError as error:
             return self._failed(member, call, kind, error.cause)
-        except UnserializableException as error:  # of a class that only its own process can build
-            return self._failed(member, call, kind, RuntimeError(str(error).strip().splitlines()[-1]))
+        except UnserializableException as error:
+            return self._failed(member, call, kind, RuntimeError(what_was_raised(error)))
         try:
             self._then.pop(call)(value)
         except ObjectLostError as error:

@@ -298,10 +298,8 @@ class RolloutWorker:
             self._mishaps += 1
             index, reason = question.prompt.index, _mishap(error)
             if lot.error is None and self._mishaps > max(MISHAPS, MISHAP_SHARE * self._rolled):
-                lot.error = error
-                if not isinstance(error, TlpoError):
-                    lot.error = RuntimeError(reason)
-                    lot.error.__cause__ = error
+                # Not as it was raised: a prompt may stand in its message, and errors of actors are logged.
+                lot.error = error if isinstance(error, TlpoError) else RuntimeError(reason)
             lot.skipped.append(PromptResult(prompt_index=index, outcome=Outcome.SKIPPED, reason=reason))
 
     def _rolled_out(self, question: Question) -> Task[tuple[Rollout, CandidateGroup | None]]:

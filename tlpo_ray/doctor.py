@@ -197,6 +197,8 @@ def _prompts(config: RunConfig) -> Finding:
     name = config.data.prompts
     if not name or Path(name).exists():
         return _fine("prompts", name or "the quickstart writes its own")
+    if of_hub(name) and "/" in name and Path(name).parent.is_dir():
+        return _doubtful("prompts", f"{name} is not there", "a run will ask the hub for it: is the name right?")
     if of_hub(name):
         return _fine("prompts", f"{name}, of the hub")
     return _broken("prompts", f"{name} is not there", "give data.prompts a file, a folder or a hub dataset")

@@ -51,22 +51,14 @@ class Outside:
 
     def wanted(self) -> int | None:
         """How many rollout actors there are to be, if somebody has asked since the last look."""
-        file = self._folder / WANTED
         try:
-            written = file.stat().st_mtime
-            if written == self._seen:
-                return None
-            self._seen = written
-            found = read_json(file)["rollout_actors"]
-        except FileNotFoundError:
+            written = (self._folder / WANTED).stat().st_mtime
+        except OSError:
             return None
-        except (OSError, ValueError, KeyError) as error:
-            logger.warning("%s cannot be read and is ignored: %s", file, first_line(error))
+        if written == self._seen:
             return None
-        if type(found) is int and 1 <= found <= MOST:
-            return found
-        logger.warning("%s asks for %.40r rollout actors and is ignored: a run has 1 to %d", file, found, MOST)
-        return None
+        self._seen = written
+        return scale_asked_for(self._folder)
 
     def tell(self, status: Mapping[str, Any]) -> None:
         """Write the status."""
@@ -121,6 +113,22 @@ def scale(folder: Path, actors: int) -> dict[str, int]:
         f"the run in {folder} did not notice within {ANSWER_S:g} s: is it going on? see {STATUS} in it. If it is "
         f"resumed later, what was asked for holds then"
     )
+
+
+def scale_asked_for(folder: Path) -> int | None:
+    """How many rollout actors `tlpo scale` last asked a run for; none if nobody has, or in no way that counts."""
+    file = folder / WANTED
+    try:
+        found = read_json(file)["rollout_actors"]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError) as error:
+        logger.warning("%s cannot be read and is ignored: %s", file, first_line(error))
+        return None
+    if type(found) is int and 1 <= found <= MOST:
+        return found
+    logger.warning("%s asks for %.40r rollout actors and is ignored: a run has 1 to %d", file, found, MOST)
+    return None
 
 
 def forget_scale(folder: Path) -> None:

@@ -14,13 +14,13 @@ from types import FrameType
 from typing import Any
 
 from detectors import build_detector
-from tlpo_ray.config.load import load_config
+from tlpo_ray.config.load import load_config, sets
 from tlpo_ray.config.run import DetectorConfig, RunConfig
 from tlpo_ray.flow.errors import StoppedError, UserError, first_line
-from tlpo_ray.flow.files import read_json, write_json, written
+from tlpo_ray.flow.files import held, read_json, write_json, written
 from tlpo_ray.flow.records import Prompt, decode_table
 from tlpo_ray.journal import Journal, State, Update
-from tlpo_ray.outside import forget_scale
+from tlpo_ray.outside import forget_scale, scale_asked_for
 
 MAY_CHANGE = {
     "folder": True, "name": True, "stack": True, "cluster": True, "checkpoint": True,
@@ -47,7 +47,8 @@ GRACE_S = 25.0
 def resumed_config(folder: Path, overrides: Sequence[str]) -> RunConfig:
     """The configuration of the run in `folder`, with settings laid over it that do not change what comes of it.
 
-    A number of rollout actors among them takes the place of the one that `tlpo scale` last asked for.
+    A number of rollout actors among them takes the place of the one that `tlpo scale` last asked for; without it a run
+    that was scaled down begins small.
 
     Raises:
         UserError: there is no run to go on with, or a setting would change what it does.
@@ -67,9 +68,12 @@ def resumed_config(folder: Path, overrides: Sequence[str]) -> RunConfig:
             f"{key} is {old} in {folder} and would be {new} now: a run goes on with the settings that decide what "
             f"comes of it; leave {key} as it is, or begin a new run"
         )
-    if any(one.partition("=")[0] == "rollout.actors" for one in overrides):
-        with written(f"the run folder {folder}"):
+    asked = scale_asked_for(folder)
+    if sets(overrides, "rollout.actors"):
+        with held(folder), written(f"the run folder {folder}"):
             forget_scale(folder)
+    elif asked is not None and now.flow.min_healthy <= asked < now.rollout.actors:
+        return load_config(str(file), [here, *overrides, f"rollout.actors={asked}"])
     return now
 
 

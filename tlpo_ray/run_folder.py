@@ -9,7 +9,6 @@ stacks/            where processes hung that missed a deadline
 status.json        what the run is at (tlpo_ray/outside.py)
 model/             the trained policy, Hugging Face format; adapter/ beside it with learner.lora
 result.json        how it ended
-quickstart.json    in the folder of a quickstart, which has more to do than to train
 """
 
 from __future__ import annotations
@@ -32,8 +31,15 @@ from tlpo_ray.flow.records import SCHEMA, decode_table
 from tlpo_ray.journal import Journal
 from tlpo_ray.outside import Outside
 
+MARK = ".quickstart"
+"""File by which a run that goes on is known to be a quickstart."""
 GROUPS_PER_FILE = 512
 """Experiences per Parquet file: large enough to compress, small enough to lose little with a crash."""
+
+
+def is_quickstart(folder: Path) -> bool:
+    """Whether the run in a folder is a quickstart, which has more to do than to train."""
+    return (folder / MARK).exists()
 
 
 class RunFolder:
@@ -41,6 +47,7 @@ class RunFolder:
 
     Args:
         resumed: policy version to go on from in a folder that is there; 0 if no update was made.
+        examined: a new run has more to do than to train: it is a quickstart (`is_quickstart`).
 
     Raises:
         UserError: the folder holds another run.
@@ -57,17 +64,28 @@ class RunFolder:
         """
         if (path / "config.yaml").exists():
             raise UserError(f"{path} holds a run already: choose another with folder=…, or move it away")
+        RunFolder.refuse_unwritable(path)
+
+    @staticmethod
+    def refuse_unwritable(path: Path) -> None:
+        """Nothing begins that could not be kept.
+
+        Raises:
+            ResourceError: a run folder cannot be made there or written.
+        """
         there = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
         if not there.is_dir() or not os.access(there, os.W_OK):
             raise ResourceError(f"cannot write the run folder {path}: {there} is no folder that you may write")
 
-    def __init__(self, config: RunConfig, resumed: int | None = None) -> None:
+    def __init__(self, config: RunConfig, resumed: int | None = None, *, examined: bool = False) -> None:
         self.path = config.folder
         if resumed is None:
             self.refuse_unusable(self.path)
         with written(f"the run folder {self.path}"):
             for name in ("experiences", "checkpoints", "tensorboard"):
                 (self.path / name).mkdir(parents=True, exist_ok=True)
+            if examined:
+                (self.path / MARK).touch()
             with replacing(self.path / "config.yaml") as partial:
                 partial.write_text(dump_config(config), encoding="utf-8")
             self.outside = Outside(self.path, resumed=resumed is not None)

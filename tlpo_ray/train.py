@@ -118,6 +118,8 @@ class _Run:
         """What was counted when the snapshot was taken."""
         self._published: WeightUpdate | None = None
         """A policy version that the fleet has not been told of."""
+        self._publisher = 0
+        """Life of the learner group that holds the weights published last."""
         self._status = parts.exchange.status()
 
     def collect(self) -> bool:
@@ -128,7 +130,7 @@ class _Run:
                     return False
                 self._surely(lambda: self._roll_out(POLL_S))
                 if self._fleet.weights_lost:
-                    self._published = self._surely(lambda: self._learner.publish(self._canary_context))
+                    self._published = self._publication()
         return True
 
     def learn(self) -> bool:
@@ -146,9 +148,8 @@ class _Run:
     def publish(self) -> None:
         """Hand the learner's policy version to the fleet; each actor loads it when it is next free."""
         with stopwatch(self._tally.seconds, "publish"):
-            update = self._surely(lambda: self._learner.publish(self._canary_context))
+            self._published = update = self._publication()
             self._teller.sync_bytes = update.steps[-1].nbytes if update.steps else 0
-            self._published = update
 
     def record(self) -> None:
         """Make the update count: metrics, journal, experiences; a checkpoint when it is time."""
@@ -168,6 +169,8 @@ class _Run:
         """The trained policy, as a Hugging Face model folder, and to the fleet, which may be asked for answers."""
         with stopwatch(self._tally.seconds, "export"):
             self._surely(lambda: self._learner.export(self._folder.path / "model"))
+            if self._teller.learner_restarts != self._publisher:
+                self._published = self._publication()
         self._hand_out()
 
     def summary(self) -> TrainSummary:
@@ -182,6 +185,11 @@ class _Run:
             rerolled=self._status.rerolled,
             **self._teller.troubles(),
         )
+
+    def _publication(self) -> WeightUpdate:
+        update = self._surely(lambda: self._learner.publish(self._canary_context))
+        self._publisher = self._teller.learner_restarts
+        return update
 
     def _hand_out(self) -> None:
         if self._published is not None:

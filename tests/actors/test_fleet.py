@@ -104,6 +104,17 @@ def test_the_idlest_member_is_sent_a_lot_first(clock: Clock) -> None:
     assert fleet.free() == [third, first]
 
 
+def test_who_sleeps_gets_no_work_before_it_has_weights_again(clock: Clock) -> None:
+    fleet = make_fleet(clock, 1)
+    (member,) = fleet.members
+    fleet.begin(member, "sleep", Kind.SLEEP)
+    fleet.done(member, "sleep")
+    assert not fleet.free() and fleet.to_sync() == [member]
+    fleet.begin(member, "load", Kind.SYNC)
+    fleet.done(member, "load")
+    assert fleet.free() == [member]
+
+
 def test_a_slow_sync_holds_nobody_up(clock: Clock) -> None:
     fleet = make_fleet(clock, 2)
     fleet.publish(1)

@@ -166,7 +166,6 @@ def test_a_detector_that_raises_again_and_again_spoils_its_own_lot_only(
         group.response for group in report.groups if group.prompt_index in (0, 2)
     ]
     told = r"^its rollout raised ValueError in test_worker\.py:\d+$"
-    with pytest.raises(RuntimeError, match=told) as error:
+    with pytest.raises(RuntimeError, match=told):
         while not bad.done:
             found.turn()
-    assert isinstance(error.value.__cause__, ValueError)

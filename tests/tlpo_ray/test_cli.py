@@ -173,6 +173,14 @@ def test_options_of_a_new_run_are_refused_by_one_that_goes_on(tmp_path: Path) ->
         assert "for a new" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
+def test_a_run_that_is_no_quickstart_does_not_go_on_as_one(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("extends: quickstart\nmodel.path: a\ndata.prompts: b\n")
+    done = tlpo(["quickstart", "--resume", "run"], tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "tlpo: the run in run is no quickstart: go on with it by tlpo train --resume run\n"
+
+
 def test_a_quickstart_says_where_it_cannot_write(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = tlpo(["quickstart", "--stack", "local", "folder=file/run"], tmp_path)

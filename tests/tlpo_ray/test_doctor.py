@@ -59,8 +59,15 @@ def test_a_quickstart_makes_its_model_itself(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
 
 
-def test_a_hub_datasets_name_may_have_a_dot(tiny_model: Path, tmp_path: Path) -> None:
-    expected = {"someone/Data-2.5": Verdict.FINE, "gone.jsonl": Verdict.BROKEN, "./a": Verdict.BROKEN}
+def test_a_hub_datasets_name_may_have_a_dot(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    expected = {
+        "someone/Data-2.5": Verdict.FINE,
+        "gone.jsonl": Verdict.BROKEN,
+        "./a": Verdict.BROKEN,
+        "data/ko.txt": Verdict.DOUBTFUL,
+    }
     for name, verdict in expected.items():
         config = run_config(tiny_model, tmp_path, tmp_path / "run", **LOCAL, **{"data.prompts": name})
         assert found(doctor.run(config), "prompts").verdict is verdict, name

@@ -13,7 +13,8 @@ from tests.clusters import until
 from tlpo_ray.commands.status import status_command
 from tlpo_ray.config.load import dump_config, load_config
 from tlpo_ray.flow.errors import ResourceError, UserError
-from tlpo_ray.outside import MOST, STATUS, WANTED, Outside, look, read_status, scale
+from tlpo_ray.flow.files import held
+from tlpo_ray.outside import MOST, STATUS, WANTED, Outside, look, read_status, scale, scale_asked_for
 from tlpo_ray.resume import resumed_config
 
 
@@ -60,9 +61,24 @@ def test_a_run_that_goes_on_becomes_what_it_was_last_asked_to_be_unless_told_oth
         return Outside(tmp_path, resumed=True).wanted()
 
     assert wish() == wish("rollout.lot=32") == 5
-    assert wish("rollout.actors=2") is None
+    assert wish("rollout.actors=2") is wish("rollout={actors: 2}") is None
     assert asked(tmp_path, '{"rollout_actors": 5}') == 5
     assert Outside(tmp_path).wanted() is None, "another run in the same folder begins anew"
+
+
+@pytest.mark.parametrize(("asked_for", "begins_with"), [(1, 1), (2, 2), (5, 2)])
+def test_a_run_that_was_scaled_down_goes_on_where_only_that_fits(
+    asked_for: int, begins_with: int, tmp_path: Path
+) -> None:
+    (run_of(tmp_path) / WANTED).write_text(f'{{"rollout_actors": {asked_for}}}')
+    assert resumed_config(tmp_path, ()).rollout.actors == begins_with
+
+
+def test_what_is_asked_of_a_run_that_is_going_on_is_not_lost_to_one_that_may_not_go_on(tmp_path: Path) -> None:
+    (run_of(tmp_path) / WANTED).write_text('{"rollout_actors": 5}')
+    with held(tmp_path), pytest.raises(UserError, match="another process works in"):
+        resumed_config(tmp_path, ["rollout.actors=2"])
+    assert scale_asked_for(tmp_path) == 5
 
 
 @pytest.mark.parametrize("actors", [0, MOST + 1])

@@ -109,7 +109,7 @@ import ray
 
 class Refused(Exception):
     def __init__(self, *, status):
-        super().__init__(f"status {status}")
+        super().__init__(f"status {status}\\nFor more information: https://example.org")
 
 
 class Asks:

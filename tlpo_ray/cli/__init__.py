@@ -52,9 +52,10 @@ def train(
     ] = None,
 ) -> None:
     """Train a model: prompts in, a run folder with the repaired model out."""
-    from tlpo_ray.commands.quickstart import is_quickstart, resumed_quickstart_command
+    from tlpo_ray.commands.quickstart import resumed_quickstart_command
     from tlpo_ray.commands.train import resume_command, train_command
     from tlpo_ray.flow.errors import UserError
+    from tlpo_ray.run_folder import is_quickstart
 
     if resume is not None:
         if skip_bad:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from tlpo_ray.commands.display import console
-from tlpo_ray.commands.quickstart import quickstart_preset
-from tlpo_ray.config.load import load_config
+from tlpo_ray.config.load import load_config, sets
 from tlpo_ray.doctor import Verdict, examine
 
 SIGNS = {Verdict.FINE: ("✓", "green"), Verdict.DOUBTFUL: ("!", "yellow"), Verdict.BROKEN: ("✗", "red")}
@@ -20,9 +19,12 @@ def doctor_command(name: str | None, overrides: Sequence[str]) -> bool:
     Raises:
         ConfigError: the configuration cannot be read.
     """
-    makes_model = name == "quickstart" and not any(one.startswith("model.path=") for one in overrides)
-    given = ["model.path=.", *overrides] if makes_model else overrides
-    config = None if name is None else load_config(quickstart_preset() if makes_model else name, given)
+    makes_model = name == "quickstart" and not sets(overrides, "model.path")
+    if makes_model:
+        from tlpo_ray.commands.quickstart import quickstart_preset
+
+        name, overrides = quickstart_preset(), ["model.path=.", *overrides]
+    config = None if name is None else load_config(name, overrides)
     broken = False
     for finding in examine(config, makes_model=makes_model):
         sign, colour = SIGNS[finding.verdict]

@@ -29,14 +29,13 @@ from tlpo_ray.quickstart.toy_cache import cached_toy_model
 from tlpo_ray.quickstart.world import Question, World, toy_world
 from tlpo_ray.report.page import write_report
 from tlpo_ray.resume import resumed_config
+from tlpo_ray.run_folder import RunFolder, is_quickstart
 from tlpo_ray.tally import stopwatch
 
 ROUNDS = 40
 """How often the run asks each question."""
 SAMPLES = 8
 """Answers to each question before and after, at the run's temperature."""
-MARK = "quickstart.json"
-"""File of the run folder by which `tlpo train --resume` knows a quickstart."""
 BEFORE = "before.json"
 """File of the run folder with the answers before training."""
 SHOWN = 10
@@ -55,22 +54,16 @@ def quickstart_command(stack: str, fresh: bool, seed: int, overrides: Sequence[s
     if stack not in STACKS:
         raise UserError(f"--stack {stack}: expected {' or '.join(STACKS)}")
     settings = [f"seed={seed}", *STACKS[stack], *overrides]
-    load_config(quickstart_preset(), ["model.path=.", *settings])  # a wrong setting is told before a model is trained
+    # A wrong setting, or a closed folder, is told before a model is trained.
+    RunFolder.refuse_unwritable(load_config(quickstart_preset(), ["model.path=.", *settings]).folder)
     world, seconds = toy_world(), dict[str, float]()
     with stopwatch(seconds, "toy_model"):
         model = _toy_model(seed, fresh)
     config = load_config(quickstart_preset(), [f"model.path={model}", *settings])
     _move_away(config.folder)
     with written(f"the run folder {config.folder}"):
-        config.folder.mkdir(parents=True, exist_ok=True)
-        write_json(config.folder / MARK, {"answers_to_each_question": SAMPLES})
         config = _with_prompts(config, world)
     _compared(config, world, seconds)
-
-
-def is_quickstart(folder: Path) -> bool:
-    """Whether the run in it is one: it has more to do than to train."""
-    return (folder / MARK).exists()
 
 
 def resumed_quickstart_command(folder: Path, overrides: Sequence[str]) -> None:
@@ -79,7 +72,10 @@ def resumed_quickstart_command(folder: Path, overrides: Sequence[str]) -> None:
     Raises:
         UserError: there is none, or a setting would change what comes of it.
     """
-    _compared(resumed_config(folder, overrides), toy_world(), {}, resumed=True)
+    config = resumed_config(folder, overrides)
+    if not is_quickstart(folder):
+        raise UserError(f"the run in {folder} is no quickstart: go on with it by tlpo train --resume {folder}")
+    _compared(config, toy_world(), {}, resumed=True)
 
 
 def _compared(config: RunConfig, world: World, seconds: dict[str, float], *, resumed: bool = False) -> None:
@@ -237,6 +233,7 @@ def _with_prompts(config: RunConfig, world: World) -> RunConfig:
     if config.data.prompts:
         return config
     file = config.folder / "prompts.jsonl"
+    file.parent.mkdir(parents=True, exist_ok=True)
     world.write_prompts(file, ROUNDS, config.seed)
     return config.model_copy(update={"data": config.data.model_copy(update={"prompts": str(file)})})
 

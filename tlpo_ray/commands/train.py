@@ -98,7 +98,8 @@ def run_training(
         check_trackers(config.trackers)
         state = _where_it_was(config, prompts) if resumed else None
         parts = stack.enter_context(_ready(config, prompts, seconds, state))
-        folder = stack.enter_context(RunFolder(config, (state.version if state else 0) if resumed else None))
+        at = (state.version if state else 0) if resumed else None
+        folder = stack.enter_context(RunFolder(config, at, examined=examination is not None))
         if not resumed:
             stack.enter_context(held(config.folder))
         check_prompts(prompts.prompts, folder.path / PROMPTS_KEPT, resumed=resumed)

@@ -74,6 +74,22 @@ def build_config(root: type[Root], settings: Settings, overrides: Sequence[str] 
         raise _refusal(f"{source}: {_in_one_line(error, root)}") from error
 
 
+def sets(overrides: Sequence[str], key: str) -> bool:
+    """Whether settings name a key, `rollout.actors` say.
+
+    Raises:
+        ConfigError: they are no settings.
+    """
+    found: Any = {}
+    for override in overrides:
+        found = _merge(found, _parse_override(override))
+    for part in key.split("."):
+        if not isinstance(found, Mapping) or part not in found:
+            return False
+        found = found[part]
+    return True
+
+
 def dump_config(config: Section) -> str:
     """YAML with every key in its declared order; `load_config` reads it back equal."""
     return dump_document(config.model_dump(mode="json"))

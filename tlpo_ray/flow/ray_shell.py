@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ from ray.exceptions import (
     RayError,
     RayTaskError,
     RuntimeEnvSetupError,
+    UnserializableException,
     WorkerCrashedError,
 )
 from ray.util.metrics import Gauge
@@ -67,6 +69,8 @@ LOST = (
     ActorPlacementGroupRemoved,
 )
 """What a call raises whose process is gone, or could not be started."""
+NAMED = re.compile(r"[\w.]+: ")
+"""How a line begins that tells an error: `package.Error: …`."""
 STACKS_S = 5.0
 """How long stacks are waited for: whoever hangs has cost time enough."""
 MOMENT_S = 2.0
@@ -90,6 +94,14 @@ def wait_for(ref: Any, deadline_s: float, *, who: str, what: str) -> Any:
         raise DeadlineError(f"{who} waited {deadline_s:g} s for {what}") from error
     except RayTaskError as error:
         raise error.cause from error
+    except UnserializableException as error:
+        raise RuntimeError(what_was_raised(error)) from error
+
+
+def what_was_raised(error: UnserializableException) -> str:
+    """The line of an error's text that says what it was: its class can be built in its own process only."""
+    lines = str(error).strip().splitlines()
+    return next((line for line in reversed(lines) if NAMED.match(line)), lines[-1])
 
 
 def bundle(cpus: float, gpus: float, resource: str | None) -> dict[str, float]:

@@ -68,10 +68,9 @@ def new_run(name: str, overrides: Sequence[str], upload: Path) -> Job:
 
 
 def resumed_run(name: str | None, folder: Path, overrides: Sequence[str]) -> Job:
-    """A run on the cluster that goes on where it was; a quickstart if `name` says so."""
-    kind = QUICKSTART if name == QUICKSTART else "train"
+    """A run on the cluster, or a quickstart, that goes on where it was."""
     settings = [*([name] if name and name != QUICKSTART else []), *overrides]
-    command = shlex.join(["tlpo", kind, "--resume", str(_shared(folder)), *settings])
+    command = shlex.join(["tlpo", "train", "--resume", str(_shared(folder)), *settings])
     return Job(name=folder.name, command=f"exec {command}", folder=folder)
 
 
