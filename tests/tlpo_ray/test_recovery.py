@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from detectors import detector
 from tests.small_run import (
     assert_same_weights,
     kill_at,
@@ -18,8 +19,11 @@ from tests.small_run import (
     run,
     run_config,
 )
+from tlpo_ray.assembly import assembled
+from tlpo_ray.commands.train import checked_prompts
 from tlpo_ray.flow.errors import LearnerLostError, TlpoError
-from tlpo_ray.train import Progress, TrainSummary
+from tlpo_ray.run_folder import RunFolder
+from tlpo_ray.train import Progress, TrainSummary, train
 
 pytestmark = pytest.mark.ray
 
@@ -103,6 +107,28 @@ def test_a_rank_that_is_lost_while_a_checkpoint_is_written_comes_back(
     assert_same_weights(tmp_path / "run", local[0])
 
 
+def test_a_learner_that_is_lost_while_it_writes_the_model_leaves_rollout_actors_that_answer(
+    local: Undisturbed, tiny_model: Path, prompts: Path, tmp_path: Path
+) -> None:
+    """With engines that sleep while a learner works: they have its weights again before they are asked."""
+    lost: list[int] = []
+
+    def listener(progress: Progress) -> None:
+        if progress.status.finished and not lost:
+            lost.extend(process_ids("ray::LearnerProcess"))
+            os.kill(lost[0], signal.SIGSTOP)
+            threading.Timer(3.0, os.kill, (lost[0], signal.SIGKILL)).start()
+
+    settings = {"cluster.colocated": True, "rollout.actors": 1, "learner.ranks": 1}
+    config = run_config(tiny_model, prompts, tmp_path / "run", **settings)
+    asked = checked_prompts(config.data, config.detector, config.seed)
+    with assembled(config, asked) as parts, RunFolder(config) as folder:
+        summary = train(config, parts, folder, listener)
+        answers = parts.fleet.answers(asked.prompts[:4], 2, 0.0, 8, 0)
+    assert summary.learner_restarts == 1 and len(answers) == 8
+    assert_same_weights(tmp_path / "run", local[0])
+
+
 BAD_SERVICE = """
 import ray
 
@@ -139,6 +165,7 @@ def test_an_error_that_only_its_own_process_can_build_ends_no_run_with_a_traceba
     (plugin / "bad_service.py").write_text(BAD_SERVICE)
     monkeypatch.syspath_prepend(plugin)
     monkeypatch.setenv("PYTHONPATH", str(plugin))
+    monkeypatch.setattr(detector, "_installed", detector._installed.__wrapped__)  # not as this process has seen them
     settings = {"detector.name": "asks", "flow.max_restarts": 0, "rollout.actors": 1}
     with pytest.raises(
         TlpoError, match=r"^rollout actor rollout-0\.0 could not roll out a lot: .*Refused: status 503, "
