@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -279,6 +280,8 @@ def fetched(address: str, **headers: str) -> str:
         with urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=10) as answer:
             return str(answer.read().decode())
     except urllib.error.HTTPError as error:
+        if error.code == HTTPStatus.SERVICE_UNAVAILABLE:
+            raise ConnectionError(f"{address} is starting") from error
         raise AssertionError(f"{address}: {error.code} {error.read().decode()[:500]}") from error
     except OSError as error:
         raise ConnectionError(str(error)) from error
