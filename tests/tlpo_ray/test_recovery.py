@@ -53,9 +53,8 @@ def test_who_hangs_holds_up_nobody_else_and_is_replaced(
     assert not {*actor, *rank} & set(process_ids("ray::")), "those that hung are gone"
 
 
-@pytest.mark.parametrize("together", [{}, {"cluster.colocated": True, "learner.ranks": 1}], ids=["apart", "colocated"])
 def test_who_hangs_in_a_lot_is_replaced_and_finds_its_weights_gone_with_the_learner(
-    together: dict[str, object], local: Undisturbed, tiny_model: Path, prompts: Path, tmp_path: Path
+    local: Undisturbed, tiny_model: Path, prompts: Path, tmp_path: Path
 ) -> None:
     """The only actor, and with it the learner that holds the published weights, while both have nothing to tell."""
     stopped: list[int] = []
@@ -67,7 +66,7 @@ def test_who_hangs_in_a_lot_is_replaced_and_finds_its_weights_gone_with_the_lear
             for rank in process_ids("ray::LearnerProcess"):
                 os.kill(rank, signal.SIGKILL)
 
-    settings = {"rollout.actors": 1, "flow.heartbeat_s": 3, "rollout.lot": 2, **together}
+    settings = {"rollout.actors": 1, "flow.heartbeat_s": 3, "rollout.lot": 2}
     summary = run(run_config(tiny_model, prompts, tmp_path / "run", **settings), listener)
     assert stopped
     assert summary.restarts >= 1  # so short a heartbeat may also find out one that is only slow
