@@ -284,9 +284,10 @@ class Fleet:
             member.deaths_in_a_row = member.failed_requests = 0
         elif kind is Kind.SYNC:
             member.version = job.version
-        elif kind is Kind.SLEEP:  # weights wake it
-            member.version = None
-            member.state = State.STALE if member.state is State.HEALTHY else member.state
+        elif kind is Kind.SLEEP:
+            member.version = None  # weights wake it
+            if member.state is State.HEALTHY:
+                member.state = State.STALE
         member.heard = self._clock()
         if kind is Kind.START or (kind is Kind.CHECK and member.state is State.SUSPECT):
             member.state = State.STALE

@@ -68,11 +68,10 @@ def resumed_config(folder: Path, overrides: Sequence[str]) -> RunConfig:
             f"{key} is {old} in {folder} and would be {new} now: a run goes on with the settings that decide what "
             f"comes of it; leave {key} as it is, or begin a new run"
         )
-    asked = scale_asked_for(folder)
     if sets(overrides, "rollout.actors"):
         with held(folder), written(f"the run folder {folder}"):
             forget_scale(folder)
-    elif asked is not None and now.flow.min_healthy <= asked < now.rollout.actors:
+    elif (asked := scale_asked_for(folder)) is not None and now.flow.min_healthy <= asked < now.rollout.actors:
         return load_config(str(file), [here, *overrides, f"rollout.actors={asked}"])
     return now
 

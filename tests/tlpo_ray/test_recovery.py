@@ -30,6 +30,12 @@ pytestmark = pytest.mark.ray
 Undisturbed = tuple[Path, TrainSummary]
 
 
+def stop_then_kill(process: int) -> None:
+    """What it is asked next, it never does: it is stopped now, and killed when the others wait for it."""
+    os.kill(process, signal.SIGSTOP)
+    threading.Timer(3.0, os.kill, (process, signal.SIGKILL)).start()
+
+
 def test_who_hangs_holds_up_nobody_else_and_is_replaced(
     local: Undisturbed, tiny_model: Path, prompts: Path, tmp_path: Path
 ) -> None:
@@ -95,8 +101,7 @@ def test_a_rank_that_is_lost_while_a_checkpoint_is_written_comes_back(
     def listener(progress: Progress) -> None:
         if progress.version == 1 and not lost:
             lost.append(process_ids("ray::LearnerProcess")[-1])
-            os.kill(lost[0], signal.SIGSTOP)
-            threading.Timer(3.0, os.kill, (lost[0], signal.SIGKILL)).start()
+            stop_then_kill(lost[0])
 
     settings = {"checkpoint.every_updates": 1}
     summary = run(run_config(tiny_model, prompts, tmp_path / "run", **settings), listener)
@@ -115,8 +120,7 @@ def test_a_learner_that_is_lost_while_it_writes_the_model_leaves_rollout_actors_
     def listener(progress: Progress) -> None:
         if progress.status.finished and not lost:
             lost.extend(process_ids("ray::LearnerProcess"))
-            os.kill(lost[0], signal.SIGSTOP)
-            threading.Timer(3.0, os.kill, (lost[0], signal.SIGKILL)).start()
+            stop_then_kill(lost[0])
 
     settings = {"cluster.colocated": True, "rollout.actors": 1, "learner.ranks": 1}
     config = run_config(tiny_model, prompts, tmp_path / "run", **settings)
@@ -154,13 +158,10 @@ def test_an_error_that_only_its_own_process_can_build_ends_no_run_with_a_traceba
 ) -> None:
     """As of a detector that asks a service which rollout actors cannot reach; its class cannot be unpickled."""
     plugin = tmp_path / "plugin"
-    (plugin / "bad_service-1.dist-info").mkdir(parents=True)
-    (plugin / "bad_service-1.dist-info" / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: bad-service\nVersion: 1\n"
-    )
-    (plugin / "bad_service-1.dist-info" / "entry_points.txt").write_text(
-        "[tlpo_ray.detectors]\nasks = bad_service:Asks\n"
-    )
+    installed = plugin / "bad_service-1.dist-info"
+    installed.mkdir(parents=True)
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: bad-service\nVersion: 1\n")
+    (installed / "entry_points.txt").write_text("[tlpo_ray.detectors]\nasks = bad_service:Asks\n")
     (plugin / "bad_service.py").write_text(BAD_SERVICE)
     monkeypatch.syspath_prepend(plugin)
     monkeypatch.setenv("PYTHONPATH", str(plugin))

@@ -52,12 +52,13 @@ def train(
     ] = None,
 ) -> None:
     """Train a model: prompts in, a run folder with the repaired model out."""
-    from tlpo_ray.commands.quickstart import resumed_quickstart_command
     from tlpo_ray.commands.train import resume_command, train_command
     from tlpo_ray.flow.errors import UserError
-    from tlpo_ray.run_folder import is_quickstart
 
     if resume is not None:
+        from tlpo_ray.commands.quickstart import resumed_quickstart_command
+        from tlpo_ray.run_folder import is_quickstart
+
         if skip_bad:
             raise UserError("--skip-bad is for a new run: one that goes on treats its prompts as it did before")
         go_on = resumed_quickstart_command if is_quickstart(resume) else resume_command

@@ -18,6 +18,7 @@ from tlpo_ray.commands.train import Result, outcomes, run_training
 from tlpo_ray.config.load import load_config
 from tlpo_ray.config.run import RunConfig
 from tlpo_ray.evaluation.probe import write_probe
+from tlpo_ray.evaluation.sampling import on_gpu
 from tlpo_ray.flow.errors import UserError
 from tlpo_ray.flow.files import write_json, write_lines, written
 from tlpo_ray.flow.records import Prompt
@@ -209,9 +210,7 @@ class Comparison:
 
 def quickstart_preset() -> str:
     """vLLM's CUDA build runs on GPUs only."""
-    import torch
-
-    return "quickstart-gpu" if torch.cuda.is_available() else "quickstart"
+    return "quickstart-gpu" if on_gpu() else "quickstart"
 
 
 def _toy_model(seed: int, fresh: bool) -> Path:

@@ -130,7 +130,7 @@ class Exchange:
         self._ledger = PromptLedger(prompts, skipped)
         self._queue = CandidateQueue(capacity, max_staleness)
         self._yield = RecentShare(1.0, 4.0)
-        """Candidate groups per prompt; before the first, one in four is assumed."""
+        """Candidate groups per prompt; begins as if four prompts had given one."""
         self._confusion = RecentShare()
         """Answers with confusion per answer, also those from which nothing can be learned."""
         self._groups_per_update = groups_per_update
