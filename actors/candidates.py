@@ -20,7 +20,7 @@ def candidate_set(rollout: Rollout, version: int, config: RolloutConfig, run_see
     Args:
         version: policy version of the engine.
     """
-    context, n = context_of(rollout), config.candidates
+    context, n = context_of(rollout), config.num_candidates
     if config.selection == "ranked":
         ask: Ask = Candidates(context=context, n=n)
     else:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tlpo_ray.config.run import ModelConfig
-from tlpo_ray.flow.errors import ModelError, first_line
+from tlpo_ray.errors import ModelError, first_line
 from tlpo_ray.flow.models import reading
 
 

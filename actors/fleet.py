@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum, auto
 
 from tlpo_ray.config.run import FlowConfig
-from tlpo_ray.flow.errors import DeadlineError, TlpoError
+from tlpo_ray.errors import DeadlineError, TlpoError
 
 LOTS = 2
 """Lots of a member at a time."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from actors.worker import Answer, build_worker
+from tlpo_ray.cluster.hangs import ProcessInfo, register_process
+from tlpo_ray.cluster.waiting import wait_for
 from tlpo_ray.config.run import DetectorConfig, LoraConfig, ModelConfig, RolloutConfig
-from tlpo_ray.flow.errors import first_line
-from tlpo_ray.flow.ray_shell import LazyBuckets, Whereabouts, whereabouts
-from tlpo_ray.flow.records import LotCounts, Prompt, decode_prompts, encode, encode_results
+from tlpo_ray.errors import first_line
+from tlpo_ray.flow.records import Prompt, RolloutStats, decode_prompts, encode, encode_results
 from tlpo_ray.flow.weights import Rendezvous, WeightUpdate
 
 
@@ -33,6 +35,20 @@ class RolloutSpec:
     """Folder for the stacks of who hangs."""
 
 
+class LazyBuckets(Sequence[Any]):
+    """References resolved one at a time, so that whoever loads a model from them never holds it twice."""
+
+    def __init__(self, refs: Sequence[Any], deadline_s: float) -> None:
+        self._refs = refs
+        self._deadline_s = deadline_s
+
+    def __len__(self) -> int:
+        return len(self._refs)
+
+    def __getitem__(self, index: Any) -> Any:
+        return wait_for(self._refs[index], self._deadline_s, who="a rollout actor", what="a bucket of weights")
+
+
 class RolloutProcess:
     """One rollout actor. Its calls share one thread: each gives way after every turn of the engine."""
 
@@ -41,9 +57,9 @@ class RolloutProcess:
         self._name = name
         self._broken: Exception | None = None
 
-    def where(self) -> Whereabouts:
+    def where(self) -> ProcessInfo:
         """Where it is; from now on it can be asked where it hangs."""
-        return whereabouts(self._spec.stacks, self._name)
+        return register_process(self._spec.stacks, self._name)
 
     def setup(self) -> None:
         """Load the model; apart from `__init__`, so that an error comes back as it was raised."""
@@ -53,7 +69,7 @@ class RolloutProcess:
         )
         self._worker.name = self._name
 
-    async def step(self, prompts: bytes) -> tuple[LotCounts, tuple[bytes, bytes]]:
+    async def step(self, prompts: bytes) -> tuple[RolloutStats, tuple[bytes, bytes]]:
         """One lot, beside others: itself in numbers, and its results and groups encoded.
 
         Args:

@@ -20,10 +20,12 @@ from actors.fleet import Fleet, Kind, Member, State, limits
 from actors.process import RolloutProcess, RolloutSpec
 from actors.vllm_env import vllm_env
 from actors.worker import Answer
+from tlpo_ray.cluster.hangs import dump_stacks, stacks_if_late
+from tlpo_ray.cluster.placement import PlacementPool, bundle
+from tlpo_ray.cluster.waiting import LOST, original_error_line, wait_for
 from tlpo_ray.config.run import ClusterConfig, FlowConfig
-from tlpo_ray.flow.errors import DeadlineError, LearnerLostError, TlpoError, first_line
-from tlpo_ray.flow.ray_shell import LOST, Rooms, bundle, dump_stacks, stacks_if_late, wait_for, what_was_raised
-from tlpo_ray.flow.records import LotCounts, Prompt
+from tlpo_ray.errors import DeadlineError, LearnerLostError, TlpoError, first_line
+from tlpo_ray.flow.records import Prompt, RolloutStats
 from tlpo_ray.flow.weights import Broadcaster, WeightUpdate
 
 logger = logging.getLogger(__name__)
@@ -36,14 +38,14 @@ CALLS = 8
 Then = Callable[[Any], None]
 
 
-class LeaseDesk(Protocol):
+class ExchangeClient(Protocol):
     """The rollout actors' side of the exchange."""
 
-    def lease_lots(self, holders: Sequence[str], sharers: int) -> list[bytes]: ...
+    def lease_batches(self, holders: Sequence[str], num_actors: int) -> list[bytes]: ...
 
-    def deliver_lot(self, holder: str, lot: Any, learner_version: int) -> None: ...
+    def submit_batch(self, holder: str, lot: Any, learner_version: int) -> None: ...
 
-    def give_back(self, holder: str) -> int: ...
+    def release(self, holder: str) -> int: ...
 
 
 RolloutActor = ray.remote(RolloutProcess)
@@ -66,11 +68,11 @@ class RolloutFleet:
         """Where weights come from when they are broadcast."""
         self._met: tuple[int, list[str]] | None = None
         """The learner's life, and the names of the actors, that share the current broadcasts."""
-        self._desk: LeaseDesk | None = None
+        self._desk: ExchangeClient | None = None
         cpus, gpus = cluster.cpus_per_rollout_actor, cluster.gpus_per_rollout_actor * spec.rollout.tensor_parallel
         self._room = bundle(cpus, gpus, cluster.rollout_resource)
         """What an actor needs, all on one node."""
-        self._rooms = Rooms()
+        self._placement = PlacementPool()
         self._options = {
             "num_cpus": cpus,
             "num_gpus": gpus,
@@ -82,7 +84,7 @@ class RolloutFleet:
         self._where: dict[Member, Any] = {}
         """References of where their processes are."""
         self._then: dict[Any, Then] = {}
-        self._lots: list[LotCounts] = []
+        self._lots: list[RolloutStats] = []
         self.weights_lost = False
         """Whether the published weights are gone with the process that held them: they must be published again."""
         self.canary = 0.0
@@ -90,7 +92,7 @@ class RolloutFleet:
         self.sync_s = 0.0
         """Seconds in which the slowest actor loaded the published weights."""
         self._fleet = Fleet(count, limits(flow), time.monotonic)
-        self._rooms.ask(self._fleet.members, self._room)
+        self._placement.reserve(self._fleet.members, self._room)
         self._tend()
 
     @property
@@ -123,7 +125,7 @@ class RolloutFleet:
         self.weights_lost, self.sync_s = False, 0.0
         self._fleet.publish(update.version)
 
-    def advance(self, exchange: LeaseDesk, timeout_s: float, wake: Sequence[Any] = ()) -> list[LotCounts]:
+    def advance(self, exchange: ExchangeClient, timeout_s: float, wake: Sequence[Any] = ()) -> list[RolloutStats]:
         """Give work to whoever is free, wait until something happens (`wake` among it) or time is up; finished lots.
 
         Raises:
@@ -155,7 +157,7 @@ class RolloutFleet:
         """Whole answers of the published policy, spread over the fleet; in the order of prompts and samples."""
         self.settle()
         actors = max(1, len(self._fleet.expected()))
-        share = max(1, min(self._spec.rollout.lot, -(-len(prompts) // actors)))
+        share = max(1, min(self._spec.rollout.lease_size, -(-len(prompts) // actors)))
         todo = deque(prompts[start : start + share] for start in range(0, len(prompts), share))
         found: list[Answer] = []
         while todo or not self._fleet.resting:
@@ -179,7 +181,7 @@ class RolloutFleet:
         """End all actors at once."""
         for handle in self._handles.values():
             ray.kill(handle, no_restart=True)
-        self._rooms.close()
+        self._placement.close()
 
     def _look_after(self) -> None:
         """Starts, ends, canaries and weights that are due."""
@@ -204,36 +206,40 @@ class RolloutFleet:
             if member in self._handles:
                 ray.kill(self._handles.pop(member), no_restart=True)
             self._where.pop(member, None)
-            self._rooms.free(member)
+            self._placement.release(member)
             self._fleet.left(member)
 
     def _has_room(self, member: Member) -> bool:
-        return self._rooms.ready(member, self._room)
+        return self._placement.is_ready(member, self._room)
 
     def _spawn(self, member: Member) -> Any:
         """Start a member's process; the call that says when it has."""
-        options = {**self._options, "name": f"tlpo-{member.name}", "scheduling_strategy": self._rooms.place(member)}
+        options = {
+            **self._options,
+            "name": f"tlpo-{member.name}",
+            "scheduling_strategy": self._placement.strategy(member),
+        }
         self._handles[member] = handle = RolloutActor.options(**options).remote(self._spec, member.name)
         self._where[member] = handle.where.remote()
         return handle.setup.remote()
 
-    def _send_lots(self, exchange: LeaseDesk) -> None:
+    def _send_lots(self, exchange: ExchangeClient) -> None:
         """Lots to whoever has room for one, a round each, until there are no more."""
         given = True
         while given and (free := self._fleet.free()):
-            lots = exchange.lease_lots([member.name for member in free], len(self._fleet.expected()))
+            lots = exchange.lease_batches([member.name for member in free], len(self._fleet.expected()))
             given = any(lots)
             for member, lot in zip(free, lots, strict=True):
                 if lot:
                     self._send(member, lot, exchange)
 
-    def _send(self, member: Member, lot: bytes, exchange: LeaseDesk) -> None:
+    def _send(self, member: Member, lot: bytes, exchange: ExchangeClient) -> None:
         counts_ref, lot_ref = self._handles[member].step.options(num_returns=2).remote(lot)
         holder = member.name
 
-        def finished(counts: LotCounts) -> None:
+        def finished(counts: RolloutStats) -> None:
             assert self._target is not None
-            exchange.deliver_lot(holder, lot_ref, self._target.version)
+            exchange.submit_batch(holder, lot_ref, self._target.version)
             self._lots.append(counts)
 
         self._begin(member, Kind.LOT, counts_ref, finished)
@@ -285,7 +291,7 @@ class RolloutFleet:
         except RayTaskError as error:
             return self._failed(member, call, kind, error.cause)
         except UnserializableException as error:
-            return self._failed(member, call, kind, RuntimeError(what_was_raised(error)))
+            return self._failed(member, call, kind, RuntimeError(original_error_line(error)))
         try:
             self._then.pop(call)(value)
         except ObjectLostError as error:
@@ -312,7 +318,7 @@ class RolloutFleet:
             self._lose(member, why)
             return False
         if self._desk is not None:
-            self._desk.give_back(member.name)
+            self._desk.release(member.name)
         return True
 
     def _is_for_the_run(self, member: Member, kind: Kind, cause: BaseException) -> bool:
@@ -328,7 +334,7 @@ class RolloutFleet:
     def _lose(self, member: Member, why: str, *, counted: bool = True) -> None:
         """Its lease returns, its process ends, and it starts again when its back-off is over."""
         if self._desk is not None:
-            self._desk.give_back(member.name)
+            self._desk.release(member.name)
         for call in member.jobs:
             self._then.pop(call, None)
         ray.kill(self._handles.pop(member), no_restart=True)
@@ -336,7 +342,7 @@ class RolloutFleet:
         logger.warning("rollout actor %s %s", member.name, why)
         self._fleet.lose(member, why, counted=counted)
         if member.state is State.DEAD:
-            self._rooms.free(member)
+            self._placement.release(member)
 
     def _broadcast(self, broadcaster: Broadcaster) -> None:
         """Everybody finishes what he does, meets the learner if the fleet has changed, and loads its broadcast."""

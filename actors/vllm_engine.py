@@ -17,8 +17,8 @@ from actors.engine import CandidateSet, SampleRequest, Watch
 from actors.tasks import Ask, Candidates, Draw, Extend, Sample, T, Task, drive, one_ask, resume
 from actors.vllm_env import vllm_env
 from tlpo_ray.config.run import CANDIDATES_LIMIT, MIB, LoraConfig, ModelConfig, RolloutConfig
-from tlpo_ray.flow import vllm_weights
-from tlpo_ray.flow.errors import ModelError, first_line
+from tlpo_ray.errors import ModelError, first_line
+from tlpo_ray.flow import vllm_sync
 from tlpo_ray.flow.models import eos_set
 from tlpo_ray.flow.weights import RECEIVERS, Bucket, Rendezvous, TensorMeta
 
@@ -55,7 +55,7 @@ class VLLMEngine:
         from vllm.engine.arg_utils import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
 
-        vllm_weights.register()
+        vllm_sync.register()
         # vLLM wants this share of a GPU to be free when it starts, also where the cache's size is given.
         memory: dict[str, Any] = {"gpu_memory_utilization": rollout.gpu_memory_utilization}
         if rollout.kv_cache_mib is not None:
@@ -93,7 +93,7 @@ class VLLMEngine:
             raise ModelError(f"vLLM cannot load {model.path!r}: {first_line(error)}") from error
         self._lora, self._adapter = lora, None
         if weight_transfer == "object_store" and lora is None:
-            vllm_weights.prepare(self._engine)
+            vllm_sync.prepare(self._engine)
         self.max_context = model.max_context
         self.eos_ids = _eos_ids(self._engine)
         self.version = 0
@@ -138,19 +138,19 @@ class VLLMEngine:
 
     def load_weights(self, buckets: Iterable[Bucket], version: int) -> None:
         if self._lora is None:
-            vllm_weights.load(self._engine, buckets)
+            vllm_sync.load(self._engine, buckets)
         else:
             bucket = [named for bucket in buckets for named in bucket]
-            self._adapter = vllm_weights.load_adapter(self._engine, bucket, self._lora, version, self._adapter)
+            self._adapter = vllm_sync.load_adapter(self._engine, bucket, self._lora, version, self._adapter)
         self.version = version
 
     def join_broadcast(self, rendezvous: Rendezvous, rank: int) -> None:
         """Meet the learner for `receive_weights`; `rank` is that of this engine's first process, from 1."""
-        vllm_weights.join(self._engine, rendezvous, rank)
+        vllm_sync.join(self._engine, rendezvous, rank)
 
     def receive_weights(self, incoming: Sequence[TensorMeta], version: int) -> None:
         """Like `load_weights`, from the learner's broadcast."""
-        vllm_weights.receive(self._engine, incoming)
+        vllm_sync.receive(self._engine, incoming)
         self.version = version
 
     def sleep(self) -> None:

@@ -18,8 +18,8 @@ from actors.rollout import Question, Rollout, answer_seed, sampled
 from actors.tasks import Candidates, Task, one_ask
 from actors.token_bytes import TokenBytes
 from tlpo_ray.config.run import DetectorConfig, LoraConfig, ModelConfig, RolloutConfig
+from tlpo_ray.errors import TlpoError, WeightSyncError
 from tlpo_ray.flow.delta import Shadow
-from tlpo_ray.flow.errors import TlpoError, WeightSyncError
 from tlpo_ray.flow.records import CandidateGroup, Outcome, Prompt, PromptResult, RolloutReport, readable
 from tlpo_ray.flow.weights import Bucket, Canary, Rendezvous, WeightUpdate, check_canary
 
@@ -309,7 +309,7 @@ class RolloutWorker:
         if rollout.point is None:
             return rollout, None
         chosen = yield from candidate_set(rollout, self.version, config, self._seed)
-        rewarded = yield from rewarded_candidates(rollout, chosen, question.detector, table, config.lookahead)
+        rewarded = yield from rewarded_candidates(rollout, chosen, question.detector, table, config.lookahead_tokens)
         return rollout, self._group(rollout, chosen, rewarded)
 
     def _group(self, rollout: Rollout, chosen: CandidateSet, rewarded: Rewarded) -> CandidateGroup:

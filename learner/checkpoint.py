@@ -15,7 +15,7 @@ from typing import Any, Self
 from torch import Tensor
 
 from tlpo_ray.config.run import ModelConfig
-from tlpo_ray.flow.errors import ResourceError, UserError, first_line
+from tlpo_ray.errors import ResourceError, UserError, first_line
 
 logger = logging.getLogger(__name__)
 

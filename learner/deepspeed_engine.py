@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from learner.engine import DTYPES, MOMENTS, Loss, adamw, adamw_state, layout, metas, parameters, restore_adamw
 from learner.policy import Policy
 from tlpo_ray.config.run import LearnerConfig, ModelConfig
-from tlpo_ray.flow.errors import NonFiniteError
+from tlpo_ray.errors import NonFiniteError
 from tlpo_ray.flow.weights import TensorMeta
 
 GATHER_CHUNK = 16
@@ -217,8 +217,8 @@ def _deepspeed_config(model: ModelConfig, config: LearnerConfig, ranks: int) -> 
     if config.zero_stage == 3:
         zero["stage3_param_persistence_threshold"] = 0
     return {
-        "train_micro_batch_size_per_gpu": config.micro_batch,
-        "train_batch_size": config.micro_batch * ranks,
+        "train_micro_batch_size_per_gpu": config.micro_batch_size,
+        "train_batch_size": config.micro_batch_size * ranks,
         # How many micro-batches make a step is ours to say: a run's last update is short.
         "gradient_accumulation_steps": 1,
         "managed_gradient_accumulation": False,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from learner.policy import Policy
 from tlpo_ray.config.run import LearnerConfig, ModelConfig
-from tlpo_ray.flow.errors import NonFiniteError
+from tlpo_ray.errors import NonFiniteError
 from tlpo_ray.flow.lora import wire_name
 from tlpo_ray.flow.weights import TensorMeta
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from learner.engine import DTYPES
 from tlpo_ray.config.run import GIB, LearnerConfig, LoraConfig, ModelConfig
-from tlpo_ray.flow.errors import ResourceError
+from tlpo_ray.errors import ResourceError
 
 FOR_ACTIVATIONS = 0.2
 """Share of a device that a change which is proposed leaves free."""
@@ -28,7 +28,7 @@ def held(parameters: int, trained: int, model: ModelConfig, config: LearnerConfi
     optimizer = 8 if size == 4 and (config.engine == "torch" or config.zero_stage == 0) else 12
     reference = copy * parameters if config.beta and config.lora is None else 0
     sharded_from = ((1, optimizer * trained), (2, size * trained), (3, size * parameters + reference))
-    return sum(count // (config.ranks if config.zero_stage >= stage else 1) for stage, count in sharded_from)
+    return sum(count // (config.num_ranks if config.zero_stage >= stage else 1) for stage, count in sharded_from)
 
 
 def whole_float32(config: LearnerConfig) -> bool:
@@ -71,9 +71,9 @@ def what_fits(
     room = (1 - FOR_ACTIVATIONS) * found
     ways = []
     if on_gpu and config.engine == "deepspeed":  # ranks on CPUs may all be of one machine, which sharding leaves full
-        more_ranks = [(3, ranks) for ranks in range(config.ranks, config.groups_per_update + 1)]
-        for stage, ranks in [(1, config.ranks), (2, config.ranks), *more_ranks]:
-            changes = {"zero_stage": stage, "ranks": ranks}
+        more_ranks = [(3, ranks) for ranks in range(config.num_ranks, config.groups_per_update + 1)]
+        for stage, ranks in [(1, config.num_ranks), (2, config.num_ranks), *more_ranks]:
+            changes = {"zero_stage": stage, "num_ranks": ranks}
             if held(parameters, trained, model, config.model_copy(update=changes)) <= room:
                 ways.append(
                     " ".join(f"learner.{key}={new}" for key, new in changes.items() if new != getattr(config, key))

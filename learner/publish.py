@@ -11,8 +11,8 @@ from torch import Tensor
 from learner.batch import pad_contexts
 from learner.engine import TrainEngine
 from learner.policy import next_token_logp
+from tlpo_ray.errors import NonFiniteError
 from tlpo_ray.flow.delta import Differ
-from tlpo_ray.flow.errors import NonFiniteError
 from tlpo_ray.flow.weights import Bucket, Canary, WeightStep, WeightUpdate, in_buckets, to_wire
 
 CANARY_CANDIDATES = 8

@@ -18,9 +18,11 @@ from learner.engine import layout
 from learner.publish import Publisher
 from learner.report import UpdateReport, merged
 from learner.worker import LearnerWorker, build_learner
+from tlpo_ray.cluster.hangs import ProcessInfo, dump_stacks, register_process, stacks_if_late
+from tlpo_ray.cluster.placement import bundle
+from tlpo_ray.cluster.waiting import wait_for
 from tlpo_ray.config.run import MIB, ClusterConfig, FlowConfig, LearnerConfig, ModelConfig
-from tlpo_ray.flow.errors import DeadlineError, LearnerLostError, TlpoError, first_line
-from tlpo_ray.flow.ray_shell import Whereabouts, bundle, dump_stacks, stacks_if_late, wait_for, whereabouts
+from tlpo_ray.errors import DeadlineError, LearnerLostError, TlpoError, first_line
 from tlpo_ray.flow.records import decode
 from tlpo_ray.flow.weights import Rendezvous, WeightUpdate
 
@@ -41,9 +43,9 @@ class LearnerProcess:
             free.bind(("", 0))
             return host, int(free.getsockname()[1])
 
-    def where(self, stacks: str | None, name: str) -> Whereabouts:
+    def where(self, stacks: str | None, name: str) -> ProcessInfo:
         """Where it is; from now on it can be asked where it hangs."""
-        return whereabouts(stacks, name)
+        return register_process(stacks, name)
 
     def setup(
         self,
@@ -63,7 +65,7 @@ class LearnerProcess:
             model, config, rank=rank, ranks=ranks, address=address, port=port, seed=seed,
             deadline_s=max(flow.update_deadline_s, flow.checkpoint_deadline_s),
         )  # fmt: skip
-        self._publisher = Publisher(flow.bucket_mib * MIB, flow.delta_refresh)
+        self._publisher = Publisher(flow.bucket_mib * MIB, flow.full_sync_interval)
         self._colocated = colocated
         return rank
 
@@ -137,7 +139,7 @@ class LearnerGroup:
         self._stacks = stacks
         self.life = 0
         """How often the group has been started again."""
-        self._place = _place(config.ranks, cluster)
+        self._place = _place(config.num_ranks, cluster)
         self._start()
 
     def _start(self) -> None:
@@ -147,7 +149,7 @@ class LearnerGroup:
         """Policy version of the weights."""
         self._updating: list[Any] = []
         self._update_deadline = 0.0
-        self._ranks = _start_ranks(self._place, config.ranks, self._cluster, self.life)
+        self._ranks = _start_ranks(self._place, config.num_ranks, self._cluster, self.life)
         self._where = [
             handle.where.remote(self._stacks, f"learner-{rank}.{self.life}") for rank, handle in enumerate(self._ranks)
         ]
@@ -158,7 +160,7 @@ class LearnerGroup:
                 config,
                 flow,
                 rank=rank,
-                ranks=config.ranks,
+                ranks=config.num_ranks,
                 address=address,
                 port=port,
                 seed=self._seed,

@@ -25,8 +25,8 @@ from learner.publish import Publisher, weight_announcement
 from learner.report import StepReport, UpdateReport, share, step_report
 from learner.schedule import learning_rate
 from tlpo_ray.config.run import LearnerConfig, ModelConfig
-from tlpo_ray.flow import vllm_weights
-from tlpo_ray.flow.errors import ConfigError
+from tlpo_ray.errors import ConfigError
+from tlpo_ray.flow import vllm_sync
 from tlpo_ray.flow.lora import merged, with_adapter, write_adapter
 from tlpo_ray.flow.models import eos_set
 from tlpo_ray.flow.records import CandidateGroup
@@ -82,8 +82,8 @@ class LearnerWorker:
         sampled = batches.copy()
         reference = [self._reference_logp(batch) for batch in batches]
         steps = tuple(
-            self._step(batches, reference, lr, repair=self._config.repair_staleness and iteration == 0)
-            for iteration in range(self._config.iterations)
+            self._step(batches, reference, lr, repair=self._config.recompute_old_logprobs and iteration == 0)
+            for iteration in range(self._config.num_iterations)
         )
         lag = sum(self.version - group.sampling_version for group in groups) / len(groups)
         self.version += 1
@@ -115,7 +115,7 @@ class LearnerWorker:
         if self._sender is not None:
             self._sender.shutdown()
         engine = self._engine
-        self._sender = vllm_weights.sender(rendezvous, engine.rank, engine.metas(), engine.tensors)
+        self._sender = vllm_sync.sender(rendezvous, engine.rank, engine.metas(), engine.tensors)
 
     def broadcast(self) -> None:
         """Send the weights to everyone who has joined; every rank must call it."""
@@ -191,7 +191,7 @@ class LearnerWorker:
 
     def _shard(self, groups: Sequence[CandidateGroup]) -> list[GroupBatch]:
         engine = self._engine
-        size = self._config.micro_batch
+        size = self._config.micro_batch_size
         batches = micro_batches(groups, rank=engine.rank, ranks=engine.ranks, size=size, stack=self._stack)
         return [batch.to(engine.device) for batch in batches]
 
@@ -268,7 +268,9 @@ def build_learner(
         ResourceError: it is too large for the device.
     """
     if config.engine == "torch" and ranks > 1:
-        raise ConfigError(f"learner.engine torch has one rank, learner.ranks is {ranks}: use learner.engine deepspeed")
+        raise ConfigError(
+            f"learner.engine torch has one rank, learner.num_ranks is {ranks}: use learner.engine deepspeed"
+        )
     torch.manual_seed(seed)
     policy = load_model(model, torch.float32 if whole_float32(config) else DTYPES[model.dtype], trainable=True)
     pack_attention(policy)

@@ -1,6 +1,6 @@
 """A run among kills: its processes are killed again and again, its driver too, and it has to end as it should.
 
-`make chaos` does it with the quickstart's toy world; a short one is a test (`tests/tlpo_ray/test_chaos.py`).
+`make chaos` does it with the quickstart's toy world; a short one is a test (`tests/tlpo_ray/run/test_chaos.py`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from tests.small_run import process_ids
 from tlpo_ray.flow.records import from_batch
-from tlpo_ray.outside import read_status
+from tlpo_ray.run.control import read_status
 
 TLPO = str(Path(sys.executable).with_name("tlpo"))
 TITLES = {

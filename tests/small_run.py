@@ -14,13 +14,14 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from tests.tiny import TEXT
-from tlpo_ray.assembly import assembled
-from tlpo_ray.commands.train import checked_prompts, result_of
 from tlpo_ray.config.load import load_config
 from tlpo_ray.config.run import RunConfig
+from tlpo_ray.data.load import checked_prompts
 from tlpo_ray.flow.records import read_experiences
-from tlpo_ray.run_folder import RunFolder
-from tlpo_ray.train import Progress, TrainSummary, train
+from tlpo_ray.run.build import assembled
+from tlpo_ray.run.folder import RunFolder
+from tlpo_ray.run.loop import Progress, TrainSummary, train
+from tlpo_ray.run.training import result_of
 
 PROMPTS = 40
 OURS = ("ray::RolloutProcess", "ray::LearnerProcess", "ray::Exchange")
@@ -51,7 +52,7 @@ def run_config(model: Path, prompts: Path, folder: Path, **settings: object) -> 
             f"data.prompts={prompts}",
             f"folder={folder}",
             "rollout.max_new_tokens=12",
-            "rollout.lot=8",
+            "rollout.lease_size=8",
             "learner.lr=1e-4",
             "learner.lr_min=1e-5",
             *(f"{key}={value}" for key, value in settings.items()),

@@ -198,7 +198,7 @@ def run_of(words: list[str]) -> RunConfig:
 
 def check_room(run: RunConfig, nodes: dict[str, Any], head: str) -> None:
     """The nodes that are there from the beginning hold what the run asks for; on the head nothing is put."""
-    from tlpo_ray.cluster import demands
+    from tlpo_ray.cluster.connect import demands
 
     assert nodes[head]["resources"]["CPU"] == 0
     assert (run.cluster.rollout_resource, run.cluster.learner_resource) == ("rollout", "learner")

@@ -18,8 +18,8 @@ from packaging.requirements import Requirement
 
 from tlpo_ray.config.run import GIB, RunConfig
 from tlpo_ray.data.readers import of_hub
-from tlpo_ray.flow.errors import TlpoError
-from tlpo_ray.flow.files import replacing
+from tlpo_ray.errors import TlpoError
+from tlpo_ray.files import replacing
 from tlpo_ray.flow.models import parameters_of
 
 OPEN_FILES = 4096
@@ -228,7 +228,7 @@ def _memory(config: RunConfig) -> Iterator[Finding]:
 
 
 def _cluster(config: RunConfig) -> Finding:
-    from tlpo_ray.cluster import demands, ready_for
+    from tlpo_ray.cluster.connect import demands, ready_for
 
     asked = demands(config)
     needs = " and ".join(f"{one.total:g} {name}s" for name, one in asked.items() if one.total)

@@ -10,7 +10,7 @@ import pytest
 
 from actors.chat import check_model, load_tokenizer, prompt_ids
 from tlpo_ray.config.run import ModelConfig
-from tlpo_ray.flow.errors import ModelError
+from tlpo_ray.errors import ModelError
 
 NO_SYSTEM = (
     "{% for message in messages %}{% if message['role'] == 'system' %}"

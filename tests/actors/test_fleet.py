@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.fleet import Fleet, Kind, Limits, Member, State
-from tlpo_ray.flow.errors import DeadlineError, TlpoError
+from tlpo_ray.errors import DeadlineError, TlpoError
 
 DEADLINES = dict.fromkeys(Kind, 100.0) | {Kind.CHECK: 10.0}
 LIMITS = Limits(

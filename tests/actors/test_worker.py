@@ -112,7 +112,9 @@ def test_generation_stops_at_the_confusion_point(report: RolloutReport) -> None:
 
 
 def test_n_and_selection_are_configuration(engine: TokenEngine, model: ModelConfig) -> None:
-    groups = worker(engine, model, candidates=4, selection="multinomial", lookahead=0).step(PROMPTS[:8]).groups
+    groups = (
+        worker(engine, model, num_candidates=4, selection="multinomial", lookahead_tokens=0).step(PROMPTS[:8]).groups
+    )
     assert groups
     assert {len(group.candidate_ids) for group in groups} == {4}
 

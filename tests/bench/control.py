@@ -23,25 +23,26 @@ from actors.ray_shell import RolloutFleet
 from learner.report import StepReport, UpdateReport
 from tests.bench.compare import Figure
 from tests.tiny import random_groups
+from tlpo_ray.cluster.hangs import ProcessInfo
 from tlpo_ray.config.load import load_config
 from tlpo_ray.config.run import RunConfig
-from tlpo_ray.flow.errors import StoppedError
-from tlpo_ray.flow.ray_shell import RemoteExchange, Whereabouts
+from tlpo_ray.errors import StoppedError
+from tlpo_ray.flow.ray_shell import RemoteExchange
 from tlpo_ray.flow.records import (
     CandidateGroup,
-    LotCounts,
     Outcome,
     Prompt,
     PromptResult,
+    RolloutStats,
     decode_prompts,
     encode,
     encode_results,
 )
 from tlpo_ray.flow.weights import WeightUpdate
-from tlpo_ray.outside import read_status, scale
-from tlpo_ray.parts import Parts
-from tlpo_ray.run_folder import RunFolder
-from tlpo_ray.train import Listener, Progress, TrainSummary, train
+from tlpo_ray.run.components import Parts
+from tlpo_ray.run.control import read_status, scale
+from tlpo_ray.run.folder import RunFolder
+from tlpo_ray.run.loop import Listener, Progress, TrainSummary, train
 
 NODES, TOGETHER = 4, 16
 """Ray nodes on this machine, and simulated actors that share a process."""
@@ -79,10 +80,10 @@ class Host:
 
     async def check(self) -> None: ...
 
-    async def where(self) -> Whereabouts:
-        return Whereabouts(node="", process=0)
+    async def where(self) -> ProcessInfo:
+        return ProcessInfo(node="", process=0)
 
-    async def step(self, lot: bytes) -> tuple[LotCounts, tuple[bytes, bytes]]:
+    async def step(self, lot: bytes) -> tuple[RolloutStats, tuple[bytes, bytes]]:
         await asyncio.sleep(self._lot_s)
         prompts = decode_prompts(lot)
         confused = [prompt.index for prompt in prompts if prompt.index % round(1 / YIELD) == 0]
@@ -97,7 +98,7 @@ class Host:
             replace(self._groups[index % len(self._groups)], prompt_index=index, sampling_version=self._version)
             for index in confused
         ]
-        counts = LotCounts(
+        counts = RolloutStats(
             sampled=len(prompts), clean=len(prompts) - len(confused), tokens_generated=0, tokens_discarded=0,
             tokens_clean=0, by_language={}, kv_use=0.0,
         )  # fmt: skip
@@ -187,7 +188,9 @@ def queue(model: Path, count: int = 16_384, lot: int = 256) -> Iterator[Figure]:
     with _cluster():
         groups = random_groups(model, 16)
         prompts = [Prompt(index=number, id="", language="ko", text="") for number in range(count)]
-        desk = RemoteExchange(prompts, {}, groups_per_update=GROUPS, lot=lot, capacity=count, max_staleness=1_000)
+        desk = RemoteExchange(
+            prompts, {}, groups_per_update=GROUPS, lease_size=lot, capacity=count, max_staleness=1_000
+        )
         results = [PromptResult(prompt_index=number, outcome=Outcome.CONFUSED) for number in range(count)]
         payloads = [
             ray.put(
@@ -200,11 +203,11 @@ def queue(model: Path, count: int = 16_384, lot: int = 256) -> Iterator[Figure]:
         ]
         began = time.monotonic()
         for number, payload in enumerate(payloads):
-            desk.lease_lots(["a"], 1)
-            desk.deliver_lot("a", payload, 0)
+            desk.lease_batches(["a"], 1)
+            desk.submit_batch("a", payload, 0)
             if (number + 1) * lot % GROUPS == 0:
                 desk.take(0)
-                desk.learned(0)
+                desk.mark_learned(0)
         seconds = time.monotonic() - began
     yield Figure(
         what=f"queue in a process of its own, {count:,} groups in lots of {lot}",
@@ -308,7 +311,7 @@ def _run(
     """A run with everything started; what begins it."""
     config = _config(folder, actors)
     prompts = [Prompt(index=number, id="", language="ko", text="question") for number in range(count)]
-    settings = {"groups_per_update": GROUPS, "lot": LOT, "capacity": 16_384, "max_staleness": STALENESS}
+    settings = {"groups_per_update": GROUPS, "lease_size": LOT, "capacity": 16_384, "max_staleness": STALENESS}
     spec = RolloutSpec(
         model=config.model, rollout=config.rollout, detector=config.detector, seed=0, canary_tolerance=1.0,
         weight_transfer="object_store", lora=None, sync_deadline_s=60,
@@ -328,7 +331,7 @@ def _run(
 def _config(folder: Path, actors: int) -> RunConfig:
     settings = [
         f"folder={folder}",
-        f"rollout.actors={actors}",
+        f"rollout.num_actors={actors}",
         "flow.max_staleness=16",
         "checkpoint.every_updates=9999",
     ]

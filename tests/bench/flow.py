@@ -30,14 +30,14 @@ def exchange(model: Path) -> Iterator[Row]:
     prompts = [Prompt(index=number, id="", language="ko", text="") for number in range(GROUPS)]
 
     def ours() -> None:
-        desk = Exchange(prompts, {}, groups_per_update=8, lot=LOT, capacity=GROUPS, max_staleness=1_000)
+        desk = Exchange(prompts, {}, groups_per_update=8, lease_size=LOT, capacity=GROUPS, max_staleness=1_000)
         for start in range(0, GROUPS, LOT):
             leased = desk.lease("a", 1)
             results = [PromptResult(prompt_index=prompt.index, outcome=Outcome.CONFUSED) for prompt in leased]
-            desk.deliver("a", results, encode(groups[start : start + LOT]), 0)
+            desk.submit("a", results, encode(groups[start : start + LOT]), 0)
             for _ in range(LOT // 8):
                 decode(desk.take(0) or b"")
-                desk.learned(0)
+                desk.mark_learned(0)
 
     def alternative() -> None:
         queue = deque(pickle.dumps(group) for group in groups)
@@ -81,11 +81,11 @@ def _through(count: int, sender: Any) -> None:
                 file.write(json.dumps({"prompt": f"질문 {number}?" * 8, "language": "ko"}) + "\n")
         before = _anonymous_mib()
         prompts = read_prompts(DataConfig(prompts=str(folder / "prompts.jsonl")), 0, None, folder)
-        desk = Exchange(prompts.prompts, {}, groups_per_update=8, lot=LOT, capacity=LOT, max_staleness=4)
+        desk = Exchange(prompts.prompts, {}, groups_per_update=8, lease_size=LOT, capacity=LOT, max_staleness=4)
         nothing = encode([])
         while lot := desk.lease("a", 1):
             results = [PromptResult(prompt_index=prompt.index, outcome=Outcome.CLEAN) for prompt in lot]
-            desk.deliver("a", results, nothing, 0)
+            desk.submit("a", results, nothing, 0)
         assert desk.status().accounting.clean == count
         sender.send(_anonymous_mib() - before)
 

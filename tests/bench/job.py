@@ -18,8 +18,8 @@ PUBLIC_S = (282, 300)
 """Of the paper's public trainer with the same numbers of prompts, answers, confusion points, on two cores."""
 MANY_UPDATES = ("learner.lr=3e-5", "learner.lr_min=3e-6")
 """So slow a learner that confusion lasts: as many updates as the public trainer made."""
-ONE = ("rollout.actors=1", "learner.ranks=1")
-HALF = (*ONE, "learner.iterations=24", *MANY_UPDATES)
+ONE = ("rollout.num_actors=1", "learner.num_ranks=1")
+HALF = (*ONE, "learner.num_iterations=24", *MANY_UPDATES)
 """The learner takes about as long as the rollouts."""
 SEEDS = (0, 1, 2)
 
@@ -42,7 +42,7 @@ def ahead(model: Path) -> Iterator[Figure]:
     yield from _told("in turns", turns)
     for staleness in (1, 2, 4):
         for repaired in (False, True):
-            settings = (f"flow.max_staleness={staleness}", f"learner.repair_staleness={str(repaired).lower()}")
+            settings = (f"flow.max_staleness={staleness}", f"learner.recompute_old_logprobs={str(repaired).lower()}")
             found = _runs(model.parent / f"ahead-{staleness}-{repaired}", *HALF, *settings)
             what = f"up to {staleness} versions ahead" + (", repaired" if repaired else "")
             yield from _told(what, found)

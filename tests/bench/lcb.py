@@ -16,7 +16,7 @@ from statistics import mean
 from typing import get_args
 
 from detectors import Counts, English, Rates, count, profile, rates_of
-from tlpo_ray.flow.files import replacing
+from tlpo_ray.files import replacing
 
 PAGE = Path("docs/lcb.md")
 TASKS = ("monolingual", "crosslingual")

@@ -24,7 +24,7 @@ from learner.worker import LearnerWorker, build_learner
 from tests.clusters import free_port
 from tests.tiny import CANDIDATES
 from tlpo_ray.config.run import Dtype, LearnerConfig, LoraConfig, ModelConfig
-from tlpo_ray.flow.errors import NonFiniteError
+from tlpo_ray.errors import NonFiniteError
 from tlpo_ray.flow.records import CandidateGroup
 from tlpo_ray.flow.weights import WeightUpdate, from_wire
 
@@ -114,7 +114,7 @@ def _rank(rank: int, setting: Setting, port: int) -> None:
     torch.set_num_threads(1)
 
     def build(stage: int, dtype: Dtype = "float32", **changes: Any) -> LearnerWorker:
-        fixed = {"ranks": setting.ranks, "zero_stage": stage}
+        fixed = {"num_ranks": setting.ranks, "zero_stage": stage}
         config = LearnerConfig.model_validate({**setting.config, **fixed, **changes})
         model = ModelConfig(path=str(setting.model), dtype=dtype)
         return build_learner(model, config, seed=0, rank=rank, ranks=setting.ranks, port=port, deadline_s=120)

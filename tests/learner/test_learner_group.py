@@ -18,14 +18,14 @@ from learner.report import UpdateReport
 from learner.worker import build_learner
 from tests.tiny import random_groups
 from tlpo_ray.config.run import ClusterConfig, FlowConfig, LearnerConfig, ModelConfig
-from tlpo_ray.flow.errors import ModelError, TlpoError
+from tlpo_ray.errors import ModelError, TlpoError
 from tlpo_ray.flow.records import encode
 from tlpo_ray.flow.weights import from_wire
 
 pytestmark = pytest.mark.ray
 
 CONTEXT = tuple(range(10, 22))
-SETTINGS: dict[str, Any] = {"lr": 1e-4, "warmup": 0.0, "micro_batch": 2}
+SETTINGS: dict[str, Any] = {"lr": 1e-4, "warmup": 0.0, "micro_batch_size": 2}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -36,7 +36,7 @@ def cluster() -> Iterator[None]:
 
 
 def make_group(folder: Path) -> LearnerGroup:
-    config = LearnerConfig.model_validate(SETTINGS | {"ranks": 2, "zero_stage": 3})
+    config = LearnerConfig.model_validate(SETTINGS | {"num_ranks": 2, "zero_stage": 3})
     cluster = ClusterConfig(gpus_per_learner_rank=0)
     return LearnerGroup(ModelConfig(path=str(folder), dtype="float32"), config, FlowConfig(), cluster, seed=0)
 

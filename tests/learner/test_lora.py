@@ -18,7 +18,7 @@ from learner.worker import LearnerWorker, build_learner
 from tests.tiny import random_groups
 from tlpo_ray.config.load import load_config
 from tlpo_ray.config.run import LearnerConfig, LoraConfig, ModelConfig, RolloutConfig
-from tlpo_ray.flow.errors import ConfigError, UserError
+from tlpo_ray.errors import ConfigError, UserError
 from tlpo_ray.flow.weights import WeightUpdate, check_canary
 
 LORA = LoraConfig(rank=4, alpha=12)

@@ -16,7 +16,7 @@ from learner.memory import held, what_fits
 from learner.policy import load_model
 from learner.worker import build_learner
 from tlpo_ray.config.run import GIB, LearnerConfig, LoraConfig, ModelConfig
-from tlpo_ray.flow.errors import ModelError, ResourceError
+from tlpo_ray.errors import ModelError, ResourceError
 from tlpo_ray.flow.models import parameters_of
 
 BILLION = 10**9
@@ -45,7 +45,7 @@ def model(dtype: str = "bfloat16") -> ModelConfig:
 )
 @pytest.mark.parametrize("beta", [0.04, 0.0])
 def test_bytes_of_a_rank(stage: int, ranks: int, half: float, single: float, beta: float) -> None:
-    config = learner(zero_stage=stage, ranks=ranks, beta=beta)
+    config = learner(zero_stage=stage, num_ranks=ranks, beta=beta)
     holders = ranks if stage == 3 else 1
     for dtype, wanted, copy in (("bfloat16", half, 2), ("float32", single, 4)):
         reference = copy / holders if beta else 0
@@ -75,11 +75,11 @@ def test_parameters_are_counted_without_reading_weights(tiny_model: Path, tiny_u
 @pytest.mark.parametrize(
     ("settings", "gib", "said"),
     [
-        ({"zero_stage": 1}, 130, f"learner.zero_stage=3 learner.ranks=2 or {ADAPTER}"),
-        ({"zero_stage": 1, "ranks": 8}, 55, f"learner.zero_stage=2 or {ADAPTER}"),
-        ({"zero_stage": 3, "ranks": 2}, 40, f"learner.ranks=5 or {ADAPTER}"),
-        ({"zero_stage": 3, "ranks": 7}, 18, ADAPTER),
-        ({"zero_stage": 3, "lora": {"rank": 16}}, 10, "learner.ranks=2"),
+        ({"zero_stage": 1}, 130, f"learner.zero_stage=3 learner.num_ranks=2 or {ADAPTER}"),
+        ({"zero_stage": 1, "num_ranks": 8}, 55, f"learner.zero_stage=2 or {ADAPTER}"),
+        ({"zero_stage": 3, "num_ranks": 2}, 40, f"learner.num_ranks=5 or {ADAPTER}"),
+        ({"zero_stage": 3, "num_ranks": 7}, 18, ADAPTER),
+        ({"zero_stage": 3, "lora": {"rank": 16}}, 10, "learner.num_ranks=2"),
         ({"engine": "torch", "beta": 0}, 80, ADAPTER),
         ({"zero_stage": 3}, 1, ""),
     ],
@@ -93,8 +93,8 @@ def test_the_smallest_change_that_fits(settings: dict[str, Any], gib: float, sai
     changes = {name: yaml.safe_load(value) for name, value in re.findall(r"learner\.(\w+)=([\w.]+)", said)}
     if changes:
         assert held(EIGHT, trained, model(), learner(**settings | changes)) <= 0.8 * room
-    if changes.get("ranks", 1) > 1:
-        fewer = learner(**settings | changes | {"ranks": changes["ranks"] - 1})
+    if changes.get("num_ranks", 1) > 1:
+        fewer = learner(**settings | changes | {"num_ranks": changes["num_ranks"] - 1})
         assert held(EIGHT, trained, model(), fewer) > 0.8 * room, "one rank less would do"
 
 

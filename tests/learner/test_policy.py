@@ -17,7 +17,7 @@ from learner.packing import pack_attention
 from learner.policy import candidate_logp, load_model, next_token_logp, recompute_activations, stack_of
 from tests.tiny import random_groups
 from tlpo_ray.config.run import ModelConfig, RolloutConfig
-from tlpo_ray.flow.errors import ModelError
+from tlpo_ray.errors import ModelError
 from tlpo_ray.flow.models import eos_set
 from tlpo_ray.flow.records import CandidateGroup
 

@@ -22,7 +22,7 @@ from learner.publish import Publisher
 from learner.worker import LearnerWorker, build_learner
 from tests.tiny import CANDIDATES, random_groups
 from tlpo_ray.config.run import LearnerConfig, ModelConfig
-from tlpo_ray.flow.errors import ConfigError, NonFiniteError, ResourceError, UserError
+from tlpo_ray.errors import ConfigError, NonFiniteError, ResourceError, UserError
 from tlpo_ray.flow.weights import Bucket, WeightUpdate, from_wire
 
 CONTEXT = tuple(range(10, 22))
@@ -68,7 +68,7 @@ def test_repair_takes_the_old_policy_from_the_learner_s_own_row(tiny_model: Path
     """Groups of version 0 at a learner of version 1, against the same groups as version 1 would have probed them."""
     groups = random_groups(tiny_model, 8)
     repaired, probed, stale = (
-        make_learner(tiny_model, repair_staleness=repair, beta=0.0) for repair in (True, False, False)
+        make_learner(tiny_model, recompute_old_logprobs=repair, beta=0.0) for repair in (True, False, False)
     )
     for worker in (repaired, probed, stale):
         worker.update(groups, 0.0)
@@ -104,7 +104,7 @@ def test_micro_batches_of_any_size_make_the_same_update(tiny_model: Path) -> Non
     groups = random_groups(tiny_model, 7)
     results = []
     for size in (1, 3, 8):
-        worker = make_learner(tiny_model, micro_batch=size, lr=1e-4)
+        worker = make_learner(tiny_model, micro_batch_size=size, lr=1e-4)
         worker.update(groups, 0.0)
         results.append(weights(worker))
     for other in results[1:]:
@@ -128,7 +128,7 @@ def test_without_beta_no_reference_is_loaded(tiny_model: Path) -> None:
 
 
 def test_weight_decay_shrinks_matrices_and_leaves_norms(tiny_model: Path) -> None:
-    worker = make_learner(tiny_model, beta=0, weight_decay=0.5, lr=0.1, iterations=1)
+    worker = make_learner(tiny_model, beta=0, weight_decay=0.5, lr=0.1, num_iterations=1)
     before = weights(worker)
     groups = [replace(group, rewards=np.ones(CANDIDATES, np.float32)) for group in random_groups(tiny_model, 4)]
     worker.update(groups, 0.0)

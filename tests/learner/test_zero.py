@@ -34,7 +34,7 @@ pytestmark = pytest.mark.slow
 GROUPS = (8, 8, 3, 1)
 """Of the updates: the last two are short, and in the last one of two ranks has nothing but a filler."""
 # Clipping and weight decay strong enough to show; steps small enough that Adam's division does not blow rounding up.
-CONFIG: dict[str, Any] = {"lr": 1e-4, "warmup": 0.0, "weight_decay": 1.0, "max_grad_norm": 0.02, "micro_batch": 2}
+CONFIG: dict[str, Any] = {"lr": 1e-4, "warmup": 0.0, "weight_decay": 1.0, "max_grad_norm": 0.02, "micro_batch_size": 2}
 TOLERANCE = 1e-5
 
 by_stage = pytest.mark.parametrize("stage", STAGES)
@@ -165,7 +165,7 @@ def test_a_rank_holds_what_is_foretold(
     dtype: Dtype, stage: int, ranks: int, results: dict[int, list[RankResult]], tiny_model: Path
 ) -> None:
     model = ModelConfig(path=str(tiny_model), dtype=dtype)
-    config = LearnerConfig.model_validate(CONFIG | {"zero_stage": stage, "ranks": ranks})
+    config = LearnerConfig.model_validate(CONFIG | {"zero_stage": stage, "num_ranks": ranks})
     parameters = parameters_of(model)
     gradients = parameters * (4 if dtype == "float32" else 2) / (ranks if stage >= 2 else 1)
     wanted = held(parameters, parameters, model, config) - gradients

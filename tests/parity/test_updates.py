@@ -46,7 +46,7 @@ def made(group: formulas.Group, index: int) -> CandidateGroup:
 
 def test_two_updates_equal_those_in_numpy() -> None:
     config = LearnerConfig(
-        engine="torch", lr=0.3, lr_min=0.01, warmup=0.25, max_grad_norm=0.05, beta=0.1, micro_batch=2
+        engine="torch", lr=0.3, lr_min=0.01, warmup=0.25, max_grad_norm=0.05, beta=0.1, micro_batch_size=2
     )
     random = np.random.default_rng(0)
     weight, bias = random.normal(0, 1, (VOCABULARY, VOCABULARY)), random.normal(0, 0.5, VOCABULARY)
@@ -70,7 +70,7 @@ def test_two_updates_equal_those_in_numpy() -> None:
                 theirs.gradient(groups, config.clip_low, config.clip_high, config.beta),
                 lr, config.betas, config.weight_decay, config.max_grad_norm,
             )
-            for _ in range(config.iterations)
+            for _ in range(config.num_iterations)
         ]  # fmt: skip
         assert report.lr == pytest.approx(lr)
         assert [step.grad_norm for step in report.steps] == pytest.approx(norms, rel=1e-4)

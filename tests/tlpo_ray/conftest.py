@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.small_run import LOCAL, run, run_config, write_prompts
-from tlpo_ray.train import TrainSummary
+from tlpo_ray.run.loop import TrainSummary
 
 
 @pytest.fixture(scope="session")

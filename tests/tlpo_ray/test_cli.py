@@ -14,9 +14,9 @@ from threading import Thread
 import pytest
 
 from tests.shared import DATA
-from tlpo_ray import cluster
+from tlpo_ray.cluster import connect as cluster
 from tlpo_ray.config.run import ClusterConfig
-from tlpo_ray.flow.errors import ResourceError
+from tlpo_ray.errors import ResourceError
 
 TLPO = Path(sys.executable).with_name("tlpo")
 USER_ERROR = 2
@@ -85,13 +85,13 @@ def test_a_broken_line_names_file_and_line(config: Path, tmp_path: Path) -> None
 
 @pytest.mark.ray
 def test_more_gpus_than_there_are(config: Path, tmp_path: Path) -> None:
-    asked = ["stack=distributed", "learner.engine=deepspeed", "rollout.actors=6", "learner.ranks=2"]
+    asked = ["stack=distributed", "learner.engine=deepspeed", "rollout.num_actors=6", "learner.num_ranks=2"]
     line = refused(["train", config, *asked], tmp_path)
     assert "needs 8 GPUs (rollout 6 + learner 2), the cluster has 0" in line
 
 
 def test_a_cluster_that_is_not_there(config: Path, tmp_path: Path) -> None:
-    distributed = ["stack=distributed", "learner.engine=deepspeed", "learner.ranks=1"]
+    distributed = ["stack=distributed", "learner.engine=deepspeed", "learner.num_ranks=1"]
     line = refused(["train", config, *distributed, "cluster.address=127.0.0.1:9"], tmp_path)
     assert "no Ray cluster answers at 127.0.0.1:9" in line
 

@@ -27,9 +27,9 @@ from tests.clusters import BIN, PATIENCE_S, free_port, head, until
 from tests.small_run import PROMPTS, run_config
 from tlpo_ray.config.load import dump_config
 from tlpo_ray.flow.metrics import METRICS
-from tlpo_ray.outside import read_status
 from tlpo_ray.quickstart.toy_cache import cached_toy_model
 from tlpo_ray.quickstart.world import toy_world
+from tlpo_ray.run.control import read_status
 
 pytestmark = pytest.mark.ray
 

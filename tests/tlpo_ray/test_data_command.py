@@ -16,7 +16,7 @@ from detectors import UnknownLanguageError
 from tests.shared import DATA
 from tlpo_ray.cli import app
 from tlpo_ray.commands.data import PairsRequest, PrepareRequest, pairs_command, prepare_command
-from tlpo_ray.flow.errors import ModelError, PromptFileError, ResourceError, UserError
+from tlpo_ray.errors import ModelError, PromptFileError, ResourceError, UserError
 
 KEPT = "건강을 지키는 방법은 무엇입니까?"
 ROWS: list[dict[str, Any]] = [

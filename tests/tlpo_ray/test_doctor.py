@@ -14,10 +14,10 @@ from learner import memory
 from tests.small_run import LOCAL, run_config
 from tlpo_ray import doctor
 from tlpo_ray.cli import app
-from tlpo_ray.cluster import require_places
+from tlpo_ray.cluster.connect import require_places
 from tlpo_ray.config.run import RunConfig
 from tlpo_ray.doctor import Finding, Verdict
-from tlpo_ray.flow.errors import ResourceError
+from tlpo_ray.errors import ResourceError
 
 
 def found(findings: object, about: str) -> Finding:
@@ -114,8 +114,8 @@ def test_few_open_files_and_too_little_memory(
 def on_gpus(tiny_model: Path, prompts: Path, folder: Path, **settings: object) -> RunConfig:
     """2 rollout actors with 1 GPU and 8 CPUs each, 4 learner ranks with 1 GPU and 1 CPU each, on nodes of their own."""
     asked = {
-        "rollout.actors": 2, "cluster.gpus_per_rollout_actor": 1, "cluster.cpus_per_rollout_actor": 8,
-        "learner.ranks": 4, "cluster.gpus_per_learner_rank": 1, "cluster.cpus_per_learner_rank": 1,
+        "rollout.num_actors": 2, "cluster.gpus_per_rollout_actor": 1, "cluster.cpus_per_rollout_actor": 8,
+        "learner.num_ranks": 4, "cluster.gpus_per_learner_rank": 1, "cluster.cpus_per_learner_rank": 1,
         "cluster.rollout_resource": "rollout", "cluster.learner_resource": "learner",
     }  # fmt: skip
     return run_config(tiny_model, prompts, folder, **asked | settings)
@@ -178,8 +178,8 @@ def test_what_another_library_says_is_not_taken_for_what_to_do() -> None:
 
 @pytest.mark.ray
 def test_a_cluster_that_is_too_small(tiny_model: Path, prompts: Path, tmp_path: Path) -> None:
-    settings = {"rollout.actors": 1000, "cluster.cpus_per_rollout_actor": 1}
+    settings = {"rollout.num_actors": 1000, "cluster.cpus_per_rollout_actor": 1}
     one = found(doctor.run(run_config(tiny_model, prompts, tmp_path / "run", **settings)), "cluster")
     assert one.verdict is Verdict.BROKEN
     assert one.found.startswith("the run needs 1") and "CPUs" in one.found
-    assert one.mend.startswith("lower rollout.actors")
+    assert one.mend.startswith("lower rollout.num_actors")

@@ -14,7 +14,7 @@ from detectors import UnknownLanguageError
 from tlpo_ray.commands.asking import prompts_to_ask
 from tlpo_ray.commands.evaluate import Request, evaluate_command
 from tlpo_ray.data.prompts import USUAL_FIELDS
-from tlpo_ray.flow.errors import ModelError, PromptFileError, UserError
+from tlpo_ray.errors import ModelError, PromptFileError, UserError
 
 PROMPTS = ("일본의 통화는 무엇입니까?", "태국의 통화는 무엇입니까?", "길" * 5_000)
 

@@ -9,7 +9,7 @@ import pytest
 from tests.small_run import LOCAL, run_config
 from tlpo_ray.commands.export import _card, export_command
 from tlpo_ray.config.load import dump_config, load_config
-from tlpo_ray.flow.errors import ResourceError, UserError
+from tlpo_ray.errors import ResourceError, UserError
 
 
 @pytest.fixture

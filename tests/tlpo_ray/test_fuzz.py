@@ -21,13 +21,11 @@ import yaml
 from actors import chat
 from learner import checkpoint
 from tests.records import make_group
-from tlpo_ray import trackers
 from tlpo_ray.config.load import dump_config, load_config
 from tlpo_ray.config.run import DataConfig, ModelConfig
 from tlpo_ray.data.prompts import read_prompts
-from tlpo_ray.flow.errors import TlpoError
+from tlpo_ray.errors import TlpoError
 from tlpo_ray.flow.exchange import Exchange, Snapshot
-from tlpo_ray.flow.metrics import truncate_metrics
 from tlpo_ray.flow.models import load_causal_lm
 from tlpo_ray.flow.records import (
     Outcome,
@@ -40,9 +38,11 @@ from tlpo_ray.flow.records import (
     encode_prompts,
     encode_results,
 )
-from tlpo_ray.journal import Journal, State
-from tlpo_ray.outside import MOST, Outside, look
-from tlpo_ray.resume import check_prompts
+from tlpo_ray.run import trackers
+from tlpo_ray.run.control import MOST, Outside, look
+from tlpo_ray.run.journal import Journal, State
+from tlpo_ray.run.metrics_log import truncate_metrics
+from tlpo_ray.run.resume import check_prompts
 
 pytestmark = pytest.mark.slow
 
@@ -236,7 +236,7 @@ def test_records_on_the_wire() -> None:
     fuzz(encode([make_group(n) for n in range(4)]), decode, 1_000, seed=2)
     fuzz(encode_prompts(prompts), decode_prompts, 1_000, seed=3)
     fuzz(encode_results(results), decode_results, 1_000, seed=4)
-    exchange = Exchange(prompts, {}, groups_per_update=2, lot=4, capacity=8, max_staleness=0)
+    exchange = Exchange(prompts, {}, groups_per_update=2, lease_size=4, capacity=8, max_staleness=0)
     exchange.lease("a", 1)
     chance, payload = random.Random(5), encode([make_group(n) for n in range(4)])
     for _ in range(500):
@@ -245,7 +245,7 @@ def test_records_on_the_wire() -> None:
             decode(bad)
         except TlpoError:
             with pytest.raises(TlpoError):
-                exchange.deliver("a", results, bad, 0)
+                exchange.submit("a", results, bad, 0)
             assert exchange.status().accounting.leased == 4
 
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlpo_ray.capacity import MACHINES, MODELS, Job, Machine, Network, splits, tokens_per_s
 from tlpo_ray.commands.display import console
 from tlpo_ray.commands.plan import plan_command
-from tlpo_ray.flow.errors import UserError
+from tlpo_ray.errors import UserError
+from tlpo_ray.run.capacity import MACHINES, MODELS, Job, Machine, Network, splits, tokens_per_s
 
 MACHINE = Machine(memory_gb=80, bandwidth_gbs=1000, tflops=100, network_gbs=10, decoding=1.0, learning=0.5)
 NETWORK = Network(weights=1e9, kv_bytes=1e5)
@@ -49,7 +49,7 @@ def test_it_prints_a_split_that_fits_and_what_it_assumed() -> None:
     with console.capture() as shown:
         plan_command("8b", 8, "h100", 0.01, Job())
     text = shown.get()
-    assert "rollout.actors=" in text and "Assumed, not measured" in text and "in 0.01 h:" in text
+    assert "rollout.num_actors=" in text and "Assumed, not measured" in text and "in 0.01 h:" in text
     assert "memory │" in text, "one learner GPU does not hold an 8B model's optimizer"
 
 

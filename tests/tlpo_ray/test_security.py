@@ -20,10 +20,10 @@ import pytest
 
 from actors.chat import check_model
 from tests.small_run import run_config
-from tlpo_ray.cluster import connected, open_dashboard
+from tlpo_ray.cluster.connect import connected, open_dashboard
 from tlpo_ray.config.load import dump_config
 from tlpo_ray.config.run import ClusterConfig, ModelConfig
-from tlpo_ray.flow.errors import ModelError, RecordError
+from tlpo_ray.errors import ModelError, RecordError
 from tlpo_ray.flow.records import decode, decode_prompts, decode_results
 
 TLPO = str(Path(sys.executable).with_name("tlpo"))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tlpo_ray.config.load import load_config
-from tlpo_ray.flow.errors import ConfigError, UserError
+from tlpo_ray.errors import ConfigError, UserError
 from tlpo_ray.jobs.upload import CONFIG, MOST_MIB, Job, new_run, resumed_run
 
 SHARED = "/shared/runs/korean"
@@ -95,9 +95,9 @@ def test_a_quickstart_takes_nothing(here: Path) -> None:
 
 @pytest.mark.parametrize("name", [None, "quickstart", "qwen3-8b-ko"])
 def test_a_run_goes_on_where_it_was(name: str | None) -> None:
-    job = resumed_run(name, Path(SHARED), ["learner.ranks=2"])
+    job = resumed_run(name, Path(SHARED), ["learner.num_ranks=2"])
     named = [name] if name and name != "quickstart" else []
-    assert shlex.split(job.command) == ["exec", "tlpo", "train", "--resume", SHARED, *named, "learner.ranks=2"]
+    assert shlex.split(job.command) == ["exec", "tlpo", "train", "--resume", SHARED, *named, "learner.num_ranks=2"]
 
 
 def test_what_cannot_travel_is_one_line(here: Path) -> None:

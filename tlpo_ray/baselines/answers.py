@@ -9,8 +9,8 @@ from multiprocessing.connection import Connection
 
 from tlpo_ray.config.baseline import BaselineConfig
 from tlpo_ray.data.pairs import WholeAnswers, whole_answers
+from tlpo_ray.errors import TlpoError
 from tlpo_ray.evaluation.sampling import Sampling, Track, sampled_answers
-from tlpo_ray.flow.errors import TlpoError
 from tlpo_ray.flow.records import Prompt
 
 

@@ -12,8 +12,8 @@ from tlpo_ray.config.baseline import BaselineConfig
 from tlpo_ray.config.run import DataConfig, DetectorConfig
 from tlpo_ray.data.pairs import IsClean, Pair, PairSet, clean_answers, preference_pairs
 from tlpo_ray.data.readers import read_records
+from tlpo_ray.errors import PromptFileError, UserError
 from tlpo_ray.evaluation.sampling import Track
-from tlpo_ray.flow.errors import PromptFileError, UserError
 from tlpo_ray.flow.records import Prompt
 
 Row = dict[str, str]

@@ -17,7 +17,7 @@ from tlpo_ray.baselines.examples import Examples, clean_judge
 from tlpo_ray.baselines.rendering import Rendering
 from tlpo_ray.config.baseline import BaselineConfig
 from tlpo_ray.config.run import DetectorConfig
-from tlpo_ray.flow.errors import ConfigError, NonFiniteError, first_line
+from tlpo_ray.errors import ConfigError, NonFiniteError, first_line
 from tlpo_ray.flow.records import Prompt
 
 QUIET = {"TRL_EXPERIMENTAL_SILENCE": "1", "WANDB_DISABLED": "true"}
@@ -69,7 +69,7 @@ def train_baseline(config: BaselineConfig, data: Examples, folder: Path, on_step
 
     def stepped(step: int, values: Mapping[str, float]) -> None:
         nonlocal tokens
-        tokens += values.get("length", 0.0) * config.trainer.batch
+        tokens += values.get("length", 0.0) * config.trainer.batch_size
         on_step(step, values)
 
     with _quiet():
@@ -149,8 +149,9 @@ def _arguments(config: BaselineConfig, folder: Path) -> Any:
     common = {
         "output_dir": str(folder), "seed": config.seed, "learning_rate": trainer.lr, "lr_scheduler_type": "cosine",
         "warmup_steps": trainer.warmup, "num_train_epochs": trainer.epochs, "weight_decay": trainer.weight_decay,
-        "per_device_train_batch_size": trainer.micro_batch,
-        "gradient_accumulation_steps": trainer.batch // trainer.micro_batch, "max_grad_norm": trainer.max_grad_norm,
+        "per_device_train_batch_size": trainer.micro_batch_size,
+        "gradient_accumulation_steps": trainer.batch_size // trainer.micro_batch_size,
+        "max_grad_norm": trainer.max_grad_norm,
         "use_cpu": not gpu, "bf16": gpu and config.model.dtype == "bfloat16", "gradient_checkpointing": gpu,
         "logging_steps": 1, "logging_nan_inf_filter": False, "report_to": [], "save_strategy": "no",
         "disable_tqdm": True,
@@ -161,7 +162,7 @@ def _arguments(config: BaselineConfig, folder: Path) -> Any:
         "dpo": limit | {"beta": trainer.beta} | _reference(config),
         "orpo": limit | {"beta": trainer.beta},
         "grpo": {
-            "beta": trainer.beta, "num_generations": trainer.generations, "temperature": trainer.temperature,
+            "beta": trainer.beta, "num_generations": trainer.num_generations, "temperature": trainer.temperature,
             "max_completion_length": trainer.max_new_tokens,
         } | _reference(config),
     }  # fmt: skip

@@ -13,7 +13,7 @@ from tlpo_ray import __version__
 from tlpo_ray.cli.cluster import cluster
 from tlpo_ray.cli.data import data
 from tlpo_ray.cli.options import Overrides
-from tlpo_ray.flow.errors import StoppedError
+from tlpo_ray.errors import StoppedError
 
 QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -53,11 +53,11 @@ def train(
 ) -> None:
     """Train a model: prompts in, a run folder with the repaired model out."""
     from tlpo_ray.commands.train import resume_command, train_command
-    from tlpo_ray.flow.errors import UserError
+    from tlpo_ray.errors import UserError
 
     if resume is not None:
         from tlpo_ray.commands.quickstart import resumed_quickstart_command
-        from tlpo_ray.run_folder import is_quickstart
+        from tlpo_ray.run.folder import is_quickstart
 
         if skip_bad:
             raise UserError("--skip-bad is for a new run: one that goes on treats its prompts as it did before")
@@ -116,7 +116,7 @@ def quickstart(
 ) -> None:
     """Make a small model that mixes languages, repair it, and show what changed. Needs no GPU and no network."""
     from tlpo_ray.commands.quickstart import quickstart_command, resumed_quickstart_command
-    from tlpo_ray.flow.errors import UserError
+    from tlpo_ray.errors import UserError
 
     if resume is not None:
         if (stack, fresh, seed) != (STACK, False, 0):
@@ -318,8 +318,8 @@ def plan(
     confused: Annotated[float, typer.Option(min=0, max=1, help="Share of answers, over the epoch.")] = 0.05,
 ) -> None:
     """How to divide GPUs between rollouts and learner, and what an epoch takes, with what is assumed."""
-    from tlpo_ray.capacity import Job
     from tlpo_ray.commands.plan import plan_command
+    from tlpo_ray.run.capacity import Job
 
     plan_command(model, gpus, gpu, hours, Job(prompts=prompts, answer_tokens=answer_tokens, confused=confused))
 
@@ -376,7 +376,7 @@ def main() -> None:
 def _one_line(error: Exception) -> tuple[str, int] | None:
     """Message and exit code of an error meant for the user; None for a bug of ours, which keeps its traceback."""
     from detectors import DetectorError
-    from tlpo_ray.flow.errors import TlpoError, UserError
+    from tlpo_ray.errors import TlpoError, UserError
 
     if isinstance(error, UserError | DetectorError):
         return str(error), USER_ERROR

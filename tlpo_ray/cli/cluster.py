@@ -32,7 +32,7 @@ def submit(
 ) -> None:
     """Start a run as a job of a Ray cluster; shows its output and ends with its exit code."""
     from tlpo_ray.commands.jobs import submit_command
-    from tlpo_ray.flow.errors import UserError
+    from tlpo_ray.errors import UserError
 
     if config is None and resume is None:
         raise UserError("tlpo submit needs a YAML file, a preset or quickstart, or --resume FOLDER")

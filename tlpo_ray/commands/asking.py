@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from tlpo_ray.commands.display import step
 from tlpo_ray.config.run import DataConfig
 from tlpo_ray.data.prompts import PromptSet, read_prompts, usual_field
+from tlpo_ray.errors import PromptFileError
 from tlpo_ray.evaluation.sampling import Sampling, asked_model, sampled_answers
-from tlpo_ray.flow.errors import PromptFileError
 from tlpo_ray.flow.records import Prompt
 
 if TYPE_CHECKING:

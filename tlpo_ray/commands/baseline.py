@@ -9,14 +9,16 @@ from pathlib import Path
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tlpo_ray.commands.display import console
-from tlpo_ray.commands.train import Result, checked_prompts, stack_versions
 from tlpo_ray.config.baseline import BaselineConfig, load_baseline
 from tlpo_ray.config.load import dump_config
-from tlpo_ray.flow.errors import ResourceError
-from tlpo_ray.flow.files import write_json
-from tlpo_ray.flow.metrics import MetricsLog
-from tlpo_ray.run_folder import RunFolder
-from tlpo_ray.tally import stopwatch
+from tlpo_ray.config.versions import stack_versions
+from tlpo_ray.data.load import checked_prompts
+from tlpo_ray.errors import ResourceError
+from tlpo_ray.files import write_json
+from tlpo_ray.run.counters import stopwatch
+from tlpo_ray.run.folder import RunFolder
+from tlpo_ray.run.metrics_log import MetricsLog
+from tlpo_ray.run.training import Result
 
 Show = Callable[[float, str], None]
 """Told (share done, figures)."""

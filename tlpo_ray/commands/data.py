@@ -14,9 +14,9 @@ from rich.text import Text
 import detectors
 from tlpo_ray.commands.detect import english_setting
 from tlpo_ray.commands.display import console, marked, step
-from tlpo_ray.commands.train import foreign, stack_versions
 from tlpo_ray.config.run import DataConfig, DetectorConfig, English
-from tlpo_ray.data.appendix_b import asks_for_no_code, names_no_language
+from tlpo_ray.config.versions import stack_versions
+from tlpo_ray.data.appendix_b import asks_for_no_code, foreign, names_no_language
 from tlpo_ray.data.pairs import PairSet, WholeAnswers, preference_pairs, whole_answers
 from tlpo_ray.data.prepare import (
     Example,
@@ -30,8 +30,8 @@ from tlpo_ray.data.prepare import (
     prepare,
 )
 from tlpo_ray.data.prompts import usual_field
-from tlpo_ray.flow.errors import PromptFileError, ResourceError, UserError
-from tlpo_ray.flow.files import write_json, write_lines
+from tlpo_ray.errors import PromptFileError, ResourceError, UserError
+from tlpo_ray.files import write_json, write_lines
 from tlpo_ray.flow.records import Prompt
 
 BACTRIAN_X = "MBZUAI/Bactrian-X"

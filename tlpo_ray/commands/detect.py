@@ -18,13 +18,13 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColum
 from rich.text import Text
 
 import detectors
-from tlpo_ray.commands.detect_files import Advance, Format, Source, sources
-from tlpo_ray.commands.detect_judge import LANGUAGE_DETECTOR, Judge
 from tlpo_ray.commands.detect_report import flagged_table, print_marked, rates_table, write_json
-from tlpo_ray.commands.detect_units import Fields, Reader, Unit
 from tlpo_ray.commands.display import console
 from tlpo_ray.config.yaml_text import parse_value, where_and_what
-from tlpo_ray.flow.errors import ResourceError, UserError
+from tlpo_ray.detect.files import Advance, Format, Source, sources
+from tlpo_ray.detect.judge import LANGUAGE_DETECTOR, Judge
+from tlpo_ray.detect.units import Fields, Reader, Unit
+from tlpo_ray.errors import ResourceError, UserError
 
 Output = Literal["marked", "table", "jsonl"]
 LONG = 512 * 2**10

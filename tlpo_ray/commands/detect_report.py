@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 import detectors
-from tlpo_ray.commands.detect_judge import Tally
-from tlpo_ray.commands.detect_units import Unit
 from tlpo_ray.commands.display import console, marked, rate
+from tlpo_ray.detect.judge import Tally
+from tlpo_ray.detect.units import Unit
 
 MOST_ROWS = 4
 """Lines of one record that are shown."""

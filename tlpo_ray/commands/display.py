@@ -13,8 +13,8 @@ from rich.status import Status as Spinner
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from tlpo_ray.train import Listener
-    from tlpo_ray.train import Progress as RunProgress
+    from tlpo_ray.run.loop import Listener
+    from tlpo_ray.run.loop import Progress as RunProgress
 
 console = Console(highlight=False)
 LINE_S = 10.0

@@ -12,14 +12,14 @@ from rich.table import Table
 from tlpo_ray.commands.asking import ask, prompts_to_ask
 from tlpo_ray.commands.detect import english_setting
 from tlpo_ray.commands.display import console, rate, step
-from tlpo_ray.commands.train import stack_versions
 from tlpo_ray.config.run import English
+from tlpo_ray.config.versions import stack_versions
+from tlpo_ray.errors import ResourceError, UserError
 from tlpo_ray.evaluation.judge import Answered, Judge, Judgement, read_answers, total
 from tlpo_ray.evaluation.sampling import Sampling, asked_model, engine_named
 from tlpo_ray.evaluation.suites import SUITES, Item, Suite, read_items
 from tlpo_ray.evaluation.suites.suite import PAPER_LANGUAGES
-from tlpo_ray.flow.errors import ResourceError, UserError
-from tlpo_ray.flow.files import write_json, write_lines
+from tlpo_ray.files import write_json, write_lines
 from tlpo_ray.flow.records import Prompt
 
 RESULT, ANSWERS = "result.json", "answers.jsonl"

@@ -13,10 +13,10 @@ from tlpo_ray.commands.display import console, step
 from tlpo_ray.config.load import load_config
 from tlpo_ray.config.run import ClusterConfig
 from tlpo_ray.config.yaml_text import dump_document
+from tlpo_ray.errors import ResourceError, TlpoError, UserError, first_line
 from tlpo_ray.experiment.plan import Plan, Subject, Trial, load_plan
 from tlpo_ray.experiment.trial import Row, done
-from tlpo_ray.flow.errors import ResourceError, TlpoError, UserError, first_line
-from tlpo_ray.flow.files import write_json, write_lines
+from tlpo_ray.files import write_json, write_lines
 
 RESULTS = "results.jsonl"
 JOBS = 2

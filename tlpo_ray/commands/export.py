@@ -11,8 +11,8 @@ from tlpo_ray import __version__
 from tlpo_ray.commands.display import console, step
 from tlpo_ray.config.load import load_config
 from tlpo_ray.config.run import RunConfig
-from tlpo_ray.flow.errors import ResourceError, UserError, first_line
-from tlpo_ray.outside import require_run
+from tlpo_ray.errors import ResourceError, UserError, first_line
+from tlpo_ray.run.control import require_run
 
 CARD = """---
 {of_base}library_name: {library}

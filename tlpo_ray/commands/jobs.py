@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tlpo_ray.commands.display import console
-from tlpo_ray.flow.errors import DeadlineError, UserError
+from tlpo_ray.errors import DeadlineError, UserError
 from tlpo_ray.jobs.ray_shell import Jobs
 from tlpo_ray.jobs.upload import new_run, resumed_run
 

@@ -7,9 +7,9 @@ from typing import TypeVar
 from rich.box import ROUNDED
 from rich.table import Table
 
-from tlpo_ray.capacity import MACHINES, MODELS, Job, Machine, Network, Split, splits, tokens_per_s
 from tlpo_ray.commands.display import console
-from tlpo_ray.flow.errors import UserError
+from tlpo_ray.errors import UserError
+from tlpo_ray.run.capacity import MACHINES, MODELS, Job, Machine, Network, Split, splits, tokens_per_s
 
 T = TypeVar("T")
 SHOWN = 5
@@ -39,7 +39,9 @@ def plan_command(model: str, gpus: int, gpu: str, hours: float | None, job: Job)
         share = min(1.0, hours * 3600 / best.epoch_s(ahead=True))
         console.print(f"in {hours:g} h: {share:.0%} of an epoch, {int(share * job.prompts):,} prompts", soft_wrap=True)
     console.print(
-        f"rollout.actors={best.rollout} learner.ranks={best.learner} flow.max_staleness=2", style="bold", soft_wrap=True
+        f"rollout.num_actors={best.rollout} learner.num_ranks={best.learner} flow.max_staleness=2",
+        style="bold",
+        soft_wrap=True,
     )
     console.print(f"[dim]{_assumed(network, machine, job)}[/dim]", soft_wrap=True)
 

@@ -14,24 +14,25 @@ from rich.text import Text
 
 import detectors
 from tlpo_ray.commands.display import console, marked, step
-from tlpo_ray.commands.train import Result, outcomes, run_training
+from tlpo_ray.commands.train import outcomes
 from tlpo_ray.config.load import load_config
 from tlpo_ray.config.run import RunConfig
+from tlpo_ray.errors import UserError
 from tlpo_ray.evaluation.probe import write_probe
 from tlpo_ray.evaluation.sampling import on_gpu
-from tlpo_ray.flow.errors import UserError
-from tlpo_ray.flow.files import write_json, write_lines, written
+from tlpo_ray.files import write_json, write_lines, written
 from tlpo_ray.flow.records import Prompt
-from tlpo_ray.parts import Fleet
 from tlpo_ray.quickstart.answers import ANSWERS, answer_rows
 from tlpo_ray.quickstart.clean_kl import CleanKL, clean_kl
 from tlpo_ray.quickstart.scoring import Score, Scorer
 from tlpo_ray.quickstart.toy_cache import cached_toy_model
 from tlpo_ray.quickstart.world import Question, World, toy_world
 from tlpo_ray.report.page import write_report
-from tlpo_ray.resume import resumed_config
-from tlpo_ray.run_folder import RunFolder, is_quickstart
-from tlpo_ray.tally import stopwatch
+from tlpo_ray.run.components import Fleet
+from tlpo_ray.run.counters import stopwatch
+from tlpo_ray.run.folder import RunFolder, is_quickstart
+from tlpo_ray.run.resume import resumed_config
+from tlpo_ray.run.training import Result, run_training
 
 ROUNDS = 40
 """How often the run asks each question."""

@@ -6,8 +6,8 @@ import shlex
 from pathlib import Path
 
 from tlpo_ray.commands.display import console
-from tlpo_ray.flow.errors import ResourceError
-from tlpo_ray.outside import STATUS, scale
+from tlpo_ray.errors import ResourceError
+from tlpo_ray.run.control import STATUS, scale
 
 
 def scale_command(target: str, actors: int, address: str | None) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 from rich.text import Text
 
 from tlpo_ray.commands.display import console
-from tlpo_ray.flow.errors import ResourceError, UserError
-from tlpo_ray.outside import STATUS, look
+from tlpo_ray.errors import ResourceError, UserError
+from tlpo_ray.run.control import STATUS, look
 
 SILENT_S = 30.0
 """Without a sign of life for so long, a run is no longer said to be going on."""

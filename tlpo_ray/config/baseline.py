@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from tlpo_ray.config.load import Settings, build_config, read_settings
-from tlpo_ray.config.run import DataConfig, DetectorConfig, ModelConfig, Positive, Section
+from tlpo_ray.config.run import DataConfig, DetectorConfig, ModelConfig, Positive, RolloutEngine, Section
 
 BASELINES = Path(__file__).with_name("baselines")
 SHARED = ("model", "data", "detector")
@@ -24,7 +24,7 @@ class AnswersConfig(Section):
     temperature: Annotated[float, Field(gt=0, le=2)] = 0.7
     max_new_tokens: Positive = 1024
     """Longest answer, in tokens."""
-    engine: Literal["vllm", "transformers"] = "vllm"
+    engine: RolloutEngine = "vllm"
     concurrency: Positive = 64
     """Sequences the engine runs at once."""
     reference_field: str | None = None
@@ -40,9 +40,9 @@ class TrainerConfig(Section):
     """Share of the steps over which the learning rate rises."""
     epochs: Annotated[float, Field(gt=0)] = 1.0
     """Passes over prompts or pairs."""
-    batch: Positive = 32
+    batch_size: Positive = 32
     """Answers, pairs or (GRPO) sampled answers an optimizer step."""
-    micro_batch: Positive = 4
+    micro_batch_size: Positive = 4
     """Of these, put through the model at once."""
     beta: Annotated[float, Field(ge=0)] = 0.1
     """DPO: strength of the tie to the reference; ORPO: weight of the odds ratio; GRPO: weight of the KL."""
@@ -50,7 +50,7 @@ class TrainerConfig(Section):
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     max_length: Positive = 2048
     """Tokens of prompt and answer together; longer ones are cut."""
-    generations: Annotated[int, Field(ge=2)] = 8
+    num_generations: Annotated[int, Field(ge=2)] = 8
     """GRPO: answers a prompt that are compared with each other."""
     temperature: Annotated[float, Field(gt=0, le=2)] = 0.6
     """GRPO: of these answers."""
@@ -78,13 +78,15 @@ class BaselineConfig(Section):
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         trainer = self.trainer
-        if trainer.batch % trainer.micro_batch:
+        if trainer.batch_size % trainer.micro_batch_size:
             raise ValueError(
-                f"trainer.batch {trainer.batch} is no multiple of trainer.micro_batch {trainer.micro_batch}: change one"
+                f"trainer.batch_size {trainer.batch_size} is not a multiple of trainer.micro_batch_size "
+                f"{trainer.micro_batch_size}: change one"
             )
-        if self.method == "grpo" and trainer.batch % trainer.generations:
+        if self.method == "grpo" and trainer.batch_size % trainer.num_generations:
             raise ValueError(
-                f"trainer.batch {trainer.batch} is no multiple of trainer.generations {trainer.generations}: "
+                f"trainer.batch_size {trainer.batch_size} is not a multiple of trainer.num_generations "
+                f"{trainer.num_generations}: "
                 f"a prompt's answers must fall into one step"
             )
         if self.answers.reference_field is not None and self.method != "sft":

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from tlpo_ray.config.renamed import with_current_names
 from tlpo_ray.config.run import RunConfig, Section
 from tlpo_ray.config.yaml_text import dump_document, parse_document, parse_value, where_and_what
-from tlpo_ray.flow.errors import ConfigError
+from tlpo_ray.errors import ConfigError
 
 PRESETS = Path(__file__).with_name("presets")
 YAML_SUFFIXES = (".yaml", ".yml")
@@ -75,7 +76,7 @@ def build_config(root: type[Root], settings: Settings, overrides: Sequence[str] 
 
 
 def sets(overrides: Sequence[str], key: str) -> bool:
-    """Whether settings name a key, `rollout.actors` say.
+    """Whether settings name a key, `rollout.num_actors` say.
 
     Raises:
         ConfigError: they are no settings.
@@ -134,9 +135,10 @@ def _read(file: Path, below: tuple[Path, ...], presets_in: Path) -> Settings:
     if base is not None and not isinstance(base, str):
         raise _refusal(f"{file}: `{EXTENDS}` expected one preset or file, found {_shown(base)}")
     merged = _read(_find(base, file.parent, presets_in), (*below, file.resolve()), presets_in) if base else {}
+    own: Settings = {}
     for key, value in settings.items():
-        merged = _merge(merged, _nested(str(key), value))
-    return merged
+        own = _merge(own, _nested(str(key), value))
+    return _merge(merged, with_current_names(own))
 
 
 def _parse_override(override: str) -> Settings:
@@ -144,7 +146,7 @@ def _parse_override(override: str) -> Settings:
     if not equals or not key.strip():
         raise _refusal(f"{override}: expected key=value, e.g. learner.lr=1e-6")
     try:
-        return _nested(key.strip(), parse_value(text))
+        return with_current_names(_nested(key.strip(), parse_value(text)))
     except yaml.YAMLError as error:
         raise _refusal(f"{override}: the value is not YAML ({where_and_what(error)}); quote it") from error
 

@@ -6,14 +6,33 @@ public code's (`PAPER.md`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from tlpo_ray.config.plugins import ADVANTAGES, ROLLOUT_ENGINES, TRAINERS, check_plugin
+
+
+def _installed(group: str) -> Callable[[str], str]:
+    """Return a validator for the name of a plugin of `group`."""
+
+    def check(name: str) -> str:
+        try:
+            return check_plugin(group, name)
+        except ValueError as error:
+            raise PydanticCustomError("plugin", "{reason}", {"reason": str(error)}) from error
+
+    return check
+
 
 English = Literal["neutral", "confusion"]
 Dtype = Literal["float32", "bfloat16"]
-AdvantageForm = Literal["tlpo", "unweighted", "grpo"]
+RolloutEngine = Annotated[str, AfterValidator(_installed(ROLLOUT_ENGINES))]
+Trainer = Annotated[str, AfterValidator(_installed(TRAINERS))]
+AdvantageForm = Annotated[str, AfterValidator(_installed(ADVANTAGES))]
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -53,6 +72,16 @@ class ModelConfig(Section):
     """Run Python shipped with the model. Leave it off for models you do not know."""
 
 
+class CurriculumConfig(Section):
+    """Sample prompts in proportion to how often prompts like them were confused lately, instead of all of them.
+
+    The groups that are learned from are then not a fair sample of the prompts. Used by TLPO only.
+    """
+
+    min_probability: Annotated[float, Field(gt=0, le=1)]
+    """Least probability with which a prompt is rolled out; prompts that are left out count as skipped."""
+
+
 class DataConfig(Section):
     """Where prompts come from."""
 
@@ -82,6 +111,8 @@ class DataConfig(Section):
     """Count lines that cannot be read and go on, instead of stopping."""
     shuffle: bool = True
     """Mix prompts by `seed`, so that an update mixes languages and topics."""
+    curriculum: CurriculumConfig | None = None
+    """Which prompts to roll out, e.g. `data.curriculum={min_probability: 0.1}`; none rolls out all of them."""
 
 
 class DetectorConfig(Section):
@@ -98,21 +129,22 @@ class DetectorConfig(Section):
 class RolloutConfig(Section):
     """Rollout actors: answers, confusion points, candidate sets, rewards."""
 
-    engine: Literal["vllm", "transformers"] = "vllm"
-    """transformers is for `stack: local` and as an oracle in tests."""
-    actors: Positive = 1
+    engine: RolloutEngine = "vllm"
+    """vllm, transformers, or one of another package (`tlpo_ray.rollout_engines`). transformers is for
+    `stack: local`, and an oracle in tests."""
+    num_actors: Positive = 1
     """Rollout actors, each with an engine of its own."""
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.6
     """Of the sampled answers; candidate sets always come from the untempered distribution."""
     max_new_tokens: Positive = 512
     """Longest answer, in tokens."""
-    candidates: Annotated[int, Field(ge=2, le=CANDIDATES_LIMIT)] = 16
+    num_candidates: Annotated[int, Field(ge=2, le=CANDIDATES_LIMIT)] = 16
     """N, the size of the candidate set."""
     selection: Literal["ranked", "multinomial"] = "ranked"
     """The N most probable tokens, or N drawn without replacement."""
-    lookahead: Annotated[int, Field(ge=0, le=16)] = 3
+    lookahead_tokens: Annotated[int, Field(ge=0, le=16)] = 3
     """k, greedy tokens after each candidate: the most tokens one character can need, minus 1."""
-    lot: Positive = 64
+    lease_size: Positive = 64
     """Prompts a rollout actor leases at once."""
     concurrency: Positive = 64
     """Sequences an engine runs at once."""
@@ -142,18 +174,18 @@ class LoraConfig(Section):
 class LearnerConfig(Section):
     """The learner group: TLPO's update."""
 
-    engine: Literal["deepspeed", "torch"] = "deepspeed"
-    """torch is for `stack: local`."""
-    ranks: Positive = 1
+    engine: Trainer = "deepspeed"
+    """deepspeed, torch, or one of another package (`tlpo_ray.trainers`); torch is for `stack: local`."""
+    num_ranks: Positive = 1
     """Learner ranks (data parallel)."""
     zero_stage: Literal[0, 1, 2, 3] = 1
     """What DeepSpeed shards: 1 optimizer state, 2 gradients too, 3 weights and reference policy too. A rank still loads
     both models into its host's memory first."""
     groups_per_update: Positive = 8
     """Confusion points an update learns from (8 x 16 = 128 candidate tokens)."""
-    iterations: Positive = 2
+    num_iterations: Positive = 2
     """p: optimizer steps on the same batch; π_old is held fixed over them."""
-    micro_batch: Positive = 4
+    micro_batch_size: Positive = 4
     """Contexts a rank puts through the model at once."""
     lr: Annotated[float, Field(gt=0)] = 5e-7
     """Peak learning rate."""
@@ -174,8 +206,9 @@ class LearnerConfig(Section):
     beta: Annotated[float, Field(ge=0)] = 0.04
     """β, weight of the KL to the reference policy; 0 loads no reference."""
     advantage: AdvantageForm = "tlpo"
-    """tlpo: Eq. 5 and 6; unweighted: R - μ; grpo: (R - mean) / standard deviation."""
-    repair_staleness: bool = False
+    """tlpo: Eq. 5 and 6; unweighted: R - μ; grpo: (R - mean) / standard deviation; or one of another package
+    (`tlpo_ray.advantages`)."""
+    recompute_old_logprobs: bool = False
     """Take π_old, and with it μ and the advantages, from the learner's own row before the first step, not from the
     rollout actor: exact for groups of an older policy version, whose candidate sets stay what they were."""
     lora: LoraConfig | None = None
@@ -196,9 +229,6 @@ class FlowConfig(Section):
 
     max_staleness: Annotated[int, Field(ge=0)] = 0
     """Most policy versions a group may be behind the learner; 0 is strictly on-policy."""
-    focus: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Ask a prompt with a probability in proportion to how often prompts like it were confused lately, at least this
-    one; the others count as skipped. What is learned from is then no fair sample of the prompts. None asks all."""
     queue_capacity: Positive = 256
     """Groups at which rollout actors get no more prompts until the learner has taken some; at `max_staleness` 0 no more
     prompts go out than an update is likely to need anyway."""
@@ -207,7 +237,7 @@ class FlowConfig(Section):
     weight_transfer: Literal["object_store", "nccl", "gloo"] = "object_store"
     """object_store: each rollout actor loads when it is free, works everywhere. nccl: one broadcast from GPU to GPUs,
     for which all rollout actors stop together. gloo: the same between CPUs."""
-    delta_refresh: Annotated[int, Field(ge=0)] = 0
+    full_sync_interval: Annotated[int, Field(ge=0)] = 0
     """0 sends all weights with every policy version. n sends what has changed bit by bit, and everything again after n
     versions; learner and rollout actors then keep a copy of the weights in the host's memory. object_store only."""
     canary_tolerance: Annotated[float, Field(gt=0)] = 0.1
@@ -277,9 +307,9 @@ class CheckpointConfig(Section):
 COLOCATED = {
     "stack": "distributed",
     "rollout.engine": "vllm",
-    "rollout.actors": 1,
+    "rollout.num_actors": 1,
     "rollout.tensor_parallel": 1,
-    "learner.ranks": 1,
+    "learner.num_ranks": 1,
     "flow.max_staleness": 0,
     "flow.weight_transfer": "object_store",
 }
@@ -316,10 +346,10 @@ class RunConfig(Section):
                 f"rollout.max_new_tokens {self.rollout.max_new_tokens} leaves no room for a prompt in "
                 f"model.max_context {self.model.max_context}: lower the first or raise the second"
             )
-        if self.flow.delta_refresh and self.flow.weight_transfer != "object_store":
+        if self.flow.full_sync_interval and self.flow.weight_transfer != "object_store":
             raise ValueError(
-                f"flow.delta_refresh {self.flow.delta_refresh} needs flow.weight_transfer object_store, it is "
-                f"{self.flow.weight_transfer}: a broadcast always sends all weights"
+                f"flow.full_sync_interval {self.flow.full_sync_interval} needs flow.weight_transfer object_store, "
+                f"it is {self.flow.weight_transfer}: a broadcast always sends all weights"
             )
         if self.cluster.colocated:
             self._take_turns()
@@ -333,19 +363,19 @@ class RunConfig(Section):
                 f"stack local has rollout.engine {self.rollout.engine} and learner.engine {self.learner.engine}: "
                 f"set rollout.engine=transformers and learner.engine=torch, or stack=distributed"
             )
-        if self.stack == "distributed" and self.learner.engine == "torch" and self.learner.ranks > 1:
+        if self.stack == "distributed" and self.learner.engine == "torch" and self.learner.num_ranks > 1:
             raise ValueError(
-                f"learner.engine torch is one process, learner.ranks is {self.learner.ranks}: "
-                f"set learner.engine=deepspeed or learner.ranks=1"
+                f"learner.engine torch is one process, learner.num_ranks is {self.learner.num_ranks}: "
+                f"set learner.engine=deepspeed or learner.num_ranks=1"
             )
         if self.flow.weight_transfer != "object_store" and (self.stack, self.rollout.engine) != ("distributed", "vllm"):
             raise ValueError(
                 f"flow.weight_transfer {self.flow.weight_transfer} is between processes and into vLLM, but stack is "
                 f"{self.stack} and rollout.engine {self.rollout.engine}: set flow.weight_transfer=object_store"
             )
-        if self.learner.ranks > self.learner.groups_per_update:
+        if self.learner.num_ranks > self.learner.groups_per_update:
             raise ValueError(
-                f"learner.ranks {self.learner.ranks} exceeds learner.groups_per_update "
+                f"learner.num_ranks {self.learner.num_ranks} exceeds learner.groups_per_update "
                 f"{self.learner.groups_per_update}: a rank without a confusion point has nothing to do"
             )
         if self.flow.queue_capacity < self.learner.groups_per_update:

@@ -12,7 +12,10 @@ import unicodedata
 from collections.abc import Iterable
 from functools import cache
 
+import detectors
+from tlpo_ray.config.run import English
 from tlpo_ray.data.prepare import Rule, Spans
+from tlpo_ray.data.prompts import Reject
 from tlpo_ray.flow.records import Prompt
 
 NAMED_LANGUAGES = (
@@ -144,3 +147,13 @@ def _cldr(locale: str, languages: Iterable[str]) -> tuple[set[str], set[str]]:
 def _any(patterns: Iterable[str]) -> str:
     """The alternatives, longer ones first."""
     return "|".join(sorted(patterns, key=lambda pattern: (-len(pattern), pattern)))
+
+
+def foreign(english: English) -> Reject:
+    """Appendix B: a prompt that itself holds another language's characters teaches the wrong thing."""
+
+    def reject(prompt: Prompt) -> str | None:
+        profile = detectors.profile(prompt.language, english)
+        return "holds characters of another language" if detectors.find(prompt.text, profile) else None
+
+    return reject

@@ -13,7 +13,7 @@ from pathlib import Path
 from tlpo_ray.config.run import DataConfig
 from tlpo_ray.data.readers import Record, read_records
 from tlpo_ray.data.spool import write_prompts
-from tlpo_ray.flow.errors import PromptFileError
+from tlpo_ray.errors import PromptFileError
 from tlpo_ray.flow.records import Prompt
 
 UNREADABLE = "cannot be read"

@@ -17,7 +17,7 @@ from typing import IO, Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tlpo_ray.flow.errors import PromptFileError, first_line
+from tlpo_ray.errors import PromptFileError, first_line
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz", ".parquet")
 HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*|\w[\w-]*")

@@ -9,7 +9,7 @@ from typing import Any, overload
 
 import pyarrow as pa
 
-from tlpo_ray.flow.errors import ResourceError, first_line
+from tlpo_ray.errors import ResourceError, first_line
 from tlpo_ray.flow.records import Prompt
 
 SCHEMA = pa.schema([("id", pa.string()), ("language", pa.string()), ("text", pa.string())])

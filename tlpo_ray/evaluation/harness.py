@@ -12,12 +12,12 @@ from typing import Any
 
 from actors.chat import load_tokenizer
 from tlpo_ray.config.run import ModelConfig
+from tlpo_ray.errors import UserError, first_line
 from tlpo_ray.evaluation.judge import Answered
 from tlpo_ray.evaluation.sampling import Engine, on_gpu
 from tlpo_ray.evaluation.suites import SUITES, Item
 from tlpo_ray.evaluation.suites.mif import MISLABELLED, response_language
 from tlpo_ray.evaluation.suites.mmmlu import SUBSETS
-from tlpo_ray.flow.errors import UserError, first_line
 
 Json = dict[str, Any]
 TASKS = Path(__file__).with_name("tasks")

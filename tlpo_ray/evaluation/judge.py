@@ -10,8 +10,8 @@ from typing import Any
 
 import detectors
 from tlpo_ray.config.run import English
+from tlpo_ray.errors import UserError, first_line
 from tlpo_ray.evaluation.suites import SUITES, Item
-from tlpo_ray.flow.errors import UserError, first_line
 
 TOTAL = "all"
 Row = dict[str, Any]

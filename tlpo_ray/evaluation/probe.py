@@ -12,7 +12,7 @@ from torch import Tensor
 from learner.packing import pack_attention
 from learner.policy import load_model, next_token_logp, stack_of
 from tlpo_ray.config.run import ModelConfig
-from tlpo_ray.flow.files import replacing
+from tlpo_ray.files import replacing
 from tlpo_ray.flow.records import CandidateGroup, read_experiences
 
 NEW_LOGP = "new_logp.json"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from tlpo_ray.config.load import Settings, build_config, read_settings
 from tlpo_ray.config.run import DetectorConfig, ModelConfig, RolloutConfig
-from tlpo_ray.flow.errors import ModelError, UserError, first_line
+from tlpo_ray.errors import ModelError, UserError, first_line
 from tlpo_ray.flow.records import Prompt
 
 if TYPE_CHECKING:

@@ -96,7 +96,8 @@ def _judged_points(before: ModelConfig, after: ModelConfig, world: World, seed: 
         if answer.point is None:
             return None
         chosen = yield Candidates(context=context_of(answer), n=RANKS[-1][1])
-        rewarded = yield from rewarded_candidates(answer, chosen, question.detector, token_bytes, rollout.lookahead)
+        k = rollout.lookahead_tokens
+        rewarded = yield from rewarded_candidates(answer, chosen, question.detector, token_bytes, k)
         return context_of(answer), chosen, rewarded
 
     found = [one for one in drive(engine, [looked_at(question) for question in asked]) if one is not None]

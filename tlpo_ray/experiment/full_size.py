@@ -20,11 +20,11 @@ from typing import Any
 
 from tlpo_ray.config.load import load_config
 from tlpo_ray.config.run import RunConfig
+from tlpo_ray.errors import DeadlineError, TlpoError
 from tlpo_ray.evaluation.harness import named_tasks
 from tlpo_ray.experiment.plan import Subject, Trial
 from tlpo_ray.experiment.trial import RESULT, Row, row_of
-from tlpo_ray.flow.errors import DeadlineError, TlpoError
-from tlpo_ray.flow.files import write_json
+from tlpo_ray.files import write_json
 
 STEPS, LOG = "steps.json", "log.txt"
 TRAINED = "train"

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from tlpo_ray.config.baseline import BASELINES
 from tlpo_ray.config.load import Settings, build_config, read_settings
-from tlpo_ray.config.run import Positive, Seconds, Section
+from tlpo_ray.config.run import Positive, RolloutEngine, Seconds, Section
 
 PLANS = Path(__file__).with_name("plans")
 PRESET = "quickstart"
@@ -56,7 +56,7 @@ class Subject(Section):
     """lm-eval tasks, separated by commas; paper: the paper's; empty: none."""
     accuracy_source: str | None = None
     """Where the records of our own tasks lie, if not on the hub."""
-    engine: Literal["vllm", "transformers"] = "vllm"
+    engine: RolloutEngine = "vllm"
     """Of the evaluation."""
     limit: Positive | None = None
     """Most prompts of a suite and language, and documents of a task."""

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import ray
 
-from tlpo_ray.cluster import Demand, connected
+from tlpo_ray.cluster.connect import Demand, connected
 from tlpo_ray.config.run import ClusterConfig
+from tlpo_ray.errors import DeadlineError, first_line
 from tlpo_ray.experiment.plan import Trial
 from tlpo_ray.experiment.trial import Row, run_trial
-from tlpo_ray.flow.errors import DeadlineError, first_line
 
 LOOK_S = 1.0
 """How long one look at the running trials may take."""

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tlpo_ray.commands.quickstart import LOCAL
-from tlpo_ray.commands.train import run_training
 from tlpo_ray.config.load import load_config
 from tlpo_ray.evaluation.probe import write_probe
 from tlpo_ray.evaluation.sampling import asked_model
 from tlpo_ray.experiment.measure import SAMPLING, answers_of, measured
 from tlpo_ray.experiment.plan import PRESET, Trial
-from tlpo_ray.flow.files import write_json, write_lines
+from tlpo_ray.files import write_json, write_lines
 from tlpo_ray.quickstart.answers import ANSWERS, answer_rows
 from tlpo_ray.quickstart.toy_cache import cached_toy_model
 from tlpo_ray.quickstart.toy_model import ToyRecipe
 from tlpo_ray.quickstart.world import World, wide_world
+from tlpo_ray.run.training import run_training
 
 RESULT = "trial.json"
 WRITER = ToyRecipe(rounds=12, wrong_share=0.0)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tlpo_ray.flow.errors import WeightSyncError
+from tlpo_ray.errors import WeightSyncError
 from tlpo_ray.flow.weights import Bucket, WeightStep, WireTensor
 
 POSITION_BYTES = 4

@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tlpo_ray.flow.errors import RecordError
-from tlpo_ray.flow.focus import LEFT_OUT, Focus
+from tlpo_ray.errors import RecordError
+from tlpo_ray.flow.curriculum import EXCLUDED, Curriculum
 from tlpo_ray.flow.ledger import Accounting, PromptLedger
 from tlpo_ray.flow.queue import CandidateQueue
 from tlpo_ray.flow.records import Outcome, Prompt, PromptResult, decode_table, encode
@@ -109,10 +109,10 @@ class Exchange:
         prompts: all prompts of the run, in its order.
         skipped: prompts that never entered the run, by reason.
         groups_per_update: confusion points the learner wants at a time.
-        lot: most prompts a rollout actor leases at once.
+        lease_size: most prompts a rollout actor leases at once.
         capacity: groups at which no more prompts are leased.
         max_staleness: most policy versions a group may be behind the learner.
-        focus: which prompts to ask; none asks all.
+        curriculum: which prompts to ask; none asks all.
     """
 
     def __init__(
@@ -121,12 +121,12 @@ class Exchange:
         skipped: Mapping[str, int],
         *,
         groups_per_update: int,
-        lot: int,
+        lease_size: int,
         capacity: int,
         max_staleness: int,
-        focus: Focus | None = None,
+        curriculum: Curriculum | None = None,
     ) -> None:
-        self._focus = focus
+        self._curriculum = curriculum
         self._ledger = PromptLedger(prompts, skipped)
         self._queue = CandidateQueue(capacity, max_staleness)
         self._yield = RecentShare(1.0, 4.0)
@@ -134,7 +134,7 @@ class Exchange:
         self._confusion = RecentShare()
         """Answers with confusion per answer, also those from which nothing can be learned."""
         self._groups_per_update = groups_per_update
-        self._lot = lot
+        self._lease_size = lease_size
         self._max_staleness = max_staleness
         self._capacity = capacity
         self._window = 0
@@ -147,18 +147,18 @@ class Exchange:
     restarts = 0
     """Within this process it is lost with it."""
 
-    def lease(self, holder: str, sharers: int) -> list[Prompt]:
+    def lease(self, holder: str, num_actors: int) -> list[Prompt]:
         """Prompts for one lot of `holder`; none while enough are out.
 
         Args:
             holder: name of the rollout actor.
-            sharers: rollout actors that ask now; what may go out is divided among them.
+            num_actors: rollout actors that ask now; what may go out is divided among them.
         """
         if self._max_staleness > 0 and self._queue.full:
             return []
         if not self._window_left:
             self._open_window()
-        share = min(self._lot, math.ceil(self._window / max(1, sharers)), self._window_left)
+        share = min(self._lease_size, math.ceil(self._window / max(1, num_actors)), self._window_left)
         lot = self._wanted(holder, share)
         self._window_left = min(self._window_left - len(lot), self._ledger.waiting)
         return lot
@@ -166,21 +166,21 @@ class Exchange:
     def _wanted(self, holder: str, limit: int) -> list[Prompt]:
         """The next prompts for `holder`; those that the focus leaves out get their outcome at once."""
         lot = self._ledger.lease(holder, limit)
-        if self._focus is None:
+        if self._curriculum is None:
             return lot
         wanted: list[Prompt] = []
         while lot:
             left_out: list[PromptResult] = []
             for prompt in lot:
-                if self._focus.wants(prompt):
+                if self._curriculum.wants(prompt):
                     wanted.append(prompt)
                 else:
-                    left_out.append(PromptResult(prompt_index=prompt.index, outcome=Outcome.SKIPPED, reason=LEFT_OUT))
+                    left_out.append(PromptResult(prompt_index=prompt.index, outcome=Outcome.SKIPPED, reason=EXCLUDED))
             self._ledger.settle(holder, left_out)
             lot = self._ledger.lease(holder, limit - len(wanted))
         return wanted
 
-    def deliver(
+    def submit(
         self, holder: str, results: Sequence[PromptResult], payload: bytes, learner_version: int
     ) -> tuple[PromptResult, ...]:
         """Enter a finished lot: outcomes into the ledger, groups into the queue; the results that counted.
@@ -199,19 +199,19 @@ class Exchange:
         rolled = sum(result.outcome is not Outcome.SKIPPED for result in accepted)
         self._yield.observe(len(confused), rolled)
         self._confusion.observe(len(confused) + uninformative, rolled)
-        if self._focus is not None:
+        if self._curriculum is not None:
             for result in accepted:
                 if result.outcome is not Outcome.SKIPPED:
-                    self._focus.observe(self._ledger.prompt(result.prompt_index), result.prompt_index in confused)
+                    self._curriculum.observe(self._ledger.prompt(result.prompt_index), result.prompt_index in confused)
         for batch in table.to_batches():
             keep = [index in confused for index in batch.column("prompt_index").to_pylist()]
             stale = self._queue.admit(batch.filter(keep), learner_version)
             self._ledger.close_queued(stale, Outcome.STALE)
         return tuple(accepted)
 
-    def give_back(self, holder: str) -> int:
+    def release(self, holder: str) -> int:
         """`holder` is gone: its prompts wait again; how many."""
-        returned = self._ledger.give_back(holder)
+        returned = self._ledger.release(holder)
         self._window_left += returned
         self._window = max(self._window, self._window_left)
         return returned
@@ -225,15 +225,15 @@ class Exchange:
         self._in_learning, payload = self._queue.take(self._groups_per_update)
         if self._max_staleness == 0:
             surplus = self._queue.clear()
-            self._rerolled += self._ledger.give_back_queued(surplus)
+            self._rerolled += self._ledger.requeue(surplus)
         return payload
 
-    def take_and_tell(self, learner_version: int) -> tuple[bytes | None, Snapshot]:
+    def take_with_snapshot(self, learner_version: int) -> tuple[bytes | None, Snapshot]:
         """`take`, and how things are after it, but for the groups that wait: they are many, and soon told anyway."""
         payload = self.take(learner_version)
         return payload, self.snapshot(with_queue=False)
 
-    def learned(self, learner_version: int) -> Snapshot:
+    def mark_learned(self, learner_version: int) -> Snapshot:
         """The groups taken last have been learned from, the learner is at `learner_version` now; how things are."""
         self._ledger.close_queued(self._in_learning, Outcome.CONFUSED)
         self._in_learning = []
@@ -267,7 +267,7 @@ class Exchange:
             "confusion": self._confusion.snapshot(),
             "in_learning": self._in_learning,
             "rerolled": self._rerolled,
-            "focus": None if self._focus is None else self._focus.snapshot(),
+            "focus": None if self._curriculum is None else self._curriculum.snapshot(),
         }
         return Snapshot(state=state, queue=self._queue.content() if with_queue else encode([]))
 
@@ -283,8 +283,8 @@ class Exchange:
         self._confusion = RecentShare.restored(state["confusion"])
         self._in_learning = list(state["in_learning"])
         self._rerolled = state["rerolled"]
-        if self._focus is not None and state["focus"] is not None:
-            self._focus.restore(state["focus"])
+        if self._curriculum is not None and state["focus"] is not None:
+            self._curriculum.restore(state["focus"])
         self._queue.clear()
         for batch in decode_table(snapshot.queue).to_batches():
             self._queue.admit(batch, 0)  # what is too old by now goes when the learner next looks
@@ -304,8 +304,8 @@ class Exchange:
             return
         self._yield.fold()
         self._confusion.fold()
-        if self._focus is not None:
-            self._focus.fold()
+        if self._curriculum is not None:
+            self._curriculum.fold()
         wanted = min(self._groups_per_update * (self._max_staleness + 1), self._capacity) - len(self._queue)
         out = math.ceil(wanted / self._yield.expected) - self._ledger.leased
         self._window = self._window_left = max(0, min(out, self._ledger.waiting))

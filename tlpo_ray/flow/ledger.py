@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tlpo_ray.flow.errors import UserError
+from tlpo_ray.errors import UserError
 from tlpo_ray.flow.records import Outcome, Prompt, PromptResult
 
 
@@ -122,11 +122,11 @@ class PromptLedger:
             self._queued.remove(index)
             self._close(outcome, "")
 
-    def give_back(self, holder: str) -> int:
+    def release(self, holder: str) -> int:
         """Everything `holder` holds waits again; how many that were."""
         return self._return([index for index, owner in self._holders.items() if owner == holder], self._holders.pop)
 
-    def give_back_queued(self, indices: Iterable[int]) -> int:
+    def requeue(self, indices: Iterable[int]) -> int:
         """These prompts' groups were not used: the prompts wait to be rolled out again."""
         return self._return(list(indices), self._queued.remove)
 

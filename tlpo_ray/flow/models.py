@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tlpo_ray.config.run import ModelConfig
-from tlpo_ray.flow.errors import ModelError, TlpoError, first_line
+from tlpo_ray.errors import ModelError, TlpoError, first_line
 
 if TYPE_CHECKING:
     import torch

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tlpo_ray.flow.errors import RecordError, first_line
+from tlpo_ray.errors import RecordError, first_line
 
 Int32 = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
@@ -118,9 +118,9 @@ class RolloutReport:
     kv_use: float
     """Largest share of the engine's KV cache that was in use."""
 
-    def counts(self) -> LotCounts:
+    def counts(self) -> RolloutStats:
         """What remains of it when its results and groups have gone their way."""
-        return LotCounts(
+        return RolloutStats(
             sampled=sum(result.outcome is not Outcome.SKIPPED for result in self.results),
             clean=sum(result.outcome is Outcome.CLEAN for result in self.results),
             tokens_generated=self.tokens_generated,
@@ -132,7 +132,7 @@ class RolloutReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LotCounts:
+class RolloutStats:
     """A finished lot in numbers; those of `RolloutReport`."""
 
     sampled: int

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tlpo_ray.flow.errors import WeightSyncError
+from tlpo_ray.errors import WeightSyncError
 
 if TYPE_CHECKING:  # the driver carries weights without ever looking at them: it need not load torch
     import torch

@@ -16,7 +16,7 @@ import requests
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from tlpo_ray.flow.errors import DeadlineError, ResourceError, UserError, first_line
+from tlpo_ray.errors import DeadlineError, ResourceError, UserError, first_line
 from tlpo_ray.jobs.upload import Job
 
 FOLDER, RUN = "tlpo_folder", "tlpo_run"

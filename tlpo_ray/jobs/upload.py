@@ -11,7 +11,7 @@ from typing import Any
 
 from tlpo_ray.config.load import dump_config, load_config
 from tlpo_ray.config.run import MIB, RunConfig
-from tlpo_ray.flow.errors import UserError
+from tlpo_ray.errors import UserError
 
 QUICKSTART = "quickstart"
 CONFIG, INPUTS = "run.yaml", "inputs"

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tlpo_ray.flow.errors import ResourceError, first_line
-from tlpo_ray.flow.files import replacing
+from tlpo_ray.errors import ResourceError, first_line
+from tlpo_ray.files import replacing
 from tlpo_ray.report.experiment_page import experiment_context, experiment_tables
 from tlpo_ray.report.run_page import run_context, run_tables
 from tlpo_ray.report.source import ExperimentSource, read_source

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tlpo_ray.flow.errors import UserError, first_line
+from tlpo_ray.errors import UserError, first_line
 from tlpo_ray.flow.records import CandidateGroup
 from tlpo_ray.report.excerpt import marked_parts, whole
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import yaml
 
 from tlpo_ray.config.yaml_text import parse_document
-from tlpo_ray.flow.errors import UserError, first_line
+from tlpo_ray.errors import UserError, first_line
 from tlpo_ray.flow.records import CandidateGroup, read_experiences
 
 Json = dict[str, Any]

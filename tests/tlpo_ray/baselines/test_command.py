@@ -13,13 +13,13 @@ import pytest
 from tlpo_ray.commands.baseline import run_baseline
 from tlpo_ray.config.baseline import BaselineConfig, load_baseline
 from tlpo_ray.config.load import build_config, read_settings
-from tlpo_ray.flow.errors import ConfigError, ModelError, PromptFileError, UserError
+from tlpo_ray.errors import ConfigError, ModelError, PromptFileError, UserError
 
 METHODS = ("sft", "dpo", "orpo", "grpo")
 QUESTIONS = ("일본의 통화는 무엇입니까?", "태국의 통화는 무엇입니까?", "미국의 통화는?", "수도는?", "길" * 600)
 SHORT = (
-    "answers.max_new_tokens=24", "answers.temperature=1.0", "trainer.batch=4", "trainer.micro_batch=4",
-    "trainer.generations=4", "trainer.max_new_tokens=8",
+    "answers.max_new_tokens=24", "answers.temperature=1.0", "trainer.batch_size=4", "trainer.micro_batch_size=4",
+    "trainer.num_generations=4", "trainer.max_new_tokens=8",
 )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from tlpo_ray.config.baseline import BaselineConfig
 from tlpo_ray.config.load import build_config
 from tlpo_ray.config.run import DetectorConfig
 from tlpo_ray.data.prompts import read_prompts
-from tlpo_ray.flow.errors import ModelError, PromptFileError, UserError
+from tlpo_ray.errors import ModelError, PromptFileError, UserError
 from tlpo_ray.flow.records import Prompt
 
 Make = Callable[..., Examples]

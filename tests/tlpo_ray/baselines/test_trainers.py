@@ -17,8 +17,8 @@ from tlpo_ray.baselines.trainers import check_settings, language_reward, train_b
 from tlpo_ray.config.baseline import BaselineConfig
 from tlpo_ray.config.load import build_config
 from tlpo_ray.config.run import DetectorConfig
+from tlpo_ray.errors import ConfigError, NonFiniteError
 from tlpo_ray.evaluation.sampling import Sampling, sampled_answers
-from tlpo_ray.flow.errors import ConfigError, NonFiniteError
 from tlpo_ray.flow.records import Prompt
 
 METHODS = ("sft", "dpo", "orpo", "grpo")
@@ -28,7 +28,7 @@ Steps = list[Mapping[str, float]]
 
 def settings(model: Path, folder: Path, method: str, *overrides: str) -> BaselineConfig:
     trainer = {
-        "lr": 1e-3, "warmup": 0, "batch": 4, "micro_batch": 2, "max_length": 128, "generations": 4,
+        "lr": 1e-3, "warmup": 0, "batch_size": 4, "micro_batch_size": 2, "max_length": 128, "num_generations": 4,
         "max_new_tokens": 8, "temperature": 1.0,
     }  # fmt: skip
     given: dict[str, Any] = {

@@ -8,7 +8,7 @@ import pytest
 
 from tlpo_ray.config.baseline import BASELINES, SHARED, BaselineConfig, load_baseline
 from tlpo_ray.config.load import build_config, dump_config, load_config, presets, read_settings
-from tlpo_ray.flow.errors import ConfigError
+from tlpo_ray.errors import ConfigError
 
 METHODS = ("sft", "dpo", "orpo", "grpo")
 TOY = ("model.path=toy", "data.prompts=toy.jsonl")
@@ -62,8 +62,8 @@ def test_a_file_of_the_user_builds_on_a_preset(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("method", "override", "said"),
     [
-        ("dpo", "trainer.batch=30", "trainer.batch 30 is no multiple of trainer.micro_batch 4"),
-        ("grpo", "trainer.generations=5", "trainer.batch 32 is no multiple of trainer.generations 5"),
+        ("dpo", "trainer.batch_size=30", "trainer.batch_size 30 is not a multiple of trainer.micro_batch_size 4"),
+        ("grpo", "trainer.num_generations=5", "trainer.batch_size 32 is not a multiple of trainer.num_generations 5"),
         ("dpo", "answers.reference_field=output", "answers.reference_field is for sft, the method is dpo"),
         ("sft", "trainer.learning_rate=1", "unknown key trainer.learning_rate"),
         ("sft", "trainer.l=1", "did you mean trainer.lr?"),

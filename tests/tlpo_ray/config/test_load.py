@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tlpo_ray.config.load import build_config, dump_config, load_config, presets
 from tlpo_ray.config.run import RunConfig
-from tlpo_ray.flow.errors import ConfigError
+from tlpo_ray.errors import ConfigError
 
 MODELS = {
     "llama-3.1-8b": "meta-llama/Llama-3.1-8B-Instruct",
@@ -141,12 +141,12 @@ def test_the_last_override_wins_and_a_mapping_is_merged(file: Path) -> None:
         ("learner.lr=fast", "learner.lr is 'fast': expected a valid number"),
         ("learner.zero_stage=7", "learner.zero_stage is 7: expected 0, 1, 2 or 3"),
         ("rollout.engine=vlm", "rollout.engine is 'vlm': expected 'vllm' or 'transformers'"),
-        ("rollout.actors=1.5", "rollout.actors is 1.5: expected a valid integer"),
+        ("rollout.num_actors=1.5", "rollout.num_actors is 1.5: expected a valid integer"),
         ("data.languages=ko,ja", "data.languages is 'ko,ja': expected a list such as [a, b]"),
         ("model.revision=123", "model.revision is 123: expected text; quote it"),
         ("learner=3", "learner is 3: expected keys and values"),
         ("learner.lr_min=1", "lr_min 1.0 is above lr 5e-07: lower lr_min"),
-        ("learner.ranks=9", "learner.ranks 9 exceeds learner.groups_per_update 8"),
+        ("learner.num_ranks=9", "learner.num_ranks 9 exceeds learner.groups_per_update 8"),
         ("learner.lr", "expected key=value"),
         ("=3", "expected key=value"),
         ("data.languages=[ko", "data.languages=[ko: the value is not YAML"),
@@ -161,7 +161,9 @@ def test_what_resembles_nothing_gets_no_suggestion(file: Path) -> None:
 
 
 def test_several_mistakes_are_told_in_one_line(file: Path) -> None:
-    message = refusal(file, "learner.lr=-1", "rollout.actors=0", "rollout.lot=0", "seed=x", "learner.beta=-1")
+    message = refusal(
+        file, "learner.lr=-1", "rollout.num_actors=0", "rollout.lease_size=0", "seed=x", "learner.beta=-1"
+    )
     assert message.count(";") == 3 and message.endswith("and 2 more")
 
 
@@ -234,11 +236,17 @@ def test_who_share_a_gpu_take_turns() -> None:
     config = load_config("qwen3-8b-ko-one-gpu")
     shares = config.cluster.gpus_per_rollout_actor, config.cluster.gpus_per_learner_rank
     assert config.cluster.colocated and sum(shares) == 1
-    for key, value in (("flow.max_staleness", 1), ("rollout.actors", 2), ("flow.weight_transfer", "nccl")):
+    for key, value in (("flow.max_staleness", 1), ("rollout.num_actors", 2), ("flow.weight_transfer", "nccl")):
         with pytest.raises(ConfigError, match=rf"cluster\.colocated needs {key} \w+, it is {value}: set {key}="):
             load_config(
                 "quickstart",
-                ["model.path=.", "cluster.colocated=true", "rollout.actors=1", "learner.ranks=1", f"{key}={value}"],
+                [
+                    "model.path=.",
+                    "cluster.colocated=true",
+                    "rollout.num_actors=1",
+                    "learner.num_ranks=1",
+                    f"{key}={value}",
+                ],
             )
 
 
@@ -252,8 +260,13 @@ def test_a_paper_preset_is_the_papers_run(name: str) -> None:
     assert (config.data.prompts, config.data.subset, config.data.language) == ("MBZUAI/Bactrian-X", language, language)
     assert (config.data.max_characters, config.data.drop_foreign) == (500, True)
     rollout, learner = config.rollout, config.learner
-    assert (rollout.temperature, rollout.max_new_tokens, rollout.candidates, rollout.lookahead) == (0.6, 512, 16, 3)
-    assert (learner.groups_per_update, learner.iterations, learner.lr, learner.lr_min) == (8, 2, 5e-7, 5e-8)
+    assert (rollout.temperature, rollout.max_new_tokens, rollout.num_candidates, rollout.lookahead_tokens) == (
+        0.6,
+        512,
+        16,
+        3,
+    )
+    assert (learner.groups_per_update, learner.num_iterations, learner.lr, learner.lr_min) == (8, 2, 5e-7, 5e-8)
     assert (learner.warmup, learner.beta, learner.clip_low, learner.clip_high) == (0.1, 0.04, 0.2, 0.2)
     assert (learner.betas, learner.weight_decay, learner.max_grad_norm) == ((0.9, 0.95), 0.1, 1.0)
 
@@ -261,7 +274,7 @@ def test_a_paper_preset_is_the_papers_run(name: str) -> None:
 def test_the_quickstart_fits_a_small_machine() -> None:
     config = load_config("quickstart", GIVEN_BY_QUICKSTART)
     cluster = config.cluster
-    actors, ranks = config.rollout.actors, config.learner.ranks
+    actors, ranks = config.rollout.num_actors, config.learner.num_ranks
     assert config.stack == "distributed" and (actors, ranks) == (2, 2)
     assert actors * cluster.cpus_per_rollout_actor + ranks * cluster.cpus_per_learner_rank <= 2
     assert cluster.gpus_per_rollout_actor == cluster.gpus_per_learner_rank == 0

@@ -27,7 +27,7 @@ from tlpo_ray.data.prepare import (
     prepare,
 )
 from tlpo_ray.data.prompts import UNREADABLE, usual_field
-from tlpo_ray.flow.errors import PromptFileError
+from tlpo_ray.errors import PromptFileError
 from tlpo_ray.flow.records import Prompt
 
 Rows = list[dict[str, Any]]

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from tests.shared import DATA
 from tlpo_ray.config.run import DataConfig
 from tlpo_ray.data.prompts import UNREADABLE, PromptSet, read_prompts
-from tlpo_ray.flow.errors import PromptFileError
+from tlpo_ray.errors import PromptFileError
 
 Rows = list[dict[str, Any]]
 ROWS: Rows = [
@@ -259,7 +259,7 @@ def test_what_is_not_there_is_told(tmp_path: Path) -> None:
 def test_a_hub_dataset_without_a_network_is_told_in_one_line() -> None:
     code = (
         "from tlpo_ray.config.run import DataConfig; from tlpo_ray.data.prompts import read_prompts\n"
-        "from tlpo_ray.flow.errors import PromptFileError\n"
+        "from tlpo_ray.errors import PromptFileError\n"
         "try: read_prompts(DataConfig(prompts='nobody/nothing', subset='ko'), 0)\n"
         "except PromptFileError as error: print(error)\n"
     )

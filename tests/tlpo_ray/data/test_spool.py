@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tlpo_ray.config.run import DataConfig
 from tlpo_ray.data.prompts import read_prompts
 from tlpo_ray.data.spool import ROWS, PromptFile, write_prompts
-from tlpo_ray.flow.errors import ResourceError
+from tlpo_ray.errors import ResourceError
 from tlpo_ray.flow.exchange import Exchange
 from tlpo_ray.flow.records import Outcome, Prompt, PromptResult, encode
 
@@ -75,11 +75,11 @@ def test_a_run_through_many_prompts_takes_no_more_memory_than_through_few(tmp_pa
         (tmp_path / str(count)).mkdir()
         tracemalloc.start()
         exchange = Exchange(
-            make(tmp_path / str(count), count), {}, groups_per_update=8, lot=64, capacity=64, max_staleness=4
+            make(tmp_path / str(count), count), {}, groups_per_update=8, lease_size=64, capacity=64, max_staleness=4
         )
         while lot := exchange.lease("a", 1):
             results = [PromptResult(prompt_index=prompt.index, outcome=Outcome.CLEAN) for prompt in lot]
-            exchange.deliver("a", results, encode([]), 0)
+            exchange.submit("a", results, encode([]), 0)
         assert exchange.status().accounting.clean == count
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()

@@ -11,9 +11,9 @@ import pytest
 
 import detectors
 from tlpo_ray.commands.evaluate import Request, evaluate_command
+from tlpo_ray.errors import UserError
 from tlpo_ray.evaluation.harness import TASKS, paper_tasks, prepared, read_log
 from tlpo_ray.evaluation.suites import SUITES, read_items
-from tlpo_ray.flow.errors import UserError
 
 
 def sample(doc_id: int, answer: str, doc: dict[str, Any], filtered: str = "none") -> str:

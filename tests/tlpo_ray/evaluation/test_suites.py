@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.shared import DATA
+from tlpo_ray.errors import PromptFileError, UserError
 from tlpo_ray.evaluation.suites import SUITES, ItemSet, gsm8k, mif, mmmlu, read_items
-from tlpo_ray.flow.errors import PromptFileError, UserError
 
 PROBLEM = {"question": "Two and two?", "answer": "2 + 2 = 4\n#### 4"}
 shared = pytest.mark.skipif(not DATA.is_dir(), reason="shared data are not beside the checkout")

@@ -10,9 +10,9 @@ import pytest
 
 from tlpo_ray.commands.experiment import experiment_command
 from tlpo_ray.config.yaml_text import dump_document
+from tlpo_ray.errors import ConfigError, TlpoError, UserError
 from tlpo_ray.experiment.full_size import commands
 from tlpo_ray.experiment.plan import load_plan
-from tlpo_ray.flow.errors import ConfigError, TlpoError, UserError
 
 QUESTIONS = ["일본의 통화는 무엇입니까?", "태국의 통화는 무엇입니까?", "일본의 수도는 어디입니까?", "엔은 무엇입니까?"]
 
@@ -34,7 +34,7 @@ def plan(tmp_path: Path, tiny_model: Path) -> Path:
         "extends": "quickstart", "name": "tiny", "stack": "local",
         "model": {"path": str(tiny_model), "max_context": 256}, "data": {"prompts": str(tmp_path / "prompts.jsonl")},
         "rollout": {"engine": "transformers", "max_new_tokens": 8},
-        "learner": {"engine": "torch", "ranks": 1, "groups_per_update": 2},
+        "learner": {"engine": "torch", "num_ranks": 1, "groups_per_update": 2},
     }  # fmt: skip
     (tmp_path / "preset.yaml").write_text(dump_document(preset))
     written = {

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tlpo_ray.config.load import load_config, presets
+from tlpo_ray.errors import ConfigError
 from tlpo_ray.experiment.plan import PLANS, Plan, load_plan
-from tlpo_ray.flow.errors import ConfigError
 
 
 @pytest.mark.parametrize("name", presets(PLANS))
@@ -41,7 +41,7 @@ def test_the_paper_s_grids_are_all_there() -> None:
 
 @given(
     grid=st.dictionaries(
-        st.sampled_from(["learner.lr", "learner.iterations", "rollout.candidates"]),
+        st.sampled_from(["learner.lr", "learner.num_iterations", "rollout.num_candidates"]),
         st.lists(st.integers(2, 9), min_size=1, max_size=3, unique=True),
         min_size=1,
     ),

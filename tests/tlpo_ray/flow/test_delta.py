@@ -15,8 +15,8 @@ from learner.publish import Publisher
 from learner.worker import build_learner
 from tests.tiny import random_groups
 from tlpo_ray.config.run import LearnerConfig, ModelConfig
+from tlpo_ray.errors import WeightSyncError
 from tlpo_ray.flow.delta import Differ, Patch, Shadow, checksum, patch
-from tlpo_ray.flow.errors import WeightSyncError
 from tlpo_ray.flow.weights import Bucket, WeightStep, WeightUpdate, WireTensor
 
 DTYPES = st.sampled_from([np.dtype("float32"), np.dtype("uint16")])

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.records import make_group
-from tlpo_ray.flow.errors import RecordError, UserError
+from tlpo_ray.errors import RecordError, UserError
 from tlpo_ray.flow.exchange import Exchange
 from tlpo_ray.flow.records import Outcome, Prompt, PromptResult, decode, encode
 
@@ -23,7 +23,9 @@ def make_prompts(n: int) -> list[Prompt]:
 
 
 def make_exchange(n: int, *, groups: int = 2, lot: int = 4, capacity: int = 64, staleness: int = 0) -> Exchange:
-    return Exchange(make_prompts(n), {}, groups_per_update=groups, lot=lot, capacity=capacity, max_staleness=staleness)
+    return Exchange(
+        make_prompts(n), {}, groups_per_update=groups, lease_size=lot, capacity=capacity, max_staleness=staleness
+    )
 
 
 def roll(exchange: Exchange, holder: str, lot: list[Prompt], version: int, is_confused: object) -> None:
@@ -34,7 +36,7 @@ def roll(exchange: Exchange, holder: str, lot: list[Prompt], version: int, is_co
         PromptResult(prompt_index=prompt.index, outcome=Outcome.CONFUSED if prompt.index in confused else Outcome.CLEAN)
         for prompt in lot
     ]
-    exchange.deliver(holder, results, encode([make_group(i, version) for i in confused]), version)
+    exchange.submit(holder, results, encode([make_group(i, version) for i in confused]), version)
 
 
 def test_records_survive_the_wire_and_lone_surrogates_become_replacement_characters() -> None:
@@ -51,7 +53,7 @@ def test_a_payload_that_is_no_arrow_stream_is_refused_and_nothing_is_entered(pay
     exchange = make_exchange(4)
     lot = exchange.lease("a", 1)
     with pytest.raises(ValueError, match="Arrow"):
-        exchange.deliver("a", [PromptResult(prompt_index=0, outcome=Outcome.CLEAN)], payload, 0)
+        exchange.submit("a", [PromptResult(prompt_index=0, outcome=Outcome.CLEAN)], payload, 0)
     assert exchange.status().accounting.leased == len(lot)
 
 
@@ -65,19 +67,19 @@ def test_groups_of_other_prompts_than_the_confused_are_refused_and_nothing_is_en
         PromptResult(prompt_index=1, outcome=Outcome.CLEAN),
     ]
     with pytest.raises(RecordError, match="a delivered candidate groups of other prompts"):
-        exchange.deliver("a", results, encode([make_group(index) for index in of]), 0)
+        exchange.submit("a", results, encode([make_group(index) for index in of]), 0)
     assert exchange.status().accounting.leased == len(lot)
 
 
 def test_a_dead_actors_lease_returns_and_its_late_result_does_not_count() -> None:
     exchange = make_exchange(8)
     lot = exchange.lease("dead", 1)
-    assert exchange.give_back("dead") == len(lot)
+    assert exchange.release("dead") == len(lot)
     again = exchange.lease("alive", 1)
     assert [prompt.index for prompt in again] == [prompt.index for prompt in lot]
     late = [PromptResult(prompt_index=prompt.index, outcome=Outcome.CONFUSED) for prompt in lot]
     groups = encode([make_group(prompt.index) for prompt in lot])
-    assert exchange.deliver("dead", late, groups, 0) == ()
+    assert exchange.submit("dead", late, groups, 0) == ()
     assert exchange.status().queue_depth == 0
     assert exchange.status().accounting.leased == len(again)
 
@@ -88,12 +90,12 @@ def test_groups_too_old_are_refused_on_admission_and_at_the_learner() -> None:
     confused = {lot[0].index, lot[1].index}
     roll(exchange, "a", lot, 0, confused.__contains__)
     exchange.take(1)
-    exchange.learned(2)  # the group that stayed is now two versions old
+    exchange.mark_learned(2)  # the group that stayed is now two versions old
     accounting = exchange.status().accounting
     assert (accounting.confused, accounting.stale) == (1, 1)
     late = exchange.lease("a", 1)
     results = [PromptResult(prompt_index=prompt.index, outcome=Outcome.CONFUSED) for prompt in late]
-    exchange.deliver("a", results, encode([make_group(prompt.index, 0) for prompt in late]), 2)
+    exchange.submit("a", results, encode([make_group(prompt.index, 0) for prompt in late]), 2)
     assert exchange.status().accounting.stale == 1 + len(late)
 
 
@@ -140,7 +142,7 @@ def test_a_window_that_a_dead_actor_emptied_is_given_out_again() -> None:
     exchange = make_exchange(40, groups=2, lot=4, staleness=2)
     held = {holder: exchange.lease(holder, 2) for holder in ("a", "b", "c", "d", "e", "f")}
     assert exchange.lease("idle", 2) == [], "enough prompts are out"
-    assert exchange.give_back("a") == len(held["a"]) > 0
+    assert exchange.release("a") == len(held["a"]) > 0
     assert exchange.lease("b2", 2)
 
 
@@ -156,7 +158,7 @@ def test_the_queue_is_bounded_by_its_capacity_and_the_lots_that_are_out() -> Non
 
 def test_prompts_that_never_entered_the_run_are_no_progress() -> None:
     exchange = Exchange(
-        make_prompts(10), {"too long": 90}, groups_per_update=2, lot=10, capacity=8, max_staleness=0
+        make_prompts(10), {"too long": 90}, groups_per_update=2, lease_size=10, capacity=8, max_staleness=0
     )  # fmt: skip
     assert exchange.status().progress == 0.0
     roll(exchange, "a", exchange.lease("a", 1), 0, lambda index: False)
@@ -180,7 +182,7 @@ def run_to_end(
         if status.ready:
             learned.append([group.prompt_index for group in decode(exchange.take(version))])
             version += 1
-            exchange.learned(version)
+            exchange.mark_learned(version)
             continue
         for number in range(actors):
             if not held.get(f"a{number}"):
@@ -189,7 +191,7 @@ def run_to_end(
         if busy:
             lot = held.pop(busy[0])
             if deaths and turn % 5 == 0:
-                exchange.give_back(busy[0])
+                exchange.release(busy[0])
             else:
                 roll(exchange, busy[0], lot, version, lambda index: is_confused(index, version))  # noqa: B023
     raise AssertionError("the run never ended")
@@ -223,7 +225,7 @@ def test_an_exchange_that_dies_again_and_again_loses_nothing_and_doubles_nothing
             last = exchange.snapshot(with_queue=turn % 2 == 0)
             learned.update(group.prompt_index for group in decode(payload))
             version += 1
-            last = exchange.learned(version)
+            last = exchange.mark_learned(version)
             continue
         for number in range(actors):
             if not held.get(f"a{number}"):
@@ -245,7 +247,7 @@ def test_what_was_in_learning_when_the_exchange_died_is_learned_once() -> None:
     other = make_exchange(8, groups=8, lot=8)
     other.restore(exchange.snapshot())
     assert other.lease("a", 1) == []
-    other.learned(1)
+    other.mark_learned(1)
     assert other.status().accounting.confused == exchange.status().accounting.queued == 8
 
 
@@ -256,7 +258,7 @@ def test_what_teaches_nothing_is_confused_all_the_same() -> None:
     outcomes = (Outcome.UNINFORMATIVE, Outcome.CLEAN, Outcome.SKIPPED)
     lot = exchange.lease("a", 1)
     results = [PromptResult(prompt_index=one.index, outcome=found) for one, found in zip(lot, outcomes, strict=False)]
-    exchange.deliver("a", results, encode([]), 0)
+    exchange.submit("a", results, encode([]), 0)
     assert exchange.status().confusion_rate == 1 / 2
 
 
@@ -271,8 +273,8 @@ def test_an_update_is_not_begun_with_groups_that_have_just_become_too_old() -> N
 
 
 def test_a_run_goes_on_though_other_lines_of_its_file_are_bad_now() -> None:
-    exchange = Exchange(make_prompts(2), {"bad": 3}, groups_per_update=1, lot=4, capacity=8, max_staleness=0)
-    again = Exchange(make_prompts(2), {"bad": 1}, groups_per_update=1, lot=4, capacity=8, max_staleness=0)
+    exchange = Exchange(make_prompts(2), {"bad": 3}, groups_per_update=1, lease_size=4, capacity=8, max_staleness=0)
+    again = Exchange(make_prompts(2), {"bad": 1}, groups_per_update=1, lease_size=4, capacity=8, max_staleness=0)
     again.restore(exchange.snapshot())
     roll(again, "a", again.lease("a", 1), 0, lambda index: False)
     assert again.status().finished and again.status().progress == 1

@@ -8,9 +8,10 @@ from unittest.mock import Mock
 
 import pytest
 
-from tlpo_ray.flow.errors import ResourceError
-from tlpo_ray.flow.metrics import METRICS, MetricsLog, truncate_metrics
-from tlpo_ray.tally import Pace
+from tlpo_ray.errors import ResourceError
+from tlpo_ray.flow.metrics import METRICS
+from tlpo_ray.run.counters import Pace
+from tlpo_ray.run.metrics_log import MetricsLog, truncate_metrics
 
 NO_ROOM = OSError(28, "No space left on device")
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlpo_ray.flow.errors import WeightSyncError
+from tlpo_ray.errors import WeightSyncError
 from tlpo_ray.flow.weights import Canary, check_canary, from_wire, in_buckets, to_wire
 
 

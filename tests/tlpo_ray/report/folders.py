@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tlpo_ray.config.load import dump_config, load_config
-from tlpo_ray.flow.files import write_json, write_lines
+from tlpo_ray.files import write_json, write_lines
 from tlpo_ray.flow.records import SCHEMA, CandidateGroup, to_batch
 
 Json = dict[str, Any]

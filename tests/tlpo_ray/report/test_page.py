@@ -22,7 +22,7 @@ from tests.tlpo_ray.report.folders import (
 from tlpo_ray.commands.report import report_command
 from tlpo_ray.config.baseline import load_baseline
 from tlpo_ray.config.load import dump_config
-from tlpo_ray.flow.errors import ResourceError, UserError
+from tlpo_ray.errors import ResourceError, UserError
 from tlpo_ray.report.page import Report, write_report
 from tlpo_ray.report.run_page import SHOWN_ANSWERS, SHOWN_POINTS
 

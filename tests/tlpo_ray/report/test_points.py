@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.tlpo_ray.report.folders import group
-from tlpo_ray.flow.errors import UserError
+from tlpo_ray.errors import UserError
 from tlpo_ray.report.points import Tokens, point, slips
 
 

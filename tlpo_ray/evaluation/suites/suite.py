@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tlpo_ray.data.readers import SUFFIXES, Record, read_records
-from tlpo_ray.flow.errors import PromptFileError, UserError, first_line
+from tlpo_ray.errors import PromptFileError, UserError, first_line
 
 PAPER_LANGUAGES = ("ko", "zh", "ar", "ja")
 Fields = Mapping[str, object]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tlpo_ray.errors import UserError
 from tlpo_ray.evaluation.suites import SUITES
 from tlpo_ray.evaluation.suites.suite import read_documents
-from tlpo_ray.flow.errors import UserError
 
 
 def documents(

@@ -1,0 +1,41 @@
+"""A short run among kills: of everything there is to kill, the driver too."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.chaos import DRIVER, TLPO, learned_twice, made_after_a_restart, torment
+from tests.small_run import LOCAL, assert_same_run, assert_same_weights, run, run_config
+from tlpo_ray.config.load import dump_config
+
+pytestmark = pytest.mark.ray
+
+COPIES = 4
+"""Of the prompts: updates enough for every kill to have one of its own."""
+RESUMED = ("rollout.num_actors=1", "learner.num_ranks=1", "learner.zero_stage=2")
+"""What the driver's second life does otherwise than the first. One actor: when it comes back, it has work to do."""
+VICTIMS = ("rollout actor", "exchange", DRIVER, "learner rank", "rollout actor")
+
+
+def test_a_run_among_kills_ends_with_the_weights_of_one_without(
+    tiny_model: Path, prompts: Path, tmp_path: Path
+) -> None:
+    many = tmp_path / "many.jsonl"
+    many.write_text(prompts.read_text() * COPIES)
+    undisturbed = run(run_config(tiny_model, many, tmp_path / "undisturbed", **LOCAL))
+    folder = tmp_path / "run"
+    settings = {"flow.max_restarts": 50, "checkpoint.every_updates": 3, "flow.full_sync_interval": 4}
+    file = tmp_path / "run.yaml"
+    file.write_text(dump_config(run_config(tiny_model, many, folder, **settings)))
+    record = torment([TLPO, "train", str(file)], folder, VICTIMS, seed=0, pause_s=(0.0, 0.5), resumed=RESUMED)
+    assert [who for _, who in record.kills] == list(VICTIMS), "the run was over before all were killed"
+    assert record.resumes == 1
+    result = json.loads((folder / "result.json").read_text())
+    assert result["updates"] == undisturbed.updates
+    assert_same_run(folder, (tmp_path / "undisturbed", undisturbed))
+    assert not learned_twice(folder)
+    assert made_after_a_restart(folder) > 0
+    assert_same_weights(folder, tmp_path / "undisturbed")

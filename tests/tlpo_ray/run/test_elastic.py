@@ -1,0 +1,154 @@
+"""Rollout actors that join and leave while a run goes on, on several Ray nodes, some of which die."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from tests.small_run import run, run_config
+from tlpo_ray.errors import UserError
+from tlpo_ray.run.control import read_status, scale
+from tlpo_ray.run.loop import Progress, TrainSummary
+
+pytestmark = pytest.mark.ray
+
+Undisturbed = tuple[Path, TrainSummary]
+STORE = 200 << 20
+MANY, TURN_S = 20, 1.5
+"""Copies of the prompts, and how long the driver rests in each turn until all has happened: however long actors take to
+start on a slow machine, the run is not over before."""
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """A head with room for the learner only."""
+    found = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 2, "object_store_memory": STORE, "resources": {"learn": 1}},
+    )
+    try:
+        yield found
+    finally:
+        ray.shutdown()
+        found.shutdown()
+
+
+def add_node(cluster: Cluster, cpus: int) -> Any:
+    return cluster.add_node(num_cpus=cpus, object_store_memory=STORE, resources={"roll": 1})
+
+
+def on(cluster: Cluster, **settings: object) -> dict[str, object]:
+    return {
+        "cluster.address": cluster.address,
+        "cluster.rollout_resource": "roll",
+        "cluster.learner_resource": "learn",
+        **settings,
+    }
+
+
+def nodes_of(name: str) -> set[str]:
+    """Nodes on which live actors whose name begins so are."""
+    from ray._private.state import actors  # the public list needs a dashboard
+
+    alive = [actor for actor in actors().values() if actor["State"] == "ALIVE"]
+    return {actor["Address"]["NodeID"] for actor in alive if str(actor["Name"]).startswith(name)}
+
+
+def many_prompts(prompts: Path, folder: Path) -> Path:
+    file = folder / "many.jsonl"
+    file.write_text(prompts.read_text() * MANY)
+    return file
+
+
+class Coming:
+    """What is done to a run while it goes on, one thing after the other."""
+
+    def __init__(self, cluster: Cluster, folder: Path) -> None:
+        self.cluster, self.folder = cluster, folder
+        self.asked: list[threading.Thread] = []
+        self.seen: dict[str, set[str]] = {}
+        self.most = 0
+        self._steps = iter((self.three, self.room, self.dies, self.back, self.one))
+        self._next: Callable[[Progress, dict[str, int]], bool] | None = next(self._steps)
+
+    def __call__(self, progress: Progress) -> None:
+        states = read_status(self.folder).get("actors", {})
+        working = states.get("healthy", 0) + states.get("stale", 0)
+        self.most = max(self.most, working)
+        if self._next is not None:
+            time.sleep(TURN_S)
+            if self._next(progress, {**states, "working": working}):
+                self._next = next(self._steps, None)
+
+    @property
+    def over(self) -> bool:
+        return self._next is None
+
+    def scale(self, actors: int) -> None:
+        self.asked.append(threading.Thread(target=scale, args=(self.folder, actors)))
+        self.asked[-1].start()
+
+    def three(self, progress: Progress, states: dict[str, int]) -> bool:
+        if progress.version >= 1:
+            self.scale(3)
+        return progress.version >= 1
+
+    def room(self, progress: Progress, states: dict[str, int]) -> bool:
+        """Two wait for a node."""
+        if states.get("pending") != 2:
+            return False
+        self.new = add_node(self.cluster, cpus=2)
+        return True
+
+    def dies(self, progress: Progress, states: dict[str, int]) -> bool:
+        if states["working"] != 3:
+            return False
+        self.seen.update(rollout=nodes_of("tlpo-rollout"), learner=nodes_of("tlpo-learner"))
+        self.cluster.remove_node(self.new, allow_graceful=False)
+        add_node(self.cluster, cpus=2)
+        return True
+
+    def back(self, progress: Progress, states: dict[str, int]) -> bool:
+        """Those who were on it come back on another."""
+        return states["working"] < 3
+
+    def one(self, progress: Progress, states: dict[str, int]) -> bool:
+        if states["working"] == 3:
+            self.scale(1)
+        return states["working"] == 3
+
+
+def test_actors_come_and_go_with_wishes_and_nodes_and_the_learner_does_not_notice(
+    cluster: Cluster, tiny_model: Path, prompts: Path, tmp_path: Path
+) -> None:
+    """One becomes three, two of which wait for a node; it dies; they come back on another; and one is left."""
+    first, folder = add_node(cluster, cpus=1), tmp_path / "run"
+    settings = {"rollout.num_actors": 1, "rollout.lease_size": 2, "cluster.cpus_per_rollout_actor": 1}
+    coming = Coming(cluster, folder)
+    summary = run(run_config(tiny_model, many_prompts(prompts, tmp_path), folder, **on(cluster, **settings)), coming)
+    for thread in coming.asked:
+        thread.join(timeout=60)
+    assert coming.over, "the run was over before all had happened"
+    assert coming.most == 3
+    assert coming.seen["rollout"] == {first.node_id, coming.new.node_id}
+    assert coming.seen["learner"] == {cluster.head_node.node_id}
+    assert summary.accounting.complete and summary.accounting.total == 40 * MANY
+    assert summary.restarts >= 2  # more, if one was started on the dying node before that was known to be dead
+    assert summary.learner_restarts == summary.exchange_restarts == 0
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["rollout_actors"] == 1
+
+
+def test_what_cannot_be_scaled_is_one_line(local: Undisturbed, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no run"):
+        scale(tmp_path, 2)
+    with pytest.raises(UserError, match=r"is complete, see result\.json"):
+        scale(local[0], 2)

@@ -1,0 +1,21 @@
+"""What is told of an error that is not ours."""
+
+from __future__ import annotations
+
+import pytest
+
+from tlpo_ray.errors import first_line
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("one\ntwo", "one"),
+        ("", "OSError"),
+        ("wrong field:\n    expected int\nelse", "wrong field: expected int"),
+        ("at http://me:hunter2@host:5000/a@b and s3://k:s@c", "at http://host:5000/a@b and s3://c"),
+        ("C://x, me@example.org", "C://x, me@example.org"),
+    ],
+)
+def test_one_line_without_passwords(said: str, told: str) -> None:
+    assert first_line(OSError(said)) == told

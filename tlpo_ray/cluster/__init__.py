@@ -1,0 +1,1 @@
+"""Everything about Ray that is not about reinforcement learning: connecting, placing, waiting, hangs, restarts."""

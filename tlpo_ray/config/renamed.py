@@ -1,0 +1,82 @@
+"""Configuration keys that have a new name. The old names are read for one more release, with a warning each."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+RENAMED = {
+    # Runs.
+    "rollout.actors": "rollout.num_actors",
+    "rollout.candidates": "rollout.num_candidates",
+    "rollout.lookahead": "rollout.lookahead_tokens",
+    "rollout.lot": "rollout.lease_size",
+    "learner.ranks": "learner.num_ranks",
+    "learner.iterations": "learner.num_iterations",
+    "learner.micro_batch": "learner.micro_batch_size",
+    "learner.repair_staleness": "learner.recompute_old_logprobs",
+    "flow.delta_refresh": "flow.full_sync_interval",
+    "flow.focus": "data.curriculum.min_probability",
+    # Baselines.
+    "trainer.batch": "trainer.batch_size",
+    "trainer.micro_batch": "trainer.micro_batch_size",
+    "trainer.generations": "trainer.num_generations",
+    # Experiments.
+    "subject": "target",
+    "findings": "analyses",
+}
+"""Dotted key of earlier releases → its name now."""
+
+_warned: set[str] = set()
+"""Old keys that this process has warned about: a run reads its configuration more than once."""
+
+
+def with_current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested settings with every old key replaced by its current name, and log one warning per old key.
+
+    Settings of one source (a file, or one `key=value`) go in, so that a later source still wins over an earlier one
+    whichever name either uses. A new name that the same source also sets wins over the old one.
+    """
+    current = dict(settings)
+    for old, new in RENAMED.items():
+        found, value = _pop(current, old.split("."))
+        if not found:
+            continue
+        if old not in _warned:
+            _warned.add(old)
+            logger.warning("the setting %s is now called %s; the old name is read for this release only", old, new)
+        if new == "data.curriculum.min_probability" and value is None:
+            new = "data.curriculum"
+        _set_default(current, new.split("."), value)
+    return current
+
+
+def _pop(settings: dict[str, Any], path: list[str]) -> tuple[bool, Any]:
+    """Remove the value at a path; returns whether there was one, and the value. Copies what it changes."""
+    key, *below = path
+    if key not in settings:
+        return False, None
+    if not below:
+        return True, settings.pop(key)
+    if not isinstance(settings[key], Mapping):
+        return False, None
+    section = dict(settings[key])
+    found, value = _pop(section, below)
+    if found:
+        settings[key] = section
+        if not section:
+            del settings[key]
+    return found, value
+
+
+def _set_default(settings: dict[str, Any], path: list[str], value: Any) -> None:
+    """Set the value at a path unless there is one. Copies what it changes."""
+    key, *below = path
+    if not below:
+        settings.setdefault(key, value)
+    elif isinstance(section := settings.get(key, {}), Mapping):
+        settings[key] = dict(section)
+        _set_default(settings[key], below, value)

