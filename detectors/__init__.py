@@ -1,13 +1,13 @@
-"""Where a text leaves its language: rules on letters, words and passages. Needs nothing else of this project.
+"""Where a text leaves its language: rules on letters, words and passages. Has no dependency on the other packages.
 
 >>> import detectors
->>> detectors.find("통화는 єна입니다", detectors.profile("ko"))
-Confusion(index=4, end=7, text='єна', script='Cyrillic', tier='script')
+>>> detectors.find("통화는 єна입니다", detectors.language("ko"))
+Finding(start=4, end=7, text='єна', kind='Cyrillic', rule='script')
 """
 
 from __future__ import annotations
 
-from detectors.detector import Detector, build_detector, detector_names, spans
+from detectors.detector import CountsWords, Detector, IncrementalDetector, Scan, count, find, spans
 from detectors.errors import (
     DetectorError,
     MissingExtraError,
@@ -15,25 +15,34 @@ from detectors.errors import (
     UnknownDetectorError,
     UnknownLanguageError,
 )
-from detectors.find import Confusion, find
+from detectors.finding import Confusion, Finding
+from detectors.language_detector import LanguageDetector, Profile, language, profile
+from detectors.language_profile import English, LanguageProfile
 from detectors.languages import languages
 from detectors.options import Options
-from detectors.profile import English, Profile, profile
 from detectors.rates import Rates, pass_rates, rates_of, wilson_interval
+from detectors.registry import DetectorSet, build_detector, detector_names
 from detectors.stream import Stream
 from detectors.terms import TermsDetector
-from detectors.words import Counts, count
+from detectors.words import Counts
 
 __all__ = [
     "Confusion",
     "Counts",
+    "CountsWords",
     "Detector",
     "DetectorError",
+    "DetectorSet",
     "English",
+    "Finding",
+    "IncrementalDetector",
+    "LanguageDetector",
+    "LanguageProfile",
     "MissingExtraError",
     "Options",
     "Profile",
     "Rates",
+    "Scan",
     "SettingError",
     "Stream",
     "TermsDetector",
@@ -43,6 +52,7 @@ __all__ = [
     "count",
     "detector_names",
     "find",
+    "language",
     "languages",
     "pass_rates",
     "profile",

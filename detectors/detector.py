@@ -1,103 +1,118 @@
-"""What a detector is: anything that finds the first localised error of a text. Languages are one kind."""
+"""The detector protocol: whatever finds the first localised error of a text can be trained against."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping
-from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-from detectors.errors import SettingError, UnknownDetectorError
-from detectors.find import Confusion, confusions
-from detectors.profile import English, Profile
-
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
-
-GROUP = "tlpo_ray.detectors"
-"""Entry-point group in which packages announce detectors."""
+from detectors.finding import Finding
+from detectors.words import Counts
 
 
 @runtime_checkable
 class Detector(Protocol):
-    """Finds where a text first goes wrong: all that `Stream`, rollouts, rewards and `tlpo detect` need.
+    """Finds the place where a text first goes wrong.
 
-    A language `Profile` is one. Three laws keep training honest:
+    This is all that `Stream`, rollouts, rewards and `tlpo detect` require. `LanguageDetector` and `TermsDetector` are
+    two implementations. Three laws keep training sound, because the reward and the confusion point come from different
+    calls on different parts of an answer:
 
-    1. `find(text[:e.index])` is None for `e = find(text)`: the index is the first wrong character.
-    2. What `find(text[:k], final=False)` finds, `find(text)` finds at the same index: certain is certain.
-    3. `find(text[k:], prefix=text[:k])` is the same error, counted from k, for every k up to its index.
+    1. `find(text[:e.start])` is None for `e = find(text)`: `start` is the first wrong character.
+    2. What `find(text[:k], final=False)` finds, `find(text)` finds at the same index: a certain verdict never changes.
+    3. `find(text[k:], prefix=text[:k])` is the same error, counted from k, for every k up to its start.
     """
 
     @property
     def version(self) -> str:
-        """Changes whenever a verdict can: it is written into every candidate group."""
+        """Version of the rules, written into every candidate group; it changes whenever a verdict can change."""
 
-    def find(self, text: str, prefix: str = "", final: bool = True) -> Confusion | None:
-        """The first error in `text`, indices counted from its start.
+    def find(self, text: str, prefix: str = "", final: bool = True) -> Finding | None:
+        """Return the first error in `text`, with indices counted from the start of `text`, or None.
 
         Args:
-            text: may hold lone surrogates (bytes of unfinished characters): no evidence either way.
-            prefix: what stands to the left of `text`: context, never itself the error.
-            final: False if `text` may go on: then only an error that no continuation can move or remove.
+            text: the text to judge. Lone surrogates, the bytes of unfinished characters, are evidence for nothing.
+            prefix: the text to the left of `text`: context only, never an error itself.
+            final: False if `text` may continue. Then only an error that no continuation can move or remove counts.
         """
 
 
-def spans(text: str, detector: Detector) -> list[Confusion]:
-    """All errors of a text, from left to right, without overlaps.
+class Scan(Protocol):
+    """One pass over a text that may still grow."""
 
-    A detector other than a language profile is asked again for what lies behind each error.
+    def feed(self, piece: str) -> Finding | None:
+        """Append text; return the first error once it is certain."""
+
+    def close(self) -> Finding | None:
+        """Return the first error of the text, which is now complete."""
+
+    def copy(self) -> Scan:
+        """Return an independent scan that continues from the same place."""
+
+
+@runtime_checkable
+class IncrementalDetector(Protocol):
+    """Optional methods of a detector that can read a text in one pass.
+
+    Without them a growing text is searched again from its beginning with every piece, and the rest of a text again
+    behind every error, which costs time but gives the same verdicts.
     """
-    if isinstance(detector, Profile):
-        return confusions(text, detector)
-    found: list[Confusion] = []
-    start = 0
-    while start < len(text) and (error := detector.find(text[start:], text[:start])) is not None:
-        index, end = start + error.index, start + max(error.end, error.index + 1)
-        found.append(Confusion(index, end, text[index:end], error.script, error.tier))
-        start = end
-    return found
+
+    def scan(self, prefix: str = "") -> Scan:
+        """Return a scan of an empty text that has `prefix` to its left."""
+
+    def spans(self, text: str) -> list[Finding]:
+        """Return all errors of a text, from left to right, without overlaps."""
 
 
-class Factory(Protocol):
-    """What an entry point of `GROUP` names: makes the detector of one language."""
+@runtime_checkable
+class CountsWords(Protocol):
+    """Optional members of a detector that can count words, so that pass rates can be reported."""
 
-    def __call__(self, language: str, english: English, **settings: Any) -> Detector:
-        """Raises `SettingError`, one clear line, for wrong settings."""
+    @property
+    def unchecked(self) -> str | None:
+        """What the detector could check but does not, as one line for the user; None if it checks everything."""
+
+    def count(self, text: str) -> Counts:
+        """Count the words of a text and those that are wrong.
+
+        Raises:
+            MissingExtraError: the library that finds words of this language is not installed.
+        """
 
 
-def detector_names() -> tuple[str, ...]:
-    """Names of the installed detectors."""
-    return tuple(sorted(_installed()))
+def find(text: str, detector: Detector, prefix: str = "", final: bool = True) -> Finding | None:
+    """Return the first error in `text`, or None; see `Detector.find`."""
+    return detector.find(text, prefix, final)
 
 
-def build_detector(
-    name: str, language: str, english: English = "neutral", settings: Mapping[str, Any] | None = None
-) -> Detector:
-    """The detector of that name for texts in `language`.
+def spans(text: str, detector: Detector) -> list[Finding]:
+    """Return all errors of a text, from left to right, without overlaps.
+
+    A detector without a method `spans` is called again for the text behind each error.
+    """
+    if isinstance(detector, IncrementalDetector):
+        return detector.spans(text)
+    findings: list[Finding] = []
+    position = 0
+    while position < len(text) and (finding := detector.find(text[position:], text[:position])) is not None:
+        # At least one character per round: an error of no length must not be found for ever.
+        start, end = position + finding.start, position + max(finding.end, finding.start + 1)
+        findings.append(Finding(start, end, text[start:end], finding.kind, finding.rule))
+        position = end
+    return findings
+
+
+def count(text: str, detector: CountsWords) -> Counts:
+    """Count the words of a text and those that are wrong; see `LanguageDetector.count`.
 
     Raises:
-        UnknownDetectorError: there is none of that name.
-        DetectorError: it does not take the language or the settings.
+        MissingExtraError: the library that finds words of this language is not installed.
     """
-    found = _installed().get(name)
-    if found is None:
-        raise UnknownDetectorError(f"detector {name!r}: not installed; there are: {', '.join(detector_names())}")
-    factory: Factory = found.load()
-    try:
-        inspect.signature(factory).bind(language, english, **(settings or {}))
-    except TypeError as error:
-        raise SettingError(f"detector {name!r}: {error}; its settings: {_settings_of(factory)}") from error
-    return factory(language, english, **(settings or {}))
+    return detector.count(text)
 
 
-def _settings_of(factory: Factory) -> str:
-    names = [name for name, one in inspect.signature(factory).parameters.items() if one.kind is one.KEYWORD_ONLY]
-    return ", ".join(names) or "none"
-
-
-@cache
-def _installed() -> dict[str, EntryPoint]:
-    from importlib.metadata import entry_points  # takes longer than all the rest of the package
-
-    return {found.name: found for found in entry_points(group=GROUP)}
+def without_unfinished(text: str) -> str:
+    """Return `text` without the bytes of an unfinished character at its end."""
+    end = len(text)
+    while end > 0 and (text[end - 1] == "\ufffd" or "\ud800" <= text[end - 1] <= "\udfff"):
+        end -= 1
+    return text[:end]

@@ -1,14 +1,14 @@
-"""What may be asked wrongly of a detector; every message is one line for its user."""
+"""Errors in how a detector is requested or configured; every message is one line for the user."""
 
 from __future__ import annotations
 
 
 class DetectorError(ValueError):
-    """The root."""
+    """Base class of the errors that a detector raises."""
 
 
 class UnknownLanguageError(DetectorError):
-    """There is no detector for the language."""
+    """The language detector does not support the language."""
 
 
 class UnknownDetectorError(DetectorError):
@@ -16,8 +16,8 @@ class UnknownDetectorError(DetectorError):
 
 
 class SettingError(DetectorError):
-    """A detector does not take a setting, or not this value."""
+    """A detector has no such setting, or the setting does not accept the value."""
 
 
 class MissingExtraError(DetectorError):
-    """A library is needed that is not installed."""
+    """An optional library is needed and is not installed."""

@@ -1,6 +1,6 @@
-"""The language table: one row a language. To add one, add a row; a test shows which rows it must pass.
+"""The language table: one row per language. To add one, add a row; `tests/detectors/test_languages.py` checks it.
 
-A row says in which scripts a language is written and, where several languages share a script, which letters of it are
+A row names the scripts in which a language is written and, where several languages share a script, the letters that are
 its own. Everything else has a default.
 """
 
@@ -13,54 +13,57 @@ from typing import Literal
 
 from detectors.errors import UnknownLanguageError
 from detectors.script_ranges import RANGES
-from detectors.scripts import Ranges, ranges_of, ranges_of_letters, without
+from detectors.scripts import Ranges, ranges_of, ranges_of_letters, subtract
 
 Segmenter = Literal["spaces", "jieba", "mecab", "newmm"]
+"""What finds the words of a text: white space, or the engine of jieba, MeCab or PyThaiNLP."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Language:
-    """One row of the table.
+    """One row of the language table.
 
     Example: Ukrainian is `Language(name="Ukrainian", scripts=("Cyrillic",), alphabet="абвгґ…")`: the ы of a Russian
     word is Cyrillic, but not in the alphabet, so the word is foreign.
     """
 
     name: str
+    """English name."""
     scripts: tuple[str, ...]
+    """Unicode names of its scripts; the first is its main one."""
     alphabet: str = field(default="", repr=False)
-    """Its letters (small ones suffice) where languages share the script; a word with any other letter of the script is
-    foreign as a whole. Empty takes every letter of the script."""
-    foreign_letters: str = field(default="", repr=False)
-    """The same from the other side: letters of its scripts that it does not have."""
+    """Its letters (in lower case) where languages share the script: a word with any other letter of the script is
+    foreign. Empty accepts every letter of the script."""
+    excluded_letters: str = field(default="", repr=False)
+    """The opposite of `alphabet`: letters of its scripts that it does not have."""
     segmenter: Segmenter = "spaces"
-    """What finds its words, for counting only."""
+    """What finds its words; used only for counting."""
     pinyin: bool = False
-    """Whether syllables with tone marks are readings."""
+    """Whether Mandarin syllables with tone marks are readings in a text of this language."""
     common_words: str = field(default="", repr=False)
-    """The words that hold its sentences together, for languages of Latin script: what is taken for this language has
-    to have some of them."""
-    not_told_from: tuple[str, ...] = ()
-    """Languages so near that identification of a line cannot tell them from this one."""
+    """Its function words, for languages of Latin script: a passage is only identified as this language if it has some
+    of them."""
+    indistinguishable_from: tuple[str, ...] = ()
+    """Codes of languages so close that identification of a line cannot separate them from this one."""
     romanised: str = field(default="", repr=False)
-    """Further letters with signs above or below that only its romanised readings have."""
+    """More accented letters that only its romanised readings have."""
 
     @property
     def is_latin(self) -> bool:
-        """Whether it is written in the Latin script, where letters alone tell little."""
+        """Whether the language is written in the Latin script, where letters alone are weak evidence."""
         return "Latin" in self.scripts
 
     def foreign_ranges(self) -> Ranges:
-        """Letters of its own scripts that are not its own."""
-        listed = ranges_of_letters(self.foreign_letters)
+        """Return the letters of the language's scripts that the language does not have."""
+        excluded = ranges_of_letters(self.excluded_letters)
         if not self.alphabet:
-            return listed
-        letters = [pair for script in self.scripts for pair in without(ranges_of(RANGES[script]), ranges_of(_SIGNS))]
+            return excluded
+        letters = [pair for script in self.scripts for pair in subtract(ranges_of(RANGES[script]), ranges_of(_SIGNS))]
         own = {form for letter in self.alphabet for form in (letter, letter.upper(), letter.lower()) if len(form) == 1}
-        return sorted(without(sorted(letters), ranges_of_letters("".join(own))) + listed)
+        return sorted(subtract(sorted(letters), ranges_of_letters("".join(own))) + excluded)
 
 
-# Vowel signs, Quranic and Church Slavonic signs, tatweel, and ligatures (as in ﷺ): no letters of an alphabet.
+# Vowel signs, Quranic and Church Slavonic signs, tatweel, and ligatures (as in ﷺ) are not letters of an alphabet.
 _SIGNS = (
     "483-489 A66F-A67F 2DE0-2DFF FE2E-FE2F 610-61A 640 64B-65F 670 6D6-6ED 6F0-6F9 870-887 890-89F 8CA-8FF "
     "FB50-FDFF FE70-FEFF"
@@ -74,15 +77,15 @@ _ARABIC = "ءآأؤإئابةتثجحخدذرزسشصضطظعغفقكلمنهو�
 
 @cache
 def _simplified_only() -> str:
-    """Chinese characters that Japanese does not write: in GB 2312 but not in JIS X 0208 with its extensions."""
+    """Return the characters that Japanese does not use: those in GB 2312 but not in JIS X 0208 with its extensions."""
     rows = (bytes((high, low)).decode("gb2312", "ignore") for high in range(0xB0, 0xF8) for low in range(0xA1, 0xFF))
     return "".join(char for char in rows if char and not char.encode("cp932", "ignore"))
 
 
 LANGUAGES: dict[str, Language] = {
-    # پ چ ڤ گ and Maghrebi letters are here: Arabic writes loan words with them.
+    # پ چ ڤ گ and the Maghrebi letters are included, since Arabic writes loan words with them.
     "ar": Language(name="Arabic", scripts=("Arabic",), alphabet=_ARABIC + "پچڤگژڭڥڨ"),
-    "bn": Language(name="Bengali", scripts=("Bengali",), foreign_letters="ৰৱ"),  # Assamese
+    "bn": Language(name="Bengali", scripts=("Bengali",), excluded_letters="ৰৱ"),  # Assamese
     "cs": Language(
         name="Czech",
         scripts=("Latin",),
@@ -148,7 +151,7 @@ LANGUAGES: dict[str, Language] = {
     "id": Language(
         name="Indonesian",
         scripts=("Latin",),
-        not_told_from=("ms",),
+        indistinguishable_from=("ms",),
         common_words=(
             "yang dan di dengan untuk dari dalam ini itu pada adalah ke tidak atau akan oleh juga dapat sebagai "
             "ada bisa karena mereka telah saya kita anda lebih"
@@ -166,14 +169,14 @@ LANGUAGES: dict[str, Language] = {
         name="Japanese",
         scripts=("Hiragana", "Katakana", "Han"),
         segmenter="mecab",
-        foreign_letters=_simplified_only() + "們您她妳嗎呢啦喔麼很對從讓關經點數樣",
+        excluded_letters=_simplified_only() + "們您她妳嗎呢啦喔麼很對從讓關經點數樣",
     ),
     "kk": Language(name="Kazakh", scripts=("Cyrillic",), alphabet=_KAZAKH),
     "ko": Language(name="Korean", scripts=("Hangul",), romanised="ŏŭ"),
     "ms": Language(
         name="Malay",
         scripts=("Latin",),
-        not_told_from=("id",),
+        indistinguishable_from=("id",),
         common_words=(
             "yang dan di dengan untuk dari dalam ini itu pada adalah ke tidak atau akan oleh juga boleh sebagai "
             "ada kerana mereka telah saya kita anda lebih"
@@ -249,21 +252,21 @@ LANGUAGES: dict[str, Language] = {
 
 
 def languages() -> tuple[str, ...]:
-    """Codes of the languages that have a detector."""
+    """Return the codes of the supported languages."""
     return tuple(LANGUAGES)
 
 
 @cache
 def common_words(code: str) -> frozenset[str]:
-    """`Language.common_words` as a set."""
+    """Return `Language.common_words` as a set."""
     return frozenset(LANGUAGES[code].common_words.split())
 
 
 def language_row(code: str) -> Language:
-    """A row of the table.
+    """Return the row of a language.
 
     Raises:
-        UnknownLanguageError: there is none.
+        UnknownLanguageError: the table has no such row.
     """
     if code not in LANGUAGES:
         raise UnknownLanguageError(_unknown(code))
@@ -271,12 +274,13 @@ def language_row(code: str) -> Language:
 
 
 def _unknown(code: str) -> str:
+    """Return the message about an unknown language, which names the nearest ones: "korean" and "ko-KR" mean "ko"."""
     import difflib
 
     names = {row.name.lower(): known for known, row in LANGUAGES.items()} | {known: known for known in LANGUAGES}
-    wanted = unicodedata.normalize("NFKC", code).lower()
-    without_region = wanted.replace("_", "-").split("-")[0]
-    near = [without_region] if without_region in names else difflib.get_close_matches(wanted, names, n=2, cutoff=0.5)
-    codes = dict.fromkeys(names[name] for name in near if name in names)
+    requested = unicodedata.normalize("NFKC", code).lower()
+    without_region = requested.replace("_", "-").split("-")[0]
+    similar = [without_region] if without_region in names else difflib.get_close_matches(requested, names, 2, 0.5)
+    codes = dict.fromkeys(names[name] for name in similar if name in names)
     nearest = f"; nearest: {', '.join(codes)}" if codes else ""
-    return f"language {code!r}: no detector for it{nearest}; there are: {', '.join(LANGUAGES)}"
+    return f"language {code!r}: no detector for it{nearest}; available: {', '.join(LANGUAGES)}"

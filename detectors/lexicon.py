@@ -1,4 +1,4 @@
-"""Words that tell English from other languages in Latin script, where letters do not."""
+"""Words that separate English from other languages in Latin script where letters cannot."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Too short or too shared to convict alone; directly before a foreign word they belong to it: "la méthode".
+# Words that are too short, or shared by too many languages, to be a confusion alone. Directly before a foreign word
+# they belong to it: "la méthode".
 LEADING_WORDS = _words(
     "al au aux da das de del dem den der des di die do dos du e ein el en et gli il kein la las le les lo los mit "
     "ne o os para por pour que se si son sous un una und une uno van vom von y zu"
 )
 
-# Between two capitalised words these belong to a name: Piero della Francesca, Frankfurt am Main.
+# Words that belong to a name between two capitalised words: Piero della Francesca, Frankfurt am Main.
 NAME_PARTICLES = _words(
     "al am da das de degli dei del della delle delli dello den der des di do dos du el en ibn im la las le les "
     "los sul sulla van vom von y zum zur"
 )
 
-# English words that keep an accent.
+# English words that are written with an accent.
 ENGLISH_WITH_ACCENT = _words(
     "apéritif attaché blasé brûlée café cafés cafetière canapé canapés château cliché clichés communiqué consommé "
     "crème crêpe crêpes crudités débutante décor déjà détente éclair élite émigré entrée entrées exposé façade façades "
@@ -32,7 +33,7 @@ ENGLISH_WITH_ACCENT = _words(
     "sautéing soirée soufflé touché über voilà vis-à-vis zoë coöperate coöperation"
 )
 
-# Articles and the like that no English text has: an unknown word behind one of them is foreign, too: "una casa".
+# Articles and the like that no English text has. An unknown word behind one of them is foreign too: "una casa".
 ARTICLES = _words("das der des ein eine einem einen einer eines gli il las los que un una une uno und von")
 
 _WORD_FILE = "data/words.txt"
@@ -40,24 +41,24 @@ _WORD_FILE = "data/words.txt"
 
 @cache
 def english_words() -> frozenset[str]:
-    """Frequent English words of plain letters: a foreign phrase does not reach back over them."""
+    """Return the frequent English words of plain letters; a foreign phrase does not extend back over them."""
     return _sections()["English"]
 
 
 @cache
 def foreign_words(*without: str) -> frozenset[str]:
-    """Frequent plain words of languages other than English, of `data/words.txt` but for the languages `without`.
+    """Return the frequent plain words of languages other than English, except for the languages in `without`.
 
-    No English text, no pinyin and no romanised Japanese holds them: each convicts by itself.
+    They appear in no English text, no pinyin and no romanised Japanese, so each is a confusion by itself.
     """
     return frozenset().union(*(words for name, words in _sections().items() if name not in ("English", *without)))
 
 
 def begins_english(start: str) -> bool:
-    """Whether a known English word begins so."""
+    """Return whether a known English word begins with `start`."""
     words = _english_in_order()
-    at = bisect_left(words, start)
-    return at < len(words) and words[at].startswith(start)
+    position = bisect_left(words, start)
+    return position < len(words) and words[position].startswith(start)
 
 
 @cache
@@ -67,6 +68,7 @@ def _english_in_order() -> list[str]:
 
 @cache
 def _sections() -> dict[str, frozenset[str]]:
+    """Return the words of the word file by the language that heads their section."""
     text = resources.files("detectors").joinpath(_WORD_FILE).read_text(encoding="utf-8")
     sections: dict[str, set[str]] = {}
     name = ""

@@ -1,4 +1,4 @@
-"""Where careful people differ about confusion: switches, each with the paper's letter as default."""
+"""Switches for what careful people judge differently; the defaults follow Appendix F of the paper to the letter."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Verdict = Literal["exempt", "judge"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What a profile exempts, and which tiers it uses.
+    """What a language detector exempts, and which rules it uses.
 
-    Example: `profile("ko", hanja_in_brackets="exempt")` takes 대한민국(大韓民國) as Korean.
+    Example: `language("ko", hanja_in_brackets="exempt")` accepts 대한민국(大韓民國) as Korean.
     """
 
     capitalised: Verdict = "exempt"
@@ -25,40 +25,42 @@ class Options:
     hanja_in_brackets: Verdict = "judge"
     """Chinese characters in brackets after a Korean word. Appendix F has no such exemption."""
     code: Verdict = "exempt"
-    """Latin words in code blocks and inline code. Appendix F names function names, and code is full of them; other
+    """Latin words in code blocks and inline code, since Appendix F names function names and code is full of them. Other
     scripts in code are judged either way."""
     markup: Verdict = "exempt"
-    """HTML tags, which are read as a kind of code."""
+    """HTML tags, which are treated as a kind of code."""
     words: bool = True
-    """Tier `word`: plain foreign words that are known, such as "sowie"; needs no library."""
+    """Rule `word`: plain words that are known to be foreign, e.g. "sowie"; needs no library."""
     passages: Literal["auto", "on", "off"] = "auto"
-    """Tier `passage`: lines and passages in another language of Latin script. "auto" checks them if lingua is
-    installed, "on" demands it."""
+    """Rule `passage`: lines and passages in another language of Latin script. "auto" checks them if lingua is
+    installed, "on" requires it."""
     allowed: frozenset[str] = frozenset()
-    """Words that are never confused, in small letters."""
+    """Words that are never a confusion, in lower case."""
 
 
-def checked_options(given: Mapping[str, Any]) -> Options:
-    """Options by name, as they stand in a configuration.
+def checked_options(given: Mapping[str, object]) -> Options:
+    """Return the options that a configuration gives by name.
 
     Raises:
-        SettingError: a name or a value is none of an option.
+        SettingError: an option does not exist or does not accept the value.
     """
     kinds = get_type_hints(Options)
-    for name, value in given.items():
+    options: dict[str, Any] = dict(given)
+    for name, value in options.items():
         if name not in kinds:
-            raise SettingError(f"option {name!r} of a language detector: there are {', '.join(kinds)}")
-        choices = get_args(kinds[name]) if name != "allowed" else ()
-        choices = (True, False) if kinds[name] is bool else choices
-        if choices and value not in choices:
-            raise SettingError(f"option {name}={value!r} of a language detector: expected {_spelled(choices)}")
-        if name == "allowed" and (isinstance(value, str) or not all(isinstance(word, str) for word in value)):
-            raise SettingError(f"option allowed={value!r} of a language detector: expected a list of words")
-    options = dict(given)
+            raise SettingError(f"option {name!r} of a language detector: not known; available: {', '.join(kinds)}")
+        if name == "allowed":
+            if isinstance(value, str) or not all(isinstance(word, str) for word in value):
+                raise SettingError(f"option allowed={value!r} of a language detector: expected a list of words")
+            continue
+        choices = (True, False) if kinds[name] is bool else get_args(kinds[name])
+        if value not in choices:
+            raise SettingError(f"option {name}={value!r} of a language detector: expected {_as_choice(choices)}")
     if "allowed" in options:
         options["allowed"] = frozenset(word.lower() for word in options["allowed"])
     return Options(**options)
 
 
-def _spelled(choices: tuple[object, ...]) -> str:
+def _as_choice(choices: tuple[object, ...]) -> str:
+    """Return the choices as an error message lists them; booleans as YAML writes them."""
     return " or ".join(str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in choices)

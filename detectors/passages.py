@@ -1,4 +1,8 @@
-"""Lines and passages in another language of Latin script, where single words tell too little (tier `passage`)."""
+"""Lines and passages in another language of Latin script, where single words are too weak evidence (rule `passage`).
+
+Identification costs far more than any other rule, so a passage has to pass cheaper tests first: enough different small
+words, not plainly the expected language by its function words, and lingua's quick models.
+"""
 
 from __future__ import annotations
 
@@ -12,30 +16,31 @@ from functools import cache
 from typing import Any
 
 from detectors.exemptions import Cursor, ExemptSpans
+from detectors.language_profile import LanguageProfile
 from detectors.languages import LANGUAGES, common_words
 from detectors.lexicon import english_words
-from detectors.profile import Profile
-from detectors.readings import PHONETIC, is_reading, looks_romanised
+from detectors.readings import PHONETIC_LETTER, is_reading, looks_romanised
 from detectors.runs import Run
 from detectors.script_ranges import RANGES
 from detectors.scripts import as_class, basic_latin_class, in_basic_plane, mark_class
 
 LEAST_WORDS = 5
-"""Below that identification is guesswork."""
+"""Fewest words of a passage that is judged; below that identification is guesswork."""
 LEAST_SMALL_WORDS = 3
-"""Different words without a capital: titles, lists of names and "la la la" are no evidence."""
+"""Fewest different words without a capital: titles, lists of names and "la la la" are not evidence."""
 FOREIGN_BELOW = 0.05
-"""A passage is foreign if the languages that are at home have less than this probability together."""
-HOME_ABOVE = 0.5
-"""The quick look is believed if it gives them more than that."""
+"""A passage is foreign if the expected languages together have less than this probability."""
+EXPECTED_ABOVE = 0.5
+"""A passage is accepted without the accurate models if the quick ones give the expected languages more than this."""
 MOST_ROMANISED = 0.8
-"""Share of words that could be romanised readings above which a passage is one."""
+"""Share of words that could be romanised readings from which on the passage counts as a reading."""
 LEAST_COMMON = 0.15
-"""Share of the likeliest language's common words that a passage has to have: names and romanised text have none."""
+"""Lowest share of function words of the most probable language; names and romanised text have none of them."""
 ENGLISH_SHARE = 0.6
-"""Share of known English words above which a passage is English."""
+"""Share of known English words from which on a passage is English."""
 PLAIN_SHARE, PLAIN_LEAD = 0.2, 2
-"""Share of its common words, and lead over every other language's, that make a passage plainly of a language."""
+"""Lowest share of a language's function words, and lead in words over every other language, of a passage that is
+plainly in this language."""
 
 _LATIN = basic_latin_class()
 _LETTERS = f"[{_LATIN}][{_LATIN}{mark_class('Latin')}]*"
@@ -48,18 +53,21 @@ _SENTENCE_END = re.compile(r"\n|[.!?:;…][\"'”’»)\]]{0,8}\s")
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A foreign one: from its first word that is not exempt to its end."""
+    """A passage in another language, from its first foreign word to its end."""
 
     start: int
     end: int
+    """Index one past the last character."""
 
 
 def first_foreign(exempt: ExemptSpans, position: int, limit: int, is_end: bool) -> tuple[Passage | None, Cursor]:
-    """The first foreign passage between `position` and `limit`, and a cursor behind the passages that were judged.
+    """Return the first foreign passage between `position` and `limit`, and a cursor behind the judged passages.
 
     Args:
-        exempt: knows the text; asked from `position` on.
-        is_end: whether the text ends at `limit`, as far as passages go; otherwise one that may go on is left for later.
+        exempt: the text and its exempt spans; queried from `position` on.
+        position: index at which a passage begins.
+        limit: index of the end of what is judged.
+        is_end: whether the last passage ends at `limit`; if not, a passage that may continue is left for later.
     """
     text, profile = exempt.text, exempt.profile
     judged = position
@@ -75,14 +83,14 @@ def first_foreign(exempt: ExemptSpans, position: int, limit: int, is_end: bool) 
     return None, Cursor(limit) if is_end else exempt.cursor_at(judged)
 
 
-def has_none_at_first_sight(text: str, start: int, profile: Profile) -> bool:
-    """Whether too few words from `start` on are unknown to English for a foreign passage, where English is at home."""
+def has_no_passage_at_first_sight(text: str, start: int) -> bool:
+    """Return whether too few words from `start` on are unknown for a foreign passage, where English is neutral."""
     unknown = {word for word in _WORD.findall(text, start) if word.islower()} - english_words()
     return len(unknown) <= (1 - ENGLISH_SHARE) * LEAST_SMALL_WORDS
 
 
-def is_open(text: str, profile: Profile, cursor: Cursor) -> bool:
-    """Whether a passage at the end of the text may be closed by text without letters to look at."""
+def is_open(text: str, profile: LanguageProfile, cursor: Cursor) -> bool:
+    """Return whether a passage at the end of the text may be completed by text that has no foreign letter."""
     if profile.language.is_latin:
         return _SENTENCE_MAY_END.search(text, max(len(text) - _LONGEST_ENDING, 0)) is not None
     return _A_LETTER.search(text, cursor.position) is not None
@@ -93,24 +101,27 @@ def _runs(text: str, start: int, end: int) -> Iterator[Run]:
         yield Run(match.start(), match.end(), "Latin", match.group())
 
 
-def _is_sign(run: Run, text: str, profile: Profile) -> bool:
-    """Whether a word stands for itself or its sound in every language: a variable, phonetic symbols, a reading."""
-    if len(run.text) == 1 or PHONETIC.search(run.text):
+def _is_sign(run: Run, text: str, profile: LanguageProfile) -> bool:
+    """Return whether a word belongs to no language: a variable, phonetic symbols, a reading."""
+    if len(run.text) == 1 or PHONETIC_LETTER.search(run.text):
         return True
     if profile.language.is_latin or run.text.isascii() or profile.options.readings == "judge":
         return False
     return is_reading(run.text.lower(), run, text, profile)
 
 
-def _first_word(words: Sequence[Run], profile: Profile) -> int:
-    """Where a foreign passage begins: at its first small word, or beyond the words of home that lead to it."""
+def _first_word(words: Sequence[Run], profile: LanguageProfile) -> int:
+    """Return where a foreign passage begins: at its first lower-case word that the expected language does not have."""
     small = [run for run in words if run.text.islower()]
-    known = english_words() if _english_is_home(profile) else common_words(profile.code)
+    known = english_words() if _english_is_expected(profile) else common_words(profile.code)
     return next((run.start for run in small if run.text not in known), small[0].start)
 
 
-def _passages(text: str, profile: Profile, start: int, limit: int) -> Iterator[tuple[int, int, bool]]:
-    """Start, end and whether it is closed of every passage: sentences of a Latin text, Latin stretches of another."""
+def _passages(text: str, profile: LanguageProfile, start: int, limit: int) -> Iterator[tuple[int, int, bool]]:
+    """Yield start, end and whether it is closed, of every passage.
+
+    Passages are the sentences of a text in Latin script, and the Latin stretches of any other text.
+    """
     if profile.language.is_latin:
         for match in _SENTENCE_END.finditer(text, start, limit):
             yield start, match.end(), True
@@ -125,12 +136,13 @@ def _passages(text: str, profile: Profile, start: int, limit: int) -> Iterator[t
 
 @cache
 def _boundary() -> re.Pattern[str]:
-    """What ends a Latin stretch: a line's end or a letter of another script."""
+    """Return the pattern of what ends a Latin stretch: the end of a line or a letter of another script."""
     return re.compile(f"[\n{_other_letters()}]")
 
 
 @cache
 def _stretch() -> re.Pattern[str]:
+    """Return the pattern of a Latin stretch, from its first Latin letter to its last."""
     return re.compile(f"[{_LATIN}](?:[^\n{_other_letters()}]*[{_LATIN}])?")
 
 
@@ -139,15 +151,15 @@ def _other_letters() -> str:
     return as_class(in_basic_plane(others))
 
 
-def _may_be_foreign(words: Sequence[str], profile: Profile) -> bool:
-    """What costs little to ask first: enough words, and neither plainly English nor plainly the language itself."""
+def _may_be_foreign(words: Sequence[str], profile: LanguageProfile) -> bool:
+    """Return whether a passage passes the cheap tests: enough words, and not plainly of an expected language."""
     if len(words) < LEAST_WORDS:
         return False
     small = [word for word in words if word.islower()]
     distinct = set(small)
     if len(distinct) < LEAST_SMALL_WORDS:
         return False
-    if _english_is_home(profile) and len(english_words() & distinct) >= ENGLISH_SHARE * len(distinct):
+    if _english_is_expected(profile) and len(english_words() & distinct) >= ENGLISH_SHARE * len(distinct):
         return False
     if profile.language.is_latin:
         return not _is_plainly(profile.code, small)
@@ -155,64 +167,78 @@ def _may_be_foreign(words: Sequence[str], profile: Profile) -> bool:
 
 
 def _is_plainly(code: str, words: Sequence[str]) -> bool:
-    """Whether the language's common words hold these words together, and those of no other language as well."""
+    """Return whether the words have many function words of the language, and clearly more than of any other."""
     common = Counter(itertools.chain.from_iterable(map(_languages_of().get, words, itertools.repeat(()))))
     own = common.pop(code, 0)
-    for near in LANGUAGES[code].not_told_from:
-        del common[near]
+    for close in LANGUAGES[code].indistinguishable_from:
+        del common[close]
     return own >= PLAIN_SHARE * len(words) and own >= max(common.values(), default=0) + PLAIN_LEAD
 
 
 @cache
 def _languages_of() -> dict[str, tuple[str, ...]]:
-    """The languages of each common word."""
-    found: dict[str, tuple[str, ...]] = {}
+    """Return the languages of each common word."""
+    languages: dict[str, tuple[str, ...]] = {}
     for code in LANGUAGES:
         for word in common_words(code):
-            found[word] = (*found.get(word, ()), code)
-    return found
+            languages[word] = (*languages.get(word, ()), code)
+    return languages
 
 
-def _is_foreign(words: Sequence[Run], profile: Profile) -> bool:
+def _is_foreign(words: Sequence[Run], profile: LanguageProfile) -> bool:
+    """Return whether a passage is in a language other than the expected ones, by identification.
+
+    The most probable language also has to be confirmed by its function words: lingua always names some language, even
+    for romanised text and lists of names.
+    """
     small = [run.text for run in words if run.text.islower()]
     if len(words) < LEAST_WORDS or len(small) < LEAST_SMALL_WORDS:
         return False
-    line, home = " ".join(run.text for run in words), _home(profile)
-    if sum(_confidences(line, quick=True)[code] for code in home) > HOME_ABOVE:
+    line, expected = " ".join(run.text for run in words), _expected(profile)
+    if sum(_confidences(line, quick=True)[code] for code in expected) > EXPECTED_ABOVE:
         return False
     confidences = _confidences(line, quick=False)
-    if sum(confidences[code] for code in home) >= FOREIGN_BELOW:
+    if sum(confidences[code] for code in expected) >= FOREIGN_BELOW:
         return False
-    likeliest = max(confidences, key=lambda code: confidences[code])
+    most_probable = max(confidences, key=lambda code: confidences[code])
     all_small = [run.text.lower() for run in words]
-    common = _common(all_small, likeliest)
-    return common >= max(2, LEAST_COMMON * len(small)) and all(common > _common(all_small, code) for code in home)
+    common = _common(all_small, most_probable)
+    return common >= max(2, LEAST_COMMON * len(small)) and all(common > _common(all_small, code) for code in expected)
 
 
 def _common(words: Sequence[str], code: str) -> int:
+    """Return how many of the words are function words of the language."""
     return sum(word in common_words(code) for word in words)
 
 
-def _english_is_home(profile: Profile) -> bool:
+def _english_is_expected(profile: LanguageProfile) -> bool:
     return profile.english == "neutral" or profile.code == "en"
 
 
 @cache
-def _home(profile: Profile) -> frozenset[str]:
-    """Languages in which a passage is no confusion."""
-    own = (profile.code, *profile.language.not_told_from) if profile.language.is_latin else ()
-    return frozenset(own) | ({"en"} if _english_is_home(profile) else set())
+def _expected(profile: LanguageProfile) -> frozenset[str]:
+    """Return the languages in which a passage is not a confusion."""
+    own = (profile.code, *profile.language.indistinguishable_from) if profile.language.is_latin else ()
+    return frozenset(own) | ({"en"} if _english_is_expected(profile) else set())
 
 
 def _confidences(line: str, quick: bool) -> dict[str, float]:
-    """Probability of each Latin-script language of the table."""
+    """Return the probability of each Latin-script language of the table.
+
+    Args:
+        line: the words of the passage.
+        quick: whether lingua's small models suffice.
+    """
     values = _identifier(quick).compute_language_confidence_values(unicodedata.normalize("NFC", line))
     return {value.language.iso_code_639_1.name.lower(): value.value for value in values}
 
 
 @cache
 def _identifier(quick: bool) -> Any:
-    """lingua for the Latin-script languages of the table: 40 MB for the quick look, 400 MB more for the whole one."""
+    """Return lingua for the Latin-script languages of the table.
+
+    Its quick models take 40 MB of memory, its accurate ones another 400 MB, so neither is loaded before it is needed.
+    """
     from lingua import IsoCode639_1, Language, LanguageDetectorBuilder
 
     codes = [code for code, row in LANGUAGES.items() if row.is_latin]

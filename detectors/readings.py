@@ -1,19 +1,19 @@
-"""Latin words that say how something sounds: pinyin with tone marks, romanised names, phonetic symbols."""
+"""Readings: Latin words that show how something sounds (pinyin, romanised names, phonetic symbols)."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
-from detectors.profile import Profile
+from detectors.language_profile import LanguageProfile
 from detectors.runs import Run
 from detectors.scripts import phonetic_class
 
-# Signs that romanisations share and European languages do not write: long vowels, dots and lines below consonants,
+# Letters that romanisations share and European languages do not use: long vowels, dots and lines below consonants,
 # third tones.
 _ROMANISED = frozenset("āēīōūȳǖḍḥḫḡġḷḹḻṁṃṇṅṉṛṝṟṣṭṯẓẕḏḵǎǐǒǔǚ")
 _ONLY_BESIDE = frozenset("ñśçšžʾʿʻ")
-"""Signs that count as romanised in a word that has one of the others, too: jñāna."""
+"""Letters that count as romanised only in a word that has one of the others too: jñāna."""
 _TONES = re.compile("[\u0300\u0301\u0304\u030c]")
 _PINYIN = re.compile(
     r"""(?: (?: [bp](?:iao|ian|ang|eng|ing|ai|ei|ao|ou|an|en|in|ie|a|o|i|u)
@@ -38,33 +38,45 @@ _PLAIN_SYLLABLES = re.compile(
 _TONED_BEFORE = re.compile("[āáǎàēéěèīíǐìōóǒòūúǔùǖǘǚǜ][a-zA-Z]{0,3}[^A-Za-z\n]{1,2}\\Z")
 _LONGEST_SYLLABLES = 8
 
-PHONETIC = re.compile(f"[{phonetic_class()}]")
+PHONETIC_LETTER = re.compile(f"[{phonetic_class()}]")
+"""Matches one letter of the International Phonetic Alphabet."""
 
 
-def is_reading(word: str, run: Run, text: str, profile: Profile) -> bool:
-    """Whether a lower-case word is a reading. `word` is the run's text, NFKC."""
+def is_reading(word: str, run: Run, text: str, profile: LanguageProfile) -> bool:
+    """Return whether a lower-case word is a reading.
+
+    Args:
+        word: the run's text in normal form KC.
+        run: where the word is in `text`.
+        text: the text around it.
+        profile: the language of the text.
+    """
     if word.isascii():
+        # Without tone marks "shi" may be anything; directly after a syllable with one it belongs to the same reading.
         before = _TONED_BEFORE.search(text, max(run.start - _LONGEST_SYLLABLES, 0), run.start)
         return before is not None and is_pinyin(word)
-    signs = [char for char in unicodedata.normalize("NFC", word) if not char.isascii() and char.isalpha()]
+    accented = [char for char in unicodedata.normalize("NFC", word) if not char.isascii() and char.isalpha()]
     romanised = _ROMANISED.union(profile.language.romanised)
-    if any(char in romanised for char in signs) and all(char in romanised or char in _ONLY_BESIDE for char in signs):
+    if any(char in romanised for char in accented) and all(
+        char in romanised or char in _ONLY_BESIDE for char in accented
+    ):
         return True
     return (profile.language.pinyin and is_pinyin(word)) or _in_phonetic_brackets(run, text)
 
 
 def is_pinyin(word: str) -> bool:
-    """Whether a word consists of Mandarin syllables, with or without tone marks."""
+    """Return whether a word consists of Mandarin syllables, with or without tone marks."""
     toneless = unicodedata.normalize("NFC", _TONES.sub("", unicodedata.normalize("NFD", word)))
     return _PINYIN.fullmatch(toneless) is not None
 
 
 def looks_romanised(word: str) -> bool:
-    """Whether a word could be romanised Japanese, Korean or Chinese; some words of every language do."""
+    """Return whether a word could be romanised Japanese, Korean or Chinese; every language has some such words."""
     toneless = "".join(char for char in unicodedata.normalize("NFD", word) if char.isalpha())
     return _PLAIN_SYLLABLES.fullmatch(toneless) is not None
 
 
 def _in_phonetic_brackets(run: Run, text: str) -> bool:
+    """Return whether a word is marked as a pronunciation: after a stress mark, or as in /ka.fe/."""
     before, after = text[max(run.start - 1, 0) : run.start], text[run.end : run.end + 1]
     return before in ("ˈ", "ˌ") or (before in ("/", "[") and after in ("/", "]"))

@@ -1,4 +1,4 @@
-"""Runs: the maximal stretches of one foreign script that a text is judged by."""
+"""Runs: maximal stretches of one script, the units that are judged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LATIN_JOINERS = "'’ʼ‐‑-"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A word of one script, by code points of the text it stands in."""
+    """A word of one script, located by code points of the text that contains it."""
 
     start: int
     end: int
@@ -23,9 +23,9 @@ class Run:
 
 
 def run_at(text: str, index: int) -> Run | None:
-    """The run that the letter at `index` belongs to; None for a mark without a letter before it."""
+    """Return the run that the letter at `index` belongs to; None for a mark without a letter before it."""
     script = script_of(text[index])
-    if script == "Common":
+    if script == "Common":  # a combining mark: only after a Latin letter is it evidence
         script = script_of(text[index - 1]) if index else "Common"
         if script != "Latin":
             return None
@@ -34,17 +34,18 @@ def run_at(text: str, index: int) -> Run | None:
     while start > 0 and (inner.match(text[start - 1]) or _is_joint(text, start - 1, script, inner)):
         start -= 1
     # A mark after a joiner ends the word to its left, so the first match need not be the one around `index`.
-    found = next(match for match in word.finditer(text, start) if match.end() > index)
-    return Run(found.start(), found.end(), script, found.group())
+    run = next(match for match in word.finditer(text, start) if match.end() > index)
+    return Run(run.start(), run.end(), script, run.group())
 
 
 def _is_joint(text: str, index: int, script: str, inner: re.Pattern[str]) -> bool:
+    """Return whether the character at `index` joins the two halves of a Latin word."""
     return script == "Latin" and index > 0 and text[index] in LATIN_JOINERS and inner.match(text[index - 1]) is not None
 
 
 @cache
 def _patterns(script: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """One character inside a word of the script, and a word."""
+    """Return two patterns: one character inside a word of the script, and a word."""
     letter = script_class(script)
     inner = f"[{letter}{mark_class(script)}]"
     joined = f"(?:[{LATIN_JOINERS}][{letter}]{inner}*)*" if script == "Latin" else ""

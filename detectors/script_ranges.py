@@ -1,6 +1,6 @@
 """Letters and marks of each script as hexadecimal code point ranges (Unicode Script property).
 
-Generated from the Unicode tables; not edited by hand. "Other" holds the historic and rare scripts.
+Generated from the Unicode tables; do not edit by hand. "Other" contains the historic and rare scripts.
 """
 
 RANGES: dict[str, str] = {

@@ -2,72 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
-from detectors.detector import Detector
-from detectors.find import Confusion, Scan, without_unfinished
-from detectors.profile import Profile
+from detectors.detector import Detector, IncrementalDetector, Scan, without_unfinished
+from detectors.finding import Finding
 
 
 class Stream:
-    """Says of a growing text what `find` says of the whole, as early as it is certain, however the text is cut.
+    """Reports of a growing text what `find` reports of the complete text, as soon as that is certain.
 
-    >>> from detectors import profile
-    >>> stream = Stream(profile("ko"))
+    The result does not depend on how the text is cut into pieces.
+
+    >>> from detectors import language
+    >>> stream = Stream(language("ko"))
     >>> stream.feed("통화는 "), stream.feed("є")
-    (None, Confusion(index=4, end=5, text='є', script='Cyrillic', tier='script'))
+    (None, Finding(start=4, end=5, text='є', kind='Cyrillic', rule='script'))
 
-    The index is that of `find`; `end` and `text` go as far as the text that was fed, unless `close` has found it.
+    `start` is that of `find`. `end` and `text` reach as far as the text that had been fed when the error was found.
 
     Args:
-        detector: a language profile, or any `Detector`.
-        prefix: what stands to the left of the text: context, never itself confused; indices count from behind it.
+        detector: any `Detector`; one that is an `IncrementalDetector` reads the text only once.
+        prefix: text to the left: context, never an error itself. Indices count from its end.
     """
 
     def __init__(self, detector: Detector, prefix: str = "") -> None:
-        self._scan: _Scan = Scan(detector, prefix) if isinstance(detector, Profile) else _Rescan(detector, prefix)
-        self._found: Confusion | None = None
+        self._scan: Scan = (
+            detector.scan(prefix) if isinstance(detector, IncrementalDetector) else _Rescan(detector, prefix)
+        )
+        self._first: Finding | None = None
 
-    def feed(self, piece: str) -> Confusion | None:
-        """Append text; the first confusion once it is certain, from then on always the same."""
-        if self._found is None:
-            self._found = self._scan.grow(piece)
-        return self._found
+    def feed(self, piece: str) -> Finding | None:
+        """Append text; return the first error once it is certain, and the same one from then on."""
+        if self._first is None:
+            self._first = self._scan.feed(piece)
+        return self._first
 
-    def close(self) -> Confusion | None:
-        """The text is complete: what `find` says of it."""
-        if self._found is None:
-            self._found = self._scan.next(final=True)
-        return self._found
+    def close(self) -> Finding | None:
+        """Return what `find` returns for the text, which is now complete."""
+        if self._first is None:
+            self._first = self._scan.close()
+        return self._first
 
     def copy(self) -> Stream:
-        """A stream of its own that goes on from here: one context, many continuations."""
+        """Return an independent stream that continues from here: one context, many continuations."""
         twin = Stream.__new__(Stream)
-        twin._scan, twin._found = self._scan.copy(), self._found
+        twin._scan, twin._first = self._scan.copy(), self._first
         return twin
 
 
-class _Scan(Protocol):
-    def grow(self, piece: str) -> Confusion | None: ...
-    def next(self, final: bool) -> Confusion | None: ...
-    def copy(self) -> _Scan: ...
-
-
 class _Rescan:
-    """For detectors that only know whole texts: the text so far, again with every piece."""
+    """The scan of a detector that can only judge a text from its beginning: it does so again with every piece."""
 
     def __init__(self, detector: Detector, prefix: str, text: str = "") -> None:
         self._detector = detector
         self._prefix = prefix
         self._text = text
 
-    def grow(self, piece: str) -> Confusion | None:
+    def feed(self, piece: str) -> Finding | None:
         self._text += piece
-        return self.next(final=False)
+        # Bytes of an unfinished character become one character with the next piece, so they are withheld until then.
+        return self._detector.find(without_unfinished(self._text), self._prefix, False)
 
-    def next(self, final: bool) -> Confusion | None:
-        text = self._text if final else without_unfinished(self._text)
-        return self._detector.find(text, self._prefix, final)
+    def close(self) -> Finding | None:
+        return self._detector.find(self._text, self._prefix, True)
 
     def copy(self) -> _Rescan:
         return _Rescan(self._detector, self._prefix, self._text)

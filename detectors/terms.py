@@ -1,4 +1,4 @@
-"""A detector that is not about language: terms that must not appear, as words or as patterns."""
+"""A detector that is not about language: terms that must not appear, given as words or as patterns."""
 
 from __future__ import annotations
 
@@ -9,34 +9,33 @@ from pathlib import Path
 from typing import Any
 
 from detectors.errors import SettingError
-from detectors.find import Confusion
+from detectors.finding import Finding
 
 _WORD = re.compile(r"\w")
 
 
 class TermsDetector:
-    """Finds the first forbidden term.
+    """Finds the first forbidden term of a text; a `Detector`.
 
-    A term is found as a whole word where it begins or ends with a letter or digit, in any case of letters unless told
-    otherwise. A pattern is a regular expression and found wherever it matches.
+    A term that begins or ends with a letter or a digit is found only as a complete word on that side. A pattern is a
+    regular expression and is found wherever it matches.
 
     Args:
-        language: of the texts; terms are the same in all.
-        english: not used.
+        language: language of the texts; ignored, since the terms are the same in all of them.
         terms: forbidden words and phrases.
-        patterns: forbidden regular expressions; they match within a line. One that looks ahead beyond its match may
-            be judged otherwise while the text is being written.
-        file: a text file with one more term a line; lines that begin with # are comments.
-        ignore_case: whether "Foo" forbids "foo".
+        patterns: forbidden regular expressions, matched within a line. One that looks ahead beyond its match may get
+            another verdict while the text is being written.
+        file: path of a text file with one more term per line; lines that begin with # are comments.
+        ignore_case: whether "Foo" also forbids "foo"; true by default, since a term at the start of a sentence has a
+            capital.
 
     Raises:
-        SettingError: nothing is forbidden, a pattern is none or matches nothing at all, or the file cannot be read.
+        SettingError: nothing is forbidden, a pattern is invalid or matches the empty text, or the file is unreadable.
     """
 
     def __init__(
         self,
         language: str = "",
-        english: str = "neutral",
         *,
         terms: Sequence[str] = (),
         patterns: Sequence[str] = (),
@@ -44,7 +43,7 @@ class TermsDetector:
         ignore_case: bool = True,
     ) -> None:
         for name, given in (("terms", terms), ("patterns", patterns)):
-            if not isinstance(given, list | tuple) or not all(isinstance(one, str) and one.strip() for one in given):
+            if not isinstance(given, list | tuple) or not all(isinstance(text, str) and text.strip() for text in given):
                 raise SettingError(f"detector terms: {name}={given!r}: expected a list of texts")
         terms = [*terms, *(_read(file) if file else ())]
         if not (terms or patterns):
@@ -57,39 +56,46 @@ class TermsDetector:
         digest = hashlib.blake2b(self._pattern.pattern.encode(), digest_size=4).hexdigest()
         self.version = f"terms-1-{digest}{'' if ignore_case else '-case'}"
 
-    def find(self, text: str, prefix: str = "", final: bool = True) -> Confusion | None:
-        """The first forbidden term that ends in `text`; one that begins in `prefix` counts from 0 on.
+    def find(self, text: str, prefix: str = "", final: bool = True) -> Finding | None:
+        """Return the first forbidden term that ends in `text`, or None; one that begins in `prefix` starts at 0.
 
-        With `final` False a term is certain once no longer one can begin before it: "york" waits for "new york city".
+        With `final` False a term is certain once no longer term can include it: "new york" waits for "new york city".
+
+        Args:
+            text: the text to judge.
+            prefix: the text to its left.
+            final: False if `text` may continue.
         """
-        whole, floor = prefix + text, len(prefix)
-        start = whole.rfind("\n", 0, floor) + 1
-        while start <= len(whole):
-            end = whole.find("\n", start)
+        joined, floor = prefix + text, len(prefix)
+        start = joined.rfind("\n", 0, floor) + 1
+        while start <= len(joined):
+            end = joined.find("\n", start)
             is_last = end < 0
-            match = self._first(whole, start, len(whole) if is_last else end, floor)
+            match = self._first(joined, start, len(joined) if is_last else end, floor)
             if match is not None:
-                if is_last and not final and self._may_move(whole, start, match):
+                if is_last and not final and self._may_move(joined, start, match):
                     return None
-                index = max(match.start(), floor)
-                return Confusion(index - floor, match.end() - floor, whole[index : match.end()], "term", "term")
+                first, last = max(match.start(), floor), match.end()
+                return Finding(first - floor, last - floor, joined[first:last], kind="term", rule="term")
             if is_last:
                 break
             start = end + 1
         return None
 
-    def _first(self, whole: str, start: int, end: int, floor: int) -> re.Match[str] | None:
-        return next((match for match in self._pattern.finditer(whole, start, end) if match.end() > floor), None)
+    def _first(self, joined: str, start: int, end: int, floor: int) -> re.Match[str] | None:
+        """Return the first match between `start` and `end` that ends behind `floor`."""
+        return next((match for match in self._pattern.finditer(joined, start, end) if match.end() > floor), None)
 
-    def _may_move(self, whole: str, start: int, match: re.Match[str]) -> bool:
-        """Whether more text on this line may begin a match further left, or undo this one."""
-        if self._has_patterns or match.end() == len(whole):
+    def _may_move(self, joined: str, start: int, match: re.Match[str]) -> bool:
+        """Return whether more text on this line may lead to a match further left, or undo this one."""
+        if self._has_patterns or match.end() == len(joined):
             return True
-        tails = (whole[at:].lower() for at in range(max(start, len(whole) - self._longest), match.start()))
+        tails = (joined[at:].lower() for at in range(max(start, len(joined) - self._longest), match.start()))
         return any(term.startswith(tail) for tail in tails for term in self._terms)
 
 
 def _as_word(term: str) -> str:
+    """Return the pattern of a term that is found only as a complete word."""
     term = term.strip()
     before = r"(?<!\w)" if _WORD.match(term[0]) else ""
     after = r"(?!\w)" if _WORD.match(term[-1]) else ""
@@ -97,16 +103,18 @@ def _as_word(term: str) -> str:
 
 
 def _checked(pattern: Any) -> str:
+    """Return a pattern as it is, or raise the error about it."""
     try:
         compiled = re.compile(pattern)
     except (re.error, TypeError) as error:
-        raise SettingError(f"detector terms: {pattern!r} is no regular expression ({error})") from error
+        raise SettingError(f"detector terms: {pattern!r} is not a regular expression ({error})") from error
     if compiled.match("") is not None:
         raise SettingError(f"detector terms: the pattern {pattern!r} matches the empty text, so every text")
     return str(pattern)
 
 
 def _read(file: str) -> list[str]:
+    """Return the terms of a file."""
     try:
         lines = Path(file).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""Words of a text and how many of them are confused: what RPR and WPR are made of (equations 8 and 9)."""
+"""Words of a text and how many of them are confused: the counts behind RPR and WPR (equations 8 and 9)."""
 
 from __future__ import annotations
 
@@ -11,64 +11,65 @@ from functools import cache
 from typing import Literal
 
 from detectors.errors import MissingExtraError
-from detectors.find import Confusion, confusions
+from detectors.finding import Finding
+from detectors.language_profile import EXTRA, LanguageProfile
 from detectors.languages import Segmenter
-from detectors.profile import EXTRA, Profile
 
-# Segmenters are C code that stops or fails at these.
+# Segmenters are C code that stops or fails at these characters.
 _UNREADABLE = re.compile("[\ud800-\udfff\0]")
 _SPACE = re.compile(r"\s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """Words of one text. Words of English under the neutral setting are not counted."""
+    """The counts of one text. Where English is neutral, English words are not counted."""
 
     words: int
+    """Words of the expected language, and confused ones."""
     confused_words: int
     lines: int
     """Lines with a letter or a digit."""
     confused_lines: int
-    """Lines that hold a part of a confusion."""
+    """Lines with a part of a confusion in them."""
     status: Literal["pass", "fail", "empty"]
-    """"empty": neither a word of the target language nor a confusion."""
+    """"fail": at least one confusion; "empty": neither a word of the expected language nor a confusion."""
 
 
-def count(text: str, profile: Profile) -> Counts:
-    """Count the words of the target language and the confused ones, and the lines.
+def count_words(text: str, findings: Sequence[Finding], profile: LanguageProfile) -> Counts:
+    """Count the words of a text, the confused ones among them, and the lines; see `LanguageDetector.count`.
 
-    A word is what white space separates or, in Chinese, Japanese and Thai, what jieba, MeCab and PyThaiNLP find. A
-    confused span that no white space separates from a word makes that word confused, otherwise its words are words of
-    their own.
+    Args:
+        text: the text.
+        findings: all its confusions, from left to right.
+        profile: the language of the text.
 
     Raises:
         MissingExtraError: the library that finds words of this language is not installed.
     """
-    found = confusions(text, profile)
     if profile.language.segmenter == "spaces":
-        words, confused = _count_pieces(text, found, profile)
+        words, confused = _count_pieces(text, findings, profile)
     else:
-        confused = sum(len(text[span.index : span.end].split()) for span in found)
-        words = confused + _count_segmented(text, found, profile)
-    lines, confused_lines = _count_lines(text, found)
+        confused = sum(len(text[span.start : span.end].split()) for span in findings)
+        words = confused + _count_segmented(text, findings, profile)
+    lines, confused_lines = _count_lines(text, findings)
     return Counts(
         words=words,
         confused_words=confused,
         lines=lines,
         confused_lines=confused_lines,
-        status="fail" if found else "pass" if words else "empty",
+        status="fail" if findings else "pass" if words else "empty",
     )
 
 
-def _count_pieces(text: str, found: Sequence[Confusion], profile: Profile) -> tuple[int, int]:
-    """Words and confused words among the pieces between white space."""
+def _count_pieces(text: str, findings: Sequence[Finding], profile: LanguageProfile) -> tuple[int, int]:
+    """Return the numbers of words and of confused words among the pieces between white space."""
     words = confused = 0
     position = 0
-    for span in found:
-        # Whole pieces: from the start of the first that the span touches to the end of the last.
+    for span in findings:
+        # Complete pieces: from the start of the first piece that the span touches to the end of the last one.
         if span.end <= position:
             continue
-        start = max(_piece_start(text, span.index), position)
+        start = max(_piece_start(text, span.start), position)
         end = _piece_end(text, span.end)
         words += _words_in(text[position:start], profile)
         touched = len(text[start:end].split())
@@ -78,8 +79,8 @@ def _count_pieces(text: str, found: Sequence[Confusion], profile: Profile) -> tu
     return words + _words_in(text[position:], profile), confused
 
 
-def _words_in(text: str, profile: Profile) -> int:
-    return len(text.split()) - len(profile.wordless.findall(text))
+def _words_in(text: str, profile: LanguageProfile) -> int:
+    return len(text.split()) - len(profile.non_word.findall(text))
 
 
 def _piece_start(text: str, index: int) -> int:
@@ -89,17 +90,17 @@ def _piece_start(text: str, index: int) -> int:
 
 
 def _piece_end(text: str, index: int) -> int:
-    found = _SPACE.search(text, index)
-    return len(text) if found is None else found.start()
+    space = _SPACE.search(text, index)
+    return len(text) if space is None else space.start()
 
 
-def _count_lines(text: str, found: Sequence[Confusion]) -> tuple[int, int]:
-    """Lines with a letter or digit, and those of them that hold a part of a confusion."""
+def _count_lines(text: str, findings: Sequence[Finding]) -> tuple[int, int]:
+    """Return the numbers of lines with a letter or a digit, and of lines with a part of a confusion."""
     lines = sum(any(map(str.isalnum, line)) for line in text.split("\n"))
     confused = 0
     counted_to = 0
-    for span in found:
-        start, end = max(span.index, counted_to), span.end
+    for span in findings:
+        start, end = max(span.start, counted_to), span.end
         if start >= end:
             continue
         confused += text.count("\n", start, end) + 1
@@ -108,23 +109,30 @@ def _count_lines(text: str, found: Sequence[Confusion]) -> tuple[int, int]:
     return max(lines, confused), confused
 
 
-def _count_segmented(text: str, found: Sequence[Confusion], profile: Profile) -> int:
+def _count_segmented(text: str, findings: Sequence[Finding], profile: LanguageProfile) -> int:
+    """Return the number of words outside all confusions, as a segmenter finds them."""
     segment = _segmenter(profile.language.segmenter)
-    if not found:
+    if not findings:
         return _words_of(segment(text), profile)
-    starts = [0, *(span.end for span in found)]
-    ends = [*(span.index for span in found), len(text)]
+    starts = [0, *(span.end for span in findings)]
+    ends = [*(span.start for span in findings), len(text)]
     return sum(_words_of(segment(text[start:end]), profile) for start, end in zip(starts, ends, strict=True))
 
 
-def _words_of(segmented: str, profile: Profile) -> int:
-    """Words of a text in which one space stands between any two pieces."""
-    return segmented.count(" ") + bool(segmented) - len(profile.wordless.findall(segmented))
+def _words_of(segmented: str, profile: LanguageProfile) -> int:
+    """Return the number of words of a text that has one space between any two pieces."""
+    return segmented.count(" ") + bool(segmented) - len(profile.non_word.findall(segmented))
 
 
 @cache
 def _segmenter(name: Segmenter) -> Callable[[str], str]:
-    """Puts one space between two pieces. Loaded at its first use: the dictionaries take a second and up to 250 MB."""
+    """Return a function that puts one space between any two pieces of a text.
+
+    The segmenter is loaded at its first use, since its dictionary takes a second and up to 250 MB.
+
+    Raises:
+        MissingExtraError: the library is not installed.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -153,8 +161,8 @@ def _mecab() -> Callable[[str], str]:
     import fugashi
 
     tagger = fugashi.Tagger("-Owakati")
-    # What is white space to Python, MeCab takes for words in part.
-    return lambda text: str(tagger.parse(_evenly(text)))
+    # MeCab takes some of the characters that are white space in Python for words.
+    return lambda text: str(tagger.parse(_single_spaced(text)))
 
 
 def _newmm() -> Callable[[str], str]:
@@ -164,8 +172,8 @@ def _newmm() -> Callable[[str], str]:
 
 
 def _joined(pieces: Iterable[str]) -> str:
-    return _evenly(" ".join(pieces))
+    return _single_spaced(" ".join(pieces))
 
 
-def _evenly(text: str) -> str:
+def _single_spaced(text: str) -> str:
     return " ".join(text.split())

@@ -1,4 +1,4 @@
-"""The detectors: verdicts, counts and streams, on real answers where they lie beside the checkout."""
+"""Speed of the detectors: verdicts, counts and streams, on real answers if they are stored beside the checkout."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from detectors import Profile, Stream, count, find, profile
+import detectors
+from detectors import LanguageDetector, Stream, count, find
 from tests.bench.compare import Row, compared
 from tests.bench.lcb import answers_in
 from tests.shared import DATA
@@ -19,12 +20,12 @@ ANSWERS = DATA / "lcb_completions" / "gpt-3.5-turbo.csv.gz"
 SPACED = ("ko", "ar", "ru", "hi")
 ALL = (*SPACED, "zh", "ja")
 TOKEN = 3
-"""Characters of a token, about what a multilingual vocabulary has."""
+"""Characters per token, about as many as with a multilingual vocabulary."""
 
 
 @cache
 def answers() -> dict[str, list[str]]:
-    """Clean answers by language: of the Language Confusion Benchmark, else of the toy world."""
+    """Return clean answers by language, from the Language Confusion Benchmark or else from the toy world."""
     texts: dict[str, list[str]] = {}
     if ANSWERS.is_file():
         for _, _, language, text in answers_in(ANSWERS):
@@ -33,7 +34,8 @@ def answers() -> dict[str, list[str]]:
         for question in toy_world().questions:
             texts.setdefault(question.language, []).append(question.clean_answer * 12)
     return {
-        language: [text for text in found if find(text, profile(language)) is None] for language, found in texts.items()
+        language: [text for text in written if find(text, detectors.language(language)) is None]
+        for language, written in texts.items()
     }
 
 
@@ -42,31 +44,32 @@ def _named(language: str) -> str:
 
 
 def _in_own_script(language: str) -> list[str]:
-    at = profile(language)
-    return [text for text in answers()[language] if at.suspects.search(text) is None]
+    foreign = detectors.language(language).profile.foreign_letters
+    return [text for text in answers()[language] if foreign.search(text) is None]
 
 
 def verdicts(model: Path) -> Iterator[Row]:
-    """Whether and where an answer is confused."""
+    """Measure the verdict: whether and where an answer is confused."""
     for language in ALL:
         if language not in answers():
             continue
-        at, texts = profile(language), _in_own_script(language)
+        detector, texts = detectors.language(language), _in_own_script(language)
+        foreign = detector.profile.foreign_letters
         yield compared(
-            f"find, {_named(language)}",
-            ("detectors.find", lambda at=at, texts=texts: [find(text, at) for text in texts]),
-            ("a bare compiled scan", lambda at=at, texts=texts: [at.suspects.search(text) for text in texts]),
-        ).with_rate(sum(map(len, texts)), "characters")
-    at, texts = profile("ko"), _in_own_script("ko")
+            _named(language),
+            ("detectors.find", lambda detector=detector, texts=texts: [find(text, detector) for text in texts]),
+            ("a bare compiled scan", lambda foreign=foreign, texts=texts: [foreign.search(text) for text in texts]),
+        ).with_rate(sum(map(len, texts)), "chars")
+    detector, texts = detectors.language("ko"), _in_own_script("ko")
     yield compared(
-        f"find, {_named('ko')}",
-        ("detectors.find", lambda: [find(text, at) for text in texts]),
+        _named("ko"),
+        ("detectors.find", lambda: [find(text, detector) for text in texts]),
         ("the name of every character", lambda: [_by_names(text) for text in texts]),
-    ).with_rate(sum(map(len, texts)), "characters")
+    ).with_rate(sum(map(len, texts)), "chars")
 
 
 def _by_names(text: str) -> int | None:
-    """The public code's way: Unicode names, character by character."""
+    """Return what the paper's public code would: it examines the Unicode name of every character."""
     known = ("HANGUL", "LATIN", "DIGIT")
     for index, char in enumerate(text):
         if char.isalpha() and not unicodedata.name(char, "").startswith(known):
@@ -75,22 +78,22 @@ def _by_names(text: str) -> int | None:
 
 
 def counts(model: Path) -> Iterator[Row]:
-    """Words and confused words."""
+    """Measure the counts of words and confused words."""
     for language in SPACED:
         if language in answers():
-            at, texts = profile(language), answers()[language]
+            detector, texts = detectors.language(language), answers()[language]
             yield compared(
-                f"count, {_named(language)}",
-                ("detectors.count", lambda at=at, texts=texts: [count(text, at) for text in texts]),
-                ("splitting at white space", lambda texts=texts: [text.split() for text in texts]),
-            ).with_rate(sum(map(len, texts)), "characters")
+                _named(language),
+                ("detectors.count", lambda detector=detector, texts=texts: [count(text, detector) for text in texts]),
+                ("split at white space", lambda texts=texts: [text.split() for text in texts]),
+            ).with_rate(sum(map(len, texts)), "chars")
     for language, segment in (("zh", _jieba()), ("ja", _mecab())):
-        at, texts = profile(language), answers()[language]
+        detector, texts = detectors.language(language), answers()[language]
         yield compared(
-            f"count, {_named(language)}",
-            ("detectors.count", lambda at=at, texts=texts: [count(text, at) for text in texts]),
+            _named(language),
+            ("detectors.count", lambda detector=detector, texts=texts: [count(text, detector) for text in texts]),
             ("its segmenter alone", lambda texts=texts, segment=segment: [segment(text) for text in texts]),
-        ).with_rate(sum(map(len, texts)), "characters")
+        ).with_rate(sum(map(len, texts)), "chars")
 
 
 def _jieba():  # type: ignore[no-untyped-def]
@@ -108,16 +111,19 @@ def _mecab():  # type: ignore[no-untyped-def]
 
 
 def streams(model: Path) -> Iterator[Row]:
-    """Watching answers grow."""
+    """Measure detection while an answer grows token by token."""
     for language in (*ALL, "es", "en"):
         if language not in answers():
             continue
-        at, texts = profile(language), answers()[language][:100]
+        detector, texts = detectors.language(language), answers()[language][:100]
         tokens = [_tokens(text) for text in texts]
         yield compared(
-            f"watch, {_named(language)}",
-            ("Stream.feed", lambda at=at, tokens=tokens: [_watch(at, pieces) for pieces in tokens]),
-            ("find on the text so far", lambda at=at, tokens=tokens: [_again(at, pieces) for pieces in tokens]),
+            _named(language),
+            ("Stream.feed", lambda detector=detector, tokens=tokens: [_watch(detector, pieces) for pieces in tokens]),
+            (
+                "find on the text so far",
+                lambda detector=detector, tokens=tokens: [_find_anew(detector, p) for p in tokens],
+            ),
         ).with_rate(sum(map(len, tokens)), "tokens")
 
 
@@ -125,21 +131,21 @@ def _tokens(text: str) -> list[str]:
     return [text[start : start + TOKEN] for start in range(0, len(text), TOKEN)]
 
 
-def _watch(at: Profile, pieces: list[str]) -> None:
-    stream = Stream(at)
+def _watch(detector: LanguageDetector, pieces: list[str]) -> None:
+    stream = Stream(detector)
     for piece in pieces:
         stream.feed(piece)
 
 
-def _again(at: Profile, pieces: list[str]) -> None:
+def _find_anew(detector: LanguageDetector, pieces: list[str]) -> None:
     text = ""
     for piece in pieces:
         text += piece
-        find(text, at, final=False)
+        find(text, detector, final=False)
 
 
 def imports(model: Path) -> Iterator[Row]:
-    """Start of a process."""
+    """Measure how long a process takes to start."""
     yield compared(
         "import",
         ("python -c 'import detectors'", lambda: _python("import detectors")),

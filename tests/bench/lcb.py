@@ -1,6 +1,6 @@
-"""`make lcb LCB=FOLDER`: pass rates of the answers to the Language Confusion Benchmark, as a page of the manual.
+"""`make lcb LCB=FOLDER`: pass rates of the answers of the Language Confusion Benchmark, as a page of the manual.
 
-FOLDER holds the benchmark's `outputs/*.csv` (columns model, completion, task, source, language), packed or not.
+FOLDER contains the benchmark's `outputs/*.csv` (columns model, completion, task, source, language), gzipped or not.
 """
 
 from __future__ import annotations
@@ -8,77 +8,84 @@ from __future__ import annotations
 import csv
 import gzip
 import sys
+import textwrap
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from statistics import mean
 from typing import get_args
 
-from detectors import Counts, English, Rates, count, profile, rates_of
-from tlpo_ray.files import replacing
+import detectors
+from detectors import Counts, English, Rates, rates_of
+from tlpo_ray.files import atomic_write
 
 PAGE = Path("docs/lcb.md")
+WIDTH = 128
+"""Longest line of running text, in characters."""
 TASKS = ("monolingual", "crosslingual")
-NAMES = {"neutral": "English neutral", "confusion": "English is confusion"}
+TITLES = {"neutral": "English neutral", "confusion": "English is confusion"}
 PUBLISHED = {
     "monolingual": ("gpt-3.5-turbo", "command-r", "mistral-8x7b", "llama-2-instruct"),
     "crosslingual": ("gpt-3.5-turbo", "mistral-8x7b", "command-r", "llama-2-instruct"),
 }
-"""The order of these models in the benchmark's paper by its line-level pass rate, best first; in it a line of English
-is an error, and words of another language are none. Command R Base is in another table there."""
+"""Order of these models in the benchmark's paper by its line-level pass rate, best first. There a line of English is an
+error, and words of another language are not. Command R Base is in a separate table of the paper."""
 LEGEND = (
-    "Means over languages. RPR: answers without a confused word among those with a word of their language; RPR of all: "
-    "among all answers; WPR: words without confusion; lines: lines without confusion. Where English is neutral, an "
-    "all-English answer in a language of another script has no word of its language, so the two RPR differ; where "
-    "English is confusion it fails."
+    "Rates are means over languages. RPR: share of answers without a confused word, among answers with a word of their "
+    "language; RPR of all: among all answers; WPR: share of words without confusion; lines: share of lines without "
+    "confusion. Where English is neutral, an all-English answer in a language of another script has no word of its "
+    "language, so the two RPR differ; where English is confusion it fails."
 )
 FIELD_LIMIT = 1 << 30
+"""Longest field of a CSV file, in characters: answers may be longer than Python's default allows."""
 Key = tuple[str, str, str, English]
-"""Model, task, language, setting."""
+"""Model, task, language, English setting."""
+Results = Mapping[Key, Sequence[Counts]]
+"""The counts of every answer."""
 
 
 def answers_in(file: Path) -> Iterator[tuple[str, str, str, str]]:
-    """Model, task, language and text of every answer of a file."""
+    """Yield model, task, language and text of every answer of a file."""
     csv.field_size_limit(FIELD_LIMIT)
-    opens = gzip.open if file.suffix == ".gz" else open
-    with opens(file, "rt", encoding="utf-8", newline="") as lines:  # type: ignore[operator]
+    open_file = gzip.open if file.suffix == ".gz" else open
+    with open_file(file, "rt", encoding="utf-8", newline="") as lines:  # type: ignore[operator]
         for row in csv.DictReader(lines):
             yield row["model"], row["task"], row["language"], row["completion"] or ""
 
 
-def counted(folder: Path) -> dict[Key, list[Counts]]:
-    """The words of every answer, in both settings."""
-    found: dict[Key, list[Counts]] = defaultdict(list)
+def count_answers(folder: Path) -> Results:
+    """Count the words of every answer under both English settings."""
+    results: dict[Key, list[Counts]] = defaultdict(list)
     files = sorted([*folder.glob("*.csv"), *folder.glob("*.csv.gz")])
     for model, task, language, text in chain.from_iterable(map(answers_in, files)):
         for english in get_args(English):
-            found[model, task, language, english].append(count(text, profile(language, english)))
-    return found
+            counts = detectors.language(language, english).count(text)
+            results[model, task, language, english].append(counts)
+    return results
 
 
-def page(found: dict[Key, list[Counts]]) -> str:
-    """The page in Markdown."""
-    models = sorted({key[0] for key in found})
-    languages = sorted({key[2] for key in found})
-    return (
-        "\n\n".join(
-            [
-                "# The detectors on the Language Confusion Benchmark",
-                f"{sum(map(len, found.values())) // 2:,} answers of {len(models)} models in {len(languages)} languages "
-                f"({', '.join(languages)}), the benchmark's own outputs. Made by `make lcb LCB=FOLDER`; detector "
-                f"`{profile('es').version}`. {LEGEND}",
-                *(_overview(found, models, languages, task) for task in TASKS),
-                _order(found, models, languages),
-                *(_by_language(found, models, languages, english) for english in get_args(English)),
-            ]
-        )
-        + "\n"
+def page(results: Results) -> str:
+    """Return the page in Markdown."""
+    models = sorted({key[0] for key in results})
+    languages = sorted({key[2] for key in results})
+    introduction = (
+        f"{sum(map(len, results.values())) // 2:,} answers of {len(models)} models in {len(languages)} languages "
+        f"({', '.join(languages)}), the benchmark's own outputs. Made by `make lcb LCB=FOLDER`; detector "
+        f"`{detectors.language('es').version}`. {LEGEND}"
     )
+    sections = [
+        "# The detectors on the Language Confusion Benchmark",
+        textwrap.fill(introduction, WIDTH, break_on_hyphens=False),
+        *(_overview(results, models, languages, task) for task in TASKS),
+        _order(results, models, languages),
+        *(_by_language(results, models, languages, english) for english in get_args(English)),
+    ]
+    return "\n\n".join(sections) + "\n"
 
 
-def _rates(found: dict[Key, list[Counts]], model: str, tasks: Iterable[str], language: str, english: English) -> Rates:
-    return rates_of([one for task in tasks for one in found.get((model, task, language, english), [])])
+def _rates(results: Results, model: str, tasks: Iterable[str], language: str, english: English) -> Rates:
+    return rates_of([counts for task in tasks for counts in results.get((model, task, language, english), [])])
 
 
 def _mean(values: Iterable[float | None]) -> str:
@@ -86,53 +93,61 @@ def _mean(values: Iterable[float | None]) -> str:
     return f"{100 * mean(known):.1f}" if known else "–"
 
 
-def _overview(found: dict[Key, list[Counts]], models: Sequence[str], languages: Sequence[str], task: str) -> str:
-    rows = []
-    for model in models:
-        cells = [model]
-        for english in get_args(English):
-            rates = [_rates(found, model, [task], language, english) for language in languages]
+def _overview(results: Results, models: Sequence[str], languages: Sequence[str], task: str) -> str:
+    """Return the section of a task: one table of all models per English setting."""
+    parts = [f"## {task.capitalize()}, %"]
+    for english in get_args(English):
+        rows = []
+        for model in models:
+            rates = [_rates(results, model, [task], language, english) for language in languages]
             rates = [rate for rate in rates if rate.answers]
-            cells += [
-                _mean(rate.rpr for rate in rates),
-                _mean(rate.rpr_of_all for rate in rates),
-                _mean(rate.wpr for rate in rates),
-                _mean(rate.line_pass_rate for rate in rates),
-            ]
-        rows.append(cells)
-    columns = ("RPR", "RPR of all", "WPR", "lines")
-    head = ["model", *(f"{english}: {name}" for english in get_args(English) for name in columns)]
-    return f"## {task.capitalize()}, %\n\n{_table(head, rows)}"
+            rows.append(
+                [
+                    model,
+                    _mean(rate.rpr for rate in rates),
+                    _mean(rate.rpr_of_all for rate in rates),
+                    _mean(rate.wpr for rate in rates),
+                    _mean(rate.line_pass_rate for rate in rates),
+                ]
+            )
+        parts += [f"{TITLES[english]}:", _table(["model", "RPR", "RPR of all", "WPR", "lines"], rows)]
+    return "\n\n".join(parts)
 
 
-def _order(found: dict[Key, list[Counts]], models: Sequence[str], languages: Sequence[str]) -> str:
-    lines = []
+def _order(results: Results, models: Sequence[str], languages: Sequence[str]) -> str:
+    """Return the section that compares the order of the models with the published one."""
+    items = []
     for task in TASKS:
         rpr = {
-            model: mean(_rates(found, model, [task], language, "confusion").rpr or 0.0 for language in languages
-                        if found.get((model, task, language, "confusion")))
-            for model in models if model in PUBLISHED[task]
-        }  # fmt: skip
+            model: mean(
+                _rates(results, model, [task], language, "confusion").rpr or 0.0
+                for language in languages
+                if results.get((model, task, language, "confusion"))
+            )
+            for model in models
+            if model in PUBLISHED[task]
+        }
         ours = sorted(rpr, key=lambda model: -rpr[model])
         published = [model for model in PUBLISHED[task] if model in rpr]
-        verdict = "the same" if ours == published else "another"
+        verdict = "the same" if ours == published else "different"
         figures = ", ".join(f"{model} {100 * rpr[model]:.1f}" for model in ours)
-        lines.append(f"* {task}: published {' > '.join(published)}; ours is {verdict}: {figures}")
-    return (
-        "## Against the benchmark's own order\n\n"
-        "By line-level pass rate in the benchmark's paper (Marchisio et al. 2024), and by our RPR where English is "
-        "confusion, which also fails an answer for one word of another language:\n\n" + "\n".join(lines)
+        item = f"* {task}: published {' > '.join(published)}; ours is {verdict}: {figures}"
+        items.append(textwrap.fill(item, WIDTH, subsequent_indent="  ", break_on_hyphens=False))
+    basis = (
+        "The published order is by line-level pass rate (Marchisio et al. 2024). Ours is by RPR where English is "
+        "confusion, which also fails an answer for one word of another language:"
+    )
+    return "\n\n".join(
+        ["## Against the benchmark's own order", textwrap.fill(basis, WIDTH, break_on_hyphens=False), "\n".join(items)]
     )
 
 
-def _by_language(
-    found: dict[Key, list[Counts]], models: Sequence[str], languages: Sequence[str], english: English
-) -> str:
+def _by_language(results: Results, models: Sequence[str], languages: Sequence[str], english: English) -> str:
     rows = []
     for language in languages:
-        rates = [_rates(found, model, TASKS, language, english) for model in models]
+        rates = [_rates(results, model, TASKS, language, english) for model in models]
         rows.append([language, *(_triple(rate) for rate in rates)])
-    title = f"## By language, both tasks, {NAMES[english]}: RPR / WPR / lines, %"
+    title = f"## By language, both tasks, {TITLES[english]}: RPR / WPR / lines, %"
     return f"{title}\n\n{_table(['', *models], rows)}"
 
 
@@ -140,17 +155,18 @@ def _triple(rates: Rates) -> str:
     return " / ".join(_mean([value]) for value in (rates.rpr, rates.wpr, rates.line_pass_rate))
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def main() -> None:
+    """Write the page from the folder that the command line names."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path()
     if not any(folder.glob("*.csv*")) or len(sys.argv) != 2:
-        sys.exit("make lcb LCB=FOLDER: the folder of the benchmark's answers, outputs/*.csv or *.csv.gz")
-    with replacing(PAGE) as partial:
-        partial.write_text(page(counted(folder)), encoding="utf-8")
+        sys.exit("make lcb LCB=FOLDER: FOLDER has to contain the benchmark's answers, outputs/*.csv or *.csv.gz")
+    with atomic_write(PAGE) as partial:
+        partial.write_text(page(count_answers(folder)), encoding="utf-8")
 
 
 if __name__ == "__main__":

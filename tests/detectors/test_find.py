@@ -1,14 +1,13 @@
-"""What is a confusion and where it begins: one case a rule, written for this test."""
+"""What is a confusion and where it begins: one case per rule, written for this test."""
 
 from __future__ import annotations
 
 import pytest
 
-import detectors
-from detectors import English, find, profile
+from detectors import English, find, language, spans
 
 CONFUSED = [
-    # language, setting, text with the confusion's first character after ▸, script
+    # language, English setting, text with the confusion's first character after ▸, script
     ("ko", "neutral", "프랑스의 수도는 ▸Париж 입니다.", "Cyrillic"),
     ("ko", "neutral", "요▸所로 작용합니다", "Han"),
     ("ko", "neutral", "수도는 ▸ελληνικά 입니다", "Greek"),
@@ -102,28 +101,28 @@ CLEAN = [
 ]
 
 
-@pytest.mark.parametrize(("language", "english", "marked", "script"), CONFUSED)
-def test_confusion_begins_at_its_first_character(language: str, english: English, marked: str, script: str) -> None:
+@pytest.mark.parametrize(("code", "english", "marked", "kind"), CONFUSED)
+def test_a_confusion_begins_at_its_first_character(code: str, english: English, marked: str, kind: str) -> None:
     text = marked.replace("▸", "")
-    found = find(text, profile(language, english))
-    assert found is not None
-    assert (found.index, found.script) == (marked.index("▸"), script)
-    assert text[found.index : found.end] == found.text
+    finding = find(text, language(code, english))
+    assert finding is not None
+    assert (finding.start, finding.kind) == (marked.index("▸"), kind)
+    assert text[finding.start : finding.end] == finding.text
 
 
-@pytest.mark.parametrize(("language", "english", "text"), CLEAN)
-def test_exempt_text_is_clean(language: str, english: English, text: str) -> None:
-    assert detectors.spans(text, profile(language, english)) == []
+@pytest.mark.parametrize(("code", "english", "text"), CLEAN)
+def test_exempt_text_is_clean(code: str, english: English, text: str) -> None:
+    assert spans(text, language(code, english)) == []
 
 
-def test_prefix_gives_context_but_is_never_the_confusion() -> None:
-    korean = profile("ko", "confusion")
+def test_the_prefix_is_context_but_never_the_confusion() -> None:
+    korean = language("ko", "confusion")
     assert find("km 입니다", korean, prefix="거리는 60 ") is None
     assert find("ython 입니다", korean, prefix="P") is None
     assert find(" 입니다", korean, prefix="그는 book") is None
     ending = find("ook 입니다", korean, prefix="그는 b")
     assert ending is not None
-    assert (ending.index, ending.text) == (0, "ook")
+    assert (ending.start, ending.text) == (0, "ook")
 
 
 @pytest.mark.parametrize(
@@ -141,13 +140,20 @@ def test_prefix_gives_context_but_is_never_the_confusion() -> None:
         ("그는 book\udced", False),
     ],
 )
-def test_unfinished_text_is_confused_only_for_certain(text: str, certain: bool) -> None:
-    assert (find(text, profile("ko", "confusion"), final=False) is not None) is certain
+def test_in_unfinished_text_only_certain_confusions_are_found(text: str, certain: bool) -> None:
+    assert (find(text, language("ko", "confusion"), final=False) is not None) is certain
 
 
-def test_spans_are_all_confusions_in_order() -> None:
+def test_spans_lists_all_confusions_in_order() -> None:
     text = "프랑스 Париж 그리고 長期 계획"
-    assert [(span.text, span.script) for span in detectors.spans(text, profile("ko"))] == [
+    assert [(span.text, span.kind) for span in spans(text, language("ko"))] == [
         ("Париж", "Cyrillic"),
         ("長期", "Han"),
     ]
+
+
+def test_a_passage_is_found_once_even_if_the_scan_has_to_stay_left_of_its_end() -> None:
+    passage = "is een mooie dag en ik ga naar huis"
+    text = f'книга Het {passage}!("www.#`.Wǒ-Het {passage}!'
+    findings = spans(text, language("id", "confusion"))
+    assert [(finding.start, finding.end) for finding in findings] == [(0, 5), (10, 51), (62, 97)]

@@ -1,19 +1,20 @@
-"""The language table: a row is complete, and every language is told from its neighbours."""
+"""The language table: every row is complete, and every language is separated from its neighbours."""
 
 from __future__ import annotations
 
 import pickle
-import sys
 
 import pytest
 
 from detectors import (
+    English,
     MissingExtraError,
     SettingError,
     UnknownLanguageError,
     find,
+    language,
+    language_profile,
     languages,
-    profile,
 )
 from detectors.languages import LANGUAGES, common_words
 from detectors.script_ranges import RANGES
@@ -57,10 +58,10 @@ SENTENCES = {
     "yo": "Ìwé yìí dára púpọ̀ fún àwọn ọmọ tí ó ń kẹ́kọ̀ọ́ ní ilé ìwé.",
     "zh": "视野无限广，窗外有蓝天。我們都在這裡學習中文。",
 }
-"""Sentences with many of a language's letters."""
+"""One sentence per language, with many of its letters."""
 
 
-def test_the_languages_of_both_benchmarks_are_there() -> None:
+def test_the_languages_of_both_benchmarks_are_supported() -> None:
     assert set(f"{CONFUSION_BENCHMARK} {MARCO_BENCH_MIF}".split()) <= set(languages())
     assert set(SENTENCES) == set(languages()), "a new language needs a sentence here"
 
@@ -69,21 +70,21 @@ def test_the_languages_of_both_benchmarks_are_there() -> None:
 def test_a_row_is_complete(code: str) -> None:
     row = LANGUAGES[code]
     assert row.name and set(row.scripts) <= RANGES.keys()
-    assert bool(common_words(code)) == row.is_latin, "what the lines of Latin-script languages are told by"
-    assert set(row.not_told_from) <= LANGUAGES.keys()
+    assert bool(common_words(code)) == row.is_latin, "languages of Latin script are identified by function words"
+    assert set(row.indistinguishable_from) <= LANGUAGES.keys()
 
 
 @pytest.mark.parametrize("code", languages())
 def test_a_language_is_clean_in_its_own_sentences(code: str) -> None:
-    assert find(SENTENCES[code], profile(code)) is None
-    assert find(SENTENCES[code], profile(code, "confusion")) is None
+    assert find(SENTENCES[code], language(code)) is None
+    assert find(SENTENCES[code], language(code, "confusion")) is None
 
 
-TOLD = [
+DISTINGUISHED = [
     (own, other)
     for own in languages()
     for other in languages()
-    # Where languages share a script without letters of their own, or are too near, only a reader can tell.
+    # Languages that share a script without letters of their own, or that are too close, only a reader can distinguish.
     if own != other
     and other != "en"
     and (own, other) not in {("hi", "ne"), ("ne", "hi"), ("ja", "zh"), ("zh", "ja"), ("ur", "fa"), ("ur", "ar")}
@@ -92,77 +93,80 @@ TOLD = [
 
 
 @pytest.mark.parametrize("own", languages())
-def test_a_sentence_of_another_language_is_told(own: str) -> None:
-    missed = [other for one, other in TOLD if one == own and find(SENTENCES[other], profile(own)) is None]
+def test_a_sentence_of_another_language_is_found(own: str) -> None:
+    detector = language(own)
+    others = [other for expected, other in DISTINGUISHED if expected == own]
+    missed = [other for other in others if find(SENTENCES[other], detector) is None]
     assert missed == []
 
 
-def test_english_lines_are_confusion_in_another_latin_language_only_if_asked() -> None:
+def test_english_lines_are_a_confusion_in_another_latin_language_only_on_request() -> None:
     line = SENTENCES["en"]
-    assert find(line, profile("es")) is None
-    found = find(line, profile("es", "confusion"))
-    assert found is not None
-    assert (found.text.split()[0], found.tier) == ("quick", "passage")
+    assert find(line, language("es")) is None
+    finding = find(line, language("es", "confusion"))
+    assert finding is not None
+    assert (finding.text.split()[0], finding.rule) == ("quick", "passage")
 
 
-def test_a_foreign_line_among_own_lines() -> None:
+def test_a_foreign_line_among_expected_lines_is_found() -> None:
     text = f"{SENTENCES['es']}\n{SENTENCES['de']} {SENTENCES['es']}"
-    found = find(text, profile("es"))
-    assert found is not None
-    assert found.index == text.index("jagen"), "the first word that is no name"
-    assert found.text.strip() == SENTENCES["de"].removeprefix("Zwölf Boxkämpfer ").removesuffix(".")
+    finding = find(text, language("es"))
+    assert finding is not None
+    assert finding.start == text.index("jagen"), "the first word that is not a name"
+    assert finding.text.strip() == SENTENCES["de"].removeprefix("Zwölf Boxkämpfer ").removesuffix(".")
 
 
 def test_short_foreign_lines_are_not_judged() -> None:
-    assert find("Guten Morgen zusammen.", profile("es")) is None
+    assert find("Guten Morgen zusammen.", language("es")) is None
 
 
-def test_without_the_library_lines_are_not_checked_and_the_profile_says_so() -> None:
-    without = profile("es", passages="off")
+def test_without_passages_lines_are_not_checked_and_the_detector_reports_it() -> None:
+    without = language("es", passages="off")
     assert find(SENTENCES["de"], without) is None
     assert without.unchecked is not None and "passages is off" in without.unchecked
-    assert profile("es").unchecked is None
-    assert profile("ko", "confusion").unchecked is None
-    assert without.version in profile("es").version
+    assert language("es").unchecked is None
+    assert language("ko", "confusion").unchecked is None
+    assert without.version in language("es").version
 
 
-def test_an_unknown_language_names_the_nearest_and_all() -> None:
-    for asked, nearest in (("Korean", "ko"), ("zh-CN", "zh"), ("pt_BR", "pt"), ("Klingon", None)):
+def test_the_error_for_an_unknown_language_names_the_nearest_and_all() -> None:
+    for requested, nearest in (("Korean", "ko"), ("zh-CN", "zh"), ("pt_BR", "pt"), ("Klingon", None)):
         with pytest.raises(UnknownLanguageError) as error:
-            profile(asked)
+            language(requested)
         message = str(error.value)
-        assert asked in message and "\n" not in message
+        assert requested in message and "\n" not in message
         assert nearest is None or f"nearest: {nearest}" in message
         assert all(code in message for code in languages())
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"code": "maybe"}, "expected exempt or judge"),
         ({"words": 3}, "expected true or false"),
-        ({"colour": "red"}, "there are capitalised, readings"),
+        ({"colour": "red"}, "available: capitalised, readings"),
         ({"allowed": "word"}, "expected a list of words"),
     ],
 )
-def test_a_wrong_option_is_refused_in_one_line(options: dict[str, object], said: str) -> None:
-    with pytest.raises(SettingError, match=said):
-        profile("ko", **options)
+def test_a_wrong_option_is_rejected_in_one_line(options: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingError, match=message) as error:
+        language("ko", **options)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("language", "english", "text", "option"),
+    ("code", "english", "text", "option"),
     [
         ("ko", "neutral", "대한민국(大韓民國)은", {"hanja_in_brackets": "exempt"}),
         ("ko", "confusion", "그는 kubectl 을 쓴다", {"allowed": ["Kubectl"]}),
         ("ko", "neutral", "그는 sowie 라고", {"words": False}),
     ],
 )
-def test_an_option_exempts_what_is_confusion_by_default(
-    language: str, english: str, text: str, option: dict[str, object]
+def test_an_option_exempts_what_is_a_confusion_by_default(
+    code: str, english: English, text: str, option: dict[str, object]
 ) -> None:
-    assert find(text, profile(language, english)) is not None  # type: ignore[arg-type]
-    assert find(text, profile(language, english, **option)) is None  # type: ignore[arg-type]
+    assert find(text, language(code, english)) is not None
+    assert find(text, language(code, english, **option)) is None
 
 
 @pytest.mark.parametrize(
@@ -175,21 +179,22 @@ def test_an_option_exempts_what_is_confusion_by_default(
         ("neutral", "가수 Beyoncé", "capitalised"),
     ],
 )
-def test_an_option_judges_what_is_exempt_by_default(english: str, text: str, option: str) -> None:
-    assert find(text, profile("ko", english)) is None  # type: ignore[arg-type]
-    assert find(text, profile("ko", english, **{option: "judge"})) is not None  # type: ignore[arg-type]
+def test_an_option_judges_what_is_exempt_by_default(english: English, text: str, option: str) -> None:
+    assert find(text, language("ko", english)) is None
+    assert find(text, language("ko", english, **{option: "judge"})) is not None
 
 
-def test_profiles_are_cached_and_survive_pickling() -> None:
-    assert profile("ko") is profile("ko")
-    assert profile("ko", "neutral") is not profile("ko", "confusion")
-    assert profile("ko", allowed=["b", "a"]) is profile("ko", allowed=["A", "b"])
-    assert pickle.loads(pickle.dumps(profile("ja", code="judge"))) is profile("ja", code="judge")
+def test_detectors_are_cached_and_survive_pickling() -> None:
+    assert language("ko") is language("ko")
+    assert language("ko", "neutral") is not language("ko", "confusion")
+    assert language("ko", allowed=["b", "a"]) is language("ko", allowed=["A", "b"])
+    judging_code = language("ja", code="judge")
+    assert pickle.loads(pickle.dumps(judging_code)) is judging_code
 
 
-def test_the_library_is_demanded_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["detectors.profile"], "find_spec", lambda name: None)
+def test_the_error_for_a_missing_library_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(language_profile, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match="pip install"):
-        profile("nl", passages="on", allowed=["not cached"])
-    unchecked = profile("nl", allowed=["not cached"]).unchecked
+        language("nl", passages="on", allowed=["not cached"])
+    unchecked = language("nl", allowed=["not cached"]).unchecked
     assert unchecked is not None and "pip install" in unchecked

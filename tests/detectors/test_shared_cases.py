@@ -1,4 +1,4 @@
-"""Verdict and index on cases, hand-read answers and real prompts kept outside the repository; skipped without them."""
+"""Verdict and index on cases, hand-read answers and real prompts from outside the repository; skipped without them."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from typing import Any
 
 import pytest
 
-from detectors import English, find, profile
+from detectors import English, find, language
 from tests.shared import DATA
 
 REQUIRED = 0.97
 LEXICAL_REQUIRED = 0.6
 MOST_FLAGGED_PROMPTS = 7
-"""Of 541 prompts a language; that many quote words of other languages."""
+"""Most flagged prompts of 541 per language; about that many quote words of other languages."""
 PROMPT_FILES = ("ar_local", "en", "ja", "ko", "ru", "th", "uk", "zh_local")
 
-pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="shared data are not beside the checkout")
+pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the shared data are not beside the checkout")
 
 
 def _rows(name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (DATA / name).read_text(encoding="utf-8").splitlines()]
 
 
-def test_every_firm_case() -> None:
+def test_every_undisputed_case_has_the_right_verdict_and_index() -> None:
     wrong: dict[str, object] = {}
     lexical: Counter[bool] = Counter()
     for row in _rows("detector_cases.jsonl"):
         if row.get("debatable"):
             continue
-        found = find(row["text"], profile(row["lang"], row["english"]))
-        right = (found and found.index) == row["expected"]["confusion_index"]
+        finding = find(row["text"], language(row["lang"], row["english"]))
+        right = (finding and finding.start) == row["expected"]["confusion_index"]
         if row["tier"] == "lexical":
             lexical[right] += 1
         elif not right:
-            wrong[row["id"]] = (row["expected"], found)
+            wrong[row["id"]] = (row["expected"], finding)
     assert not wrong
     assert lexical[True] >= LEXICAL_REQUIRED * lexical.total() > 0
 
@@ -44,17 +44,17 @@ def test_every_firm_case() -> None:
     ("english", "label", "uncertain"),
     [("neutral", "english_neutral", "uncertain"), ("confusion", "english_strict", "uncertain_strict")],
 )
-def test_precision_recall_and_index_on_read_answers(english: English, label: str, uncertain: str) -> None:
+def test_precision_recall_and_index_on_hand_read_answers(english: English, label: str, uncertain: str) -> None:
     seen: Counter[str] = Counter()
     for row in _rows("detector_gold.jsonl"):
         if row[uncertain]:
             continue
-        found = find(row["text"], profile(row["lang"], english))
-        seen["found"] += found is not None
+        finding = find(row["text"], language(row["lang"], english))
+        seen["found"] += finding is not None
         seen["confused"] += row[label]["confused"]
-        if found is not None and row[label]["confused"]:
+        if finding is not None and row[label]["confused"]:
             seen["both"] += 1
-            seen["exact"] += found.index == row[label]["index"]
+            seen["exact"] += finding.start == row[label]["index"]
     assert seen["both"] >= REQUIRED * seen["found"]
     assert seen["both"] >= REQUIRED * seen["confused"]
     assert seen["exact"] >= REQUIRED * seen["both"]
@@ -62,7 +62,7 @@ def test_precision_recall_and_index_on_read_answers(english: English, label: str
 
 @pytest.mark.parametrize("name", PROMPT_FILES)
 def test_real_prompts_are_flagged_only_where_they_quote_other_languages(name: str) -> None:
-    at = profile(name.split("_")[0])
+    detector = language(name.split("_")[0])
     flagged = read = 0
     for line in (DATA / "mif" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
         try:
@@ -70,6 +70,6 @@ def test_real_prompts_are_flagged_only_where_they_quote_other_languages(name: st
         except ValueError:
             continue  # one line is broken as published
         read += 1
-        flagged += find(prompt, at) is not None
+        flagged += find(prompt, detector) is not None
     assert read >= 540
     assert flagged <= MOST_FLAGGED_PROMPTS

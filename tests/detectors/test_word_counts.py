@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from detectors import English, count, profile
+from detectors import English, count, language
 
 
 @pytest.mark.parametrize(
-    ("language", "english", "text", "expected"),
+    ("code", "english", "text", "expected"),
     [
         ("ko", "neutral", "그곳에서 herself의 정원을 가꾸며", (4, 0, "pass")),
         ("ko", "confusion", "그곳에서 herself의 정원을 가꾸며", (4, 1, "fail")),
@@ -29,14 +29,16 @@ from detectors import English, count, profile
         ("zh", "neutral", "", (0, 0, "empty")),
     ],
 )
-def test_count(language: str, english: English, text: str, expected: tuple[int, int, str]) -> None:
-    found = count(text, profile(language, english))
-    assert (found.words, found.confused_words, found.status) == expected
+def test_words_and_confused_words_of_a_text(
+    code: str, english: English, text: str, expected: tuple[int, int, str]
+) -> None:
+    counts = count(text, language(code, english))
+    assert (counts.words, counts.confused_words, counts.status) == expected
 
 
 def test_importing_the_detectors_loads_nothing_outside_the_standard_library() -> None:
     code = (
-        "import sys, detectors; detectors.find('가я', detectors.profile('ko'));"
+        "import sys, detectors; detectors.find('가я', detectors.language('ko'));"
         "heavy = {'jieba', 'fugashi', 'pythainlp', 'lingua', 'regex', 'numpy', 'torch'};"
         "print([name for name in sys.modules if name.split('.')[0] in heavy])"
     )
@@ -47,8 +49,8 @@ def test_importing_the_detectors_loads_nothing_outside_the_standard_library() ->
 def test_a_missing_library_is_named_in_one_line() -> None:
     code = (
         "import sys; sys.modules['pythainlp'] = None; import detectors\n"
-        "assert detectors.find('ภาษา', detectors.profile('th')) is None\n"
-        "try: detectors.count('ภาษา', detectors.profile('th'))\n"
+        "assert detectors.find('ภาษา', detectors.language('th')) is None\n"
+        "try: detectors.count('ภาษา', detectors.language('th'))\n"
         "except detectors.MissingExtraError as error: print(error)"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
