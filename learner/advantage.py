@@ -1,41 +1,71 @@
-"""Advantages of the candidates at one confusion point. Axis letters: B groups, K candidates."""
+"""Advantages of the candidates at a confusion point. Axis letters: B groups, K candidates.
+
+`learner.advantage` names one of these functions. The names are entry points of the group `tlpo_ray.advantages`, so a
+package of its own can add a form without a change here. In its `pyproject.toml`::
+
+    [project.entry-points."tlpo_ray.advantages"]
+    squared = "my_package.advantages:squared"
+"""
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from tlpo_ray.config.run import AdvantageForm
+
+class AdvantageForm(Protocol):
+    """Turns rewards into advantages. A group with equal rewards must get zeros: it carries no signal."""
+
+    def __call__(self, logp_BK: Tensor, rewards_BK: Tensor, /) -> Tensor:
+        """Return [B, K] float32 advantages; each group's depend on that group alone.
+
+        Args:
+            logp_BK: Natural logarithm of π_old at the candidates. It is not normalized over the candidate set.
+            rewards_BK: Rewards, any finite values.
+        """
 
 
-def advantages(logp_BK: Tensor, rewards_BK: Tensor, form: AdvantageForm = "tlpo") -> Tensor:
-    """[B, K] float32 advantages; a group whose rewards are all equal gets zeros.
+def tlpo(logp_BK: Tensor, rewards_BK: Tensor) -> Tensor:
+    """Return TLPO's probability-weighted, normalized advantages (Eq. 6); see `AdvantageForm`.
 
-    With μ = Σ π_old(t_j) R(t_j) / Σ π_old(t_j) (TLPO Eq. 5):
-
-    * ``tlpo`` (Eq. 6): A_i = w_i / Σ|w_j| with w_i = π_old(t_i) (R(t_i) - μ). Then Σ A_i = 0 and Σ|A_i| = 1.
-    * ``unweighted``: A_i = R(t_i) - μ.
-    * ``grpo``: A_i = (R(t_i) - mean R) / std R, population standard deviation.
-
-    Args:
-        logp_BK: natural log of π_old at the candidates.
-        rewards_BK: rewards, any finite values.
-        form: see above.
+    A_i = w_i / Σ|w_j| with w_i = π_old(t_i) (R(t_i) - μ), and μ as in `_centered`. Then Σ A_i = 0 and Σ|A_i| = 1.
     """
-    # Only proportions within the candidate set matter. They span many orders of magnitude: hence float64.
-    share_BK = logp_BK.double().softmax(dim=1)
-    if form == "grpo":
-        share_BK = torch.full_like(share_BK, 1 / share_BK.shape[1])
-    # R_i - μ as a mean of differences: 1 - μ itself would cancel to 0 where nearly all of π_old has one reward.
+    share_BK = _shares(logp_BK)
+    weight_BK = share_BK * _centered(share_BK, rewards_BK)
+    return _divide(weight_BK, weight_BK.abs().sum(dim=1, keepdim=True))
+
+
+def unweighted(logp_BK: Tensor, rewards_BK: Tensor) -> Tensor:
+    """Return A_i = R(t_i) - μ with μ as in `_centered`, the paper's first ablation; see `AdvantageForm`."""
+    return _centered(_shares(logp_BK), rewards_BK).float()
+
+
+def grpo(logp_BK: Tensor, rewards_BK: Tensor) -> Tensor:
+    """Return A_i = (R(t_i) - mean R) / std R, the paper's second ablation; see `AdvantageForm`.
+
+    The standard deviation is the population's (divided by K). Probabilities play no role.
+    """
+    share_BK = torch.full_like(rewards_BK, 1 / rewards_BK.shape[1], dtype=torch.float64)
+    centered_BK = _centered(share_BK, rewards_BK)
+    return _divide(centered_BK, centered_BK.square().mean(dim=1, keepdim=True).sqrt())
+
+
+def _shares(logp_BK: Tensor) -> Tensor:
+    """[B, K] float64 shares of each candidate in the probability of its set."""
+    # Only proportions within the set matter. They span many orders of magnitude, hence float64.
+    return logp_BK.double().softmax(dim=1)
+
+
+def _centered(share_BK: Tensor, rewards_BK: Tensor) -> Tensor:
+    """[B, K] float64 rewards minus their mean μ = Σ π_old(t_j) R(t_j) / Σ π_old(t_j) (Eq. 5)."""
+    # R_i - μ as a mean of differences R_i - R_j: the plain difference would cancel to 0 in floating point where nearly
+    # all of π_old is on candidates with one and the same reward, and that is the usual case.
     difference_BKK = (rewards_BK[:, :, None] - rewards_BK[:, None, :]).double()
-    centred_BK = (difference_BKK * share_BK[:, None, :]).sum(dim=2)
-    if form == "unweighted":
-        return centred_BK.float()
-    if form == "grpo":
-        return _over(centred_BK, centred_BK.square().mean(dim=1, keepdim=True).sqrt())
-    weight_BK = share_BK * centred_BK
-    return _over(weight_BK, weight_BK.abs().sum(dim=1, keepdim=True))
+    return (difference_BKK * share_BK[:, None, :]).sum(dim=2)
 
 
-def _over(value_BK: Tensor, scale_B1: Tensor) -> Tensor:
+def _divide(value_BK: Tensor, scale_B1: Tensor) -> Tensor:
+    """[B, K] float32 quotients; zeros where the scale is 0, which is where all rewards are equal."""
     return torch.where(scale_B1 > 0, value_BK / scale_B1, 0.0).float()

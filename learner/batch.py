@@ -15,27 +15,26 @@ from torch import Tensor
 from tlpo_ray.flow.records import CandidateGroup
 
 PAD_ID = 0
-"""Any token will do: the attention mask hides it."""
+"""Token id of padding. Any id will do: the attention mask hides it."""
 
-
-Ids = Sequence[int] | npt.NDArray[np.int32]
+TokenIds = Sequence[int] | npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contexts:
-    """Contexts for one forward pass, as a causal language model takes them."""
+    """Contexts for one forward pass, in the form that a causal language model takes."""
 
     inputs: Mapping[str, Any]
-    """Arguments of the model; it answers with logits of one position a context, the last."""
+    """Arguments of the model. It returns logits of one position per context, the last."""
 
     def to(self, device: torch.device) -> Self:
-        """The same contexts on another device."""
+        """Return the same contexts on another device."""
         moved = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in self.inputs.items()}
         return type(self)(inputs=moved)
 
 
-Stack = Callable[[Sequence[Ids]], Contexts]
-"""Makes one forward pass of contexts of different lengths."""
+Collate = Callable[[Sequence[TokenIds]], Contexts]
+"""Puts contexts of different lengths into one forward pass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +44,13 @@ class GroupBatch:
     contexts: Contexts
     candidate_ids_BK: Tensor
     old_logp_BK: Tensor
+    """Natural logarithm of π_old at the candidates, float32."""
     rewards_BK: Tensor
     weight_B: Tensor
-    """Share of each group in the update's mean: 1 / groups, or 0 for a copy that only fills a shard."""
+    """Weight of each group in the update's mean: 1 / groups, or 0 for a copy that only fills up a shard."""
 
     def to(self, device: torch.device) -> Self:
-        """The same batch on another device."""
+        """Return the same batch on another device."""
         return type(self)(
             contexts=self.contexts.to(device),
             candidate_ids_BK=self.candidate_ids_BK.to(device),
@@ -60,13 +60,16 @@ class GroupBatch:
         )
 
 
-def pack_contexts(contexts: Sequence[Ids]) -> Contexts:
-    """One after another in one row [1, T], without padding; for models with `packing.packed_attention`."""
+def pack_contexts(contexts: Sequence[TokenIds]) -> Contexts:
+    """Put contexts one after another into a single row [1, T], without padding.
+
+    Only for models that `packing.pack_attention` has changed: any other would attend across contexts.
+    """
     lengths = tuple(map(len, contexts))
     bounds = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
     return Contexts(
         inputs={
-            "input_ids": torch.from_numpy(np.concatenate([np.asarray(one, np.int64) for one in contexts]))[None],
+            "input_ids": torch.from_numpy(np.concatenate([np.asarray(ids, np.int64) for ids in contexts]))[None],
             "position_ids": torch.cat([torch.arange(length) for length in lengths])[None],
             "segment_lengths": lengths,
             "segment_bounds": bounds,
@@ -75,8 +78,8 @@ def pack_contexts(contexts: Sequence[Ids]) -> Contexts:
     )
 
 
-def pad_contexts(contexts: Sequence[Ids]) -> Contexts:
-    """One a row [B, L], padded on the left: every context ends at the last column."""
+def pad_contexts(contexts: Sequence[TokenIds]) -> Contexts:
+    """Put each context into a row of its own [B, L], padded on the left so that every one ends in the last column."""
     longest = max(map(len, contexts))
     input_ids = np.full((len(contexts), longest), PAD_ID, np.int64)
     mask = np.zeros((len(contexts), longest), np.int64)
@@ -93,10 +96,16 @@ def pad_contexts(contexts: Sequence[Ids]) -> Contexts:
     )
 
 
-def make_batch(groups: Sequence[CandidateGroup], weights: Sequence[float], stack: Stack) -> GroupBatch:
-    """Stack groups, which must have equally many candidates."""
+def make_batch(groups: Sequence[CandidateGroup], weights: Sequence[float], collate: Collate) -> GroupBatch:
+    """Stack groups, which must have the same number of candidates, into tensors.
+
+    Args:
+        groups: At least one.
+        weights: Weight of each group in the update's mean.
+        collate: How the policy takes contexts (`policy.collate_fn`).
+    """
     return GroupBatch(
-        contexts=stack([group.context_ids for group in groups]),
+        contexts=collate([group.context_ids for group in groups]),
         candidate_ids_BK=torch.from_numpy(np.stack([group.candidate_ids for group in groups]).astype(np.int64)),
         old_logp_BK=torch.from_numpy(np.stack([group.old_logp for group in groups])),
         rewards_BK=torch.from_numpy(np.stack([group.rewards for group in groups])),
@@ -105,31 +114,43 @@ def make_batch(groups: Sequence[CandidateGroup], weights: Sequence[float], stack
 
 
 def micro_batches(
-    groups: Sequence[CandidateGroup], *, rank: int, ranks: int, size: int, stack: Stack
+    groups: Sequence[CandidateGroup], *, rank: int, num_ranks: int, size: int, collate: Collate
 ) -> list[GroupBatch]:
-    """A learner rank's share of an update, in batches of at most `size` groups.
+    """Return a learner rank's shard of an update, in batches of at most `size` groups.
 
-    Every rank gets equally many, because ranks meet in collectives: where groups are missing, copies of the shortest
-    with weight 0 stand in. Over all ranks the weights sum to 1. Ranks get about equally many tokens, so that none waits
-    for another's long contexts; in a rank, contexts of like length go together.
+    Every rank gets the same number of batches of the same sizes: each batch is a round of collectives, and a rank with
+    fewer would leave the others waiting. Copies of the shortest group with weight 0 fill the gaps. Over all ranks the
+    weights sum to 1. Ranks get about the same number of tokens, so that none waits for another's long contexts; within
+    a rank, contexts of similar length share a batch.
+
+    Args:
+        groups: All groups of the update.
+        rank: This rank.
+        num_ranks: Ranks in the learner group.
+        size: `learner.micro_batch_size`.
+        collate: How the policy takes contexts.
     """
-    per_rank = -(-len(groups) // ranks)
+    per_rank = -(-len(groups) // num_ranks)
     ordered = sorted(groups, key=lambda group: len(group.context_ids))
-    fillers = [(group, 0.0) for group in ordered[:1]] * (per_rank * ranks - len(groups))
-    mine = _balanced([*fillers, *((group, 1 / len(groups)) for group in ordered)], ranks)[rank]
-    return [
-        make_batch([group for group, _ in lot], [weight for _, weight in lot], stack)
-        for lot in (mine[start : start + size] for start in range(0, per_rank, size))
-    ]
+    # The shortest group makes the cheapest filler; with weight 0 it contributes nothing to loss and gradient.
+    fillers = [(group, 0.0) for group in ordered[:1]] * (per_rank * num_ranks - len(groups))
+    shard = _balanced([*fillers, *((group, 1 / len(groups)) for group in ordered)], num_ranks)[rank]
+    chunks = (shard[start : start + size] for start in range(0, per_rank, size))
+    return [make_batch([group for group, _ in chunk], [weight for _, weight in chunk], collate) for chunk in chunks]
 
 
-def _balanced(ordered: Sequence[tuple[CandidateGroup, float]], ranks: int) -> list[list[tuple[CandidateGroup, float]]]:
-    """Equally many for each rank, shortest first; the longest that is left goes to the rank with the fewest tokens."""
-    shares: list[list[tuple[CandidateGroup, float]]] = [[] for _ in range(ranks)]
-    tokens = [0] * ranks
-    for one in reversed(ordered):
-        room = [rank for rank in range(ranks) if len(shares[rank]) * ranks < len(ordered)]
-        rank = min(room, key=lambda rank: tokens[rank])
-        shares[rank].insert(0, one)
-        tokens[rank] += len(one[0].context_ids)
-    return shares
+def _balanced(
+    ordered: Sequence[tuple[CandidateGroup, float]], num_ranks: int
+) -> list[list[tuple[CandidateGroup, float]]]:
+    """Divide weighted groups, shortest first, into one shard per rank with the same number of groups each.
+
+    Greedy: the longest group that is left goes to the rank with the fewest tokens among those that have room.
+    """
+    shards: list[list[tuple[CandidateGroup, float]]] = [[] for _ in range(num_ranks)]
+    tokens = [0] * num_ranks
+    for group, weight in reversed(ordered):
+        with_room = [rank for rank in range(num_ranks) if len(shards[rank]) * num_ranks < len(ordered)]
+        rank = min(with_room, key=lambda rank: tokens[rank])
+        shards[rank].insert(0, (group, weight))
+        tokens[rank] += len(group.context_ids)
+    return shards

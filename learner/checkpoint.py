@@ -1,4 +1,9 @@
-"""Checkpoints to continue from, and models to use. Both appear whole or not at all."""
+"""Checkpoints to resume from, and models to use. Both appear in their folder completely or not at all.
+
+A checkpoint folder `update-00000042` holds safetensors files with `TrainEngine.state_tensors`, and `state.json`:
+
+    {"version": 42, "layout": "all weights", "files": {"state-00000.safetensors": DIGEST}, "digest": DIGEST}
+"""
 
 from __future__ import annotations
 
@@ -7,58 +12,71 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
 from torch import Tensor
 
 from tlpo_ray.config.run import ModelConfig
-from tlpo_ray.errors import ResourceError, UserError, first_line
+from tlpo_ray.errors import UserError, first_line
+from tlpo_ray.flow.models import safetensors_errors
 
 logger = logging.getLogger(__name__)
 
 PREFIX = "update-"
 STATE_FILE = "state.json"
-"""Written last: a folder without it is no checkpoint."""
+"""Written last and removed first: a folder without it is not a checkpoint."""
 MAX_SHARD = "5GB"
+"""Largest file of an exported model; Hugging Face's own default."""
 SHARD = "state-{:05}.safetensors"
 SHARD_BYTES = 1 << 30
+"""Size at which a checkpoint file is closed and the next one begun, in bytes."""
 
 
-def partial(root: Path, version: int) -> Path:
-    """Where the ranks write a checkpoint until all of them are done."""
+def partial_folder(root: Path, version: int) -> Path:
+    """Return the folder that a checkpoint is written into until it is complete."""
     return root / f"partial-{version:08d}"
 
 
 def begin(root: Path, version: int) -> None:
-    """Make room for a checkpoint: its empty partial folder, and away with what was half written or half removed."""
-    removed_half = (folder for folder in root.glob(f"{PREFIX}*") if not (folder / STATE_FILE).exists())
-    for leftover in (*root.glob("partial-*"), *removed_half):
+    """Create the empty partial folder of a checkpoint, and remove what is half written or half removed below `root`."""
+    half_removed = (folder for folder in root.glob(f"{PREFIX}*") if not (folder / STATE_FILE).exists())
+    for leftover in (*root.glob("partial-*"), *half_removed):
         shutil.rmtree(leftover)
-    partial(root, version).mkdir(parents=True)
+    partial_folder(root, version).mkdir(parents=True)
 
 
 def write_tensors(folder: Path, tensors: Iterable[tuple[str, Tensor]]) -> None:
-    """Write tensors as safetensors files of about `SHARD_BYTES`: never more than one file's worth is in memory."""
-    from safetensors.torch import save_file
-
-    kept: dict[str, Tensor] = {}
-    files = 0
-    for name, tensor in tensors:
-        kept[name] = tensor.detach().cpu().contiguous().clone()
-        if sum(one.nbytes for one in kept.values()) >= SHARD_BYTES:
-            save_file(kept, folder / SHARD.format(files))
-            kept, files = {}, files + 1
-    save_file(kept, folder / SHARD.format(files))
-
-
-class Tensors:
-    """Tensors of a checkpoint by name, read when asked for.
+    """Write tensors as safetensors files of about `SHARD_BYTES`: no more than one file's content is held in memory.
 
     Raises:
-        UserError: the files cannot be read.
+        OSError: The folder cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    buffered: dict[str, Tensor] = {}
+    num_files = 0
+    for name, tensor in tensors:
+        # Cloned: the engine may reuse a tensor's memory for the next one.
+        buffered[name] = tensor.detach().cpu().contiguous().clone()
+        if sum(tensor.nbytes for tensor in buffered.values()) >= SHARD_BYTES:
+            with safetensors_errors():
+                save_file(buffered, folder / SHARD.format(num_files))
+            buffered, num_files = {}, num_files + 1
+    with safetensors_errors():
+        save_file(buffered, folder / SHARD.format(num_files))
+
+
+class TensorReader:
+    """Reads tensors of a checkpoint by name, each when it is requested.
+
+    Args:
+        folder: Checkpoint folder.
+
+    Raises:
+        UserError: The files cannot be read.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -67,23 +85,24 @@ class Tensors:
         self._folder = folder
         self._stack = ExitStack()
         self._files: dict[str, Any] = {}
+        """Open file by the name of a tensor in it."""
         try:
             for file in sorted(folder.glob("state-*.safetensors")):
                 opened = self._stack.enter_context(safe_open(file, framework="pt"))
                 self._files |= dict.fromkeys(opened.keys(), opened)
         except (OSError, SafetensorError) as error:
-            raise UserError(f"{folder} holds no whole checkpoint: {first_line(error)}") from error
+            raise UserError(f"{folder} does not hold a complete checkpoint: {first_line(error)}") from error
 
     def read(self, name: str) -> Tensor:
-        """One tensor.
+        """Return a tensor.
 
         Raises:
-            UserError: there is none of this name: the checkpoint is another model's.
+            UserError: The checkpoint has no tensor of this name: it was written for another model.
         """
         if name not in self._files:
             raise UserError(f"{self._folder} has no {name}: it was written for another model")
-        found: Tensor = self._files[name].get_tensor(name)
-        return found
+        tensor: Tensor = self._files[name].get_tensor(name)
+        return tensor
 
     def __enter__(self) -> Self:
         return self
@@ -92,75 +111,108 @@ class Tensors:
         self._stack.close()
 
 
-def commit(root: Path, version: int, state: Mapping[str, Any], keep_last: int) -> None:
-    """Make a checkpoint that all ranks have written the latest one, and drop old ones."""
+def commit(root: Path, version: int, layout: str, keep_last: int) -> None:
+    """Make a checkpoint the latest one once its tensors are written, and remove the oldest.
+
+    Args:
+        root: Folder of all checkpoints of a run.
+        version: Policy version.
+        layout: `TrainEngine.layout` of the engine that wrote it.
+        keep_last: Number of checkpoints to keep, this one included.
+    """
     folder = root / f"{PREFIX}{version:08d}"
-    written = partial(root, version)
-    files = {file.name: _digest(file) for file in sorted(written.iterdir())}
-    content = {**state, "files": files}
-    text = json.dumps({**content, "digest": _digest_of(content)}, indent=2)
-    (written / STATE_FILE).write_text(text + "\n", encoding="utf-8")
-    if folder.exists():
+    partial = partial_folder(root, version)
+    files = {file.name: _file_digest(file) for file in sorted(partial.iterdir())}
+    state = {"version": version, "layout": layout, "files": files}
+    text = json.dumps({**state, "digest": _state_digest(state)}, indent=2)
+    (partial / STATE_FILE).write_text(text + "\n", encoding="utf-8")
+    if folder.exists():  # the same version again: the run was resumed from an earlier checkpoint
         _remove(folder)
-    os.replace(written, folder)
+    os.replace(partial, folder)
     for old in checkpoints(root)[:-keep_last]:
         _remove(old)
 
 
 def checkpoints(root: Path) -> list[Path]:
-    """Whole checkpoints, oldest first."""
+    """Return the folders of all complete checkpoints below `root`, oldest first."""
     return sorted(folder for folder in root.glob(f"{PREFIX}*") if (folder / STATE_FILE).exists())
 
 
 def version_of(folder: Path) -> int:
-    """Policy version that a checkpoint holds."""
+    """Return the policy version that a checkpoint holds, from its folder's name."""
     return int(folder.name.removeprefix(PREFIX))
 
 
 def newest(root: Path, layout: str, until: int) -> Path | None:
-    """The latest checkpoint of at most version `until` that is whole, if there is one.
+    """Return the folder of the newest intact checkpoint of at most version `until`; None if there is none.
+
+    Damaged checkpoints are skipped with a warning.
+
+    Args:
+        root: Folder of all checkpoints of a run.
+        layout: `TrainEngine.layout` of the engine that is to load it.
+        until: Newest policy version that is acceptable.
 
     Raises:
-        UserError: the latest is whole but of another layout.
+        UserError: The newest intact one is of another layout.
     """
     for folder in reversed(checkpoints(root)):
         if version_of(folder) > until:
             continue
-        if not (bad := _damaged(folder)):
-            read_state(folder, layout)
+        if not (damaged := _damaged_files(folder)):
+            read_version(folder, layout)
             return folder
-        logger.warning("%s is damaged (%s): taking the one before, if there is one", folder, ", ".join(bad))
+        logger.warning("%s is damaged (%s): using the one before it, if there is one", folder, ", ".join(damaged))
     return None
 
 
-def _damaged(folder: Path) -> list[str]:
-    """Names of a checkpoint's files that are not as they were written."""
-    try:
-        files = _state(folder)["files"]
-    except (OSError, ValueError):
-        return [STATE_FILE]
-    return [name for name, digest in files.items() if _digest(folder / name) != digest]
+def read_version(folder: Path, layout: str) -> int:
+    """Return the policy version of a checkpoint.
 
-
-def _state(folder: Path) -> dict[str, Any]:
-    """A checkpoint's state as it was written.
+    Args:
+        folder: Checkpoint folder.
+        layout: `TrainEngine.layout` of the engine that is to load it.
 
     Raises:
-        OSError: there is none.
-        ValueError: it is damaged.
+        UserError: The folder does not hold a checkpoint, or one of another layout.
     """
-    found = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-    if not isinstance(found, dict) or found.pop("digest", None) != _digest_of(found):
+    try:
+        state = _read_state(folder)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} does not hold a checkpoint: {STATE_FILE} is missing or damaged") from error
+    if state["layout"] != layout:
+        raise UserError(f"{folder} holds {state['layout']}, this run trains {layout}")
+    return int(state["version"])
+
+
+def _damaged_files(folder: Path) -> list[str]:
+    """Return the names of a checkpoint's files that are missing or have changed since they were written."""
+    try:
+        files = _read_state(folder)["files"]
+    except (OSError, ValueError):
+        return [STATE_FILE]
+    return [name for name, digest in files.items() if _file_digest(folder / name) != digest]
+
+
+def _read_state(folder: Path) -> dict[str, Any]:
+    """Return the content of a checkpoint's `state.json`; earlier releases may have written more keys than we do.
+
+    Raises:
+        OSError: The file does not exist.
+        ValueError: It is damaged.
+    """
+    state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+    if not isinstance(state, dict) or state.pop("digest", None) != _state_digest(state):
         raise ValueError("its checksum is wrong")
-    return found
+    return state
 
 
-def _digest_of(content: Mapping[str, Any]) -> str:
-    return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
+def _state_digest(state: Mapping[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(state, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-def _digest(file: Path) -> str:
-    """Of a file's content; empty if there is none to read."""
+def _file_digest(file: Path) -> str:
+    """Return a digest of a file's content; empty if it cannot be read."""
     try:
         with file.open("rb") as content:
             return hashlib.file_digest(content, "blake2b").hexdigest()[:32]
@@ -168,61 +220,36 @@ def _digest(file: Path) -> str:
         return ""
 
 
-def read_state(folder: Path, layout: str) -> dict[str, Any]:
-    """What was saved beside the weights.
+def export_model(tensors: Iterable[tuple[str, Tensor]], model: ModelConfig, folder: Path) -> None:
+    """Write weights as a Hugging Face model folder, with configuration, tokenizer and chat template of `model`.
 
     Args:
-        layout: of the engine that is to load the weights.
+        tensors: Weights under Hugging Face names.
+        model: The model that training started from.
+        folder: Replaced if it exists.
 
     Raises:
-        UserError: there is no checkpoint, or one of another layout.
+        OSError: The folder cannot be written.
     """
-    try:
-        state = _state(folder)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder} holds no checkpoint: {STATE_FILE} is not there or damaged") from error
-    if state["layout"] != layout:
-        raise UserError(f"{folder} holds {state['layout']}, this run trains {layout}")
-    return state
-
-
-def export_model(tensors: Iterable[tuple[str, Tensor]], model: ModelConfig, folder: Path) -> None:
-    """Write weights as a Hugging Face model folder, with configuration, tokenizer and chat template of `model`."""
     from huggingface_hub import save_torch_state_dict
     from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
-    written = folder.with_name(folder.name + ".partial")
+    partial = folder.with_name(folder.name + ".partial")
     named = dict(tensors)
     source = {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
-    shutil.rmtree(written, ignore_errors=True)
-    written.mkdir(parents=True)
-    save_torch_state_dict(named, written, max_shard_size=MAX_SHARD, metadata={"format": "pt"})
-    AutoConfig.from_pretrained(model.path, **source, dtype=model.dtype).save_pretrained(written)
-    AutoTokenizer.from_pretrained(model.path, **source).save_pretrained(written)
-    with suppress(OSError):  # without one, transformers takes the model's configuration
-        GenerationConfig.from_pretrained(model.path, revision=model.revision).save_pretrained(written)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    with safetensors_errors():
+        save_torch_state_dict(named, partial, max_shard_size=MAX_SHARD, metadata={"format": "pt"})
+    AutoConfig.from_pretrained(model.path, **source, dtype=model.dtype).save_pretrained(partial)
+    AutoTokenizer.from_pretrained(model.path, **source).save_pretrained(partial)
+    with suppress(OSError):  # a model without generation_config.json: transformers derives one when it loads
+        GenerationConfig.from_pretrained(model.path, revision=model.revision).save_pretrained(partial)
     shutil.rmtree(folder, ignore_errors=True)
-    os.replace(written, folder)
-
-
-@contextmanager
-def writing(what: str) -> Iterator[None]:
-    """Whatever the libraries raise about a full disk or a closed folder becomes one line.
-
-    Raises:
-        ResourceError: `what` cannot be written.
-    """
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        raise ResourceError(
-            f"cannot write {what}: {first_line(error)}; free space there or choose another folder"
-        ) from error
+    os.replace(partial, folder)  # the only step that makes the model appear
 
 
 def _remove(folder: Path) -> None:
-    # Its state first, so that a folder half removed is no checkpoint any more.
+    # state.json first: a folder that is removed only half is then no longer a checkpoint.
     (folder / STATE_FILE).unlink(missing_ok=True)
     shutil.rmtree(folder)

@@ -1,189 +1,182 @@
-"""What the learner needs of a training engine, and the plain torch one."""
+"""The contract between learner and training engines ("trainers"), and what all of them share.
+
+A trainer is a class that implements `TrainEngine`. `learner.engine` names it; the name is an entry point of the group
+`tlpo_ray.trainers`, so a package of its own can add one without a change here. In its `pyproject.toml`::
+
+    [project.entry-points."tlpo_ray.trainers"]
+    fsdp = "my_package.fsdp:FSDPEngine"
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from learner.policy import Policy
+from tlpo_ray.config.plugins import TRAINERS, load_plugin
 from tlpo_ray.config.run import LearnerConfig, ModelConfig
-from tlpo_ray.errors import NonFiniteError
 from tlpo_ray.flow.lora import wire_name
 from tlpo_ray.flow.weights import TensorMeta
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 Loss = Callable[[Policy], Tensor]
-"""A micro-batch's share of the update's loss, a scalar."""
+"""Computes a micro-batch's share of the update's loss, a scalar, from a forward pass of the policy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankInfo:
+    """Place of one process in the learner group.
+
+    Example: ``RankInfo(rank=1, num_ranks=2, address="10.0.0.5", port=29500)``
+    """
+
+    rank: int = 0
+    num_ranks: int = 1
+    address: str = "127.0.0.1"
+    """Host of rank 0."""
+    port: int = 0
+    """Port that rank 0 listens on; unused in a group of one that forms no process group."""
+    deadline_s: float = 600.0
+    """How long a rank waits for the others in a collective, in seconds."""
+
+
+SINGLE_RANK = RankInfo()
+"""A learner in one process."""
 
 
 class TrainEngine(Protocol):
-    """Weights, gradients and optimizer of one learner rank. All ranks call the same methods in the same order."""
+    """Weights, gradients and optimizer of one learner rank.
+
+    The learner creates one engine per rank and process and calls, in this order::
+
+        engine = Trainer(policy, model, config, place)
+        reference = engine.freeze(reference_model)          # only if β > 0 and all weights are trained
+        while ...:
+            engine.step([loss, ...], lr)                    # p times per update
+            for name, tensor in engine.tensors(): ...       # once per policy version
+
+    All ranks call the same methods with the same arguments in the same order: most of them hold collectives. Only the
+    number of tokens in the losses differs from rank to rank.
+    """
+
+    display_name: ClassVar[str]
+    """Name in messages to users; `{zero_stage}` is replaced with the setting."""
+    is_distributed: ClassVar[bool]
+    """Whether it can train with more than one rank (`learner.num_ranks`)."""
+    supports_zero_stages: ClassVar[bool]
+    """Whether `learner.zero_stage` applies: optimizer state, gradients and weights are sharded over the ranks, and
+    float32 master weights are kept beside sharded ones. Otherwise every rank holds everything."""
+    keeps_float32_weights: ClassVar[bool]
+    """Whether the policy has to be loaded in float32: the weights of the forward pass are those that the optimizer
+    steps. Otherwise it is loaded in the model's dtype, and the engine makes float32 master weights itself."""
 
     rank: int
-    ranks: int
+    num_ranks: int
     device: torch.device
+    """Device that batches have to be on."""
     layout: str
-    """What a checkpoint depends on: it can only be loaded by an engine of the same layout, of any kind and size."""
+    """Identifies the trained parameters (`checkpoint_layout`). A checkpoint can be loaded by any engine of the same
+    layout: of another trainer and another number of ranks too."""
+
+    def __init__(self, module: nn.Module, model: ModelConfig, config: LearnerConfig, place: RankInfo) -> None:
+        """Move the policy to the rank's device and make its optimizer; join the process group if there is one.
+
+        Args:
+            module: The policy with the same weights on every rank; parameters with `requires_grad` are trained.
+            model: What the policy was loaded from; gives the dtype to compute in.
+            config: Hyper-parameters.
+            place: This rank and its group.
+        """
 
     def policy(self) -> Policy:
-        """The policy as something to call."""
+        """Return the policy as a callable."""
 
-    def frozen(self, module: nn.Module) -> Policy:
-        """A model that takes no steps, on this engine's devices, shared among the ranks as the policy is."""
+    def freeze(self, module: nn.Module) -> Policy:
+        """Put a model that is never trained on this engine's devices, sharded over the ranks as the policy is."""
 
     def step(self, losses: Sequence[Loss], lr: float) -> float:
-        """One optimizer step on the sum of all ranks' losses, as many on each rank.
+        """Make one optimizer step on the sum of all ranks' losses, with gradients clipped to `learner.max_grad_norm`.
+
+        Args:
+            losses: This rank's micro-batches; their number is the same on every rank.
+            lr: Learning rate of this step.
 
         Returns:
-            The gradient norm before clipping; NaN where the engine does not tell.
+            The gradient norm before clipping; NaN where the engine does not compute it.
 
         Raises:
-            NonFiniteError: a loss or the gradient is NaN or infinite. The weights are as before; the run is over.
+            NonFiniteError: A loss or the gradient is NaN or infinite. The weights are unchanged; the run ends.
         """
 
-    def tensors(self, *, frozen: bool = False) -> Iterator[tuple[str, Tensor]]:
-        """Full weights in the model's dtype, Hugging Face names, tied ones once, in the order of its parameters.
+    def tensors(self, *, include_frozen: bool = False) -> Iterator[tuple[str, Tensor]]:
+        """Yield full weights in the model's dtype under Hugging Face names, in the order of the model's parameters.
 
-        Those that are trained: all, or an adapter's; `frozen` adds what is beside it, under PEFT's names.
+        Tied weights appear once. Every rank must exhaust the iterator; only rank 0 receives tensors. A tensor may share
+        memory with the weights: it is valid until the next step.
 
-        Every rank must iterate to the end; only rank 0 gets any. A tensor may share memory with the weights: it is
-        good until the next step.
+        Args:
+            include_frozen: Also yield parameters that are not trained. With an adapter, PEFT's names are used then.
         """
 
-    def metas(self) -> tuple[TensorMeta, ...]:
-        """What `tensors` yields on rank 0, without gathering anything."""
+    def tensor_metas(self) -> tuple[TensorMeta, ...]:
+        """Return metadata of what `tensors` yields on rank 0, without gathering anything."""
 
     def barrier(self) -> None:
-        """Wait until every rank is here."""
+        """Wait until every rank has called it."""
 
-    def state(self) -> Iterator[tuple[str, Tensor]]:
-        """Full float32 weights and both of AdamW's moments of all trained parameters: ``weight/NAME``,
-        ``exp_avg/NAME``, ``exp_avg_sq/NAME``, and how often the optimizer has stepped, ``steps`` [].
+    def state_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield the training state in full: per trained parameter its float32 weight and both of AdamW's moments, as
+        ``weight/NAME``, ``exp_avg/NAME`` and ``exp_avg_sq/NAME``; at last the number of optimizer steps, ``steps`` [].
 
-        Every rank must iterate to the end; what rank 0 gets is the whole.
+        Every rank must exhaust the iterator; what rank 0 receives is complete.
         """
 
-    def restore(self, read: Callable[[str], Tensor]) -> None:
-        """Put back what `state` gave; `read` finds a tensor by its name. Every rank must call it."""
+    def load_state(self, read: Callable[[str], Tensor]) -> None:
+        """Restore what `state_tensors` yielded, bit for bit; every rank must call it.
+
+        Args:
+            read: Returns a tensor by its name; raises UserError if the checkpoint does not hold it.
+        """
 
 
-def parameters(module: nn.Module, *, frozen: bool = False) -> list[tuple[str, nn.Parameter]]:
-    """A model's trained parameters by their names on the wire; `frozen` adds the others."""
-    return [(wire_name(name), p) for name, p in module.named_parameters() if frozen or p.requires_grad]
+def trainer_class(config: LearnerConfig) -> type[TrainEngine]:
+    """Import and return the trainer that `learner.engine` names.
+
+    Raises:
+        ConfigError: It is not installed, or importing it fails.
+    """
+    trainer: type[TrainEngine] = load_plugin(TRAINERS, config.engine)
+    return trainer
 
 
-def metas(module: nn.Module, dtype: torch.dtype) -> tuple[TensorMeta, ...]:
-    """Name, dtype on the wire and full shape of a model's trained parameters."""
-    spelled = str(dtype).removeprefix("torch.")
-    return tuple(
-        # Under ZeRO-3 a parameter's own shape is empty.
-        TensorMeta(name=name, dtype=spelled, shape=tuple(getattr(parameter, "ds_shape", parameter.shape)))
-        for name, parameter in parameters(module)
-    )
+def policy_dtype(model: ModelConfig, config: LearnerConfig) -> torch.dtype:
+    """Return the dtype in which the policy is loaded for training."""
+    # Frozen weights take no steps that bfloat16 could lose: with an adapter they stay in the model's dtype.
+    in_float32 = trainer_class(config).keeps_float32_weights and config.lora is None
+    return torch.float32 if in_float32 else DTYPES[model.dtype]
 
 
-def adamw(model: nn.Module, config: LearnerConfig) -> torch.optim.AdamW:
-    """Fused AdamW with weight decay on matrices only: norms and biases keep their scale."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    kept = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(kept, lr=config.lr, betas=config.betas, fused=True)
-
-
-def layout(config: LearnerConfig) -> str:
-    """`TrainEngine.layout`."""
+def checkpoint_layout(config: LearnerConfig) -> str:
+    """Return the layout of checkpoints with these settings, in words: it appears in an error message."""
     if config.lora is None:
         return "all weights"
     return f"an adapter of rank {config.lora.rank} at {' '.join(config.lora.targets)}"
 
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
+def named_parameters(module: nn.Module, *, include_frozen: bool = False) -> list[tuple[str, nn.Parameter]]:
+    """Return a model's trained parameters, or all of them, by their names on the wire."""
+    return [(wire_name(name), p) for name, p in module.named_parameters() if include_frozen or p.requires_grad]
 
 
-def adamw_state(named: Sequence[tuple[str, Tensor]], optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
-    """`TrainEngine.state` of an optimizer that holds whole parameters."""
-    steps = torch.zeros(())
-    for name, parameter in named:
-        found = optimizer.state.get(parameter, {})
-        yield f"weight/{name}", parameter.detach().float()
-        for moment in MOMENTS:  # none before the first step
-            yield f"{moment}/{name}", found.get(moment, torch.zeros_like(parameter)).float()
-        steps = found.get("step", steps)
-    yield "steps", steps.float()
-
-
-def restore_adamw(
-    named: Sequence[tuple[str, Tensor]], optimizer: torch.optim.Optimizer, read: Callable[[str], Tensor]
-) -> None:
-    """`TrainEngine.restore` of such an optimizer."""
-    for name, parameter in named:
-        parameter.data.copy_(read(f"weight/{name}"))
-        found = {moment: torch.empty_like(parameter).copy_(read(f"{moment}/{name}")) for moment in MOMENTS}
-        optimizer.state[parameter] = {"step": read("steps").to(parameter.device, copy=True), **found}
-
-
-class TorchEngine:
-    """One process, one device, float32 master weights; bfloat16 by autocast."""
-
-    rank = 0
-    ranks = 1
-
-    def __init__(self, module: nn.Module, model: ModelConfig, config: LearnerConfig) -> None:
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.layout = layout(config)
-        self._module = module.to(self.device)
-        self._dtype = DTYPES[model.dtype]
-        self._max_grad_norm = config.max_grad_norm
-        self._optimizer = adamw(self._module, config)
-
-    def policy(self) -> Policy:
-        return self._forward
-
-    def frozen(self, module: nn.Module) -> Policy:
-        return module.to(self.device)
-
-    def step(self, losses: Sequence[Loss], lr: float) -> float:
-        try:
-            for loss in losses:
-                value = loss(self._forward)
-                if not torch.isfinite(value):
-                    raise NonFiniteError("the loss is not finite; no step was made")
-                value.backward()  # type: ignore[no-untyped-call]
-            norm = float(nn.utils.clip_grad_norm_(self._module.parameters(), self._max_grad_norm))
-            if not math.isfinite(norm):
-                raise NonFiniteError("the gradient is not finite; no step was made")
-            for group in self._optimizer.param_groups:
-                group["lr"] = lr
-            self._optimizer.step()
-        finally:
-            self._optimizer.zero_grad()
-        return norm
-
-    def tensors(self, *, frozen: bool = False) -> Iterator[tuple[str, Tensor]]:
-        for name, parameter in parameters(self._module, frozen=frozen):
-            yield name, parameter.detach().to(self._dtype)
-
-    def metas(self) -> tuple[TensorMeta, ...]:
-        return metas(self._module, self._dtype)
-
-    def barrier(self) -> None:
-        """There is nobody to wait for."""
-
-    def state(self) -> Iterator[tuple[str, Tensor]]:
-        yield from adamw_state(parameters(self._module), self._optimizer)
-
-    def restore(self, read: Callable[[str], Tensor]) -> None:
-        restore_adamw(parameters(self._module), self._optimizer, read)
-
-    def _forward(self, **inputs: Any) -> Any:
-        low = self._dtype != torch.float32
-        with torch.autocast(self.device.type, dtype=self._dtype) if low else nullcontext():
-            return self._module(**inputs)
+def tensor_metas(module: nn.Module, dtype: torch.dtype) -> tuple[TensorMeta, ...]:
+    """Return name, dtype on the wire and full shape of a model's trained parameters."""
+    dtype_name = str(dtype).removeprefix("torch.")
+    return tuple(
+        # Under ZeRO-3 a parameter's own shape is empty; DeepSpeed keeps the full one in ds_shape.
+        TensorMeta(name=name, dtype=dtype_name, shape=tuple(getattr(parameter, "ds_shape", parameter.shape)))
+        for name, parameter in named_parameters(module)
+    )

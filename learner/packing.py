@@ -1,6 +1,7 @@
-"""Attention over contexts that stand one after another in one row: each sees itself alone, and nothing is padded.
+"""Attention over packed contexts: several in one row, each attending to itself alone, and no padding.
 
-Through transformers' attention interface, so every model that takes its attention from there can be packed.
+It replaces a model's attention through transformers' attention interface, so every model that takes its attention from
+there can be packed. Axis letters: T tokens of all contexts, H query heads, G key and value heads, D head dimension.
 """
 
 from __future__ import annotations
@@ -13,28 +14,32 @@ from torch import Tensor, nn
 
 PACKED = "tlpo_packed"
 """Name of the attention in transformers' registry."""
-HALF = (torch.bfloat16, torch.float16)
+HALF_DTYPES = (torch.bfloat16, torch.float16)
 
 
 def pack_attention(model: nn.Module) -> bool:
-    """Let a model take packed contexts; False, and nothing changed, where its attention cannot be replaced.
+    """Let a model take packed contexts, if that is possible.
 
-    So are models that cap scores (Gemma 2) or add sinks to them (gpt-oss): they do more than `packed_attention`.
+    Impossible are models that do not let their attention be replaced, and those that cap attention scores (Gemma 2) or
+    add sinks to them (gpt-oss), which `packed_attention` does not do.
+
+    Returns:
+        True if the model now takes packed contexts; False if it is unchanged.
     """
     from transformers import AttentionInterface
 
-    replaceable: bool = getattr(model, "_supports_attention_backend", False)
-    capped = getattr(model.config, "attn_logit_softcapping", None) is not None
-    sinks = any(name.endswith(".sinks") for name, _ in model.named_parameters())
-    can = replaceable and not capped and not sinks
-    if can:
+    is_replaceable: bool = getattr(model, "_supports_attention_backend", False)
+    caps_scores = getattr(model.config, "attn_logit_softcapping", None) is not None
+    has_sinks = any(name.endswith(".sinks") for name, _ in model.named_parameters())
+    can_pack = is_replaceable and not caps_scores and not has_sinks
+    if can_pack:
         AttentionInterface.register(PACKED, packed_attention)
         model.set_attn_implementation(PACKED)  # type: ignore[operator]
-    return can
+    return can_pack
 
 
-def packs(model: nn.Module) -> bool:
-    """Whether `pack_attention` has changed the model."""
+def takes_packed(model: nn.Module) -> bool:
+    """Return whether `pack_attention` has changed the model."""
     config: Any = model.config
     return bool(config._attn_implementation == PACKED)
 
@@ -53,21 +58,32 @@ def packed_attention(
     dropout: float = 0.0,
     **unused: Any,
 ) -> tuple[Tensor, None]:
-    """Causal attention inside each segment of the row, [1, T, H, D].
+    """Compute causal attention within each segment of the row.
+
+    The signature is transformers': it passes on the segments, which are arguments of the model's forward.
 
     Args:
-        attention_mask: none; segments say who sees whom.
-        segment_lengths: tokens of each segment; they sum to T. None: the row is one segment.
-        segment_bounds: [segments + 1] int32, where segments begin and end; None with `segment_lengths`.
-        scaling: of the scores; none is 1 / √D.
-        sliding_window: most tokens a token sees, itself among them.
+        module: Attention layer; unused.
+        query_1HTD: Queries.
+        key_1GTD: Keys.
+        value_1GTD: Values.
+        attention_mask: Must be None: the segments define what attends to what.
+        segment_lengths: Tokens of each segment; they sum to T. None: the row is a single segment.
+        segment_bounds: [segments + 1] int32 positions at which segments begin and end; None with `segment_lengths`.
+        scaling: Factor of the scores; None is 1 / √D.
+        sliding_window: Number of tokens that a token attends to at most, itself included; None is unlimited.
+        dropout: Must be 0.
+        **unused: Must ask for nothing that is not implemented here.
+
+    Returns:
+        [1, T, H, D] outputs, and None for attention weights.
     """
     assert attention_mask is None and not dropout and query_1HTD.shape[0] == 1
     assert unused.get("softcap") is None and unused.get("s_aux") is None, "see pack_attention"
     if segment_lengths is None or segment_bounds is None:
         segment_lengths = (query_1HTD.shape[2],)
         segment_bounds = torch.tensor([0, *segment_lengths], dtype=torch.int32, device=query_1HTD.device)
-    if query_1HTD.is_cuda and query_1HTD.dtype in HALF:
+    if query_1HTD.is_cuda and query_1HTD.dtype in HALF_DTYPES:
         from torch.nn.attention.varlen import varlen_attn
 
         longest = max(segment_lengths)
@@ -76,14 +92,14 @@ def packed_attention(
         )
         out = varlen_attn(
             query_THD, key_TGD, value_TGD, segment_bounds, segment_bounds, longest, longest, scale=scaling,
-            window_size=((sliding_window or 0) - 1, 0), enable_gqa=True,
+            window_size=((sliding_window or 0) - 1, 0), enable_gqa=True,  # a left window of -1 is unlimited
         )  # fmt: skip
         assert isinstance(out, Tensor)
         return out[None], None
-    return _one_by_one(query_1HTD, key_1GTD, value_1GTD, segment_lengths, scaling, sliding_window), None
+    return _attend_per_segment(query_1HTD, key_1GTD, value_1GTD, segment_lengths, scaling, sliding_window), None
 
 
-def _one_by_one(
+def _attend_per_segment(
     query_1HTD: Tensor,
     key_1GTD: Tensor,
     value_1GTD: Tensor,
@@ -91,22 +107,23 @@ def _one_by_one(
     scaling: float | None,
     window: int | None,
 ) -> Tensor:
-    split = (torch.split(tensor, list(lengths), dim=2) for tensor in (query_1HTD, key_1GTD, value_1GTD))
-    shared = query_1HTD.shape[1] != key_1GTD.shape[1]
-    found = [
+    """Return [1, T, H, D] outputs by a call per segment: for devices and dtypes without a kernel of `varlen_attn`."""
+    segments = (torch.split(tensor, list(lengths), dim=2) for tensor in (query_1HTD, key_1GTD, value_1GTD))
+    is_grouped = query_1HTD.shape[1] != key_1GTD.shape[1]
+    outputs = [
         nn.functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=shared
+            query, key, value, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=is_grouped
         )
-        for query, key, value in zip(*split, strict=True)
-        for mask in [_band(query.shape[2], window, query.device)]
+        for query, key, value in zip(*segments, strict=True)
+        for mask in [_window_mask(query.shape[2], window, query.device)]
     ]
-    return torch.cat(found, dim=2).transpose(1, 2).contiguous()
+    return torch.cat(outputs, dim=2).transpose(1, 2).contiguous()
 
 
-def _band(length: int, window: int | None, device: torch.device) -> Tensor | None:
-    """[length, length] who sees whom; None where everything before is seen."""
+def _window_mask(length: int, window: int | None, device: torch.device) -> Tensor | None:
+    """Return a [length, length] mask of what attends to what; None where the window spans the segment."""
     if window is None or length <= window:
         return None
-    at = torch.arange(length, device=device)
-    behind = at[:, None] - at[None, :]
-    return (behind >= 0) & (behind < window)
+    position = torch.arange(length, device=device)
+    distance = position[:, None] - position[None, :]
+    return (distance >= 0) & (distance < window)

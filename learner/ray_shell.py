@@ -1,127 +1,49 @@
-"""The learner group in Ray: one process a rank around a `LearnerWorker`, started, driven and ended together."""
+"""The learner group in Ray: one process per rank around a `LearnerWorker`, started, driven and ended together."""
 
 from __future__ import annotations
 
-import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import ray
-import torch
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from learner.checkpoint import newest
-from learner.engine import layout
-from learner.publish import Publisher
-from learner.report import UpdateReport, merged
-from learner.worker import LearnerWorker, build_learner
-from tlpo_ray.cluster.hangs import ProcessInfo, dump_stacks, register_process, stacks_if_late
+from learner.engine import RankInfo, checkpoint_layout
+from learner.process import LearnerProcess
+from learner.report import UpdateReport, merge_reports
+from tlpo_ray.cluster.hangs import dump_stacks, stacks_if_late
 from tlpo_ray.cluster.placement import bundle
 from tlpo_ray.cluster.waiting import wait_for
-from tlpo_ray.config.run import MIB, ClusterConfig, FlowConfig, LearnerConfig, ModelConfig
+from tlpo_ray.config.run import ClusterConfig, FlowConfig, LearnerConfig, ModelConfig
 from tlpo_ray.errors import DeadlineError, LearnerLostError, TlpoError, first_line
-from tlpo_ray.flow.records import decode
 from tlpo_ray.flow.weights import Rendezvous, WeightUpdate
 
 CPU_ENV = {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+"""Environment of ranks without a GPU."""
 COMMON_ENV = {"TOKENIZERS_PARALLELISM": "false", "DS_LOG_LEVEL": "error"}
-
-
-class LearnerProcess:
-    """One learner rank. Every method but `address` is called on all ranks at once: they hold collectives."""
-
-    def __init__(self) -> None:
-        self._worker: LearnerWorker | None = None
-
-    def address(self) -> tuple[str, int]:
-        """Where rank 0 can be reached by the others: host address and a free port."""
-        host: str = ray.util.get_node_ip_address()
-        with socket.socket() as free:
-            free.bind(("", 0))
-            return host, int(free.getsockname()[1])
-
-    def where(self, stacks: str | None, name: str) -> ProcessInfo:
-        """Where it is; from now on it can be asked where it hangs."""
-        return register_process(stacks, name)
-
-    def setup(
-        self,
-        model: ModelConfig,
-        config: LearnerConfig,
-        flow: FlowConfig,
-        *,
-        rank: int,
-        ranks: int,
-        address: str,
-        port: int,
-        seed: int,
-        colocated: bool,
-    ) -> int:
-        """Load policy and reference and join the process group; the rank."""
-        self._worker = build_learner(
-            model, config, rank=rank, ranks=ranks, address=address, port=port, seed=seed,
-            deadline_s=max(flow.update_deadline_s, flow.checkpoint_deadline_s),
-        )  # fmt: skip
-        self._publisher = Publisher(flow.bucket_mib * MIB, flow.full_sync_interval)
-        self._colocated = colocated
-        return rank
-
-    def update(self, payload: bytes, progress: float) -> UpdateReport:
-        """One update from an Arrow stream of groups; the report of this rank's shard."""
-        report = self.worker.update(decode(payload), progress)
-        if self._colocated and torch.cuda.is_available():
-            torch.cuda.empty_cache()  # what activations took is the rollout actor's now
-        return report
-
-    def publish(self, canary_context: Sequence[int]) -> WeightUpdate | None:
-        """On rank 0 the current policy version, its buckets as references into the object store."""
-        return self.worker.publish(self._publisher, canary_context, put=ray.put)
-
-    def announce(self, canary_context: Sequence[int]) -> WeightUpdate:
-        """The current policy version without its weights, for `broadcast`."""
-        return self.worker.announce(canary_context)
-
-    def open_broadcast(self, rendezvous: Rendezvous) -> None:
-        """Meet the receivers of broadcasts."""
-        self.worker.open_broadcast(rendezvous)
-
-    def broadcast(self) -> None:
-        """Send the weights to all receivers."""
-        self.worker.broadcast()
-
-    def save(self, root: Path, state: Mapping[str, Any], keep_last: int) -> int:
-        """Write a checkpoint together; policy version of the oldest that is kept."""
-        return self.worker.save(root, state, keep_last)
-
-    def load(self, folder: Path) -> dict[str, Any]:
-        """Continue from a checkpoint; the state saved with it."""
-        return self.worker.load(folder)
-
-    def export(self, folder: Path) -> None:
-        """Write the policy as a Hugging Face model folder (rank 0 writes)."""
-        self.worker.export(folder)
-
-    @property
-    def worker(self) -> LearnerWorker:
-        assert self._worker is not None, "setup comes first"
-        return self._worker
-
+"""Environment of all ranks."""
 
 LearnerRank = ray.remote(LearnerProcess)
 
 
 class LearnerGroup:
-    """All learner ranks of a run, as if they were one.
+    """All learner ranks of a run, driven as one. `start` starts them.
+
+    A rank that dies, hangs or fails takes the group down: the others wait for it in a collective, and weights and
+    optimizer state may be sharded over all of them. Methods raise LearnerLostError then; `restart` and `restore` bring
+    the group back.
 
     Args:
-        model, config: what every rank is made from.
-        flow: deadlines, and the size of a bucket of weights.
-        cluster: what each rank asks of the cluster.
-        seed: of the run.
-        stacks: folder for the stacks of ranks that hang.
+        model: What to train.
+        config: Hyper-parameters and number of ranks.
+        flow: Deadlines, and how weights travel.
+        cluster: What each rank requests from the cluster.
+        seed: Seed of the run.
+        stacks: Folder for the stacks of ranks that hang; None writes them to their error output.
     """
 
     def __init__(
@@ -137,179 +59,234 @@ class LearnerGroup:
         self._flow = flow
         self._cluster = cluster
         self._stacks = stacks
-        self.life = 0
-        """How often the group has been started again."""
-        self._place = _place(config.num_ranks, cluster)
-        self._start()
-
-    def _start(self) -> None:
-        """A process for each rank; they load the model and meet."""
-        config, flow = self._config, self._flow
+        self.incarnation = 0
+        """Number of times the group has been restarted."""
         self.version = 0
         """Policy version of the weights."""
+        self._placement: PlacementGroup | None = None
+        self._ranks: list[Any] = []
+        self._locations: list[Any] = []
+        """References to each rank's `ProcessInfo`."""
+        self._starting: list[Any] = []
         self._updating: list[Any] = []
+        """References to the reports of the update that is running."""
         self._update_deadline = 0.0
-        self._ranks = _start_ranks(self._place, config.num_ranks, self._cluster, self.life)
-        self._where = [
-            handle.where.remote(self._stacks, f"learner-{rank}.{self.life}") for rank, handle in enumerate(self._ranks)
-        ]
-        address, port = self._wait(self._ranks[0].address.remote(), flow.start_deadline_s, "rank 0 to start")
-        self._starting = [
-            handle.setup.remote(
-                self._model,
-                config,
-                flow,
-                rank=rank,
-                ranks=config.num_ranks,
-                address=address,
-                port=port,
-                seed=self._seed,
-                colocated=self._cluster.colocated,
-            )
-            for rank, handle in enumerate(self._ranks)
-        ]
 
-    def restart(self) -> None:
-        """End all ranks and start them again, with the weights that the run began with.
+    def start(self) -> None:
+        """Start all ranks; they load the model and join their process group while the caller continues.
 
         Raises:
-            DeadlineError: they did not start in time.
-            LearnerLostError: one was lost again.
+            DeadlineError: The process of rank 0 did not start in time.
         """
-        for rank in self._ranks:
-            ray.kill(rank, no_restart=True)
-        self.life += 1
-        self._start()
-        self.ready()
+        # Not in __init__: a caller may create the group first and still let the rollout fleet reserve GPUs before it.
+        self._placement = _reserve(self._config.num_ranks, self._cluster)
+        self._start_ranks(self._placement)
 
     def ready(self) -> None:
-        """Wait until every rank has loaded the model.
+        """Wait until every rank has loaded the model and joined the process group.
 
         Raises:
-            DeadlineError: one did not in time.
-            UserError: the model cannot be loaded, or is too large for a rank.
+            DeadlineError: One did not in time.
+            UserError: The model cannot be loaded, or is too large for a rank.
+            LearnerLostError: A rank died.
         """
         self._wait(self._starting, self._flow.start_deadline_s, "all ranks to load the model")
 
+    def restart(self) -> None:
+        """End all ranks and start them again, with the weights that the run began with; returns when they are ready.
+
+        Raises:
+            DeadlineError: They did not start in time.
+            LearnerLostError: A rank was lost again.
+        """
+        assert self._placement is not None, "start comes first"
+        # The others of a lost rank may hang in a collective; a process group cannot be repaired from within either.
+        for rank in self._ranks:
+            ray.kill(rank, no_restart=True)
+        self.incarnation += 1
+        self._start_ranks(self._placement)
+        self.ready()
+
     def begin_update(self, payload: bytes, progress: float) -> None:
-        """Start learning from an Arrow stream of groups.
+        """Start an update on all ranks and return.
 
         Args:
-            progress: share of the prompts consumed, 0 to 1; drives the learning rate.
+            payload: Groups to learn from, as an Arrow stream.
+            progress: Share of the run's prompts consumed, 0 to 1; sets the learning rate.
         """
-        shared = ray.put(payload)
+        shared = ray.put(payload)  # once, not once per rank
         self._updating = [rank.update.remote(shared, progress) for rank in self._ranks]
         self._update_deadline = time.monotonic() + self._flow.update_deadline_s
 
     def poll_update(self, timeout_s: float) -> UpdateReport | None:
-        """The update's report once all ranks are done; None if that takes longer than `timeout_s`.
+        """Return the update's report once all ranks are done; None if they are not within `timeout_s` seconds.
 
         Raises:
-            NonFiniteError: loss or gradient is NaN or infinite.
-            LearnerLostError: a rank died, or the update takes longer than `flow.update_deadline_s`.
+            NonFiniteError: The loss or the gradient is NaN or infinite.
+            LearnerLostError: A rank died, or the update takes longer than `flow.update_deadline_s`.
         """
         deadline_s = self._flow.update_deadline_s
         done, missing = ray.wait(self._updating, num_returns=len(self._updating), timeout=timeout_s)
         if missing:
-            # A rank that died is heard of at once; those that wait for it in a collective may say nothing for long.
+            # Raises if one of the ranks that are done has failed: Ray reports a dead process at once, while the ranks
+            # that wait for it in a collective would not return before the collective's deadline.
             self._wait(done, deadline_s, "an update")
             if time.monotonic() < self._update_deadline:
                 return None
-            dump_stacks(self._where)
+            dump_stacks(self._locations)
             raise LearnerLostError(f"the driver waited {deadline_s:g} s for the learner group: an update")
-        report = merged(self._wait(self._updating, deadline_s, "an update"))
+        report = merge_reports(self._wait(self._updating, deadline_s, "an update"))
         self._updating = []
         self.version = report.version
         return report
 
     @property
-    def unfinished(self) -> list[Any]:
-        """References of the ranks that are still learning; of all, if they have just ended."""
+    def pending(self) -> list[Any]:
+        """References to what the running update waits for: ranks that are not done, or all if they just finished."""
         return ray.wait(self._updating, num_returns=len(self._updating), timeout=0)[1] or self._updating
 
     @property
     def learning(self) -> bool:
-        """Whether an update is under way."""
+        """Whether an update is running."""
         return bool(self._updating)
 
-    def publish(self, canary_context: Sequence[int]) -> WeightUpdate:
-        """The current policy version, ready for the rollout actors."""
-        what = "the weights to be published"
-        if self._flow.weight_transfer == "object_store":
-            found = self._all("publish", canary_context, what=what)
-        else:
-            found = self._all("announce", canary_context, what=what)
-        update: WeightUpdate = found[0]
-        return update
-
-    def open_broadcast(self, receivers: int) -> tuple[Rendezvous, list[Any]]:
-        """Begin to meet the receivers of broadcasts: where, and references that are done when all have come.
+    def export_weights(self, canary_context: Sequence[int]) -> WeightUpdate:
+        """Return the current policy version for the rollout actors, by reference or announced for a broadcast.
 
         Args:
-            receivers: processes of all inference engines together.
+            canary_context: Token ids after which log-probabilities are compared; empty for no canary.
+
+        Raises:
+            NonFiniteError: A weight is NaN or infinite.
+            LearnerLostError: A rank died or is late.
         """
-        address, port = self._asked(self._ranks[0].address.remote(), self._flow.sync_deadline_s, "a place to meet")
+        method = "export_weights" if self._flow.weight_transfer == "object_store" else "announce_weights"
+        update: WeightUpdate = self._call_all(method, canary_context, what="the export of weights")[0]
+        return update
+
+    def open_broadcast(self, num_receivers: int) -> tuple[Rendezvous, list[Any]]:
+        """Open a broadcast group; returns its address, and references that resolve once all members have joined.
+
+        Args:
+            num_receivers: Processes of all inference engines together.
+
+        Raises:
+            LearnerLostError: Rank 0 died or is late.
+        """
         backend = self._flow.weight_transfer
         assert backend != "object_store"
+        deadline_s = self._flow.sync_deadline_s
+        address, port = self._wait_for_work(self._ranks[0].address.remote(), deadline_s, "an address for broadcasts")
         rendezvous = Rendezvous(
-            backend=backend, address=address, port=port, size=receivers + 1, deadline_s=self._flow.sync_deadline_s
+            backend=backend, address=address, port=port, size=num_receivers + 1, deadline_s=deadline_s
         )
         return rendezvous, [rank.open_broadcast.remote(rendezvous) for rank in self._ranks]
 
     def broadcast(self) -> list[Any]:
-        """Begin to send the weights to all who have joined; references that are done when they are sent."""
+        """Start sending the weights to all receivers that joined; returns references that resolve when it is done."""
         return [rank.broadcast.remote() for rank in self._ranks]
 
-    def save(self, root: Path, state: Mapping[str, Any], keep_last: int) -> int:
-        """Write a checkpoint below `root`, and keep the last few; policy version of the oldest of these."""
-        patience_s = self._flow.checkpoint_deadline_s
-        oldest: int = self._all("save", root, state, keep_last, what="a checkpoint", deadline_s=patience_s)[0]
+    def save(self, root: Path, keep_last: int) -> int:
+        """Write a checkpoint below `root` and return the policy version of the oldest one that is kept.
+
+        Args:
+            root: Folder of all checkpoints of the run, on storage that all ranks share.
+            keep_last: Number of checkpoints to keep, this one included.
+
+        Raises:
+            ResourceError: The folder cannot be written.
+            LearnerLostError: A rank died or is late.
+        """
+        deadline_s = self._flow.checkpoint_deadline_s
+        oldest: int = self._call_all("save", root, keep_last, what="a checkpoint", deadline_s=deadline_s)[0]
         return oldest
 
     def restore(self, root: Path, until: int) -> int:
-        """Load the newest whole checkpoint of at most version `until` below `root`; its version, 0 if there is none.
+        """Load the newest intact checkpoint of at most version `until` below `root`, if there is one.
+
+        The driver chooses it for all ranks.
+
+        Returns:
+            Policy version of the weights: the checkpoint's, or 0 if there is none.
 
         Raises:
-            UserError: it is one of other learner settings.
+            UserError: The checkpoint was written with other learner settings.
+            LearnerLostError: A rank died or is late.
         """
-        folder = newest(root, layout(self._config), until)
-        if folder is not None:
-            self.load(folder)
+        folder = newest(root, checkpoint_layout(self._config), until)
+        return self.version if folder is None else self.load(folder)
+
+    def load(self, folder: Path) -> int:
+        """Load a checkpoint folder and return its policy version.
+
+        Raises:
+            UserError: The folder does not hold a checkpoint, or one written with other learner settings.
+            LearnerLostError: A rank died or is late.
+        """
+        deadline_s = self._flow.checkpoint_deadline_s
+        self.version = self._call_all("load", folder, what="a checkpoint to load", deadline_s=deadline_s)[0]
         return self.version
 
-    def load(self, folder: Path) -> dict[str, Any]:
-        """Continue from a checkpoint; the state saved with it."""
-        patience_s = self._flow.checkpoint_deadline_s
-        state: dict[str, Any] = self._all("load", folder, what="a checkpoint to load", deadline_s=patience_s)[0]
-        self.version = int(state["version"])
-        return state
-
     def export(self, folder: Path) -> None:
-        """Write the policy as a Hugging Face model folder."""
-        self._all("export", folder, what="the model export", deadline_s=self._flow.checkpoint_deadline_s)
+        """Write the policy as a Hugging Face model folder.
+
+        Raises:
+            ResourceError: The folder cannot be written.
+            LearnerLostError: A rank died or is late.
+        """
+        self._call_all("export", folder, what="the model export", deadline_s=self._flow.checkpoint_deadline_s)
 
     def close(self) -> None:
-        """End all ranks at once and free their place."""
+        """End all ranks at once and release their resources."""
         for rank in self._ranks:
             ray.kill(rank, no_restart=True)
-        remove_placement_group(self._place)
+        if self._placement is not None:
+            remove_placement_group(self._placement)
 
-    def _all(self, method: str, *arguments: Any, what: str, deadline_s: float | None = None) -> list[Any]:
+    def _start_ranks(self, placement: PlacementGroup) -> None:
+        """Start a process per rank and let it set up; state of an earlier incarnation is dropped."""
+        config, flow = self._config, self._flow
+        self.version = 0
+        self._updating, self._update_deadline = [], 0.0
+        self._ranks = _create_ranks(placement, config.num_ranks, self._cluster, self.incarnation)
+        self._locations = [
+            handle.register.remote(self._stacks, f"learner-{rank}.{self.incarnation}")
+            for rank, handle in enumerate(self._ranks)
+        ]
+        address, port = self._wait(self._ranks[0].address.remote(), flow.start_deadline_s, "rank 0 to start")
+        places = [
+            RankInfo(
+                rank=rank,
+                num_ranks=config.num_ranks,
+                address=address,
+                port=port,
+                # One process group serves updates and checkpoints, and it has one deadline.
+                deadline_s=max(flow.update_deadline_s, flow.checkpoint_deadline_s),
+            )
+            for rank in range(config.num_ranks)
+        ]
+        self._starting = [
+            handle.setup.remote(self._model, config, flow, place, self._seed, colocated=self._cluster.colocated)
+            for handle, place in zip(self._ranks, places, strict=True)
+        ]
+
+    def _call_all(self, method: str, *arguments: Any, what: str, deadline_s: float | None = None) -> list[Any]:
+        """Call a method on all ranks and return their values; the deadline is that of an update unless given."""
         refs = [getattr(rank, method).remote(*arguments) for rank in self._ranks]
-        values: list[Any] = self._asked(refs, deadline_s or self._flow.update_deadline_s, what)
+        values: list[Any] = self._wait_for_work(refs, deadline_s or self._flow.update_deadline_s, what)
         return values
 
-    def _asked(self, refs: Any, deadline_s: float, what: str) -> Any:
-        """`_wait` for ranks that have work to do: who is late is lost."""
+    def _wait_for_work(self, refs: Any, deadline_s: float, what: str) -> Any:
+        """Do what `_wait` does for ranks that have started: one that is late counts as lost."""
         try:
             return self._wait(refs, deadline_s, what)
         except DeadlineError as error:
             raise LearnerLostError(str(error)) from error
 
     def _wait(self, refs: Any, deadline_s: float, what: str) -> Any:
-        """The values; ranks that do not answer in time write where they hang."""
+        """Return the values of references; when they are late, all ranks dump their stacks."""
         try:
-            with stacks_if_late(self._where):
+            with stacks_if_late(self._locations):
                 return wait_for(refs, deadline_s, who="the driver", what=f"the learner group: {what}")
         except TlpoError:
             raise
@@ -317,23 +294,23 @@ class LearnerGroup:
             raise LearnerLostError(f"a learner rank failed during {what}: {first_line(error)}") from error
 
 
-def _place(ranks: int, cluster: ClusterConfig) -> PlacementGroup:
-    """Room for all ranks, as close together as can be."""
-    room = bundle(cluster.cpus_per_learner_rank, cluster.gpus_per_learner_rank, cluster.learner_resource)
-    return placement_group([room] * ranks, strategy="PACK")
+def _reserve(num_ranks: int, cluster: ClusterConfig) -> PlacementGroup:
+    """Request resources for all ranks at once, on as few nodes as possible: their collectives are frequent."""
+    resources = bundle(cluster.cpus_per_learner_rank, cluster.gpus_per_learner_rank, cluster.learner_resource)
+    return placement_group([resources] * num_ranks, strategy="PACK")
 
 
-def _start_ranks(place: PlacementGroup, ranks: int, cluster: ClusterConfig, life: int) -> list[Any]:
-    """A process for each rank in its place."""
+def _create_ranks(placement: PlacementGroup, num_ranks: int, cluster: ClusterConfig, incarnation: int) -> list[Any]:
+    """Create a Ray actor per rank in its bundle of the placement group."""
     cpus, gpus = cluster.cpus_per_learner_rank, cluster.gpus_per_learner_rank
     environment = COMMON_ENV | ({} if gpus else CPU_ENV)
     return [
         LearnerRank.options(
-            name=f"tlpo-learner-{rank}.{life}",
+            name=f"tlpo-learner-{rank}.{incarnation}",
             num_cpus=cpus,
             num_gpus=gpus,
             runtime_env={"env_vars": environment},
-            scheduling_strategy=PlacementGroupSchedulingStrategy(place, placement_group_bundle_index=rank),
-        ).remote()
-        for rank in range(ranks)
+            scheduling_strategy=PlacementGroupSchedulingStrategy(placement, placement_group_bundle_index=rank),
+        ).remote(put=ray.put)  # passed in: the class itself knows nothing of Ray
+        for rank in range(num_ranks)
     ]

@@ -1,4 +1,4 @@
-"""What an update says about itself. Axis letters: B groups, K candidates."""
+"""Statistics of an update. Axis letters: B groups, K candidates."""
 
 from __future__ import annotations
 
@@ -19,44 +19,49 @@ class StepReport:
     loss: float
     surrogate: float
     kl: float
+    """KL to the reference policy at the candidates, in nats."""
     clip_fraction: float
+    """Share of the candidates that lost their gradient to the clip."""
     ratio_deviation: float
     """Largest |ratio - 1|."""
     grad_norm: float
-    """Before clipping; NaN where the engine does not tell (ZeRO-0)."""
+    """Gradient norm before clipping; NaN where the engine does not compute it (ZeRO-0)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateReport:
     """One update: p optimizer steps on the same groups.
 
-    A learner rank reports its groups' shares of every mean; `merged` adds the ranks' reports up.
+    A learner rank reports its groups' shares of every mean; `merge_reports` adds the ranks' reports up.
     """
 
     version: int
-    """Policy version that it made."""
+    """Policy version that the update made."""
     groups: int
+    """Groups of the update, over all ranks."""
     lr: float
     steps: tuple[StepReport, ...]
     eos_mass: float
     """π_old of end-of-text tokens within the candidate sets, mean."""
     reward_mass: float
     """Share of the candidate sets' π_old on candidates with reward above 0, mean."""
-    version_lag: float
+    policy_lag: float
     """Policy versions between sampling and learning, mean."""
-    repaired: float
-    """By how much π_old was repaired: mean |Δ log-probability| of a candidate, weighted by π_old, nats."""
+    old_logprob_shift: float
+    """How far recomputing π_old moved it (`learner.recompute_old_logprobs`): mean |Δ log-probability| of a candidate,
+    weighted by π_old, in nats; 0 without."""
     seconds: float
+    """Duration of the update; of all ranks, the slowest's."""
 
     def metrics(self) -> dict[str, float]:
-        """Scalars for the metrics log; one that is unknown is left out."""
+        """Return scalars for the metrics log by metric name; unknown (NaN) ones are left out."""
         last = self.steps[-1]
         values = {
             "lr": self.lr,
             "eos_mass": self.eos_mass,
             "reward_mass": self.reward_mass,
-            "version_lag": self.version_lag,
-            "repaired": self.repaired,
+            "policy_lag": self.policy_lag,
+            "old_logprob_shift": self.old_logprob_shift,
             "loss": sum(step.loss for step in self.steps) / len(self.steps),
             "surrogate": last.surrogate,
             "kl": last.kl,
@@ -68,42 +73,53 @@ class UpdateReport:
         return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
-def merged(reports: Sequence[UpdateReport]) -> UpdateReport:
-    """The report of an update from those of all ranks."""
+def merge_reports(reports: Sequence[UpdateReport]) -> UpdateReport:
+    """Return the report of an update from those of all its ranks."""
     return replace(
         reports[0],
-        steps=tuple(map(_merged_step, zip(*(report.steps for report in reports), strict=True))),
+        steps=tuple(map(_merge_steps, zip(*(report.steps for report in reports), strict=True))),
         eos_mass=sum(report.eos_mass for report in reports),
         reward_mass=sum(report.reward_mass for report in reports),
-        repaired=sum(report.repaired for report in reports),
+        old_logprob_shift=sum(report.old_logprob_shift for report in reports),
         seconds=max(report.seconds for report in reports),
     )
 
 
-def _merged_step(steps: Sequence[StepReport]) -> StepReport:
+def _merge_steps(steps: Sequence[StepReport]) -> StepReport:
     return StepReport(
         loss=sum(step.loss for step in steps),
         surrogate=sum(step.surrogate for step in steps),
         kl=sum(step.kl for step in steps),
         clip_fraction=sum(step.clip_fraction for step in steps),
         ratio_deviation=max(step.ratio_deviation for step in steps),
-        grad_norm=steps[0].grad_norm,
+        grad_norm=steps[0].grad_norm,  # of the summed gradient, hence the same on every rank
     )
 
 
 def step_report(batches: Sequence[GroupBatch], objectives: Sequence[Objective], grad_norm: float) -> StepReport:
-    """A rank's report of one optimizer step, from the objective of each of its micro-batches."""
+    """Return a rank's report of one optimizer step.
+
+    Args:
+        batches: The rank's micro-batches.
+        objectives: Objective of each micro-batch.
+        grad_norm: Gradient norm before clipping.
+    """
     weights = [batch.weight_B for batch in batches]
     return StepReport(
-        loss=-share([o.per_group_B.detach() for o in objectives], weights),
-        surrogate=share([o.surrogate_BK.mean(dim=1) for o in objectives], weights),
-        kl=share([o.kl_BK.mean(dim=1) for o in objectives], weights),
-        clip_fraction=share([o.clipped_BK.float().mean(dim=1) for o in objectives], weights),
+        loss=-share_of_mean([o.per_group_B.detach() for o in objectives], weights),
+        surrogate=share_of_mean([o.surrogate_BK.mean(dim=1) for o in objectives], weights),
+        kl=share_of_mean([o.kl_BK.mean(dim=1) for o in objectives], weights),
+        clip_fraction=share_of_mean([o.clipped_BK.float().mean(dim=1) for o in objectives], weights),
         ratio_deviation=max(float((o.ratio_BK - 1).abs().max()) for o in objectives),
         grad_norm=grad_norm,
     )
 
 
-def share(values: Sequence[Tensor], weights: Sequence[Tensor]) -> float:
-    """A rank's share of the mean of a value per group: [B] values and [B] weights for each micro-batch."""
+def share_of_mean(values: Sequence[Tensor], weights: Sequence[Tensor]) -> float:
+    """Return a rank's share of the update's mean of a value per group; the ranks' shares sum to the mean.
+
+    Args:
+        values: [B] for each micro-batch.
+        weights: `GroupBatch.weight_B` for each micro-batch.
+    """
     return sum(float((value_B * weight_B).sum()) for value_B, weight_B in zip(values, weights, strict=True))

@@ -8,12 +8,12 @@ from tlpo_ray.config.run import LearnerConfig
 
 
 def learning_rate(config: LearnerConfig, progress: float) -> float:
-    """Linear warm-up from 0, but never below `lr_min`, then a cosine from `lr` to `lr_min`.
+    """Return the learning rate: linear warm-up from 0, but never below `lr_min`, then a cosine from `lr` to `lr_min`.
 
     Args:
-        config: gives `lr`, `lr_min` and the share of warm-up.
-        progress: share of the run's prompts consumed, 0 to 1. Prompts, not updates: how many updates a run makes is
-            only known when the last answer is in.
+        config: Gives `lr`, `lr_min`, and `warmup` as a share of the run.
+        progress: Share of the run's prompts consumed, 0 to 1. Prompts, not updates: the number of updates of a run is
+            unknown until its last answer is in.
     """
     if progress < config.warmup:
         return max(config.lr * progress / config.warmup, config.lr_min)

@@ -1,10 +1,14 @@
-"""A learner rank: candidate groups in, p optimizer steps, a new policy version out."""
+"""A learner rank: candidate groups in, p optimizer steps, a new policy version out.
+
+It knows nothing of Ray: `process.py` and `ray_shell.py` run one per learner rank, `stack: local` calls one directly.
+Axis letters: B groups, K candidates.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,37 +18,39 @@ import torch
 from torch import Tensor
 
 from learner import checkpoint
-from learner.advantage import advantages
-from learner.batch import GroupBatch, Stack, micro_batches, pad_contexts
-from learner.engine import DTYPES, Loss, TorchEngine, TrainEngine
-from learner.memory import require_room, whole_float32
+from learner.advantage import AdvantageForm
+from learner.batch import Collate, GroupBatch, micro_batches, pad_contexts
+from learner.engine import DTYPES, SINGLE_RANK, Loss, RankInfo, TrainEngine, policy_dtype, trainer_class
+from learner.memory import check_fits
 from learner.objective import Objective, tlpo_objective
 from learner.packing import pack_attention
-from learner.policy import Policy, candidate_logp, load_model, recompute_activations, stack_of
-from learner.publish import Publisher, weight_announcement
-from learner.report import StepReport, UpdateReport, share, step_report
+from learner.policy import Policy, candidate_logp, collate_fn, enable_activation_checkpointing, load_model
+from learner.report import StepReport, UpdateReport, share_of_mean, step_report
 from learner.schedule import learning_rate
+from learner.weight_export import WeightExporter, announce_weights
+from tlpo_ray.config.plugins import ADVANTAGES, load_plugin
 from tlpo_ray.config.run import LearnerConfig, ModelConfig
 from tlpo_ray.errors import ConfigError
-from tlpo_ray.flow import vllm_sync
-from tlpo_ray.flow.lora import merged, with_adapter, write_adapter
-from tlpo_ray.flow.models import eos_set
+from tlpo_ray.files import disk_errors
+from tlpo_ray.flow.lora import merge_adapter, with_adapter, write_adapter
+from tlpo_ray.flow.models import eos_token_ids
 from tlpo_ray.flow.records import CandidateGroup
-from tlpo_ray.flow.weights import Bucket, Rendezvous, WeightUpdate, to_wire
+from tlpo_ray.flow.weights import BroadcastSender, Bucket, Rendezvous, WeightUpdate, to_wire
 
 Reference = Callable[[GroupBatch], Tensor]
+"""Returns [B, K] natural-log probabilities of the candidates under the reference policy."""
 
 
 class LearnerWorker:
-    """The plain learner of one rank; Ray binds it in `ray_shell.py`.
+    """One learner rank.
 
     Args:
-        engine: holds policy and optimizer.
-        reference: candidates' log-probabilities under the reference policy; None when β is 0.
-        model: what the policy was loaded from.
-        config: hyper-parameters.
-        eos_ids: end-of-text tokens, watched in the candidate sets.
-        stack: how the policy takes contexts.
+        engine: Holds policy and optimizer.
+        reference: The reference policy; None when β is 0.
+        model: What the policy was loaded from.
+        config: Hyper-parameters.
+        eos_ids: End-of-text tokens; their share of the candidate sets is reported.
+        collate: How the policy takes contexts.
     """
 
     def __init__(
@@ -55,188 +61,230 @@ class LearnerWorker:
         config: LearnerConfig,
         *,
         eos_ids: Collection[int],
-        stack: Stack = pad_contexts,
+        collate: Collate = pad_contexts,
     ) -> None:
-        self._engine = engine
-        self._reference = reference
+        self.engine = engine
+        self.reference = reference
         self._model = model
         self._config = config
+        self._advantage: AdvantageForm = load_plugin(ADVANTAGES, config.advantage)
         self._eos_ids = torch.tensor(sorted(eos_ids), dtype=torch.long, device=engine.device)
-        self._stack = stack
-        self._sender: Any = None
+        self._collate = collate
+        self._sender: BroadcastSender | None = None
         self.version = 0
         """Policy version of the weights."""
 
     def update(self, groups: Sequence[CandidateGroup], progress: float) -> UpdateReport:
-        """One update; every rank gets all groups and learns from its own shard.
+        """Make one update and return this rank's report of it; every rank must call it.
 
         Args:
-            progress: share of the run's prompts consumed, 0 to 1.
+            groups: All groups of the update, on every rank; each rank learns from its own shard.
+            progress: Share of the run's prompts consumed, 0 to 1; sets the learning rate.
 
         Raises:
-            NonFiniteError: loss or gradient is NaN or infinite.
+            NonFiniteError: The loss or the gradient is NaN or infinite.
         """
         began = time.monotonic()
         lr = learning_rate(self._config, progress)
         batches = self._shard(groups)
-        sampled = batches.copy()
-        reference = [self._reference_logp(batch) for batch in batches]
+        sampled = batches.copy()  # the first step may replace the batches' old log-probabilities
+        # Once per update, not per iteration: the reference policy does not change.
+        reference = [self.reference_logp(batch) for batch in batches]
         steps = tuple(
-            self._step(batches, reference, lr, repair=self._config.recompute_old_logprobs and iteration == 0)
+            self._step(batches, reference, lr, recompute_old=self._config.recompute_old_logprobs and iteration == 0)
             for iteration in range(self._config.num_iterations)
         )
         lag = sum(self.version - group.sampling_version for group in groups) / len(groups)
         self.version += 1
         weights = [batch.weight_B for batch in batches]
+        shifts = [_old_logprob_shift(*pair) for pair in zip(sampled, batches, strict=True)]
         return UpdateReport(
             version=self.version,
             groups=len(groups),
             lr=lr,
             steps=steps,
-            eos_mass=share([self._eos_mass(batch) for batch in batches], weights),
-            reward_mass=share([_reward_mass(batch) for batch in batches], weights),
-            version_lag=lag,
-            repaired=share([_moved(*pair) for pair in zip(sampled, batches, strict=True)], weights),
+            eos_mass=share_of_mean([self._eos_mass(batch) for batch in batches], weights),
+            reward_mass=share_of_mean([_reward_mass(batch) for batch in batches], weights),
+            policy_lag=lag,
+            old_logprob_shift=share_of_mean(shifts, weights),
             seconds=time.monotonic() - began,
         )
 
-    def publish(
-        self, publisher: Publisher, canary_context: Sequence[int], put: Callable[[Bucket], Any] = lambda bucket: bucket
+    def export_weights(
+        self,
+        exporter: WeightExporter,
+        canary_context: Sequence[int],
+        put: Callable[[Bucket], Any] = lambda bucket: bucket,
     ) -> WeightUpdate | None:
-        """The current policy version (see `Publisher.update`); every rank must call it."""
-        return publisher.update(self._engine, self.version, canary_context, put)
+        """Return the current policy version on rank 0, None on the others; every rank must call it.
 
-    def announce(self, canary_context: Sequence[int]) -> WeightUpdate:
-        """The current policy version without its weights, for `broadcast`; every rank must call it."""
-        return weight_announcement(self._engine, self.version, canary_context)
+        Args:
+            exporter: The same one every time: it remembers what it sent last.
+            canary_context: Token ids after which log-probabilities are compared; empty for no canary.
+            put: Turns a bucket into a reference to it.
+
+        Raises:
+            NonFiniteError: A weight is NaN or infinite.
+        """
+        return exporter.export(self.engine, self.version, canary_context, put)
+
+    def announce_weights(self, canary_context: Sequence[int]) -> WeightUpdate:
+        """Return the current policy version without its weights, which `broadcast` sends; every rank must call it.
+
+        Raises:
+            NonFiniteError: A weight is NaN or infinite.
+        """
+        return announce_weights(self.engine, self.version, canary_context)
 
     def open_broadcast(self, rendezvous: Rendezvous) -> None:
-        """Meet the receivers; every rank must call it, rank 0 waits for them."""
+        """Open a broadcast group, in place of the one before; every rank must call it, rank 0 waits for the receivers.
+
+        Args:
+            rendezvous: Address and size of the group.
+        """
+        from tlpo_ray.flow.vllm_transfer import broadcast_sender
+
         if self._sender is not None:
             self._sender.shutdown()
-        engine = self._engine
-        self._sender = vllm_sync.sender(rendezvous, engine.rank, engine.metas(), engine.tensors)
+        engine = self.engine
+        self._sender = broadcast_sender(rendezvous, engine.rank, engine.tensor_metas(), engine.tensors)
 
     def broadcast(self) -> None:
-        """Send the weights to everyone who has joined; every rank must call it."""
+        """Send the weights to all receivers that have joined; every rank must call it."""
         assert self._sender is not None, "open_broadcast comes first"
         self._sender.send_weights()
 
-    def save(self, root: Path, state: Mapping[str, Any], keep_last: int) -> int:
-        """Write a checkpoint of this version below `root`; policy version of the oldest that is kept. Every rank must
-        call it.
+    def save(self, root: Path, keep_last: int) -> int:
+        """Write a checkpoint of the current version and remove the oldest; every rank must call it.
 
         Args:
-            state: anything that JSON can hold.
-            keep_last: checkpoints to keep, this one among them.
+            root: Folder of all checkpoints of a run; on storage that all ranks share.
+            keep_last: Number of checkpoints to keep, this one included.
+
+        Returns:
+            Policy version of the oldest checkpoint that is kept.
 
         Raises:
-            ResourceError: the folder cannot be written.
+            ResourceError: The folder cannot be written.
         """
-        engine = self._engine
-        with checkpoint.writing(f"a checkpoint below {root}"):
+        engine = self.engine
+        with disk_errors(f"a checkpoint below {root}"):
             if engine.rank == 0:
                 checkpoint.begin(root, self.version)
-            tensors = engine.state()
+            tensors = engine.state_tensors()
             if engine.rank == 0:
-                checkpoint.write_tensors(checkpoint.partial(root, self.version), tensors)
-                state = {**state, "version": self.version, "layout": engine.layout}
-                checkpoint.commit(root, self.version, state, keep_last)
+                checkpoint.write_tensors(checkpoint.partial_folder(root, self.version), tensors)
+                checkpoint.commit(root, self.version, engine.layout, keep_last)
             else:
-                deque(tensors, maxlen=0)  # the collectives that rank 0 gathers with
+                deque(tensors, maxlen=0)  # takes part in the collectives that rank 0 gathers with
+            # No rank leaves before the checkpoint is complete: all of them report the oldest one that is kept.
             engine.barrier()
         return checkpoint.version_of(checkpoint.checkpoints(root)[0])
 
     def restore(self, root: Path, until: int) -> int:
-        """Load the newest whole checkpoint of at most version `until` below `root`; its version, 0 if there is none.
+        """Load the newest intact checkpoint of at most version `until` below `root`, if there is one.
 
-        For one rank alone; in a group the driver chooses the folder, and every rank `load`s it.
+        For a single rank. In a group the driver chooses the folder and every rank calls `load`: ranks that choose on
+        their own could choose differently.
 
-        Raises:
-            UserError: it is one of other learner settings.
-        """
-        folder = checkpoint.newest(root, self._engine.layout, until)
-        if folder is not None:
-            self.load(folder)
-        return self.version
-
-    def load(self, folder: Path) -> dict[str, Any]:
-        """Continue from a checkpoint folder; the state that was saved with it. Every rank must call it.
+        Returns:
+            Policy version of the weights: the checkpoint's, or 0 if there is none.
 
         Raises:
-            UserError: there is no checkpoint, or one of other learner settings.
+            UserError: The checkpoint was written with other learner settings.
         """
-        state = checkpoint.read_state(folder, self._engine.layout)
-        with checkpoint.Tensors(folder) as tensors:
-            self._engine.restore(tensors.read)
-        self.version = int(state["version"])
-        return state
+        folder = checkpoint.newest(root, self.engine.layout, until)
+        return self.version if folder is None else self.load(folder)
+
+    def load(self, folder: Path) -> int:
+        """Load a checkpoint folder and return its policy version; every rank must call it.
+
+        Raises:
+            UserError: The folder does not hold a checkpoint, or one written with other learner settings.
+        """
+        version = checkpoint.read_version(folder, self.engine.layout)
+        with checkpoint.TensorReader(folder) as tensors:
+            self.engine.load_state(tensors.read)
+        self.version = version
+        return version
 
     def export(self, folder: Path) -> None:
-        """Write the policy as a Hugging Face model folder, and its adapter as one beside it; every rank must call it.
+        """Write the policy as a Hugging Face model folder; every rank must call it.
+
+        An adapter is merged into the model, and also written as a folder `adapter` beside it.
 
         Raises:
-            ResourceError: the folder cannot be written.
+            ResourceError: The folder cannot be written.
         """
-        trained = tensors = [(name, tensor.cpu().clone()) for name, tensor in self._engine.tensors()]
+        # Cloned: a tensor of the engine is only valid until the next one is gathered or stepped.
+        trained = tensors = [(name, tensor.cpu().clone()) for name, tensor in self.engine.tensors()]
         if (lora := self._config.lora) is not None:
-            everything = ((name, tensor.cpu()) for name, tensor in self._engine.tensors(frozen=True))
-            tensors = list(merged(everything, dict(trained), lora))
-        if self._engine.rank == 0:
-            with checkpoint.writing(f"the model to {folder}"):
+            all_weights = ((name, tensor.cpu()) for name, tensor in self.engine.tensors(include_frozen=True))
+            tensors = list(merge_adapter(all_weights, dict(trained), lora))
+        if self.engine.rank == 0:
+            with disk_errors(f"the model to {folder}"):
                 checkpoint.export_model(tensors, self._model, folder)
                 if lora is not None:
                     on_wire = [(name, to_wire(tensor)) for name, tensor in trained]
                     write_adapter(on_wire, lora, folder.with_name("adapter"))
 
-    def _shard(self, groups: Sequence[CandidateGroup]) -> list[GroupBatch]:
-        engine = self._engine
-        size = self._config.micro_batch_size
-        batches = micro_batches(groups, rank=engine.rank, ranks=engine.ranks, size=size, stack=self._stack)
-        return [batch.to(engine.device) for batch in batches]
-
-    def _reference_logp(self, batch: GroupBatch) -> Tensor | None:
-        if self._reference is None:
+    def reference_logp(self, batch: GroupBatch) -> Tensor | None:
+        """Return [B, K] log-probabilities of the candidates under the reference policy; None without one."""
+        if self.reference is None:
             return None
         with torch.no_grad():
-            return self._reference(batch)
+            return self.reference(batch)
+
+    def objective(self, logp_BK: Tensor, batch: GroupBatch, ref_logp_BK: Tensor | None) -> Objective:
+        """Return TLPO's objective of a micro-batch with this run's advantage form and hyper-parameters.
+
+        Args:
+            logp_BK: Natural-log probabilities of the candidates under the policy.
+            batch: The micro-batch.
+            ref_logp_BK: `reference_logp` of it.
+        """
+        config = self._config
+        advantage_BK = self._advantage(batch.old_logp_BK, batch.rewards_BK)
+        return tlpo_objective(
+            logp_BK, batch.old_logp_BK, ref_logp_BK, advantage_BK, config.clip_low, config.clip_high, config.beta
+        )
+
+    def _shard(self, groups: Sequence[CandidateGroup]) -> list[GroupBatch]:
+        engine = self.engine
+        size = self._config.micro_batch_size
+        batches = micro_batches(groups, rank=engine.rank, num_ranks=engine.num_ranks, size=size, collate=self._collate)
+        return [batch.to(engine.device) for batch in batches]
 
     def _step(
-        self, batches: list[GroupBatch], reference: Sequence[Tensor | None], lr: float, *, repair: bool
+        self, batches: list[GroupBatch], reference: Sequence[Tensor | None], lr: float, *, recompute_old: bool
     ) -> StepReport:
-        """One optimizer step; with `repair` it puts this policy's probabilities into the batches as π_old."""
+        """Make one optimizer step; with `recompute_old`, put the policy's own log-probabilities into the batches as
+        those of π_old first: the forward pass of the first step computes them anyway."""
         objectives: list[Objective] = []
 
         def loss_of(number: int) -> Loss:
             def loss(policy: Policy) -> Tensor:
                 logp_BK = candidate_logp(policy, batches[number])
-                if repair:
+                if recompute_old:
                     batches[number] = replace(batches[number], old_logp_BK=logp_BK.detach())
-                objective = self._objective(logp_BK, batches[number], reference[number])
+                objective = self.objective(logp_BK, batches[number], reference[number])
                 objectives.append(objective)
                 return -(objective.per_group_B * batches[number].weight_B).sum()
 
             return loss
 
         losses = [loss_of(number) for number in range(len(batches))]
-        norm = self._engine.step(losses, lr)
+        norm = self.engine.step(losses, lr)
         return step_report(batches, objectives, norm)
-
-    def _objective(self, logp_BK: Tensor, batch: GroupBatch, ref_logp_BK: Tensor | None) -> Objective:
-        config = self._config
-        advantage_BK = advantages(batch.old_logp_BK, batch.rewards_BK, config.advantage)
-        return tlpo_objective(
-            logp_BK, batch.old_logp_BK, ref_logp_BK, advantage_BK, config.clip_low, config.clip_high, config.beta
-        )
 
     def _eos_mass(self, batch: GroupBatch) -> Tensor:
         is_eos_BK = torch.isin(batch.candidate_ids_BK, self._eos_ids)
         return (batch.old_logp_BK.exp() * is_eos_BK).sum(dim=1)
 
 
-def _moved(sampled: GroupBatch, repaired: GroupBatch) -> Tensor:
-    """[B] mean |Δ log-probability| of a candidate, weighted by π_old."""
-    difference_BK = (repaired.old_logp_BK - sampled.old_logp_BK).abs()
+def _old_logprob_shift(sampled: GroupBatch, recomputed: GroupBatch) -> Tensor:
+    """[B] mean |Δ log-probability| of a candidate, weighted by π_old as it was sampled, in nats."""
+    difference_BK = (recomputed.old_logp_BK - sampled.old_logp_BK).abs()
     return (sampled.old_logp_BK.softmax(dim=1) * difference_BK).sum(dim=1)
 
 
@@ -245,56 +293,46 @@ def _reward_mass(batch: GroupBatch) -> Tensor:
 
 
 def build_learner(
-    model: ModelConfig,
-    config: LearnerConfig,
-    *,
-    seed: int,
-    rank: int = 0,
-    ranks: int = 1,
-    address: str = "127.0.0.1",
-    port: int = 0,
-    deadline_s: float = 600.0,
+    model: ModelConfig, config: LearnerConfig, *, seed: int, place: RankInfo = SINGLE_RANK
 ) -> LearnerWorker:
-    """Load policy and reference and set up one rank's engine.
+    """Load policy and reference, and create the training engine of one rank.
 
     Args:
-        seed: of weights that the model folder lacks, so that they are alike on every rank.
-        address, port: where rank 0 listens (DeepSpeed only).
-        deadline_s: for a rank that waits for the others, seconds.
+        model: What to train.
+        config: Hyper-parameters; names trainer and advantage form.
+        seed: Seed of weights that the model folder lacks, so that they are the same on every rank.
+        place: This rank and its group.
 
     Raises:
-        ModelError: the model cannot be loaded.
-        ConfigError: several ranks were asked of the torch engine.
-        ResourceError: it is too large for the device.
+        ModelError: The model cannot be loaded.
+        ConfigError: The trainer cannot be imported, or has one rank and several are requested.
+        ResourceError: The model is too large for the device.
     """
-    if config.engine == "torch" and ranks > 1:
+    trainer = trainer_class(config)
+    if place.num_ranks > 1 and not trainer.is_distributed:
         raise ConfigError(
-            f"learner.engine torch has one rank, learner.num_ranks is {ranks}: use learner.engine deepspeed"
+            f"learner.engine {config.engine} has one rank, learner.num_ranks is {place.num_ranks}: "
+            f"set learner.engine=deepspeed or learner.num_ranks=1"
         )
+    # Ranks load on their own: without a common seed, weights that the folder lacks would differ between them.
     torch.manual_seed(seed)
-    policy = load_model(model, torch.float32 if whole_float32(config) else DTYPES[model.dtype], trainable=True)
+    policy = load_model(model, policy_dtype(model, config), trainable=True)
     pack_attention(policy)
     if config.lora is not None:
+        # After packing, which inspects and changes the plain model; before the engine, which trains what is trainable.
         policy = with_adapter(policy, config.lora)
     if config.activation_checkpointing:
-        recompute_activations(policy)
-    require_room(policy, model, config)
-    engine: TrainEngine
-    if config.engine == "torch":
-        engine = TorchEngine(policy, model, config)
-    else:
-        from learner.deepspeed_engine import DeepSpeedEngine, join_process_group
-
-        join_process_group(rank, ranks, address, port, deadline_s)
-        engine = DeepSpeedEngine(policy, model, config, rank=rank, ranks=ranks)
-    reference = _reference(policy, engine, model, config) if config.beta else None
+        enable_activation_checkpointing(policy)
+    check_fits(policy, model, config)
+    engine = trainer(policy, model, config, place)
+    reference = _make_reference(policy, engine, model, config) if config.beta else None
     generation: Any = policy.generation_config
-    eos_ids = eos_set(generation.eos_token_id)
-    return LearnerWorker(engine, reference, model, config, eos_ids=eos_ids, stack=stack_of(policy))
+    eos_ids = eos_token_ids(generation.eos_token_id)
+    return LearnerWorker(engine, reference, model, config, eos_ids=eos_ids, collate=collate_fn(policy))
 
 
-def _reference(policy: Any, engine: TrainEngine, model: ModelConfig, config: LearnerConfig) -> Reference:
-    """The policy as it was before training: without its adapter, or as a copy of its own."""
+def _make_reference(policy: Any, engine: TrainEngine, model: ModelConfig, config: LearnerConfig) -> Reference:
+    """Return the policy as it was before training: without its adapter, or as a frozen copy."""
     if config.lora is not None:
 
         def without_adapter(batch: GroupBatch) -> Tensor:
@@ -302,6 +340,7 @@ def _reference(policy: Any, engine: TrainEngine, model: ModelConfig, config: Lea
                 return candidate_logp(engine.policy(), batch)
 
         return without_adapter
+    # After the policy is on the device and perhaps sharded: the host never holds both in full precision at once.
     copy = load_model(model, DTYPES[model.dtype], trainable=False)
     pack_attention(copy)
-    return partial(candidate_logp, engine.frozen(copy))
+    return partial(candidate_logp, engine.freeze(copy))

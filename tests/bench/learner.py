@@ -1,4 +1,4 @@
-"""The learner's update against the public code's shape: one row a candidate, padded, with full logits."""
+"""The learner's update against the public code's shape: one row per candidate, padded, with full logits."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from tests.bench.compare import Figure, Measured, Row
 K, CONTEXT, PADDED, GROUPS = 16, 512, 1024, 8
 VOCABULARY, HIDDEN, LAYERS, FEED_FORWARD, HEADS = 8192, 512, 4, 1536, 8
 ROUNDS = 2
-"""The alternative takes half a minute a time."""
+"""Few: one round of the alternative takes half a minute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Process:
     seconds: tuple[float, ...]
-    """Of one group, a round each."""
+    """Time per group, once per round."""
     peak_mib: float
-    """Above what the process held before."""
+    """Peak memory above code, weights and gradients."""
     gradient: Any
-    """Of one weight matrix, for one group."""
+    """Gradient of one weight matrix for one group."""
 
 
 def update(model: Path) -> Iterator[Measured]:
-    """Forward and backward of candidate groups: time, memory, share of the machine's peak, and equal gradients."""
+    """Measure forward and backward of candidate groups: time, memory, share of peak FLOP/s, equality of gradients."""
     ours, theirs = (_in_a_process(way) for way in (_ours, _theirs))
     difference = float(np.linalg.norm(ours.gradient - theirs.gradient) / np.linalg.norm(theirs.gradient))
     yield Row(
-        what=f"update: forward and backward of a confusion point, K={K}, context {CONTEXT}, {_size()}",
-        ours=f"one forward a confusion point, {GROUPS} packed in a row, head on one position",
+        what=f"forward and backward pass of one confusion point, K={K}, context {CONTEXT}, {_size()}",
+        ours=f"one forward pass per confusion point, {GROUPS} packed in a row, head on one position",
         alternative=f"{K} rows padded to {PADDED}, full logits (the public code's shape)",
         ours_s=ours.seconds,
         alternative_s=theirs.seconds,
@@ -51,7 +51,7 @@ def update(model: Path) -> Iterator[Measured]:
         what="peak memory above the model's",
         value=(
             f"ours {ours.peak_mib:,.0f} MiB for {GROUPS} groups, alternative {theirs.peak_mib:,.0f} MiB for one: "
-            f"{theirs.peak_mib / ours.peak_mib:.1f}x, {GROUPS * theirs.peak_mib / ours.peak_mib:.0f}x a group"
+            f"{theirs.peak_mib / ours.peak_mib:.1f}x, {GROUPS * theirs.peak_mib / ours.peak_mib:.0f}x per group"
         ),
     )
     yield Figure(what="difference of the gradients", value=f"{difference:.1e} of their norm")
@@ -108,7 +108,7 @@ def _theirs(model: nn.Module) -> tuple[int, Callable[[int], None]]:
 
     def run(groups: int) -> None:
         for context, row in zip(contexts[:groups], candidates[:groups], strict=True):
-            # Right-padded, as the public code does: a causal model needs no mask for that.
+            # Right-padded as in the public code: a causal model needs no mask for that.
             ids = torch.zeros(K, PADDED, dtype=torch.long)
             ids[:, :CONTEXT] = torch.tensor(context)
             ids[:, CONTEXT] = row
@@ -119,13 +119,13 @@ def _theirs(model: nn.Module) -> tuple[int, Callable[[int], None]]:
 
 
 def _in_a_process(way: Any) -> _Process:
-    """Apart, so that one's memory is not the other's."""
+    """Measure in a process of its own, so that peak memory is that of one variant."""
     receiver, sender = get_context("spawn").Pipe(duplex=False)
     process = get_context("spawn").Process(target=_measure, args=(way, sender))
     process.start()
-    found: _Process = receiver.recv()
+    result: _Process = receiver.recv()
     process.join()
-    return found
+    return result
 
 
 def _measure(way: Any, sender: Any) -> None:
@@ -142,32 +142,32 @@ def _measure(way: Any, sender: Any) -> None:
         began = time.perf_counter()
         run(groups)
         seconds.append((time.perf_counter() - began) / groups)
-    sender.send(_Process(seconds=tuple(seconds), peak_mib=_peak_mib() - _held_mib(model), gradient=kept))
+    sender.send(_Process(seconds=tuple(seconds), peak_mib=_peak_mib() - _static_mib(model), gradient=kept))
 
 
 def _peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _held_mib(model: nn.Module) -> float:
-    """Code, weights and gradients: what any way needs."""
+def _static_mib(model: nn.Module) -> float:
+    """Return the memory of code, weights and gradients, which every variant needs."""
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters()) / 2**20
     return _BARE_MIB + 2 * weights
 
 
 _BARE_MIB = _peak_mib()
-"""Of a process that has loaded the libraries."""
+"""Memory of a process that has loaded the libraries."""
 
 
 def _useful_flops() -> float:
-    """Of one group, forward and backward: 6 a weight and token, attention, and the head on one position."""
+    """Return the FLOPs of one group, forward and backward: 6 per weight and token, attention, head on one position."""
     layer = 4 * HIDDEN * HIDDEN + 3 * HIDDEN * FEED_FORWARD
     attention = 2 * CONTEXT * CONTEXT * HIDDEN  # scores and values, half of each square
     return LAYERS * (6 * layer * CONTEXT + 3 * attention) + 6 * HIDDEN * VOCABULARY
 
 
 def _peak_flops() -> float:
-    """Of one thread multiplying matrices, the best of several."""
+    """Return the FLOP/s of one thread that multiplies matrices, the best of several measurements."""
     torch.set_num_threads(1)
     size = 1536
     a, b = torch.randn(size, size), torch.randn(size, size)

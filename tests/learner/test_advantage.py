@@ -1,4 +1,4 @@
-"""Eq. 5 and 6, and the two forms that the paper compares with."""
+"""Eq. 5 and 6, the two forms that the paper compares with, and forms of other packages."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from learner.advantage import advantages
+from learner.advantage import AdvantageForm, grpo, tlpo, unweighted
+from tlpo_ray.config.plugins import ADVANTAGES, load_plugin
 
+FORMS: dict[str, AdvantageForm] = {"tlpo": tlpo, "unweighted": unweighted, "grpo": grpo}
 POLICY = [0.4, 0.3, 0.2, 0.1]
 REWARDS = [1.0, 1.0, -1.0, 1.0]
 # μ = 0.4 + 0.3 - 0.2 + 0.1 over 1.0 = 0.6; w = (0.4·0.4, 0.3·0.4, 0.2·-1.6, 0.1·0.4); Z = 0.64.
@@ -27,14 +29,16 @@ def row(values: list[float]) -> torch.Tensor:
     return torch.tensor([values], dtype=torch.float32)
 
 
-@pytest.mark.parametrize("form", BY_HAND)
-def test_a_group_worked_out_by_hand(form: str) -> None:
-    found = advantages(row(POLICY).log(), row(REWARDS), form)
-    torch.testing.assert_close(found, row(BY_HAND[form]), rtol=1e-6, atol=1e-7)
+@pytest.mark.parametrize("name", FORMS)
+def test_a_group_worked_out_by_hand(name: str) -> None:
+    advantages = FORMS[name](row(POLICY).log(), row(REWARDS))
+    assert advantages.dtype == torch.float32
+    torch.testing.assert_close(advantages, row(BY_HAND[name]), rtol=1e-6, atol=1e-7)
 
 
-def test_tlpo_is_the_default_form() -> None:
-    assert torch.equal(advantages(row(POLICY).log(), row(REWARDS)), advantages(row(POLICY).log(), row(REWARDS), "tlpo"))
+@pytest.mark.parametrize("name", FORMS)
+def test_every_form_is_registered_under_its_name(name: str) -> None:
+    assert load_plugin(ADVANTAGES, name) is FORMS[name]
 
 
 groups = st.integers(2, 16).flatmap(
@@ -49,19 +53,19 @@ groups = st.integers(2, 16).flatmap(
 def test_advantages_sum_to_zero_and_their_magnitudes_to_one(group: tuple[list[float], list[float]]) -> None:
     logp, rewards = group
     assume(len(set(rewards)) > 1)
-    (found,) = advantages(row(logp), row(rewards)).double()
-    assert abs(float(found.sum())) < 1e-6
-    assert abs(float(found.abs().sum()) - 1) < 1e-6
-    assert bool((found * row(rewards)[0] >= 0).all()), "an advantage has its reward's sign"
+    (advantages,) = tlpo(row(logp), row(rewards)).double()
+    assert abs(float(advantages.sum())) < 1e-6
+    assert abs(float(advantages.abs().sum()) - 1) < 1e-6
+    assert bool((advantages * row(rewards)[0] >= 0).all()), "an advantage must have the sign of its reward"
 
 
 @given(groups, st.floats(-30, 30))
 def test_only_proportions_of_probability_matter(group: tuple[list[float], list[float]], shift: float) -> None:
     logp, rewards = group
-    moved = (np.array(logp) + shift).tolist()
-    for form in BY_HAND:
+    shifted = (np.array(logp) + shift).tolist()
+    for form in FORMS.values():
         torch.testing.assert_close(
-            advantages(row(moved), row(rewards), form), advantages(row(logp), row(rewards), form), rtol=1e-4, atol=1e-6
+            form(row(shifted), row(rewards)), form(row(logp), row(rewards)), rtol=1e-4, atol=1e-6
         )
 
 
@@ -71,28 +75,25 @@ def test_scale_and_origin_of_the_rewards_do_not_matter(
 ) -> None:
     logp, rewards = group
     moved = (np.array(rewards) * scale + origin).tolist()
-    for form, factor in (("tlpo", 1.0), ("grpo", 1.0), ("unweighted", scale)):
+    for form, factor in ((tlpo, 1.0), (grpo, 1.0), (unweighted, scale)):
         torch.testing.assert_close(
-            advantages(row(logp), row(moved), form),
-            factor * advantages(row(logp), row(rewards), form),
-            rtol=2e-3,
-            atol=1e-5,
+            form(row(logp), row(moved)), factor * form(row(logp), row(rewards)), rtol=2e-3, atol=1e-5
         )
 
 
 @given(st.lists(st.floats(-60, 0), min_size=2, max_size=16), st.sampled_from([-1.0, 1.0, 0.1, 0.0]))
 def test_equal_rewards_give_no_signal(logp: list[float], reward: float) -> None:
-    for form in BY_HAND:
-        assert not advantages(row(logp), row([reward] * len(logp)), form).any()
+    for form in FORMS.values():
+        assert not form(row(logp), row([reward] * len(logp))).any()
 
 
 def test_a_confused_token_of_vanishing_probability_still_gets_half_of_the_weight() -> None:
-    found = advantages(row([0.0, -150.0]), row([1.0, -1.0]))
-    torch.testing.assert_close(found, row([0.5, -0.5]))
+    torch.testing.assert_close(tlpo(row([0.0, -150.0]), row([1.0, -1.0])), row([0.5, -0.5]))
 
 
-def test_groups_do_not_see_each_other() -> None:
+@pytest.mark.parametrize("name", FORMS)
+def test_groups_of_a_batch_do_not_affect_each_other(name: str) -> None:
     logp = torch.cat([row(POLICY), row(POLICY[::-1])]).log()
     rewards = torch.cat([row(REWARDS), row([1.0] * 4)])
-    both = advantages(logp, rewards)
-    assert torch.equal(both[:1], advantages(logp[:1], rewards[:1])) and not both[1].any()
+    both = FORMS[name](logp, rewards)
+    assert torch.equal(both[:1], FORMS[name](logp[:1], rewards[:1])) and not both[1].any()

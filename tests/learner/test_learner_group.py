@@ -12,9 +12,9 @@ import ray
 import torch
 
 from learner.checkpoint import checkpoints
-from learner.publish import Publisher
 from learner.ray_shell import LearnerGroup
 from learner.report import UpdateReport
+from learner.weight_export import WeightExporter
 from learner.worker import build_learner
 from tests.tiny import random_groups
 from tlpo_ray.config.run import ClusterConfig, FlowConfig, LearnerConfig, ModelConfig
@@ -35,10 +35,12 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
-def make_group(folder: Path) -> LearnerGroup:
+def start_group(folder: Path) -> LearnerGroup:
     config = LearnerConfig.model_validate(SETTINGS | {"num_ranks": 2, "zero_stage": 3})
     cluster = ClusterConfig(gpus_per_learner_rank=0)
-    return LearnerGroup(ModelConfig(path=str(folder), dtype="float32"), config, FlowConfig(), cluster, seed=0)
+    group = LearnerGroup(ModelConfig(path=str(folder), dtype="float32"), config, FlowConfig(), cluster, seed=0)
+    group.start()
+    return group
 
 
 def update(group: LearnerGroup, payload: bytes) -> UpdateReport:
@@ -48,8 +50,8 @@ def update(group: LearnerGroup, payload: bytes) -> UpdateReport:
     return report
 
 
-def published(group: LearnerGroup) -> dict[str, torch.Tensor]:
-    buckets = ray.get(list(group.publish(CONTEXT).steps[-1].buckets))
+def exported(group: LearnerGroup) -> dict[str, torch.Tensor]:
+    buckets = ray.get(list(group.export_weights(CONTEXT).deltas[-1].buckets))
     return {name: from_wire(array.copy()) for bucket in buckets for name, array in bucket}
 
 
@@ -60,26 +62,25 @@ def test_a_group_learns_as_one_process_does_and_a_dead_rank_ends_it(tiny_model: 
         LearnerConfig.model_validate(SETTINGS | {"engine": "torch"}),
         seed=0,
     )
-    group = make_group(tiny_model)
+    group = start_group(tiny_model)
     try:
         group.ready()
         expected, report = alone.update(groups, 0.0), update(group, encode(groups))
         assert report.version == group.version == 1
-        found, wanted = report.metrics(), expected.metrics()
-        assert found.pop("update_time") > 0 and wanted.pop("update_time") > 0
-        assert found == pytest.approx(wanted, rel=1e-3, abs=1e-5)
-        there = published(group)
-        here = alone.publish(Publisher(1 << 20), CONTEXT)
-        assert here is not None
-        for bucket in here.steps[-1].buckets:
+        metrics, expected_metrics = report.metrics(), expected.metrics()
+        assert metrics.pop("update_time") > 0 and expected_metrics.pop("update_time") > 0
+        assert metrics == pytest.approx(expected_metrics, rel=1e-3, abs=1e-5)
+        weights = exported(group)
+        expected_weights = alone.export_weights(WeightExporter(1 << 20), CONTEXT)
+        assert expected_weights is not None
+        for bucket in expected_weights.deltas[-1].buckets:
             for name, array in bucket:
-                torch.testing.assert_close(there.pop(name), from_wire(array), rtol=0, atol=1e-5)
-        assert not there
+                torch.testing.assert_close(weights.pop(name), from_wire(array), rtol=0, atol=1e-5)
+        assert not weights
 
-        group.save(tmp_path, {"progress": 0.5}, 2)
+        assert group.save(tmp_path, 2) == 1
         update(group, encode(groups))
-        assert group.load(checkpoints(tmp_path)[0])["progress"] == 0.5
-        assert group.version == 1
+        assert group.load(checkpoints(tmp_path)[0]) == group.version == 1
         group.export(tmp_path / "model")
         assert (tmp_path / "model" / "model.safetensors").exists()
 
@@ -89,12 +90,15 @@ def test_a_group_learns_as_one_process_does_and_a_dead_rank_ends_it(tiny_model: 
         with pytest.raises(TlpoError, match="a learner rank failed during an update"):
             while group.poll_update(1.0) is None:
                 assert time.monotonic() - began < 60
+        group.restart()
+        assert (group.incarnation, group.version, group.learning) == (1, 0, False)
+        assert group.restore(tmp_path, until=5) == group.version == 1
     finally:
         group.close()
 
 
-def test_a_missing_model_is_one_line(tmp_path: Path) -> None:
-    group = make_group(tmp_path / "missing")
+def test_a_missing_model_is_reported_in_one_line(tmp_path: Path) -> None:
+    group = start_group(tmp_path / "missing")
     try:
         with pytest.raises(ModelError, match="missing' cannot be loaded"):
             group.ready()

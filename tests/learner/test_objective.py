@@ -31,7 +31,7 @@ def objective(
 def test_the_surrogate_takes_the_worse_of_ratio_and_clipped_ratio() -> None:
     ratios, advantages = row(1.0, 2.0, 2.0, 0.5, 0.5, 1.25), row(0.5, 0.5, -0.5, 0.5, -0.5, 1.0)
     found = objective(ratios, advantages)
-    # Clipped at 1.3 where the advantage is above 0, at 0.8 where it is below; else the ratio stands.
+    # Clipped at 1.3 where the advantage is positive, at 0.8 where it is negative; otherwise the ratio is kept.
     torch.testing.assert_close(found.surrogate_BK, row(0.5, 0.65, -1.0, 0.25, -0.4, 1.25))
     assert found.clipped_BK.tolist() == [[False, True, False, False, True, False]]
     torch.testing.assert_close(found.ratio_BK, ratios)
@@ -39,7 +39,7 @@ def test_the_surrogate_takes_the_worse_of_ratio_and_clipped_ratio() -> None:
     assert not found.kl_BK.any()
 
 
-def test_the_clip_takes_exactly_the_clipped_gradients_away() -> None:
+def test_the_clip_removes_exactly_the_clipped_gradients() -> None:
     logp = row(1.0, 2.0, 2.0, 0.5, 0.5).log().requires_grad_()
     advantages = row(0.5, 0.5, -0.5, 0.5, -0.5)
     found = tlpo_objective(logp, torch.zeros_like(logp), None, advantages, 0.2, 0.3, 0.0)
@@ -60,7 +60,7 @@ def test_the_kl_estimate_by_hand() -> None:
 def test_the_gradient_of_the_kl_pulls_towards_the_reference() -> None:
     logp = row(0.5, 0.2).log().requires_grad_()
     tlpo_objective(logp, logp.detach(), row(0.25, 0.4).log(), row(0.0, 0.0), 0.2, 0.2, 1.0).per_group_B.sum().backward()
-    # d KL / d log π_θ = 1 - π_ref/π_θ; the objective takes it off.
+    # d KL / d log π_θ = 1 - π_ref/π_θ; the objective subtracts it.
     assert logp.grad is not None
     torch.testing.assert_close(logp.grad, -row(1 - 0.5, 1 - 2.0) / 2)
 
@@ -69,7 +69,7 @@ logps = st.lists(st.floats(-300, 0), min_size=4, max_size=4)
 
 
 @given(logps, logps, logps)
-def test_whatever_the_policies_objective_and_gradient_are_finite(
+def test_objective_and_gradient_are_finite_for_any_policies(
     new: list[float], old: list[float], ref: list[float]
 ) -> None:
     logp = torch.tensor([new], dtype=torch.float32, requires_grad=True)
@@ -82,13 +82,13 @@ def test_whatever_the_policies_objective_and_gradient_are_finite(
     assert float(found.ratio_BK.max()) <= math.exp(MAX_LOG_RATIO) * (1 + 1e-6)
 
 
-def test_what_is_only_watched_holds_no_graph() -> None:
+def test_monitored_values_hold_no_graph() -> None:
     logp = row(0.3, 0.2).log().requires_grad_()
     found = tlpo_objective(logp, row(0.3, 0.2).log(), row(0.2, 0.3).log(), row(0.5, -0.5), 0.2, 0.2, 0.04)
     assert found.per_group_B.requires_grad
     assert not any(t.requires_grad for t in (found.surrogate_BK, found.kl_BK, found.ratio_BK))
 
 
-def test_a_kl_term_without_a_reference_is_a_mistake() -> None:
+def test_a_kl_term_without_a_reference_is_an_error() -> None:
     with pytest.raises(AssertionError, match="reference"):
         objective(row(1.0), row(0.0), beta=0.04)

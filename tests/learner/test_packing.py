@@ -1,4 +1,4 @@
-"""Packed contexts against each context alone, in the architectures that the presets name."""
+"""Packed contexts compared with each context alone, in the architectures that the presets name."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from learner.batch import pack_contexts, pad_contexts
-from learner.packing import pack_attention, packed_attention, packs
-from learner.policy import next_token_logp, stack_of
+from learner.packing import pack_attention, packed_attention, takes_packed
+from learner.policy import collate_fn, next_token_logp
 
 SIZE: dict[str, Any] = {
     "vocab_size": 99, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -42,7 +42,7 @@ def build(name: str) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen3", "ministral", "mistral", "gemma3"])
-def test_every_context_is_as_if_alone_in_values_and_gradients(name: str) -> None:
+def test_packed_contexts_have_the_values_and_gradients_of_contexts_alone(name: str) -> None:
     model, random = build(name), np.random.default_rng(0)
     contexts = [random.integers(3, 99, length).tolist() for length in (1, 5, 19, 30, 7)]
     alone = torch.cat([next_token_logp(model, pad_contexts([context])) for context in contexts])
@@ -51,13 +51,13 @@ def test_every_context_is_as_if_alone_in_values_and_gradients(name: str) -> None
     expected = {name: parameter.grad for name, parameter in model.named_parameters()}
     model.zero_grad()
 
-    assert pack_attention(model) and packs(model) and stack_of(model) is pack_contexts
+    assert pack_attention(model) and takes_packed(model) and collate_fn(model) is pack_contexts
     packed = next_token_logp(model, pack_contexts(contexts))
     torch.testing.assert_close(packed, alone, rtol=0, atol=2e-5)
     (packed * weight_BV).sum().backward()
     for key, parameter in model.named_parameters():
         torch.testing.assert_close(parameter.grad, expected[key], rtol=1e-3, atol=1e-3)
-    # One context needs no word about segments: the canary's way.
+    # A single context works without segments too, as the canary uses it.
     torch.testing.assert_close(next_token_logp(model, pad_contexts(contexts[2:3])), alone[2:3], rtol=0, atol=2e-5)
 
 
@@ -66,13 +66,13 @@ def test_a_model_whose_attention_does_more_is_padded(kind: str) -> None:
     import transformers
 
     model = getattr(transformers, f"{kind}ForCausalLM")(getattr(transformers, f"{kind}Config")(**SIZE))
-    assert not pack_attention(model) and stack_of(model) is pad_contexts
+    assert not pack_attention(model) and collate_fn(model) is pad_contexts
 
 
-def test_a_model_with_an_attention_of_its_own_is_padded() -> None:
+def test_a_model_with_its_own_attention_is_padded() -> None:
     model = nn.Linear(1, 1)
     model.config = SimpleNamespace(_attn_implementation="eager")  # type: ignore[assignment]
-    assert not pack_attention(model) and stack_of(model) is pad_contexts
+    assert not pack_attention(model) and collate_fn(model) is pad_contexts
 
 
 @given(
@@ -89,14 +89,14 @@ def test_attention_equals_softmax_under_a_block_mask(
         torch.randn(1, count, tokens, dimension, generator=random) for count in (heads[0], heads[1], heads[1])
     )
     bounds = torch.tensor(np.cumsum([0, *lengths]), dtype=torch.int32)
-    found, _ = packed_attention(
+    attended, _ = packed_attention(
         nn.Module(), query, key, value, None, segment_lengths=lengths, segment_bounds=bounds, scaling=0.7,
         sliding_window=window,
     )  # fmt: skip
     segment = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
-    behind = torch.arange(tokens)[:, None] - torch.arange(tokens)[None, :]
-    seen = (segment[:, None] == segment[None, :]) & (behind >= 0) & (behind < (window or tokens))
+    distance = torch.arange(tokens)[:, None] - torch.arange(tokens)[None, :]
+    mask = (segment[:, None] == segment[None, :]) & (distance >= 0) & (distance < (window or tokens))
     groups = heads[0] // heads[1]
     scores = query @ key.repeat_interleave(groups, 1).transpose(2, 3) * 0.7
-    expected = scores.masked_fill(~seen, -torch.inf).softmax(-1) @ value.repeat_interleave(groups, 1)
-    torch.testing.assert_close(found, expected.transpose(1, 2), rtol=1e-4, atol=1e-5)
+    expected = scores.masked_fill(~mask, -torch.inf).softmax(-1) @ value.repeat_interleave(groups, 1)
+    torch.testing.assert_close(attended, expected.transpose(1, 2), rtol=1e-4, atol=1e-5)

@@ -1,4 +1,4 @@
-"""One forward a confusion point: the same log-probabilities and gradients as the long way round."""
+"""One forward pass per confusion point: the same log-probabilities and gradients as one per candidate."""
 
 from __future__ import annotations
 
@@ -11,14 +11,21 @@ import pytest
 import torch
 from torch import nn
 
+from actors.engine import EngineOptions
 from actors.hf_engine import TransformersEngine
-from learner.batch import GroupBatch, Stack, make_batch, pad_contexts
+from learner.batch import Collate, GroupBatch, make_batch, pad_contexts
 from learner.packing import pack_attention
-from learner.policy import candidate_logp, load_model, next_token_logp, recompute_activations, stack_of
+from learner.policy import (
+    candidate_logp,
+    collate_fn,
+    enable_activation_checkpointing,
+    load_model,
+    next_token_logp,
+)
 from tests.tiny import random_groups
 from tlpo_ray.config.run import ModelConfig, RolloutConfig
 from tlpo_ray.errors import ModelError
-from tlpo_ray.flow.models import eos_set
+from tlpo_ray.flow.models import eos_token_ids
 from tlpo_ray.flow.records import CandidateGroup
 
 
@@ -26,19 +33,23 @@ def load(folder: Path) -> nn.Module:
     return load_model(ModelConfig(path=str(folder), dtype="float32"), torch.float32, trainable=True)
 
 
-def batch_of(groups: list[CandidateGroup], stack: Stack = pad_contexts) -> GroupBatch:
-    return make_batch(groups, [1 / len(groups)] * len(groups), stack)
+def load_engine(folder: Path) -> TransformersEngine:
+    return TransformersEngine(ModelConfig(path=str(folder)), RolloutConfig(), EngineOptions())
 
 
-def one_row_a_candidate(model: nn.Module, groups: list[CandidateGroup]) -> torch.Tensor:
-    """[B, K] the long way: every candidate after its context in a row of its own, full logits, right-padded."""
+def batch_of(groups: list[CandidateGroup], collate: Collate = pad_contexts) -> GroupBatch:
+    return make_batch(groups, [1 / len(groups)] * len(groups), collate)
+
+
+def one_row_per_candidate(model: nn.Module, groups: list[CandidateGroup]) -> torch.Tensor:
+    """Return [B, K] log-probabilities with every candidate in a row of its own after its context, right-padded."""
     rows = [[*group.context_ids, candidate] for group in groups for candidate in group.candidate_ids]
     longest = max(map(len, rows))
     input_ids = torch.tensor([row + [0] * (longest - len(row)) for row in np.array(rows, dtype=object)])
     mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
     logp = model(input_ids=input_ids, attention_mask=mask, use_cache=False).logits.log_softmax(-1)
-    at = [(len(row) - 2, row[-1]) for row in rows]
-    return torch.stack([logp[i, position, token] for i, (position, token) in enumerate(at)]).view(len(groups), -1)
+    places = [(len(row) - 2, row[-1]) for row in rows]
+    return torch.stack([logp[i, position, token] for i, (position, token) in enumerate(places)]).view(len(groups), -1)
 
 
 def gradients(model: nn.Module, logp_BK: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -50,29 +61,32 @@ def gradients(model: nn.Module, logp_BK: torch.Tensor) -> dict[str, torch.Tensor
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("fixture", ["tiny_model", "tiny_untied"])
-def test_values_and_gradients_equal_those_of_a_row_for_each_candidate(
+def test_values_and_gradients_equal_those_of_one_row_per_candidate(
     fixture: str, packed: bool, request: pytest.FixtureRequest
 ) -> None:
     folder = request.getfixturevalue(fixture)
     model, groups = load(folder), random_groups(folder, 4)
     plain = load(folder)
     assert not packed or pack_attention(model)
-    short, long = candidate_logp(model, batch_of(groups, stack_of(model))), one_row_a_candidate(plain, groups)
-    torch.testing.assert_close(short, long, rtol=1e-5, atol=1e-5)
-    found, expected = gradients(model, short), gradients(plain, long)
-    assert found.keys() == expected.keys() == dict(model.named_parameters()).keys()
-    for name, gradient in found.items():
+    logp, expected_logp = (
+        candidate_logp(model, batch_of(groups, collate_fn(model))),
+        one_row_per_candidate(plain, groups),
+    )
+    torch.testing.assert_close(logp, expected_logp, rtol=1e-5, atol=1e-5)
+    computed, expected = gradients(model, logp), gradients(plain, expected_logp)
+    assert computed.keys() == expected.keys() == dict(model.named_parameters()).keys()
+    for name, gradient in computed.items():
         difference = float((gradient - expected[name]).norm() / expected[name].norm())
         assert difference < 1e-5, f"{name}: {difference}"
 
 
-def test_a_fresh_policy_agrees_with_the_probabilities_its_groups_came_with(tiny_model: Path) -> None:
+def test_a_fresh_policy_reproduces_the_probabilities_of_its_groups(tiny_model: Path) -> None:
     batch = batch_of(random_groups(tiny_model, 4))
     with torch.no_grad():
         torch.testing.assert_close(candidate_logp(load(tiny_model), batch), batch.old_logp_BK, rtol=0, atol=1e-5)
 
 
-def test_probabilities_do_not_depend_on_the_neighbours_in_the_batch(tiny_model: Path) -> None:
+def test_probabilities_do_not_depend_on_the_other_contexts_of_the_batch(tiny_model: Path) -> None:
     model, contexts = load(tiny_model), [[5, 6, 7], [1] * 40, [300]]
     with torch.no_grad():
         together = next_token_logp(model, pad_contexts(contexts))
@@ -82,14 +96,14 @@ def test_probabilities_do_not_depend_on_the_neighbours_in_the_batch(tiny_model: 
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_recomputed_activations_give_the_same_gradients_and_run_the_layers_twice(
+def test_activation_checkpointing_gives_the_same_gradients_and_runs_the_layers_twice(
     packed: bool, tiny_model: Path
 ) -> None:
     model = load(tiny_model)
     assert not packed or pack_attention(model)
-    batch = batch_of(random_groups(tiny_model, 3), stack_of(model))
+    batch = batch_of(random_groups(tiny_model, 3), collate_fn(model))
     expected = gradients(model, candidate_logp(model, batch))
-    recompute_activations(model)
+    enable_activation_checkpointing(model)
     calls = 0
 
     def count(*_: object) -> None:
@@ -97,14 +111,14 @@ def test_recomputed_activations_give_the_same_gradients_and_run_the_layers_twice
         calls += 1
 
     model.model.layers[0].mlp.register_forward_pre_hook(count)
-    found = gradients(model, candidate_logp(model, batch))
+    recomputed = gradients(model, candidate_logp(model, batch))
     assert calls == 2
     assert not any(module.training for module in model.modules() if not list(module.children())), "dropout is on"
-    for name, gradient in found.items():
+    for name, gradient in recomputed.items():
         torch.testing.assert_close(gradient, expected[name])
 
 
-def test_a_loaded_model_draws_no_dropout_and_is_frozen_unless_asked(tiny_model: Path) -> None:
+def test_a_loaded_model_is_in_evaluation_mode_and_frozen_unless_trainable(tiny_model: Path) -> None:
     config = ModelConfig(path=str(tiny_model))
     reference = load_model(config, torch.bfloat16, trainable=False)
     assert not reference.training
@@ -113,12 +127,12 @@ def test_a_loaded_model_draws_no_dropout_and_is_frozen_unless_asked(tiny_model: 
 
 
 def test_end_of_text_tokens_come_from_the_generation_configuration(tiny_model: Path) -> None:
-    assert eos_set(load(tiny_model).generation_config.eos_token_id) == {2}
-    assert eos_set([2, 0]) == {2, 0}
-    assert eos_set(None) == frozenset()
+    assert eos_token_ids(load(tiny_model).generation_config.eos_token_id) == {2}
+    assert eos_token_ids([2, 0]) == {2, 0}
+    assert eos_token_ids(None) == frozenset()
 
 
-def test_a_model_that_is_not_there_or_broken_is_one_line(tmp_path: Path, tiny_model: Path) -> None:
+def test_a_missing_or_damaged_model_is_reported_in_one_line(tmp_path: Path, tiny_model: Path) -> None:
     broken, cut, other, generation = (
         shutil.copytree(tiny_model, tmp_path / name) for name in ("broken", "cut", "other", "generation")
     )
@@ -129,8 +143,8 @@ def test_a_model_that_is_not_there_or_broken_is_one_line(tmp_path: Path, tiny_mo
     (other / "config.json").write_text(json.dumps(settings | {"hidden_size": 128}))
     (generation / "generation_config.json").write_text("[]")
     for path in (tmp_path / "missing", tmp_path, broken, cut, other, generation):
-        for one in (load, lambda folder: TransformersEngine(ModelConfig(path=str(folder)), RolloutConfig())):
+        for load_it in (load, load_engine):
             with pytest.raises(ModelError, match=r" cannot be loaded: ") as error:
-                one(path)
+                load_it(path)
             assert str(path) in str(error.value) and "\n" not in str(error.value)
             assert path != other or "its weights have other sizes than its config.json says" in str(error.value)

@@ -1,4 +1,4 @@
-"""Ranks' reports add up to the update's."""
+"""The reports of all ranks add up to that of the update."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from learner.report import StepReport, UpdateReport, merged
+from learner.report import StepReport, UpdateReport, merge_reports
 
 
 def make_report(scale: float, grad_norm: float = 2.0) -> UpdateReport:
@@ -25,16 +25,16 @@ def make_report(scale: float, grad_norm: float = 2.0) -> UpdateReport:
         steps=(step, step),
         eos_mass=0.1 * scale,
         reward_mass=0.4 * scale,
-        repaired=0.0,
-        version_lag=1.5,
+        old_logprob_shift=0.2 * scale,
+        policy_lag=1.5,
         seconds=7 * scale,
     )
 
 
-def test_shares_of_a_mean_are_added_and_extremes_kept() -> None:
-    report = merged([make_report(0.25), make_report(0.75)])
-    assert (report.version, report.groups, report.lr, report.version_lag) == (3, 8, 1e-6, 1.5)
-    assert (report.eos_mass, report.reward_mass) == pytest.approx((0.1, 0.4))
+def test_shares_of_a_mean_are_added_and_extremes_are_kept() -> None:
+    report = merge_reports([make_report(0.25), make_report(0.75)])
+    assert (report.version, report.groups, report.lr, report.policy_lag) == (3, 8, 1e-6, 1.5)
+    assert (report.eos_mass, report.reward_mass, report.old_logprob_shift) == pytest.approx((0.1, 0.4, 0.2))
     assert report.seconds == 7 * 0.75
     assert len(report.steps) == 2
     for step in report.steps:
@@ -42,10 +42,10 @@ def test_shares_of_a_mean_are_added_and_extremes_kept() -> None:
         assert (step.ratio_deviation, step.grad_norm) == (3.0, 2.0)
 
 
-def test_one_ranks_report_is_the_updates() -> None:
-    assert merged([make_report(1.0)]) == make_report(1.0)
+def test_the_report_of_a_single_rank_is_that_of_the_update() -> None:
+    assert merge_reports([make_report(1.0)]) == make_report(1.0)
 
 
-def test_metrics_leave_out_what_is_unknown() -> None:
+def test_metrics_leave_out_unknown_values() -> None:
     assert make_report(1.0).metrics()["grad_norm"] == 2.0
     assert "grad_norm" not in make_report(1.0, math.nan).metrics()

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 Float64 = npt.NDArray[np.float64]
 Group = tuple[int, Sequence[int], Sequence[float], Sequence[float]]
-"""Context (its last token), candidates, their π_old, their rewards: of one confusion point."""
+"""Context (its last token), candidates, their π_old and their rewards at one confusion point."""
 
 
 def mean_reward(policy: Sequence[float], rewards: Sequence[float]) -> float:
@@ -100,8 +100,8 @@ class LinearPolicy:
     """π(·|x) = softmax(W[last token of x] + b), trained by TLPO with AdamW.
 
     Args:
-        weight: [V, V], a row of logits for each last token; decayed.
-        bias: [V]; not decayed.
+        weight: [V, V] logits, one row per last token; weight decay applies.
+        bias: [V] logits; weight decay does not apply.
     """
 
     def __init__(self, weight: Float64, bias: Float64) -> None:
@@ -112,11 +112,11 @@ class LinearPolicy:
         self._steps = 0
 
     def probabilities(self, context: int) -> Float64:
-        """[V] of the next token."""
+        """Return [V] probabilities of the next token."""
         return softmax(self.parameters[0][context] + self.parameters[1])
 
     def gradient(self, groups: Sequence[Group], low: float, high: float, beta: float) -> list[Float64]:
-        """Of minus the mean objective, by the chain rule on paper."""
+        """Return the gradient of minus the mean objective, derived by hand with the chain rule."""
         weight, bias = (np.zeros_like(p) for p in self.parameters)
         for context, candidates, old, rewards in groups:
             policy = self.probabilities(context)
@@ -137,7 +137,7 @@ class LinearPolicy:
     def step(
         self, gradient: list[Float64], lr: float, betas: tuple[float, float], decay: float, max_norm: float
     ) -> float:
-        """One AdamW step on the gradient scaled down to `max_norm`; the norm before."""
+        """Make one AdamW step on the gradient scaled down to `max_norm`; returns the norm before."""
         norm = math.sqrt(sum(float((g**2).sum()) for g in gradient))
         scale = min(1.0, max_norm / norm)
         self._steps += 1

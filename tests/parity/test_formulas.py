@@ -1,8 +1,9 @@
-"""Our functions against the paper's formulas: worked out by hand, and written a second time in plain NumPy."""
+"""Our functions compared with the paper's formulas: worked out by hand, and in plain NumPy (`formulas.py`)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -11,17 +12,19 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from detectors import pass_rates, profile
-from learner.advantage import advantages
+from learner.advantage import AdvantageForm, grpo, tlpo, unweighted
 from learner.objective import tlpo_objective
 from learner.schedule import learning_rate
 from tests.parity import formulas
 from tlpo_ray.config.run import LearnerConfig
 
-FORMS = {
-    "tlpo": formulas.tlpo_advantages,
-    "unweighted": formulas.unweighted_advantages,
-    "grpo": formulas.grpo_advantages,
+Formula = Callable[[Sequence[float], Sequence[float]], list[float]]
+FORMS: dict[str, tuple[AdvantageForm, Formula]] = {
+    "tlpo": (tlpo, formulas.tlpo_advantages),
+    "unweighted": (unweighted, formulas.unweighted_advantages),
+    "grpo": (grpo, formulas.grpo_advantages),
 }
+"""Name → our function and the paper's formula."""
 
 # Four candidates, the third leads to confusion.
 #
@@ -63,24 +66,27 @@ def row(values: list[float]) -> torch.Tensor:
     return torch.tensor([values], dtype=torch.float64)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_advantages_of_three_candidates_by_hand(form: str) -> None:
-    assert FORMS[form](THREE["old"], THREE["rewards"]) == pytest.approx(THREE_BY_HAND[form], rel=1e-12)
-    found = advantages(row(THREE["old"]).log(), row(THREE["rewards"]), form)
-    assert found[0].tolist() == pytest.approx(THREE_BY_HAND[form], rel=1e-6)
+@pytest.mark.parametrize("name", FORMS)
+def test_advantages_of_three_candidates_by_hand(name: str) -> None:
+    form, formula = FORMS[name]
+    assert formula(THREE["old"], THREE["rewards"]) == pytest.approx(THREE_BY_HAND[name], rel=1e-12)
+    advantages = form(row(THREE["old"]).log(), row(THREE["rewards"]))
+    assert advantages[0].tolist() == pytest.approx(THREE_BY_HAND[name], rel=1e-6)
 
 
 def test_the_objective_of_four_candidates_by_hand() -> None:
     old, policy = row(FOUR["old"]), row(FOUR["policy"])
-    advantage = advantages(old.log(), row(FOUR["rewards"])).double()
+    advantage = tlpo(old.log(), row(FOUR["rewards"])).double()
     assert advantage[0].tolist() == pytest.approx([0.25, 0.1875, -0.5, 0.0625])
-    found = tlpo_objective(policy.log(), old.log(), old.log(), advantage, 0.2, 0.2, 0.04)
-    assert found.surrogate_BK[0].tolist() == pytest.approx([0.3, 0.16875, -0.4, 0.06875])
-    assert found.kl_BK[0].tolist() == pytest.approx([0.031595, 0.005751, 0.045651, 0.004401], abs=5e-7)
-    assert found.clipped_BK[0].tolist() == [True, False, True, False]
-    assert float(found.per_group_B) == pytest.approx(0.03350102, abs=5e-9)
-    theirs = formulas.objective(FOUR["policy"], FOUR["old"], FOUR["old"], [0.25, 0.1875, -0.5, 0.0625], 0.2, 0.2, 0.04)
-    assert theirs == pytest.approx(0.03350102, abs=5e-9)
+    objective = tlpo_objective(policy.log(), old.log(), old.log(), advantage, 0.2, 0.2, 0.04)
+    assert objective.surrogate_BK[0].tolist() == pytest.approx([0.3, 0.16875, -0.4, 0.06875])
+    assert objective.kl_BK[0].tolist() == pytest.approx([0.031595, 0.005751, 0.045651, 0.004401], abs=5e-7)
+    assert objective.clipped_BK[0].tolist() == [True, False, True, False]
+    assert float(objective.per_group_B) == pytest.approx(0.03350102, abs=5e-9)
+    by_formula = formulas.objective(
+        FOUR["policy"], FOUR["old"], FOUR["old"], [0.25, 0.1875, -0.5, 0.0625], 0.2, 0.2, 0.04
+    )
+    assert by_formula == pytest.approx(0.03350102, abs=5e-9)
 
 
 probabilities = st.floats(1e-6, 1.0)
@@ -94,13 +100,14 @@ def of_size(values: st.SearchStrategy[float]) -> st.SearchStrategy[list[float]]:
 rewards = of_size(st.sampled_from([-1.0, 1.0]))
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", FORMS)
 @given(of_size(probabilities), rewards)
-def test_advantages_equal_the_formula(form: str, policy: list[float], reward: list[float]) -> None:
+def test_advantages_equal_the_formula(name: str, policy: list[float], reward: list[float]) -> None:
     assume(len(set(reward)) > 1)
-    found = advantages(row(policy).log(), row(reward), form)[0].tolist()
-    # float32 out, and 1 - μ cancels in the formula where one reward has nearly all of the mass.
-    assert found == pytest.approx(FORMS[form](policy, reward), rel=1e-5, abs=1e-7)
+    form, formula = FORMS[name]
+    advantages = form(row(policy).log(), row(reward))[0].tolist()
+    # Ours are rounded to float32, and in the formula 1 - μ cancels where one reward has nearly all of the mass.
+    assert advantages == pytest.approx(formula(policy, reward), rel=1e-5, abs=1e-7)
 
 
 @given(
@@ -112,22 +119,23 @@ def test_the_objective_equals_the_formula(
     low: float, high: float, beta: float,
 ) -> None:  # fmt: skip
     advantage = formulas.tlpo_advantages(old, reward)
-    found = tlpo_objective(
+    objective = tlpo_objective(
         row(policy).log(), row(old).log(), row(reference).log(), row(advantage), low, high, beta
     ).per_group_B
     expected = formulas.objective(policy, old, reference, advantage, low, high, beta)
-    assert float(found) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    assert float(objective) == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
 @given(st.lists(st.lists(st.booleans(), min_size=1, max_size=5), min_size=1, max_size=6))
 def test_pass_rates_equal_the_formulas(answers: list[list[bool]]) -> None:
     texts = [" ".join("слово" if confused else "통화는" for confused in words) for words in answers]
-    found = pass_rates(texts, profile("ko"))
-    assert found.rpr_of_all == found.rpr == pytest.approx(formulas.response_pass_rate(answers))
-    assert found.wpr == pytest.approx(formulas.word_pass_rate(answers))
+    rates = pass_rates(texts, profile("ko"))
+    assert rates.rpr_of_all == rates.rpr == pytest.approx(formulas.response_pass_rate(answers))
+    assert rates.wpr == pytest.approx(formulas.word_pass_rate(answers))
 
 
 @pytest.mark.parametrize("progress", np.linspace(0, 1, 21))
-def test_the_learning_rate_equals_the_paper_s(progress: float) -> None:
-    found = learning_rate(LearnerConfig(), progress)
-    assert found == pytest.approx(formulas.learning_rate(5e-7, 5e-8, 0.1, progress), rel=1e-9)
+def test_the_learning_rate_equals_that_of_the_paper(progress: float) -> None:
+    assert learning_rate(LearnerConfig(), progress) == pytest.approx(
+        formulas.learning_rate(5e-7, 5e-8, 0.1, progress), rel=1e-9
+    )

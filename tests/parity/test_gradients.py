@@ -22,7 +22,7 @@ from tlpo_ray.config.run import LearnerConfig, ModelConfig
 CANDIDATES, VOCABULARY = 4, 7
 LOW, HIGH, BETA = 0.2, 0.3, 0.04
 KINK = 1e-4
-"""Least distance of a ratio to where the clip begins: there is no derivative there."""
+"""Smallest distance of a ratio to a bound of the clip, where there is no derivative."""
 STEP = 1e-6
 
 logits = st.lists(st.floats(-2, 2), min_size=VOCABULARY, max_size=VOCABULARY)
@@ -31,7 +31,7 @@ rewards = st.lists(st.sampled_from([-1.0, 1.0]), min_size=CANDIDATES, max_size=C
 
 
 @given(logits, shares, shares, rewards)
-def test_the_gradient_at_the_logits_is_that_of_the_formulas(
+def test_the_gradient_at_the_logits_equals_that_of_the_formulas(
     start: list[float], old: list[float], reference: list[float], reward: list[float]
 ) -> None:
     ratios = formulas.softmax(np.array(start))[:CANDIDATES] / old
@@ -61,9 +61,9 @@ def row(values: list[float]) -> Tensor:
 @pytest.mark.parametrize(
     ("ratio", "advantage", "moves"),
     [
-        (1.5, 0.5, False),  # above the range and praised: no further
+        (1.5, 0.5, False),  # above the range, positive advantage: clipped
         (1.5, -0.5, True),
-        (0.5, -0.5, False),  # below the range and blamed: no further
+        (0.5, -0.5, False),  # below the range, negative advantage: clipped
         (0.5, 0.5, True),
         (1.1, 0.5, True),
     ],
@@ -84,19 +84,19 @@ PARAMETERS = ("model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.weig
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_the_learner_s_gradient_is_the_slope_of_the_formulas(tiny_model: Path, name: str) -> None:
-    """In a second iteration, where ratios differ from 1, some candidates are clipped and the KL pulls."""
+def test_the_learner_s_gradient_equals_the_slope_of_the_formulas(tiny_model: Path, name: str) -> None:
+    """Checked in a second iteration: ratios differ from 1, some candidates are clipped, and the KL has a gradient."""
     config = LearnerConfig(engine="torch", lr=1e-3, warmup=0.0)
     worker = build_learner(ModelConfig(path=str(tiny_model), dtype="float32"), config, seed=0)
     groups = random_groups(tiny_model, 4)
     worker.update(groups, 0.0)
-    module, batch = worker._engine._module, make_batch(groups, [1 / 4] * 4, pack_contexts)  # type: ignore[attr-defined]
-    reference_BK = worker._reference_logp(batch)
+    module, batch = worker.engine.module, make_batch(groups, [1 / 4] * 4, pack_contexts)  # type: ignore[attr-defined]
+    reference_BK = worker.reference_logp(batch)
     assert reference_BK is not None
 
-    found = worker._objective(candidate_logp(module, batch), batch, reference_BK)
-    assert 0.05 < float(found.clipped_BK.double().mean()) < 0.95 and float(found.kl_BK.max()) > 1e-3
-    loss = -(found.per_group_B * batch.weight_B).sum()
+    objective = worker.objective(candidate_logp(module, batch), batch, reference_BK)
+    assert 0.05 < float(objective.clipped_BK.double().mean()) < 0.95 and float(objective.kl_BK.max()) > 1e-3
+    loss = -(objective.per_group_B * batch.weight_B).sum()
     parameter = module.get_parameter(name)
     (gradient,) = torch.autograd.grad(loss, parameter)
 
@@ -116,7 +116,8 @@ def test_the_learner_s_gradient_is_the_slope_of_the_formulas(tiny_model: Path, n
         return -sum(values) / len(values)
 
     assert formula() == pytest.approx(float(loss.detach()), rel=1e-5)
-    # The model computes in float32: a step of 1e-3 stands far above its rounding, and below the nearest kink.
+    # The model computes in float32: a step of 1e-3 is far larger than its rounding, and smaller than the distance to
+    # the nearest kink.
     step, direction = 1e-3, gradient / gradient.norm()
     with torch.no_grad():
         parameter += step * direction

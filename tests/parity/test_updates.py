@@ -1,4 +1,4 @@
-"""Two whole updates of a linear policy, two iterations each, against the same in NumPy: schedule, clipping, AdamW."""
+"""Two complete updates of a linear policy, two iterations each, equal those in NumPy: schedule, clipping, AdamW."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from learner.engine import TorchEngine
 from learner.policy import candidate_logp
+from learner.torch_engine import TorchEngine
 from learner.worker import LearnerWorker
 from tests.parity import formulas
 from tlpo_ray.config.run import LearnerConfig, ModelConfig
@@ -34,13 +34,13 @@ class Linear(nn.Module):
         return SimpleNamespace(logits=self.weight[input_ids[:, -1:]] + self.bias)
 
 
-def made(group: formulas.Group, index: int) -> CandidateGroup:
+def make_group(group: formulas.Group, index: int) -> CandidateGroup:
     context, candidates, old, rewards = group
     return CandidateGroup(
         prompt_index=index, prompt_id=f"p{index}", language="ko", context_ids=np.array([1, 2, context], np.int32),
         prompt_length=2, candidate_ids=np.array(candidates, np.int32), old_logp=np.log(old).astype(np.float32),
-        rewards=np.array(rewards, np.float32), sampling_version=0, probing_version=0, detector_version="1",
-        response="", span_start=0, span_end=0, span_script="", lookaheads=("",) * CANDIDATES,
+        rewards=np.array(rewards, np.float32), sampling_version=0, detector_version="1",
+        response="", span_start=0, span_end=0, span_kind="", lookaheads=("",) * CANDIDATES,
     )  # fmt: skip
 
 
@@ -52,7 +52,7 @@ def test_two_updates_equal_those_in_numpy() -> None:
     weight, bias = random.normal(0, 1, (VOCABULARY, VOCABULARY)), random.normal(0, 0.5, VOCABULARY)
     ours = Linear(weight, bias)
     theirs = formulas.LinearPolicy(ours.weight.detach().double().numpy(), ours.bias.detach().double().numpy())
-    # The reference is another policy, as it is to a run that goes on from a checkpoint.
+    # The reference is another policy than the one trained, as in a run that resumes from a checkpoint.
     theirs.reference = [p + random.normal(0, 0.3, p.shape) for p in theirs.reference]
     model, reference = ModelConfig(path="none", dtype="float32"), partial(candidate_logp, Linear(*theirs.reference))
     worker = LearnerWorker(TorchEngine(ours, model, config), reference, model, config, eos_ids=())
@@ -63,7 +63,7 @@ def test_two_updates_equal_those_in_numpy() -> None:
             policy = theirs.probabilities(context)
             top = [int(token) for token in np.argsort(-policy)[:CANDIDATES]]
             groups.append((context, top, [float(policy[token]) for token in top], rewards))
-        report = worker.update([made(group, index) for index, group in enumerate(groups)], progress)
+        report = worker.update([make_group(group, index) for index, group in enumerate(groups)], progress)
         lr = formulas.learning_rate(config.lr, config.lr_min, config.warmup, progress)
         norms = [
             theirs.step(
@@ -74,7 +74,7 @@ def test_two_updates_equal_those_in_numpy() -> None:
         ]  # fmt: skip
         assert report.lr == pytest.approx(lr)
         assert [step.grad_norm for step in report.steps] == pytest.approx(norms, rel=1e-4)
-        assert min(norms) > config.max_grad_norm, "the gradient is to be clipped"
+        assert min(norms) > config.max_grad_norm, "the gradient was not clipped"
         np.testing.assert_allclose(ours.weight.detach().numpy(), theirs.parameters[0], rtol=0, atol=2e-5)
         np.testing.assert_allclose(ours.bias.detach().numpy(), theirs.parameters[1], rtol=0, atol=2e-5)
     assert report.steps[-1].clip_fraction > 0 and report.steps[0].clip_fraction == 0

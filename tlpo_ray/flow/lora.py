@@ -1,4 +1,4 @@
-"""Low-rank adapters on both ends: the learner trains one, the rollout actors get it. Alone imports peft."""
+"""Low-rank adapters on both sides: the learner trains one, the rollout actors load it. The only module with peft."""
 
 from __future__ import annotations
 
@@ -7,25 +7,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tlpo_ray.config.run import LoraConfig
+from tlpo_ray.flow.models import safetensors_errors
 from tlpo_ray.flow.weights import Bucket, from_wire
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _PREFIX, _BASE, _NAME = "base_model.model.", ".base_layer.", ".default."
-"""What PEFT puts into names: before all, into those that an adapter stands beside, and into the adapter's."""
+"""What PEFT inserts into parameter names: a prefix of all of them; a part in those of layers that have an adapter; and
+the adapter's own name."""
 
 
 def with_adapter(model: nn.Module, config: LoraConfig) -> nn.Module:
-    """The model with a new adapter, which changes nothing yet and alone is trained."""
+    """Return the model with a new adapter, which changes no output yet; only its parameters are trainable."""
     from peft import get_peft_model
 
-    found: nn.Module = get_peft_model(model, peft_config(config))
-    return found
+    adapted: nn.Module = get_peft_model(model, peft_config(config))
+    return adapted
 
 
 def peft_config(config: LoraConfig) -> Any:
-    """PEFT's description of the adapter."""
+    """Return PEFT's description of the adapter."""
     import peft
 
     return peft.LoraConfig(
@@ -37,40 +39,53 @@ def peft_config(config: LoraConfig) -> Any:
 
 
 def wire_name(name: str) -> str:
-    """A parameter's name as files of adapters have it, and vLLM; names without an adapter stay as they are."""
+    """Return a parameter's name as adapter files and vLLM have it; names outside an adapter are returned unchanged."""
     return name.replace(_NAME, ".", 1) if ".lora_" in name else name
 
 
 def write_adapter(bucket: Bucket, config: LoraConfig, folder: Path) -> None:
-    """An adapter as a folder that PEFT and vLLM read."""
+    """Write an adapter as a folder that PEFT and vLLM can load.
+
+    Args:
+        bucket: The adapter's tensors by `wire_name`.
+        config: The adapter's rank, scale and layers.
+        folder: Created if it does not exist.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: from_wire(array) for name, array in bucket}, folder / "adapter_model.safetensors")
+    with safetensors_errors():
+        save_file({name: from_wire(array) for name, array in bucket}, folder / "adapter_model.safetensors")
     peft_config(config).save_pretrained(folder)
 
 
 def load_parameters(model: nn.Module, bucket: Bucket) -> None:
-    """Replace parameters of a model, by their names on the wire."""
+    """Overwrite parameters of a model with those of a bucket, matched by `wire_name`."""
     parameters = {wire_name(name): parameter for name, parameter in model.named_parameters()}
     for name, array in bucket:
         parameters[name].data.copy_(from_wire(array))
 
 
-def merged(
-    everything: Iterable[tuple[str, Tensor]], adapter: dict[str, Tensor], config: LoraConfig
+def merge_adapter(
+    all_weights: Iterable[tuple[str, Tensor]], adapter: dict[str, Tensor], config: LoraConfig
 ) -> Iterator[tuple[str, Tensor]]:
-    """A plain model's weights, with what the adapter adds: W + (α / rank) B A.
+    """Yield the weights of a plain model into which the adapter is merged: W + (α / rank) B A.
+
+    The sum is computed in float32 and rounded once, to the dtype of W.
 
     Args:
-        everything: all weights of a model with an adapter, under PEFT's names.
-        adapter: the adapter's, by `wire_name`.
+        all_weights: Weights of a model with an adapter, both, under PEFT's names.
+        adapter: The adapter's tensors by `wire_name`.
+        config: Gives rank and α.
     """
-    for name, tensor in everything:
+    for name, tensor in all_weights:
         if ".lora_" in name:
             continue
-        beside = name.replace(_BASE, ".").removesuffix("weight")
-        down, up = (adapter.get(f"{beside}lora_{part}.weight") for part in "AB")
+        layer = name.replace(_BASE, ".").removesuffix("weight")
+        down, up = (adapter.get(f"{layer}lora_{part}.weight") for part in "AB")
         if down is not None and up is not None:
             tensor = (tensor.float() + config.alpha / config.rank * (up.float() @ down.float())).to(tensor.dtype)
         yield name.replace(_BASE, ".").removeprefix(_PREFIX), tensor

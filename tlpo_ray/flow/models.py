@@ -1,4 +1,4 @@
-"""A model as learner and rollout actors both load it, and what is told of one that is damaged."""
+"""Loading a model as both the learner and the rollout actors do, and reporting one that is damaged."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def reading(what: str, more: str = "") -> Iterator[None]:
-    """Whatever the libraries raise about a model becomes one line: of a damaged file they raise anything.
+def model_errors(problem: str, advice: str = "") -> Iterator[None]:
+    """Turn any exception about a model that is raised inside the block into a one-line ModelError.
+
+    Catches `Exception` because transformers, tokenizers and safetensors raise nearly every kind of exception about a
+    damaged file. Errors of this project pass through unchanged.
 
     Args:
-        what: is wrong if they do.
-        more: what to do then.
+        problem: What is wrong if they raise one, e.g. "model 'x' cannot be loaded".
+        advice: What the user should do about it, appended to the message.
 
     Raises:
-        ModelError: they did.
+        ModelError: Something was raised inside the block; the message ends with its first line.
     """
     try:
         yield
@@ -30,33 +33,48 @@ def reading(what: str, more: str = "") -> Iterator[None]:
         raise
     except Exception as error:
         kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
-        raise ModelError(f"{what}: {kind}{first_line(error)}{more}") from error
+        raise ModelError(f"{problem}: {kind}{first_line(error)}{advice}") from error
 
 
-def parameters_of(model: ModelConfig) -> int:
-    """How many a causal language model has, tied ones counted once; no weights are read.
+@contextmanager
+def safetensors_errors() -> Iterator[None]:
+    """Turn safetensors' own exception, which it raises when a disk is full, into an OSError.
 
     Raises:
-        ModelError: its configuration cannot be found or read.
+        OSError: Reading or writing tensors failed inside the block.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        raise OSError(first_line(error)) from error
+
+
+def count_parameters(model: ModelConfig) -> int:
+    """Return the number of parameters of a causal language model, tied ones counted once; no weights are read.
+
+    Raises:
+        ModelError: The model's configuration cannot be found or read.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    with reading(f"model {model.path!r} cannot be read"), torch.device("meta"):
+    with model_errors(f"model {model.path!r} cannot be read"), torch.device("meta"):
         trust = {"trust_remote_code": model.trust_remote_code}
         config = AutoConfig.from_pretrained(model.path, revision=model.revision, **trust)
-        return sum(one.numel() for one in AutoModelForCausalLM.from_config(config, **trust).parameters())
+        return sum(parameter.numel() for parameter in AutoModelForCausalLM.from_config(config, **trust).parameters())
 
 
 def load_causal_lm(model: ModelConfig, dtype: torch.dtype) -> Any:
-    """A causal language model with `dtype` weights.
+    """Load a causal language model with weights of `dtype`.
 
     Raises:
-        ModelError: it cannot be found or read, or its weights are not those of its configuration.
+        ModelError: The model cannot be found or read, or its weights do not match its configuration.
     """
     from transformers import AutoModelForCausalLM
 
-    with reading(f"model {model.path!r} cannot be loaded"):
+    with model_errors(f"model {model.path!r} cannot be loaded"):
         try:
             return AutoModelForCausalLM.from_pretrained(
                 model.path,
@@ -66,13 +84,18 @@ def load_causal_lm(model: ModelConfig, dtype: torch.dtype) -> Any:
                 use_safetensors=None if model.allow_pickle else True,
             )
         except RuntimeError as error:
+            # transformers' advice (ignore_mismatched_sizes) would silently train a partly random model.
             if "ignore_mismatched_sizes" not in str(error):
                 raise
             raise ValueError("its weights have other sizes than its config.json says") from error
 
 
-def eos_set(configured: int | list[int] | None) -> frozenset[int]:
-    """End-of-text tokens as a model's configuration gives them: one, several or none."""
+def eos_token_ids(configured: int | list[int] | None) -> frozenset[int]:
+    """Return the end-of-text tokens of a model as a set.
+
+    Args:
+        configured: `eos_token_id` of the model's configuration, which may name one token, several or none.
+    """
     if configured is None:
         return frozenset()
     return frozenset(configured if isinstance(configured, list) else [configured])

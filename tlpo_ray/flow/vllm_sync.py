@@ -1,25 +1,25 @@
-"""Weights into vLLM: the one door to its weight-transfer API, which has changed often.
+"""Weights into a vLLM engine, through its weight-transfer API, which has changed often: keep all calls to it here.
 
-Two ways: buckets that each engine loads when it is free (`load`), or a broadcast that all receive at once (`join`,
-`receive`; the learner's end is `sender`). Nothing here imports vLLM before it is called.
+Two ways: buckets that each engine loads when it is free (`prepare`, `load`), or a broadcast that all engines receive at
+once (`join`, `receive`). This module does not import vLLM; what needs its classes is in `vllm_transfer`.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tlpo_ray.config.run import LoraConfig
 from tlpo_ray.flow.weights import Bucket, Rendezvous, TensorMeta
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def register() -> None:
-    """Make our receiving engines known to vLLM in this process."""
+    """Register our receiving engines with vLLM in this process.
+
+    vLLM calls it too, through the entry point `vllm.general_plugins`, in every worker process of a tensor-parallel
+    engine. It loads that entry point early, hence the late import.
+    """
     from tlpo_ray.flow import vllm_transfer
 
     vllm_transfer.register()
@@ -27,34 +27,30 @@ def register() -> None:
 
 def prepare(engine: Any) -> None:
     """Set up a vLLM engine (v1 `LLMEngine`) for `load`."""
-    # Arrays from the object store are read-only; they are only read.
+    # Arrays from the object store are read-only, which is all that loading them needs.
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
     engine.collective_rpc("init_weight_transfer_engine", kwargs={"init_info": {}})
 
 
 def load(engine: Any, buckets: Iterable[Bucket]) -> None:
-    """Replace all weights of an engine that has no request running, one bucket in memory at a time."""
+    """Replace all weights of an idle engine, with one bucket in memory at a time.
+
+    Args:
+        engine: Must have no running request.
+        buckets: All weights; buckets are resolved one after the other.
+    """
     _replace(engine, ({"bucket": bucket} for bucket in buckets))
 
 
-def load_adapter(engine: Any, bucket: Bucket, config: LoraConfig, version: int, before: Any) -> Any:
-    """Replace an engine's adapter, which has no request running; what requests name from now on to be answered with it.
-
-    Args:
-        before: what requests named up to now; None when there was no adapter.
-    """
-    from tlpo_ray.flow import vllm_transfer
-
-    return vllm_transfer.load_adapter(engine, bucket, config, version, before)
-
-
 def join(engine: Any, rendezvous: Rendezvous, rank: int) -> None:
-    """Meet the learner and the other engines; waits for all of them.
+    """Join a broadcast group with the learner and the other engines; blocks until all members have joined.
 
     Args:
-        rank: of this engine's first process among all that meet, from 1.
+        engine: A vLLM engine.
+        rendezvous: Address and size of the group.
+        rank: Rank in the group of this engine's first process, from 1.
     """
-    engine.collective_rpc("shutdown_weight_transfer_engine")  # leaves an earlier meeting, if there was one
+    engine.collective_rpc("shutdown_weight_transfer_engine")  # leaves the group it joined before, if any
     place = {"master_address": rendezvous.address, "master_port": rendezvous.port}
     own = {"packed": True} if rendezvous.backend == "nccl" else {"deadline_s": rendezvous.deadline_s}
     init_info = place | own | {"rank_offset": rank, "world_size": rendezvous.size}
@@ -62,31 +58,18 @@ def join(engine: Any, rendezvous: Rendezvous, rank: int) -> None:
 
 
 def receive(engine: Any, incoming: Sequence[TensorMeta]) -> None:
-    """Replace all weights of an engine that has no request running by those that the learner broadcasts."""
-    told = {
+    """Replace all weights of an idle engine with those that the learner broadcasts.
+
+    Args:
+        engine: Must have joined the group and have no running request.
+        incoming: The tensors that will arrive, in that order.
+    """
+    update_info = {
         "names": [meta.name for meta in incoming],
         "dtype_names": [meta.dtype for meta in incoming],
         "shapes": [list(meta.shape) for meta in incoming],
     }
-    _replace(engine, [told])
-
-
-def sender(
-    rendezvous: Rendezvous,
-    rank: int,
-    metas: Sequence[TensorMeta],
-    tensors: Callable[[], Iterator[tuple[str, Tensor]]],
-) -> Any:
-    """The learner's end of broadcasts: `send_weights()` and `shutdown()`, both to be called on every learner rank.
-
-    Args:
-        rank: of the learner rank; 0 waits here until all receivers have joined.
-        metas: what `tensors` yields on rank 0.
-        tensors: the current weights; iterated to its end on every rank, because gathering them is a collective.
-    """
-    from tlpo_ray.flow import vllm_transfer
-
-    return vllm_transfer.sender(rendezvous, rank, metas, tensors)
+    _replace(engine, [update_info])
 
 
 def _replace(engine: Any, parts: Iterable[dict[str, Any]]) -> None:
@@ -95,9 +78,10 @@ def _replace(engine: Any, parts: Iterable[dict[str, Any]]) -> None:
         for part in parts:
             engine.collective_rpc("update_weights", kwargs={"update_info": part})
     except BaseException:
-        with suppress(RuntimeError):  # vLLM itself has ended it, if it was a part that it could not load
+        # vLLM ends the update itself if it could not load a part; finishing it again then raises RuntimeError.
+        with suppress(RuntimeError):
             engine.collective_rpc("finish_weight_update")
         raise
     engine.collective_rpc("finish_weight_update")
-    # Keys and values cached under the old weights would be answered from: off by nats, and silently.
-    assert engine.reset_prefix_cache(), "vLLM's prefix cache could not be reset after a weight sync: a request runs"
+    # Keys and values cached under the old weights would be reused: log-probabilities off by nats, without any error.
+    assert engine.reset_prefix_cache(), "vLLM's prefix cache cannot be reset after a weight sync: a request is running"

@@ -1,4 +1,7 @@
-"""Our engines in vLLM's weight-transfer registry, and the learner's end of broadcasts. Imports vLLM."""
+"""Our engines in vLLM's weight-transfer registry, adapters, and the learner's end of broadcasts.
+
+Importing this module imports vLLM, which takes seconds and needs vLLM installed: import it inside functions only.
+"""
 
 from __future__ import annotations
 
@@ -29,13 +32,13 @@ from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, i
 
 from tlpo_ray.config.run import LoraConfig
 from tlpo_ray.flow.lora import write_adapter
-from tlpo_ray.flow.weights import RECEIVERS, Bucket, Rendezvous, TensorMeta, from_wire
+from tlpo_ray.flow.weights import RECEIVERS, BroadcastSender, Bucket, Rendezvous, TensorMeta, from_wire
 
 OBJECT_STORE, GLOO = RECEIVERS["object_store"], RECEIVERS["gloo"]
 
 
 def register() -> None:
-    """Enter our engines into vLLM's registries, once a process."""
+    """Add our engines to vLLM's registries; does nothing when called again in the same process."""
     if OBJECT_STORE not in WeightTransferEngineFactory._registry:
         WeightTransferEngineFactory.register_engine(OBJECT_STORE, BucketReceiver)
         WeightTransferEngineFactory.register_engine(GLOO, GlooReceiver)
@@ -43,21 +46,33 @@ def register() -> None:
 
 
 def load_adapter(
-    engine: Any, bucket: Bucket, config: LoraConfig, version: int, before: LoRARequest | None
+    engine: Any, bucket: Bucket, config: LoraConfig, version: int, previous: LoRARequest | None
 ) -> LoRARequest:
-    """See `vllm_weights.load_adapter`."""
+    """Replace the adapter of an idle vLLM engine.
+
+    Args:
+        engine: A vLLM engine (v1 `LLMEngine`) with no running request.
+        bucket: The adapter's tensors.
+        config: The adapter's rank, scale and layers.
+        version: Policy version.
+        previous: What this function returned for the adapter loaded now; None if there is none.
+
+    Returns:
+        The adapter as generation requests have to name it from now on.
+    """
     with TemporaryDirectory(prefix="tlpo-adapter-") as folder:
         write_adapter(bucket, config, Path(folder))
-        # vLLM takes 0 for no adapter, and one number for one adapter as long as it lives.
-        after = LoRARequest(f"version-{version}", version + 1, folder)
-        if before is not None:
-            engine.remove_lora(before.lora_int_id)
-        engine.add_lora(after)
-    return after
+        # vLLM reserves id 0 for "no adapter" and takes an id it knows for the same adapter: every version needs a new
+        # one.
+        adapter = LoRARequest(f"version-{version}", version + 1, folder)
+        if previous is not None:
+            engine.remove_lora(previous.lora_int_id)
+        engine.add_lora(adapter)
+    return adapter
 
 
 class LayerwiseReceiver(WeightTransferEngine[Any, Any]):  # type: ignore[misc]
-    """Loads weights in checkpoint form, layer by layer."""
+    """Base of our receivers: loads weights in checkpoint form, layer by layer, as they arrive."""
 
     def start_weight_update(self) -> None:
         initialize_layerwise_reload(self.model)
@@ -72,50 +87,58 @@ class LayerwiseReceiver(WeightTransferEngine[Any, Any]):  # type: ignore[misc]
 
 
 @dataclass
-class NothingToSetUp(WeightTransferInitInfo):  # type: ignore[misc]
-    pass
+class BucketInitInfo(WeightTransferInitInfo):  # type: ignore[misc]
+    """Nothing: a bucket arrives as an argument and needs no connection."""
 
 
 @dataclass
-class OneBucket(WeightTransferUpdateInfo):  # type: ignore[misc]
+class BucketUpdateInfo(WeightTransferUpdateInfo):  # type: ignore[misc]
+    """One bucket of weights."""
+
     bucket: Bucket = field(default_factory=list)
 
 
 class BucketReceiver(LayerwiseReceiver):
-    """Is handed one bucket after the other."""
+    """Loads buckets that are passed to it one at a time."""
 
-    init_info_cls, update_info_cls = NothingToSetUp, OneBucket
+    init_info_cls, update_info_cls = BucketInitInfo, BucketUpdateInfo
 
-    def receive_weights(self, update_info: OneBucket) -> None:
+    def receive_weights(self, update_info: BucketUpdateInfo) -> None:
         self.model.load_weights([(name, from_wire(array)) for name, array in update_info.bucket])
 
 
 @dataclass
-class Meeting(WeightTransferInitInfo):  # type: ignore[misc]
+class GlooInitInfo(WeightTransferInitInfo):  # type: ignore[misc]
+    """Address and size of a gloo broadcast group; fields as in vLLM's NCCL engine, plus the deadline."""
+
     master_address: str
     master_port: int
     rank_offset: int
+    """Rank in the group of this engine's first process; 0 for the sender."""
     world_size: int
     deadline_s: float
+    """How long to wait for the other members, in seconds."""
 
 
 @dataclass
-class Announced(WeightTransferUpdateInfo):  # type: ignore[misc]
+class GlooUpdateInfo(WeightTransferUpdateInfo):  # type: ignore[misc]
+    """Tensors that a broadcast will bring, in that order."""
+
     names: list[str]
     dtype_names: list[str]
     shapes: list[list[int]]
 
 
 class GlooReceiver(LayerwiseReceiver):
-    """What vLLM's NCCL engine does, between CPUs."""
+    """The CPU counterpart of vLLM's NCCL engine: receives broadcast tensors over gloo."""
 
-    init_info_cls, update_info_cls = Meeting, Announced
+    init_info_cls, update_info_cls = GlooInitInfo, GlooUpdateInfo
     _group: Any = None
 
-    def init_transfer_engine(self, init_info: Meeting) -> None:
+    def init_transfer_engine(self, init_info: GlooInitInfo) -> None:
         self._group = _gloo_group(init_info, init_info.rank_offset)
 
-    def receive_weights(self, update_info: Announced) -> None:
+    def receive_weights(self, update_info: GlooUpdateInfo) -> None:
         for name, dtype, shape in zip(update_info.names, update_info.dtype_names, update_info.shapes, strict=True):
             tensor = torch.empty(shape, dtype=getattr(torch, dtype))
             _broadcast(self._group, tensor)
@@ -126,23 +149,27 @@ class GlooReceiver(LayerwiseReceiver):
 
 
 @dataclass
-class GlooSenderInfo(TrainerInitInfo):  # type: ignore[misc]
+class GlooSenderInitInfo(TrainerInitInfo):  # type: ignore[misc]
+    """What a `GlooSender` is created from."""
+
     backend: ClassVar[str] = GLOO
 
-    meeting: Meeting
+    group: GlooInitInfo
 
 
-class GlooSender(TrainerWeightTransferEngine[GlooSenderInfo]):  # type: ignore[misc]
-    """What vLLM's NCCL sender does, between CPUs."""
+class GlooSender(TrainerWeightTransferEngine[GlooSenderInitInfo]):  # type: ignore[misc]
+    """The CPU counterpart of vLLM's NCCL sender: broadcasts tensors over gloo."""
 
-    init_info_cls = GlooSenderInfo
+    init_info_cls = GlooSenderInitInfo
     _group: Any = None
 
     @classmethod
-    def trainer_init(cls, init_info: GlooSenderInfo, *, client: Any, source: WeightSource | None = None) -> GlooSender:
+    def trainer_init(
+        cls, init_info: GlooSenderInitInfo, *, client: Any, source: WeightSource | None = None
+    ) -> GlooSender:
         sender = cls(client=client, source=source, is_sender=init_info.is_sender)
         if sender.is_sender:
-            sender._group = _gloo_group(init_info.meeting, rank=0)
+            sender._group = _gloo_group(init_info.group, rank=0)
         return sender
 
     def send_weights(self) -> None:
@@ -154,28 +181,40 @@ class GlooSender(TrainerWeightTransferEngine[GlooSenderInfo]):  # type: ignore[m
         self._group = None
 
 
-def sender(
+def broadcast_sender(
     rendezvous: Rendezvous,
     rank: int,
     metas: Sequence[TensorMeta],
     tensors: Callable[[], Iterator[tuple[str, Tensor]]],
-) -> TrainerWeightTransferEngine[Any]:
-    """See `vllm_weights.sender`."""
+) -> BroadcastSender:
+    """Join a broadcast group as the learner; every learner rank must call it, and rank 0 waits for all receivers.
+
+    Args:
+        rendezvous: Address and size of the group.
+        rank: This learner rank.
+        metas: Metadata of what `tensors` yields on rank 0.
+        tensors: Returns an iterator over the current weights. It is exhausted on every rank, because gathering the
+            weights is a collective.
+    """
     register()
-    where: dict[str, Any] = {
+    address: dict[str, Any] = {
         "master_address": rendezvous.address,
         "master_port": rendezvous.port,
         "world_size": rendezvous.size,
     }
     if rendezvous.backend == "nccl":
-        info: TrainerInitInfo = NCCLTrainerInitInfo(rank=rank, packed=True, **where)
+        info: TrainerInitInfo = NCCLTrainerInitInfo(rank=rank, packed=True, **address)
     else:
-        info = GlooSenderInfo(rank=rank, meeting=Meeting(rank_offset=0, deadline_s=rendezvous.deadline_s, **where))
-    return WeightTransferTrainerFactory.trainer_init(info, client=Detached(), source=Gathered(metas, tensors))
+        group = GlooInitInfo(rank_offset=0, deadline_s=rendezvous.deadline_s, **address)
+        info = GlooSenderInitInfo(rank=rank, group=group)
+    sender: BroadcastSender = WeightTransferTrainerFactory.trainer_init(
+        info, client=NoClient(), source=GatheredWeights(metas, tensors)
+    )
+    return sender
 
 
-class Gathered(WeightSource):  # type: ignore[misc]
-    """A training engine's weights as vLLM's sender wants them."""
+class GatheredWeights(WeightSource):  # type: ignore[misc]
+    """A training engine's weights in the form that vLLM's sender expects."""
 
     def __init__(self, metas: Sequence[TensorMeta], tensors: Callable[[], Iterator[tuple[str, Tensor]]]) -> None:
         self._metas, self._tensors = metas, tensors
@@ -187,8 +226,12 @@ class Gathered(WeightSource):  # type: ignore[misc]
         return self._tensors()
 
 
-class Detached:
-    """vLLM's sender would call the receivers itself; here the driver tells both sides, and neither knows the other."""
+class NoClient:
+    """A client that does nothing.
+
+    vLLM's sender would use it to call the receivers; here the driver calls both sides, and neither has a handle of the
+    other.
+    """
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None: ...
 
@@ -199,24 +242,27 @@ class Detached:
     def finish_weight_update(self, weight_version: str | None = None) -> None: ...
 
 
-def _gloo_group(meeting: Meeting, rank: int) -> Any:
-    """A group of its own: the default one belongs to DeepSpeed here and to vLLM there."""
-    deadline = timedelta(seconds=meeting.deadline_s)
-    store = TCPStore(
-        meeting.master_address, meeting.master_port, meeting.world_size, is_master=rank == 0, timeout=deadline
-    )
-    return ProcessGroupGloo(PrefixStore("tlpo", store), rank, meeting.world_size, deadline)
+def _gloo_group(info: GlooInitInfo, rank: int) -> Any:
+    """Create the broadcast group beside the default one, which belongs to DeepSpeed in the learner and to vLLM in the
+    rollout actors."""
+    deadline = timedelta(seconds=info.deadline_s)
+    store = TCPStore(info.master_address, info.master_port, info.world_size, is_master=rank == 0, timeout=deadline)
+    return ProcessGroupGloo(PrefixStore("tlpo", store), rank, info.world_size, deadline)
 
 
 def _broadcast(group: Any, tensor: Tensor) -> None:
+    """Send a tensor from rank 0, or receive it into `tensor` on the other ranks; returns when that is done."""
     options = BroadcastOptions()
     options.rootRank = options.rootTensor = 0
     group.broadcast([tensor], options).wait()
 
 
 def _repack_tied_head(model: Any) -> None:
-    """On the CPU linear layers keep a packed copy of their weights, which the reload renews for every layer that
-    receives some. A tied language-model head receives none and would keep the old ones."""
+    """Renew the packed weights of a tied language-model head.
+
+    On the CPU, linear layers compute with a packed copy of their weights. The reload renews it for every layer that
+    receives weights; a tied head receives none and would keep computing with the old ones.
+    """
     for module in model.modules():
         if isinstance(module, VocabParallelEmbedding) and hasattr(module, "cpu_linear"):
             module.quant_method.process_weights_after_loading(module)

@@ -1,7 +1,7 @@
-"""What a policy version is on its way from the learner to the rollout actors.
+"""A policy version on its way from the learner to the rollout actors.
 
-A `WeightUpdate` carries buckets of named tensors in wire form (numpy; bfloat16 as its raw bits in uint16, which
-numpy lacks) and a canary: log-probabilities that whoever loaded the weights must reproduce.
+A `WeightUpdate` carries buckets of named tensors in wire form (numpy arrays; bfloat16 as its raw bits in uint16, which
+numpy lacks) and a canary: log-probabilities that the receiver must reproduce after it has loaded the weights.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import numpy.typing as npt
 
 from tlpo_ray.errors import WeightSyncError
 
-if TYPE_CHECKING:  # the driver carries weights without ever looking at them: it need not load torch
+if TYPE_CHECKING:  # the driver forwards weights without ever reading them, so it need not load torch
     import torch
 
 WireTensor = npt.NDArray[Any]
 RECEIVERS = {"object_store": "tlpo_object_store", "gloo": "tlpo_gloo", "nccl": "nccl"}
 """Names in vLLM's registry of receiving engines, by `flow.weight_transfer`; nccl is vLLM's own, the others are ours."""
 Bucket = list[tuple[str, WireTensor]]
-"""Named tensors under Hugging Face names; tied weights appear once. A `delta.Patch` may stand for a tensor."""
+"""Named tensors under Hugging Face names; tied weights appear once. A `delta.Patch` may take a tensor's place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,12 +36,22 @@ class Canary:
     context_ids: tuple[int, ...]
     token_ids: tuple[int, ...]
     logp: tuple[float, ...]
+    """Natural-log probabilities of `token_ids` after the context."""
 
-    def difference(self, found_ids: Sequence[int], found_logp: Sequence[float]) -> float:
-        """Largest |Δ log-probability| over the canary's tokens; infinite if one is missing or not a number."""
-        found = dict(zip(found_ids, found_logp, strict=True))
+    def difference(self, token_ids: Sequence[int], logp: Sequence[float]) -> float:
+        """Return the largest absolute difference between the receiver's log-probabilities and the canary's, in nats.
+
+        Args:
+            token_ids: Most probable next tokens according to the receiver.
+            logp: Their natural-log probabilities.
+
+        Returns:
+            Infinity if one of the canary's tokens is missing, or its log-probability is not a number.
+        """
+        received = dict(zip(token_ids, logp, strict=True))
         differences = [
-            abs(found.get(token, math.inf) - logp) for token, logp in zip(self.token_ids, self.logp, strict=True)
+            abs(received.get(token, math.inf) - expected)
+            for token, expected in zip(self.token_ids, self.logp, strict=True)
         ]
         return max((math.inf if math.isnan(value) else value for value in differences), default=0.0)
 
@@ -60,70 +70,102 @@ class TensorMeta:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendezvous:
-    """Where those meet that share a broadcast: learner rank 0, and every process of every inference engine."""
+    """Where the members of a broadcast group meet: learner rank 0, and every process of every inference engine."""
 
     backend: Literal["nccl", "gloo"]
     address: str
+    """Host of learner rank 0."""
     port: int
     size: int
+    """Number of members, learner rank 0 included."""
     deadline_s: float
-    """How long one waits for the others."""
+    """How long a member waits for the others, in seconds."""
+
+
+class BroadcastSender(Protocol):
+    """The learner's end of a broadcast group. Every learner rank has one and calls the same methods."""
+
+    def send_weights(self) -> object:
+        """Send the current weights to all receivers; gathers them from all ranks first, which is a collective."""
+
+    def shutdown(self) -> object:
+        """Leave the group."""
 
 
 class Broadcaster(Protocol):
-    """The learner's side of broadcast weights."""
+    """The learner group as the rollout fleet sees it when weights are broadcast."""
 
-    life: int
-    """How often it has been started again: who has met it before, has to meet it anew."""
+    incarnation: int
+    """Number of times the group has been restarted: receivers must join again after each."""
 
     @property
-    def learning(self) -> bool: ...
+    def learning(self) -> bool:
+        """Whether an update is running; a broadcast has to wait for its end."""
 
-    def open_broadcast(self, receivers: int) -> tuple[Rendezvous, list[Any]]: ...
+    def open_broadcast(self, num_receivers: int) -> tuple[Rendezvous, list[Any]]:
+        """Open a broadcast group; returns its address and references that resolve once all members have joined."""
 
-    def broadcast(self) -> list[Any]: ...
+    def broadcast(self) -> list[Any]:
+        """Start sending the weights; returns references that resolve once they are sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WeightStep:
-    """From one policy version to the next, or to a version from nothing."""
+class WeightDelta:
+    """The weights of one policy version: all of them, or what has changed since the version before."""
 
     version: int
-    whole: bool
-    """Whether it brings all weights; otherwise only what has changed since the step before."""
+    """Policy version that results from applying it."""
+    is_full: bool
+    """Whether it holds all weights; otherwise only what has changed bit by bit since the delta before."""
     buckets: Sequence[Any]
     """Each a `Bucket`, or a reference that the receiver's transport resolves to one."""
     nbytes: int
-    """Of all buckets."""
+    """Total size of all buckets in bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightUpdate:
-    """One policy version to load, parameters in the order of the model's."""
+    """One policy version to load, with its parameters in the order of the model's."""
 
     version: int
-    steps: tuple[WeightStep, ...] = ()
-    """That lead to it, the first one whole; none when a broadcast brings the weights."""
+    deltas: tuple[WeightDelta, ...] = ()
+    """Deltas that lead to the version, the first of them full; empty when a broadcast brings the weights."""
     incoming: tuple[TensorMeta, ...] = ()
-    """What a broadcast will bring; empty when `steps` carry the weights."""
+    """Tensors that a broadcast will bring; empty when `deltas` carry the weights."""
     canary: Canary | None
 
-    def since(self, version: int | None) -> tuple[WeightStep, ...]:
-        """The steps that are left for whoever is at `version`; all of them where it is none of these."""
-        for number, step in enumerate(self.steps):
-            if step.version == version:
-                return self.steps[number + 1 :]
-        return self.steps
+    @property
+    def steps(self) -> tuple[WeightDelta, ...]:
+        """Former name of `deltas`."""
+        return self.deltas
+
+    def since(self, version: int | None) -> tuple[WeightDelta, ...]:
+        """Return the deltas that a receiver at `version` still has to apply.
+
+        Args:
+            version: Policy version of the receiver's weights. If no delta ends at it (the receiver is new, or too far
+                behind), all deltas are returned: the first of them is full and needs no base.
+        """
+        for number, delta in enumerate(self.deltas):
+            if delta.version == version:
+                return self.deltas[number + 1 :]
+        return self.deltas
 
 
-def check_canary(canary: Canary, found_ids: Sequence[int], found_logp: Sequence[float], tolerance: float) -> float:
-    """The canary's difference in nats.
+def check_canary(canary: Canary, token_ids: Sequence[int], logp: Sequence[float], tolerance: float) -> float:
+    """Compare a receiver's log-probabilities with the canary's and return their largest difference in nats.
+
+    Args:
+        canary: What the learner computed.
+        token_ids: Most probable next tokens after the canary's context, according to the receiver.
+        logp: Their natural-log probabilities.
+        tolerance: Largest difference allowed, in nats (`flow.canary_tolerance`).
 
     Raises:
-        WeightSyncError: it is larger than `tolerance`.
+        WeightSyncError: The difference is larger than `tolerance`.
     """
-    difference = canary.difference(found_ids, found_logp)
-    if not difference <= tolerance:
+    difference = canary.difference(token_ids, logp)
+    if not difference <= tolerance:  # also true for NaN
         raise WeightSyncError(
             f"after the weight sync a rollout actor's log-probabilities differ from the learner's by {difference:.2g} "
             f"nats (allowed {tolerance:.2g})"
@@ -132,7 +174,7 @@ def check_canary(canary: Canary, found_ids: Sequence[int], found_logp: Sequence[
 
 
 def to_wire(tensor: torch.Tensor) -> WireTensor:
-    """A tensor as a contiguous numpy array on the CPU; bfloat16 as its bits in uint16."""
+    """Return a tensor as a contiguous numpy array on the CPU; bfloat16 as its bits in uint16."""
     import torch
 
     tensor = tensor.detach().cpu().contiguous()
@@ -141,7 +183,7 @@ def to_wire(tensor: torch.Tensor) -> WireTensor:
 
 
 def from_wire(array: WireTensor) -> torch.Tensor:
-    """Inverse of `to_wire`; shares memory with `array`."""
+    """Return the tensor that `to_wire` was given; it shares memory with `array`."""
     import torch
 
     tensor = torch.from_numpy(array)
@@ -149,7 +191,7 @@ def from_wire(array: WireTensor) -> torch.Tensor:
 
 
 def in_buckets(tensors: Iterable[tuple[str, WireTensor]], max_bytes: int) -> Iterator[Bucket]:
-    """Tensors in buckets of at most `max_bytes`, except that a larger tensor travels alone."""
+    """Yield named tensors in buckets of at most `max_bytes`; a larger tensor gets a bucket of its own."""
     bucket: Bucket = []
     size = 0
     for name, array in tensors:

@@ -1,0 +1,123 @@
+"""A learner rank's process: a `LearnerWorker` behind Ray's wire; groups arrive as Arrow, weights leave by reference.
+
+A plain class: `ray_shell.py` makes it a Ray actor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from learner.engine import RankInfo
+from learner.report import UpdateReport
+from learner.weight_export import WeightExporter
+from learner.worker import LearnerWorker, build_learner
+from tlpo_ray.cluster.addresses import free_address
+from tlpo_ray.cluster.hangs import ProcessInfo, register_process
+from tlpo_ray.config.run import MIB, FlowConfig, LearnerConfig, ModelConfig
+from tlpo_ray.flow.records import decode
+from tlpo_ray.flow.weights import Bucket, Rendezvous, WeightUpdate
+
+
+class LearnerProcess:
+    """One learner rank. All methods but `address` and `register` hold collectives: call them on all ranks at once.
+
+    Args:
+        put: Stores a bucket of weights and returns a reference to it (`ray.put`).
+    """
+
+    def __init__(self, put: Callable[[Bucket], Any]) -> None:
+        self._put = put
+        self._worker: LearnerWorker | None = None
+
+    def address(self) -> tuple[str, int]:
+        """Return an address at which other processes can reach this one: host and a free port."""
+        return free_address()
+
+    def register(self, stacks: str | None, name: str) -> ProcessInfo:
+        """Make this process dump its stacks on request from now on, and return its location.
+
+        Args:
+            stacks: Folder for the dumps; None writes them to the error output.
+            name: Name of this process.
+        """
+        return register_process(stacks, name)
+
+    def setup(
+        self,
+        model: ModelConfig,
+        config: LearnerConfig,
+        flow: FlowConfig,
+        place: RankInfo,
+        seed: int,
+        *,
+        colocated: bool,
+    ) -> int:
+        """Load policy and reference, join the process group, and return the rank.
+
+        Apart from `__init__`, so that an error reaches the driver as it was raised.
+
+        Args:
+            model: What to train.
+            config: Hyper-parameters.
+            flow: Size of a bucket, and how often weights are sent in full.
+            place: This rank and its group.
+            seed: Seed of the run.
+            colocated: Whether a rollout actor shares the GPU.
+
+        Raises:
+            UserError: The model cannot be loaded, or is too large for the device.
+        """
+        self._worker = build_learner(model, config, seed=seed, place=place)
+        self._exporter = WeightExporter(flow.bucket_mib * MIB, flow.full_sync_interval)
+        self._colocated = colocated
+        return place.rank
+
+    def update(self, payload: bytes, progress: float) -> UpdateReport:
+        """Make one update and return the report of this rank's shard.
+
+        Args:
+            payload: All groups of the update as an Arrow stream.
+            progress: Share of the run's prompts consumed, 0 to 1.
+        """
+        report = self.worker.update(decode(payload), progress)
+        if self._colocated and torch.cuda.is_available():
+            torch.cuda.empty_cache()  # frees what activations took for the rollout actor on the same GPU
+        return report
+
+    def export_weights(self, canary_context: Sequence[int]) -> WeightUpdate | None:
+        """Return the current policy version on rank 0, with its buckets as references into the object store."""
+        return self.worker.export_weights(self._exporter, canary_context, put=self._put)
+
+    def announce_weights(self, canary_context: Sequence[int]) -> WeightUpdate:
+        """Return the current policy version without its weights, which `broadcast` sends."""
+        return self.worker.announce_weights(canary_context)
+
+    def open_broadcast(self, rendezvous: Rendezvous) -> None:
+        """Open a broadcast group; returns on rank 0 once all receivers have joined."""
+        self.worker.open_broadcast(rendezvous)
+
+    def broadcast(self) -> None:
+        """Send the weights to all receivers."""
+        self.worker.broadcast()
+
+    def save(self, root: Path, keep_last: int) -> int:
+        """Write a checkpoint and return the policy version of the oldest one that is kept."""
+        return self.worker.save(root, keep_last)
+
+    def load(self, folder: Path) -> int:
+        """Load a checkpoint and return its policy version."""
+        return self.worker.load(folder)
+
+    def export(self, folder: Path) -> None:
+        """Write the policy as a Hugging Face model folder; rank 0 writes."""
+        self.worker.export(folder)
+
+    @property
+    def worker(self) -> LearnerWorker:
+        """The worker, which `setup` makes."""
+        assert self._worker is not None, "setup comes first"
+        return self._worker
