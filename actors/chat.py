@@ -1,4 +1,4 @@
-"""From a prompt's text to the policy's input tokens."""
+"""The policy's tokenizer and chat template: from the text of a prompt to input tokens."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 from tlpo_ray.config.run import ModelConfig
 from tlpo_ray.errors import ModelError, first_line
-from tlpo_ray.flow.models import reading
+from tlpo_ray.flow.models import model_errors
 
 
 def load_tokenizer(model: ModelConfig) -> Any:
-    """The model's fast tokenizer.
+    """Return the model's fast tokenizer; it is loaded once per process.
 
     Raises:
-        ModelError: it cannot be found or read, or it is not a fast tokenizer.
+        ModelError: It cannot be found or read, or it is not a fast tokenizer.
     """
     return _load(model.path, model.revision, model.trust_remote_code)
 
@@ -24,7 +24,7 @@ def load_tokenizer(model: ModelConfig) -> Any:
 def _load(path: str, revision: str | None, trust_remote_code: bool) -> Any:
     from transformers import AutoTokenizer
 
-    with reading(f"model {path!r}: its tokenizer or config.json cannot be read"):
+    with model_errors(f"model {path!r}: its tokenizer or config.json cannot be read"):
         try:
             tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)
         except (OSError, ValueError) as error:
@@ -33,27 +33,29 @@ def _load(path: str, revision: str | None, trust_remote_code: bool) -> Any:
                 f"be reached ({first_line(error)})"
             ) from error
     if not tokenizer.is_fast:
-        raise ModelError(f"model {path!r}: {type(tokenizer).__name__} is not a fast tokenizer, whose bytes are unknown")
+        raise ModelError(
+            f"model {path!r}: {type(tokenizer).__name__} is not a fast tokenizer, so its tokens' bytes are unknown"
+        )
     return tokenizer
 
 
 def check_model(model: ModelConfig) -> None:
-    """Look at configuration and files of a model before anything starts.
+    """Check configuration, tokenizer and weight files of a model before anything starts; no weights are read.
 
     Raises:
-        ModelError: it has no configuration, its tokenizer is another model's, its chat template or its context does
-            not fit, or its weights are pickled and that is not allowed.
+        ModelError: It has no configuration, its tokenizer belongs to another model, its chat template does not accept
+            the settings, `model.max_context` exceeds its positions, or its weights are pickled and that is not allowed.
     """
     tokenizer = load_tokenizer(model)
     prompt_ids(tokenizer, model, "?")
-    with reading(f"model {model.path!r} cannot be loaded"):
+    with model_errors(f"model {model.path!r} cannot be loaded"):
         _check_config(model, tokenizer)
     folder = Path(model.path)
     pickled = folder.is_dir() and any(folder.glob("*.bin")) and not any(folder.glob("*.safetensors"))
     if pickled and not model.allow_pickle:
         raise ModelError(
             f"model {model.path!r} has its weights in .bin files, which can run code when they are read: convert them "
-            f"to safetensors, or set model.allow_pickle=true if you trust whoever made them"
+            f"to safetensors, or set model.allow_pickle=true if you trust their source"
         )
 
 
@@ -76,17 +78,22 @@ def _check_config(model: ModelConfig, tokenizer: Any) -> None:
 
 
 def prompt_ids(tokenizer: Any, model: ModelConfig, text: str) -> list[int]:
-    """Tokens of a prompt up to where the answer begins.
+    """Return the tokens of a prompt up to the point where the answer begins.
 
     Uses the tokenizer's chat template with the model's system prompt and template arguments; without a template, the
     text itself.
 
+    Args:
+        tokenizer: As `load_tokenizer` returns it.
+        model: Model settings, for the system prompt and the template arguments.
+        text: Text of the prompt.
+
     Raises:
-        ModelError: template or tokenizer is broken, or the template does not take these.
+        ModelError: Template or tokenizer is broken, or the template does not accept these settings.
     """
-    with reading(
-        f"model {model.path!r}: its chat template or tokenizer takes no prompt",
-        "; change model.system_prompt or model.chat_template_kwargs, or repair them",
+    with model_errors(
+        f"model {model.path!r}: its chat template or tokenizer cannot encode a prompt",
+        "; change model.system_prompt or model.chat_template_kwargs, or repair the file",
     ):
         if tokenizer.chat_template is None:
             return list(tokenizer(text)["input_ids"])

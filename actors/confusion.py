@@ -1,4 +1,4 @@
-"""Stage 2: from the first confused character to the confusion point, a position in the sampled tokens."""
+"""Stage 2: from the first confused character to the confusion point, a position in the sampled tokens (Eq. 1)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from actors.token_bytes import GrowingText, TokenBytes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfusionPoint:
-    """Where an answer first leaves its language.
+    """Position at which an answer first leaves its language.
 
     Example: in "일본의 통화는 єна", token 9 is the first that contributes a byte to "є".
     """
@@ -19,25 +19,28 @@ class ConfusionPoint:
     token: int
     """c: index into the sampled token ids of the first token with a byte of the first confused character."""
     last_token: int
-    """Index of the token that completes this character: nobody can know of the confusion before it."""
-    found: detectors.Confusion
+    """Index of the token that completes this character: the confusion cannot be noticed before it."""
+    finding: detectors.Finding
+    """First error that the detector found in `response`."""
     response: str
-    """The answer as it was judged."""
+    """The answer as the detector saw it."""
 
 
-class ConfusionWatch:
-    """Watches one answer grow and says when its first confusion is certain.
+class StreamingDetector:
+    """Runs a detector over one answer while it is sampled, until its first confusion is certain.
 
-    A detector that raises ends the answer: the engine that asks serves others too.
+    An exception of the detector stops the answer and is kept in `error`. It must not leave `stop_condition`: the engine
+    that calls it serves other answers as well.
     """
 
     def __init__(self, token_bytes: TokenBytes, detector: detectors.Detector) -> None:
         self.error: Exception | None = None
+        """Exception that the detector raised."""
         self._text = GrowingText(token_bytes)
         self._stream = detectors.Stream(detector)
 
-    def push(self, token_ids: Sequence[int]) -> bool:
-        """True once no continuation can move or remove the first confusion."""
+    def stop_condition(self, token_ids: Sequence[int]) -> bool:
+        """Feed the tokens by which the answer has grown; return True once nothing can move or remove the confusion."""
         try:
             return self._stream.feed(self._text.push(token_ids)) is not None
         except Exception as error:
@@ -48,13 +51,22 @@ class ConfusionWatch:
 def confusion_point(
     token_ids: Sequence[int], token_bytes: TokenBytes, detector: detectors.Detector
 ) -> ConfusionPoint | None:
-    """The confusion point of a sampled answer; None if it is clean.
+    """Return the confusion point of a sampled answer (Eq. 1), or None if the answer is clean.
 
-    Found from byte offsets of the tokens as they were sampled: nothing is encoded again and no word searched for.
+    It is located by byte offsets of the sampled tokens. Encoding the text again could give other tokens, and searching
+    for the confused word could find another occurrence.
+
+    Args:
+        token_ids: The answer, without its end-of-text token.
+        token_bytes: Bytes of the tokenizer's tokens.
+        detector: Detector of the prompt's language.
+
+    Raises:
+        Exception: Whatever the detector raises.
     """
     response = token_bytes.text(token_ids)
-    found = detector.find(response)
-    if found is None:
+    finding = detector.find(response)
+    if finding is None:
         return None
-    token, last_token = token_bytes.tokens_of_character(token_ids, response, found.index)
-    return ConfusionPoint(token=token, last_token=last_token, found=found, response=response)
+    token, last_token = token_bytes.tokens_of_character(token_ids, response, finding.start)
+    return ConfusionPoint(token=token, last_token=last_token, finding=finding, response=response)

@@ -1,83 +1,78 @@
-"""What a rollout actor needs of an inference engine: four questions about the current policy."""
+"""The contract of an inference engine, as a rollout actor uses it: submit requests, step until they are done.
+
+An engine is a class (`EngineFactory`) under an entry point of the group `tlpo_ray.rollout_engines`. An engine that
+serves complete batches, instead of requests that come and go, can implement `submit` and `step` by a `BatchScheduler`.
+
+Example:
+
+    engine = load_plugin(ROLLOUT_ENGINES, "vllm")(model, rollout, EngineOptions(seed=0))
+    engine.submit(SampleRequest(prompt_ids=(1, 2), max_new_tokens=8, temperature=0.6, seed=1), on_done=print)
+    while engine.step():
+        pass
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from functools import partial
+from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
-from actors.tasks import T, Task
-from tlpo_ray.flow.records import Float32, Int32
+from actors.requests import EngineRequest
+from tlpo_ray.config.run import LoraConfig, ModelConfig, RolloutConfig
 from tlpo_ray.flow.weights import Bucket, Rendezvous, TensorMeta
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SampleRequest:
-    """One answer to sample. With a seed, an answer depends on nothing but weights, prompt and seed."""
-
-    prompt_ids: tuple[int, ...]
-    max_new_tokens: int
-    temperature: float
-    """0 means greedy."""
-    seed: int | None
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CandidateSet:
-    """The N most probable next tokens after a context, from the untempered distribution."""
+class EngineOptions:
+    """Settings of an engine that are neither those of its model nor those of its rollouts."""
 
-    token_ids: Int32
-    """[N] most probable first."""
-    logp: Float32
-    """[N] natural-log probabilities."""
-
-
-class Watch(Protocol):
-    """Sees an answer grow; decides whether to stop it."""
-
-    def __call__(self, request: int, new_ids: Sequence[int]) -> bool:
-        """True aborts request number `request`, which has just grown by `new_ids`."""
+    seed: int = 0
+    """Seed of the run. A request's own seed takes precedence."""
+    weight_transfer: str = "object_store"
+    """How weights arrive (`flow.weight_transfer`): in buckets, or by a broadcast."""
+    lora: LoraConfig | None = None
+    """Adapter that is trained; buckets then hold its tensors only."""
+    sleeps: bool = False
+    """Whether `SleepingEngine.sleep` will be used: some engines allocate memory differently then."""
 
 
 class TokenEngine(Protocol):
-    """An inference engine with swappable weights.
+    """An inference engine with replaceable weights."""
 
-    Token ids in, token ids out: text, detection and rewards are the caller's.
-    """
-
+    display_name: ClassVar[str]
+    """Name as users know it, e.g. vLLM."""
+    supports_broadcast: ClassVar[bool]
+    """Whether it is a `BroadcastEngine`, which every `flow.weight_transfer` but object_store requires."""
+    needs_own_process: ClassVar[bool]
+    """Whether it changes the state of its process, or returns GPU memory only when that process ends."""
     max_context: int
-    """Most tokens of prompt and answer together."""
+    """Longest prompt and answer together, in tokens."""
     eos_ids: frozenset[int]
+    """End-of-text tokens."""
     version: int
     """Policy version of the loaded weights."""
 
     @property
-    def kv_use(self) -> float:
-        """Share of the KV cache that is in use now; 0 where that is not known."""
+    def kv_cache_usage(self) -> float:
+        """Share of the KV cache that is in use now, 0 to 1; 0 where that is unknown."""
 
-    def sample(self, requests: Sequence[SampleRequest], watch: Watch | None = None) -> list[list[int]]:
-        """One answer a request, without its end-of-text token.
+    def submit(self, request: EngineRequest[R], on_done: Callable[[R], None]) -> None:
+        """Add a request to those that are being served; returns before it is done.
 
-        An answer stops at that token, at `max_new_tokens`, at the context limit or when `watch` says so.
+        Args:
+            request: One of the four kinds in `actors.requests`.
+            on_done: Called once with the result: from a later `step`, or at once where there is nothing to compute.
+                It may submit further requests.
         """
 
-    def candidates(self, contexts: Sequence[Sequence[int]], n: int) -> list[CandidateSet]:
-        """The n most probable next tokens after each context, at temperature 1."""
-
-    def draw(self, contexts: Sequence[Sequence[int]], n: int, seeds: Sequence[int]) -> list[CandidateSet]:
-        """n distinct next tokens drawn from each context's distribution without replacement (multinomial selection)."""
-
-    def extend(self, contexts: Sequence[Sequence[int]], k: int) -> list[list[int]]:
-        """Greedy continuation of each context by at most k tokens, without the end-of-text token."""
-
-    def start(self, task: Task[T], ended: Callable[[T], None]) -> None:
-        """Begin a task beside those that are under way; `ended` gets what it returns, in some `turn`."""
-
-    def turn(self) -> bool:
-        """Serve what the tasks ask for, for as short as possible; False when none is left."""
+    def step(self) -> bool:
+        """Serve the submitted requests for as short a time as possible; return False when none is left."""
 
     def load_weights(self, buckets: Iterable[Bucket], version: int) -> None:
-        """Replace all weights; whatever was cached under the old ones is forgotten."""
+        """Replace all weights, and discard everything that was cached under the old ones."""
 
     def close(self) -> None:
         """Free the engine's memory and processes."""
@@ -85,21 +80,54 @@ class TokenEngine(Protocol):
 
 @runtime_checkable
 class BroadcastEngine(TokenEngine, Protocol):
-    """An engine that can also take its weights from a broadcast."""
+    """An engine that can also receive its weights by a broadcast."""
 
     def join_broadcast(self, rendezvous: Rendezvous, rank: int) -> None:
-        """Meet the learner for `receive_weights`; `rank` is that of this engine's first process, from 1."""
+        """Join the learner's group for `receive_weights`; waits for all members.
+
+        Args:
+            rendezvous: Address and size of the group.
+            rank: Rank of this engine's first process in the group, from 1. Rank 0 is the learner.
+        """
 
     def receive_weights(self, incoming: Sequence[TensorMeta], version: int) -> None:
-        """Replace all weights by those that the learner broadcasts."""
+        """Replace all weights by those that the learner broadcasts, in the order of `incoming`."""
 
 
 @runtime_checkable
 class SleepingEngine(TokenEngine, Protocol):
-    """An engine that can give its GPU memory back for a while."""
+    """An engine that can release its GPU memory for a while."""
 
     def sleep(self) -> None:
-        """Weights go into the host's memory, what is cached is forgotten; nothing may be under way."""
+        """Move the weights to host memory and discard all caches; no request may be under way."""
 
     def wake(self) -> None:
-        """Be as before; nothing happens to one that is awake."""
+        """Undo `sleep`; does nothing to an engine that is awake."""
+
+
+class EngineFactory(Protocol):
+    """An engine's class, as its entry point names it."""
+
+    display_name: ClassVar[str]
+    supports_broadcast: ClassVar[bool]
+    needs_own_process: ClassVar[bool]
+
+    def __call__(self, model: ModelConfig, rollout: RolloutConfig, options: EngineOptions) -> TokenEngine:
+        """Load the model, and return the engine that holds it as policy version 0.
+
+        Raises:
+            ModelError: The model cannot be loaded.
+        """
+
+
+def run_all(engine: TokenEngine, requests: Sequence[EngineRequest[R]]) -> list[R]:
+    """Serve requests to the end and return their results in the same order.
+
+    Requests that were submitted before are served as well.
+    """
+    results: dict[int, R] = {}
+    for number, request in enumerate(requests):
+        engine.submit(request, partial(results.__setitem__, number))
+    while engine.step():
+        pass
+    return [results[number] for number in range(len(requests))]

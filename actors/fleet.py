@@ -1,389 +1,291 @@
-"""The rollout fleet as a state machine: who may do what, until when, and what follows. It knows neither Ray nor time.
+"""The rollout fleet as a state machine: what each member may do, by when, and what follows. It has no clock of its own.
 
-    PENDING ──room──> STARTING ──started──> STALE ──synced──> HEALTHY ──publish──> STALE
-       ^                                      └──── silence, a failed request ────> SUSPECT ──canary──> STALE, HEALTHY
-       └── back-off is over ── RESTARTING <── death, a missed deadline ── any ── no restart left ──> DEAD
+    PENDING ──room──> STARTING ──started──> STALE ──synced──> HEALTHY ──new version──> STALE
+       ^                                      └── missed heartbeat, failed job ──> SUSPECT ──canary──> STALE, HEALTHY
+       └── back-off is over ── RESTARTING <── death, missed deadline ── any ── no restart left ──> DEAD
 
 Only a completed weight sync makes a member HEALTHY, and only HEALTHY members get work. A member that has work and has
-answered nothing for `heartbeat_s` has to generate the canary: that its process is there says little.
+finished nothing for `heartbeat_s` must generate the canary: that its process exists says little about its engine.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass, field
-from enum import StrEnum, auto
 
-from tlpo_ray.config.run import FlowConfig
+from actors.member import Job, JobKind, Limits, Member, MemberState
+from actors.utilization import UtilizationMeter
+from tlpo_ray.cluster.restarts import RestartBudget
 from tlpo_ray.errors import DeadlineError, TlpoError
 
-LOTS = 2
-"""Lots of a member at a time."""
-BACKOFF_LIMIT_S = 60.0
-DOUBLINGS = 30
-"""Of a back-off at most: more than any limit needs, and few enough for a number of seconds."""
+MAX_DOUBLINGS = 30
+"""Most doublings of a back-off: more than any limit needs, and few enough for a float."""
 ROOM_POLL_S = 0.5
-"""How often a member without room looks for it again."""
-
-
-class State(StrEnum):
-    """Where a member of the fleet stands."""
-
-    PENDING = auto()
-    STARTING = auto()
-    STALE = auto()
-    HEALTHY = auto()
-    SUSPECT = auto()
-    RESTARTING = auto()
-    DEAD = auto()
-
-
-class Kind(StrEnum):
-    """What a member can be asked to do; the values read well after "while it was to"."""
-
-    START = "start"
-    SYNC = "load a policy version"
-    LOT = "roll out a lot"
-    ANSWER = "answer prompts"
-    MEET = "meet the learner"
-    CHECK = "generate the canary"
-    SLEEP = "give its GPU's memory back"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Deadlines and budgets; times in seconds."""
-
-    deadlines: dict[Kind, float]
-    lots: int
-    """Lots that a member has at a time: the next one's prompts fill the engine while the last one's end."""
-    heartbeat_s: float
-    """Silence after which a member has to generate the canary."""
-    max_restarts: int
-    backoff_s: float
-    """Before a member's first restart; doubled with each death that follows without finished work between."""
-    backoff_limit_s: float
-    min_healthy: int
-    """Fewest members, dead ones left out, with which it is worth going on."""
-
-
-def limits(flow: FlowConfig) -> Limits:
-    """As a run's configuration has them."""
-    return Limits(
-        deadlines={
-            Kind.START: flow.start_deadline_s,
-            Kind.SYNC: flow.sync_deadline_s,
-            Kind.LOT: flow.rollout_deadline_s,
-            Kind.ANSWER: flow.rollout_deadline_s,
-            Kind.MEET: flow.sync_deadline_s,
-            Kind.CHECK: flow.heartbeat_s,
-            Kind.SLEEP: flow.sync_deadline_s,
-        },
-        lots=LOTS,
-        heartbeat_s=flow.heartbeat_s,
-        max_restarts=flow.max_restarts,
-        backoff_s=flow.restart_backoff_s,
-        backoff_limit_s=BACKOFF_LIMIT_S,
-        min_healthy=flow.min_healthy,
-    )
-
-
-@dataclass(slots=True)
-class Job:
-    """Something a member is doing."""
-
-    kind: Kind
-    deadline: float
-    version: int | None
-    """Policy version that was published when it began."""
-
-
-@dataclass(slots=True, eq=False)
-class Member:
-    """One rollout actor, through all of its lives."""
-
-    number: int
-    state: State = State.PENDING
-    life: int = 0
-    """How often it has been restarted."""
-    version: int | None = None
-    """Policy version after its last completed sync in this life."""
-    jobs: dict[Hashable, Job] = field(default_factory=dict)
-    heard: float = 0.0
-    """When it last finished something."""
-    start_at: float = 0.0
-    """When to start it, or to look for room again."""
-    start_by: float | None = None
-    """When a run that cannot start it gives up; none for those that join or come back."""
-    deaths_in_a_row: int = 0
-    failed_requests: int = 0
-    first_lot: float | None = None
-    """When it got its first."""
-    busy_from: float = 0.0
-    """Since when it has had a lot, if it has one."""
-    leaving: bool = False
-    """Finishes what it does and gets no more."""
-
-    @property
-    def name(self) -> str:
-        """Of this life: leases are held under it."""
-        return f"rollout-{self.number}.{self.life}"
-
-    def doing(self, kind: Kind) -> int:
-        """How many jobs of a kind it has."""
-        return sum(job.kind is kind for job in self.jobs.values())
+"""How often, in seconds, room is looked for on behalf of a member that has none."""
 
 
 class Fleet:
-    """All members and their jobs. A job is known by a key of the caller's; its end is told with `done` or `failed`.
+    """All members and their jobs.
+
+    The caller starts each job under a key of its own and reports its end by `mark_done`, `mark_failed`, `mark_aborted`
+    or, with the member's other jobs, `mark_lost`.
 
     Args:
-        size: members at the beginning.
-        limits: deadlines and budgets.
-        clock: seconds; monotonic.
+        size: Number of members at the beginning.
+        limits: Deadlines and budgets.
+        clock: Returns seconds; monotonic.
     """
 
     def __init__(self, size: int, limits: Limits, clock: Callable[[], float]) -> None:
         self._limits = limits
         self._clock = clock
-        self._numbers = 0
+        self._next_number = 0
+        self._restarts = RestartBudget(limits.max_restarts)
+        self._utilization = UtilizationMeter(clock)
         self.version: int | None = None
-        """Of the published weights."""
+        """Current policy version, which members have to load."""
         self.members: list[Member] = []
-        self.restarts = 0
-        self._busy_s = self._there_s = 0.0
-        self._alone_since: float | None = None
-        """Since when no member is there and those that are to come have no room."""
+        self._unplaceable_since: float | None = None
+        """Time since when no member has a process and the cluster has no room for any."""
         self.resize(size)
         for member in self.members:
-            member.start_by = clock() + limits.deadlines[Kind.START]
+            member.start_by = clock() + limits.deadlines[JobKind.START]
 
-    # What the fleet is to be.
+    # Requests of the run.
 
     def resize(self, size: int) -> None:
-        """From now on there are to be `size` members: new ones start; of those too many first leave who are not there,
-        then the last ones, when they have finished."""
-        staying = sorted(self.present(), key=lambda member: member.state in (State.PENDING, State.RESTARTING))
+        """Change the number of members: new ones start, surplus ones leave.
+
+        Members without a process leave first, then those that joined last, once they have finished their jobs.
+        """
+        staying = sorted(self.present(), key=lambda member: member.waits_for_start)
         for member in staying[size:]:
             member.leaving = True
         for _ in range(size - len(staying)):
-            self.members.append(Member(number=self._numbers))
-            self._numbers += 1
+            self.members.append(Member(number=self._next_number))
+            self._next_number += 1
 
-    def publish(self, version: int) -> None:
-        """There are new weights: who has others is no longer fit for work."""
+    def set_version(self, version: int) -> None:
+        """Make a policy version the current one; members with other weights get no work until they have loaded it."""
         self.version = version
-        for member in self.members:
-            if member.state is State.HEALTHY:
-                member.state = State.STALE
+        for member in self._in(MemberState.HEALTHY):
+            member.state = MemberState.STALE
 
-    # What there is to do.
+    # What to do now.
 
     def to_start(self) -> list[Member]:
-        """Members whose process is to be started now, if there is room for it."""
+        """Return members that should get a process now, if there is room for it."""
         now = self._clock()
-        waiting = (one for one in self.members if one.state in (State.PENDING, State.RESTARTING) and not one.leaving)
-        return [member for member in waiting if member.start_at <= now]
+        return [m for m in self.members if m.waits_for_start and not m.leaving and m.start_at <= now]
 
     def to_sync(self) -> list[Member]:
-        """Members that are to load the published weights and have nothing else to do."""
-        return [one for one in self._in(State.STALE) if not one.jobs and not one.leaving and self.version is not None]
+        """Return idle members that should load the current weights."""
+        if self.version is None:
+            return []
+        return [m for m in self._in(MemberState.STALE) if not m.jobs and not m.leaving]
 
     def to_check(self) -> list[Member]:
-        """Members that have to generate the canary."""
-        silent = self._clock() - self._limits.heartbeat_s
+        """Return members that should generate the canary now: suspects, and those that missed their heartbeat."""
         return [
             member
             for member in self.members
-            if (member.state is State.SUSPECT and not member.doing(Kind.CHECK))
-            or (self._watched(member) and member.heard <= silent)
+            if (member.state is MemberState.SUSPECT and not member.num_jobs(JobKind.CHECK))
+            or self._missed_heartbeat(member)
         ]
 
-    def to_end(self) -> list[Member]:
-        """Members that leave and have nothing to do any more."""
+    def to_remove(self) -> list[Member]:
+        """Return leaving members that have finished their jobs."""
         return [member for member in self.members if member.leaving and not member.jobs]
 
-    def free(self) -> list[Member]:
-        """Members that can be sent a lot, the idlest first."""
-        able = [one for one in self._in(State.HEALTHY) if not one.leaving and one.doing(Kind.LOT) < self._limits.lots]
-        return sorted(able, key=lambda member: member.doing(Kind.LOT))
-
-    @property
-    def quiet(self) -> bool:
-        """Whether the process of every expected member is there and nobody does anything."""
-        away = (State.PENDING, State.RESTARTING)
-        return all(not member.jobs and member.state not in away for member in self.expected())
-
-    @property
-    def resting(self) -> bool:
-        """Whether every expected member has the published weights and nothing to do."""
-        return all(member.state is State.HEALTHY and not member.jobs for member in self.expected())
-
-    def present(self) -> list[Member]:
-        """Members that are neither dead for good nor leaving."""
-        return [member for member in self.members if member.state is not State.DEAD and not member.leaving]
-
-    def expected(self) -> list[Member]:
-        """Of these, those that can be waited for: a joining member may wait for room for ever."""
-        return [one for one in self.present() if one.state is not State.PENDING or one.start_by is not None]
+    def available(self) -> list[Member]:
+        """Return members that can take a batch, those with the fewest first."""
+        limit = self._limits.batches_per_actor
+        healthy = (member for member in self._in(MemberState.HEALTHY) if not member.leaving)
+        able = [member for member in healthy if member.num_jobs(JobKind.BATCH) < limit]
+        return sorted(able, key=lambda member: member.num_jobs(JobKind.BATCH))
 
     def next_event(self) -> float:
-        """When, if nothing happens before, there is something to do."""
+        """Return the time at which there is something to do if nothing happens before; infinity if there is not."""
         times = [job.deadline for member in self.members for job in member.jobs.values()]
-        times += [one.start_at for one in self.members if one.state in (State.PENDING, State.RESTARTING)]
-        times += [member.heard + self._limits.heartbeat_s for member in self.members if self._watched(member)]
+        times += [member.start_at for member in self.members if member.waits_for_start]
+        times += [m.last_seen + self._limits.heartbeat_s for m in self.members if self._is_monitored(m)]
         return min(times, default=float("inf"))
 
+    # Views.
+
     @property
-    def busy(self) -> float:
-        """Share of the time since their first lots that members had one, over all of them; 0 before."""
-        now = self._clock()
-        busy, there = self._busy_s, self._there_s
-        for member in self.members:
-            busy += now - member.busy_from if member.doing(Kind.LOT) else 0.0
-            there += now - member.first_lot if member.first_lot is not None else 0.0
-        return busy / there if there else 0.0
+    def is_idle(self) -> bool:
+        """Whether every expected member has a process and none has a job."""
+        return all(not member.jobs and not member.waits_for_start for member in self.expected())
 
-    # What happens.
+    @property
+    def is_idle_and_synced(self) -> bool:
+        """Whether every expected member has the current weights and none has a job."""
+        return all(member.state is MemberState.HEALTHY and not member.jobs for member in self.expected())
 
-    def no_room(self, member: Member) -> None:
-        """The cluster has no room for a member's process: it waits for a node to come, or for one to have some.
+    def present(self) -> list[Member]:
+        """Return members that are neither dead nor leaving."""
+        return [member for member in self.members if member.state is not MemberState.DEAD and not member.leaving]
+
+    def expected(self) -> list[Member]:
+        """Return those present members that can be waited for: one that joins later may wait for room forever."""
+        return [m for m in self.present() if m.state is not MemberState.PENDING or m.start_by is not None]
+
+    @property
+    def num_restarts(self) -> int:
+        """Restarts so far that count against `max_restarts`."""
+        return self._restarts.spent
+
+    @property
+    def utilization(self) -> float:
+        """Share of the members' time since their first batches in which they had one, 0 to 1."""
+        return self._utilization.share
+
+    def count_states(self) -> dict[MemberState, int]:
+        """Return the number of members in each state."""
+        return {state: sum(member.state is state for member in self.members) for state in MemberState}
+
+    # Reports of the caller.
+
+    def mark_no_room(self, member: Member) -> None:
+        """Note that the cluster has no room for a member's process; it waits until a node joins or has some again.
 
         Raises:
-            DeadlineError: the run cannot begin without it, or has no other any more, and has waited long enough.
+            DeadlineError: The run cannot begin without this member, or has no other left, and has waited long enough.
         """
-        now, limit = self._clock(), self._limits.deadlines[Kind.START]
-        member.state, member.start_at = State.PENDING, now + ROOM_POLL_S
+        now, limit = self._clock(), self._limits.deadlines[JobKind.START]
+        member.state, member.start_at = MemberState.PENDING, now + ROOM_POLL_S
         if member.start_by is None and self.expected():
-            self._alone_since = None
+            self._unplaceable_since = None
             return
-        self._alone_since = now if self._alone_since is None else self._alone_since
-        until = member.start_by if member.start_by is not None else self._alone_since + limit
+        self._unplaceable_since = now if self._unplaceable_since is None else self._unplaceable_since
+        until = member.start_by if member.start_by is not None else self._unplaceable_since + limit
         if now >= until:
             raise DeadlineError(f"the driver waited {limit:g} s for the cluster to have room for {member.name}")
 
-    def begin(self, member: Member, key: Hashable, kind: Kind) -> None:
-        """A member has been asked to do something."""
+    def begin(self, member: Member, key: Hashable, kind: JobKind) -> None:
+        """Note that a member has been given a job."""
         now = self._clock()
         if not member.jobs:
-            member.heard = now
-        if kind is Kind.LOT and not member.doing(Kind.LOT):
-            member.busy_from = now
-            member.first_lot = now if member.first_lot is None else member.first_lot
+            member.last_seen = now
+        if kind is JobKind.BATCH and not member.num_jobs(JobKind.BATCH):
+            self._utilization.begin_work(member)
         member.jobs[key] = Job(kind=kind, deadline=now + self._limits.deadlines[kind], version=self.version)
-        if kind is Kind.START:
-            member.state = State.STARTING
+        if kind is JobKind.START:
+            member.state = MemberState.STARTING
 
-    def done(self, member: Member, key: Hashable) -> None:
-        """It has done it; if that was a sync, its canary was right."""
+    def mark_done(self, member: Member, key: Hashable) -> None:
+        """Note that a job is done; a sync only counts as done if its canary was right."""
         job = self._end(member, key)
         kind = job.kind
-        if kind is Kind.START:
+        if kind is JobKind.START:
             member.start_by = None
-        if kind is Kind.LOT:
-            member.deaths_in_a_row = member.failed_requests = 0
-        elif kind is Kind.SYNC:
+        if kind is JobKind.BATCH:
+            member.consecutive_deaths = member.failed_jobs = 0
+        elif kind is JobKind.SYNC:
             member.version = job.version
-        elif kind is Kind.SLEEP:
-            member.version = None  # weights wake it
-            if member.state is State.HEALTHY:
-                member.state = State.STALE
-        member.heard = self._clock()
-        if kind is Kind.START or (kind is Kind.CHECK and member.state is State.SUSPECT):
-            member.state = State.STALE
-        if member.state is State.STALE and member.version is not None and member.version == self.version:
-            member.state = State.HEALTHY
+        elif kind is JobKind.SLEEP:
+            member.version = None  # its next sync wakes it
+            if member.state is MemberState.HEALTHY:
+                member.state = MemberState.STALE
+        member.last_seen = self._clock()
+        if kind is JobKind.START or (kind is JobKind.CHECK and member.state is MemberState.SUSPECT):
+            member.state = MemberState.STALE
+        # A version that was replaced while it was loaded leaves the member STALE: it loads again.
+        if member.state is MemberState.STALE and member.version is not None and member.version == self.version:
+            member.state = MemberState.HEALTHY
 
-    def dropped(self, member: Member, key: Hashable) -> None:
-        """It could not do it, and that is not its fault."""
+    def mark_aborted(self, member: Member, key: Hashable) -> None:
+        """Note that a job failed for a reason outside the member."""
         self._end(member, key)
-        member.heard = self._clock()
+        member.last_seen = self._clock()
 
-    def failed(self, member: Member, key: Hashable) -> bool:
-        """It could not do it, but its process is there; whether it is to be lost for it (`lose`)."""
+    def mark_failed(self, member: Member, key: Hashable) -> bool:
+        """Note that a job raised an exception; return whether the member should be given up (`mark_lost`).
+
+        One failed batch is forgiven if the canary is right. Any other failure, and a second one, is not.
+        """
         kind = self._end(member, key).kind
-        member.failed_requests += 1
-        member.state = State.SUSPECT
-        return kind is not Kind.LOT or member.failed_requests > 1
+        member.failed_jobs += 1
+        member.state = MemberState.SUSPECT
+        return kind is not JobKind.BATCH or member.failed_jobs > 1
 
-    def overdue(self) -> list[tuple[Member, Kind]]:
-        """Members that are to be lost (`lose`) because they did not get done in time, and with what.
+    def overdue(self) -> list[tuple[Member, JobKind]]:
+        """Return members that should be given up (`mark_lost`) because of a missed deadline, with the late job's kind.
 
         Raises:
-            DeadlineError: one did not even start in time; a second try would not either.
+            DeadlineError: A member that the run begins with did not start in time; another try would not either.
         """
-        now, found = self._clock(), list[tuple[Member, Kind]]()
+        now, overdue = self._clock(), list[tuple[Member, JobKind]]()
         for member in self.members:
             late = next((job for job in member.jobs.values() if job.deadline <= now), None)
             if late is None:
                 continue
-            if late.kind is Kind.START and member.start_by is not None:
-                limit = self._limits.deadlines[Kind.START]
+            if late.kind is JobKind.START and member.start_by is not None:
+                limit = self._limits.deadlines[JobKind.START]
                 raise DeadlineError(f"the driver waited {limit:g} s for rollout actor {member.name} to start")
-            if late.kind is Kind.CHECK and member.state is not State.SUSPECT:
-                member.state = State.SUSPECT  # no more work; the canary may still come
-                late.deadline = now + self._limits.deadlines[Kind.CHECK]
+            if late.kind is JobKind.CHECK and member.state is not MemberState.SUSPECT:
+                # A canary queues behind a step of the engine, which may be long. No more work, but a second period.
+                member.state = MemberState.SUSPECT
+                late.deadline = now + self._limits.deadlines[JobKind.CHECK]
             else:
-                found.append((member, late.kind))
-        return found
+                overdue.append((member, late.kind))
+        return overdue
 
-    def lose(self, member: Member, why: str, *, counted: bool = True) -> None:
-        """A member's process is gone or given up; it starts again after a back-off, if there are restarts left.
+    def mark_lost(self, member: Member, why: str, *, counted: bool = True) -> None:
+        """Note that a member's process is gone or given up; it restarts after a back-off, if a restart is left.
 
         Args:
-            why: reads well after the member's name.
-            counted: whether it takes one of the restarts; False for who is ended because of another.
+            member: Its jobs are ended.
+            why: Reason as a predicate of the member, e.g. "died".
+            counted: Whether the restart counts against the budget; False for a member that is ended because of another.
 
         Raises:
-            TlpoError: too few members are left to go on.
+            TlpoError: Too few members are left.
         """
         for key in tuple(member.jobs):
             self._end(member, key)
-        member.version, member.failed_requests = None, 0
+        member.version, member.failed_jobs = None, 0
         if member.leaving:
-            member.state = State.DEAD
-            return
-        if counted and self.restarts >= self._limits.max_restarts:
-            member.state = State.DEAD
-            self._close(member)
-            left = len(self.present())
-            if left < self._limits.min_healthy:
-                raise TlpoError(
-                    f"rollout actor {member.name} {why}, all {self._limits.max_restarts} restarts (flow.max_restarts) "
-                    f"are used up, and {left} rollout actors are left of at least {self._limits.min_healthy} "
-                    f"(flow.min_healthy)"
-                )
-            return
-        self.restarts += counted
-        wait = min(self._limits.backoff_limit_s, self._limits.backoff_s * 2.0 ** min(member.deaths_in_a_row, DOUBLINGS))
-        member.deaths_in_a_row += 1
-        member.life += 1
-        member.state, member.start_at = State.RESTARTING, self._clock() + wait
+            member.state = MemberState.DEAD
+        elif counted and self._restarts.exhausted:
+            self._give_up(member, why)
+        else:
+            if counted:
+                self._restarts.spend()
+            doublings = min(member.consecutive_deaths, MAX_DOUBLINGS)
+            backoff_s = min(self._limits.backoff_limit_s, self._limits.backoff_s * 2.0**doublings)
+            member.consecutive_deaths += 1
+            member.incarnation += 1
+            member.state, member.start_at = MemberState.RESTARTING, self._clock() + backoff_s
 
-    def left(self, member: Member) -> None:
-        """A leaving member has ended."""
-        self._close(member)
+    def remove(self, member: Member) -> None:
+        """Remove a leaving member after its process has ended."""
+        self._utilization.stop_counting(member)
         self.members.remove(member)
 
-    def counts(self) -> dict[State, int]:
-        """Members by state."""
-        return {state: sum(member.state is state for member in self.members) for state in State}
+    def _give_up(self, member: Member, why: str) -> None:
+        member.state = MemberState.DEAD
+        self._utilization.stop_counting(member)
+        left, needed = len(self.present()), self._limits.min_healthy
+        if left < needed:
+            raise TlpoError(
+                f"rollout actor {member.name} {why}, {self._restarts}, and {left} rollout actors are left, fewer than "
+                f"the required {needed} (flow.min_healthy)"
+            )
 
-    def _close(self, member: Member) -> None:
-        """It will get no more lots: what it was busy for does not change any more."""
-        self._there_s += self._clock() - member.first_lot if member.first_lot is not None else 0.0
-        member.first_lot = None
+    def _missed_heartbeat(self, member: Member) -> bool:
+        return self._is_monitored(member) and member.last_seen <= self._clock() - self._limits.heartbeat_s
 
     @staticmethod
-    def _watched(member: Member) -> bool:
-        """Whether silence means something: its lots leave it time for a canary, and it is not asked for one yet."""
-        return member.doing(Kind.LOT) > 0 and not member.doing(Kind.CHECK)
+    def _is_monitored(member: Member) -> bool:
+        """Return whether silence means something: it has a batch, and no canary has been requested yet."""
+        return member.num_jobs(JobKind.BATCH) > 0 and not member.num_jobs(JobKind.CHECK)
 
     def _end(self, member: Member, key: Hashable) -> Job:
         job = member.jobs.pop(key)
-        if job.kind is Kind.LOT and not member.doing(Kind.LOT):
-            self._busy_s += self._clock() - member.busy_from
+        if job.kind is JobKind.BATCH and not member.num_jobs(JobKind.BATCH):
+            self._utilization.end_work(member)
         return job
 
-    def _in(self, state: State) -> Iterator[Member]:
+    def _in(self, state: MemberState) -> Iterator[Member]:
         return (member for member in self.members if member.state is state)

@@ -1,84 +1,83 @@
 """The engine on plain transformers: small, for `local` runs, and the oracle that vLLM is tested against.
 
-With equal float32 weights and equal seeds it samples the same tokens as `VLLMEngine`: both draw
-argmax_t p(t) / q_t with q exponential float64 noise from a generator of the request's own.
+With equal float32 weights and equal seeds it samples the same tokens as `VLLMEngine`: both draw argmax_t p(t) / q_t
+with exponential float64 noise q from a generator of the request's own.
+
+Axis letter: V vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 
-from actors.engine import CandidateSet, SampleRequest, Watch
-from actors.tasks import Rounds, T, Task
-from tlpo_ray.config.run import LoraConfig, ModelConfig, RolloutConfig
+from actors.batch_scheduler import BatchScheduler
+from actors.engine import EngineOptions
+from actors.requests import (
+    CandidateSet,
+    EngineRequest,
+    GreedyRequest,
+    MultinomialRequest,
+    SampleRequest,
+    StopCondition,
+    TopKRequest,
+)
+from tlpo_ray.config.run import ModelConfig, RolloutConfig
 from tlpo_ray.flow.lora import load_parameters, with_adapter
-from tlpo_ray.flow.models import eos_set, load_causal_lm
+from tlpo_ray.flow.models import eos_token_ids, load_causal_lm
 from tlpo_ray.flow.weights import Bucket
 
-Choose = Callable[[int, Tensor], int]
-"""Of (request, logits [V]): the next token."""
+R = TypeVar("R")
+Choose = Callable[[Tensor], int]
+"""Function from the logits [V] at the end of a sequence to its next token."""
 
 
-@dataclass(slots=True)
-class _Running:
-    request: int
+@dataclass(slots=True, kw_only=True)
+class _Sequence:
+    """A sequence while it is generated."""
+
+    context_ids: Sequence[int]
     limit: int
+    """Most tokens to generate."""
+    choose: Choose
+    stop_condition: StopCondition | None = None
     token_ids: list[int] = field(default_factory=list)
+    """Tokens generated so far."""
 
 
 class TransformersEngine:
-    """`TokenEngine` on a Hugging Face causal language model, in batches with a KV cache."""
+    """`TokenEngine` on a Hugging Face causal language model, in batches with a KV cache.
 
-    kv_use = 0.0
+    Raises:
+        ModelError: The model cannot be loaded.
+    """
 
-    def __init__(self, model: ModelConfig, rollout: RolloutConfig, lora: LoraConfig | None = None) -> None:
+    display_name: ClassVar[str] = "transformers"
+    supports_broadcast: ClassVar[bool] = False
+    needs_own_process: ClassVar[bool] = False
+    kv_cache_usage = 0.0
+    """Always 0: a batch's cache is as large as the batch needs."""
+
+    def __init__(self, model: ModelConfig, rollout: RolloutConfig, options: EngineOptions) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         loaded = load_causal_lm(model, getattr(torch, model.dtype))
-        adapted: Any = loaded if lora is None else with_adapter(loaded, lora)
+        adapted: Any = loaded if options.lora is None else with_adapter(loaded, options.lora)
         self._model = adapted.to(self._device).eval()
-        self._batch = rollout.concurrency
+        self._batch_size = rollout.concurrency
         self.max_context = model.max_context
-        self.eos_ids = eos_set(self._model.generation_config.eos_token_id)
+        self.eos_ids = eos_token_ids(self._model.generation_config.eos_token_id)
         self.version = 0
-        self._rounds = Rounds(self)
+        self._scheduler = BatchScheduler(self._serve)
 
-    def sample(self, requests: Sequence[SampleRequest], watch: Watch | None = None) -> list[list[int]]:
-        generators = [None if r.seed is None else torch.Generator(self._device).manual_seed(r.seed) for r in requests]
+    def submit(self, request: EngineRequest[R], on_done: Callable[[R], None]) -> None:
+        self._scheduler.submit(request, on_done)
 
-        def choose(number: int, logits: Tensor) -> int:
-            return _draw(logits, requests[number].temperature, generators[number])
-
-        limits = [request.max_new_tokens for request in requests]
-        return self._generate([request.prompt_ids for request in requests], limits, choose, watch)
-
-    def candidates(self, contexts: Sequence[Sequence[int]], n: int) -> list[CandidateSet]:
-        tops = [logits.float().log_softmax(-1).topk(n) for logits in self._next_logits(contexts)]
-        return [_candidate_set(top.indices, top.values) for top in tops]
-
-    def draw(self, contexts: Sequence[Sequence[int]], n: int, seeds: Sequence[int]) -> list[CandidateSet]:
-        drawn: list[CandidateSet] = []
-        for logits, seed in zip(self._next_logits(contexts), seeds, strict=True):
-            logp = logits.float().log_softmax(-1)
-            generator = torch.Generator(self._device).manual_seed(seed)
-            ids = torch.multinomial(logp.exp(), n, generator=generator)
-            ids = ids[logp[ids].argsort(descending=True)]
-            drawn.append(_candidate_set(ids, logp[ids]))
-        return drawn
-
-    def extend(self, contexts: Sequence[Sequence[int]], k: int) -> list[list[int]]:
-        limits = [min(k, self.max_context - len(context)) for context in contexts]
-        return self._generate(contexts, limits, lambda number, logits: int(logits.argmax()), None)
-
-    def start(self, task: Task[T], ended: Callable[[T], None]) -> None:
-        self._rounds.start(task, ended)
-
-    def turn(self) -> bool:
-        return self._rounds.turn()
+    def step(self) -> bool:
+        return self._scheduler.step()
 
     def load_weights(self, buckets: Iterable[Bucket], version: int) -> None:
         for bucket in buckets:
@@ -88,52 +87,103 @@ class TransformersEngine:
     def close(self) -> None:
         del self._model
 
+    def _serve(self, requests: Sequence[Any]) -> Sequence[Any]:
+        """Return the results of requests of one kind."""
+        match requests[0]:
+            case SampleRequest():
+                return self._sample(requests)
+            case TopKRequest():
+                return self._top_k(requests)
+            case MultinomialRequest():
+                return self._multinomial(requests)
+            case _:
+                return self._greedy(requests)
+
+    def _sample(self, requests: Sequence[SampleRequest]) -> list[list[int]]:
+        return self._generate(
+            [
+                _Sequence(
+                    context_ids=request.prompt_ids,
+                    limit=request.max_new_tokens,
+                    choose=_sampler(request, self._device),
+                    stop_condition=request.stop_condition,
+                )
+                for request in requests
+            ]
+        )
+
+    def _top_k(self, requests: Sequence[TopKRequest]) -> list[CandidateSet]:
+        rows = self._next_logits([request.context_ids for request in requests])
+        tops = [row.float().log_softmax(-1).topk(request.n) for request, row in zip(requests, rows, strict=True)]
+        return [_candidate_set(top.indices, top.values) for top in tops]
+
+    def _multinomial(self, requests: Sequence[MultinomialRequest]) -> list[CandidateSet]:
+        drawn: list[CandidateSet] = []
+        rows = self._next_logits([request.context_ids for request in requests])
+        for request, row in zip(requests, rows, strict=True):
+            logp = row.float().log_softmax(-1)
+            generator = torch.Generator(self._device).manual_seed(request.seed)
+            ids = torch.multinomial(logp.exp(), request.n, generator=generator)
+            ids = ids[logp[ids].argsort(descending=True)]
+            drawn.append(_candidate_set(ids, logp[ids]))
+        return drawn
+
+    def _greedy(self, requests: Sequence[GreedyRequest]) -> list[list[list[int]]]:
+        sequences = [
+            _Sequence(
+                context_ids=context,
+                limit=min(request.max_new_tokens, self.max_context - len(context)),
+                choose=lambda logits: int(logits.argmax()),
+            )
+            for request in requests
+            for context in request.contexts
+        ]
+        continuations = iter(self._generate(sequences))
+        return [[next(continuations) for _ in request.contexts] for request in requests]
+
     def _next_logits(self, contexts: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Return the logits [V] after each context."""
         rows: list[Tensor] = []
-        for start in range(0, len(contexts), self._batch):
-            logits, _, _ = self._prefill(contexts[start : start + self._batch])
+        for start in range(0, len(contexts), self._batch_size):
+            logits, _, _ = self._prefill(contexts[start : start + self._batch_size])
             rows += list(logits)
         return rows
 
-    def _generate(
-        self, contexts: Sequence[Sequence[int]], limits: Sequence[int], choose: Choose, watch: Watch | None
-    ) -> list[list[int]]:
-        answers: list[list[int]] = [[] for _ in contexts]
-        # Contexts of like length share a batch: left padding is wasted work.
-        order = sorted((i for i in range(len(contexts)) if limits[i] > 0), key=lambda i: len(contexts[i]))
-        for start in range(0, len(order), self._batch):
-            running = [_Running(i, limits[i], answers[i]) for i in order[start : start + self._batch]]
-            self._run([contexts[one.request] for one in running], running, choose, watch)
-        return answers
+    def _generate(self, sequences: Sequence[_Sequence]) -> list[list[int]]:
+        """Generate all sequences to their ends and return their new tokens."""
+        # Contexts of similar length share a batch: left padding is wasted work.
+        order = sorted((sequence for sequence in sequences if sequence.limit > 0), key=lambda s: len(s.context_ids))
+        for start in range(0, len(order), self._batch_size):
+            self._generate_batch(order[start : start + self._batch_size])
+        return [sequence.token_ids for sequence in sequences]
 
     @torch.inference_mode()
-    def _run(
-        self, contexts: Sequence[Sequence[int]], running: list[_Running], choose: Choose, watch: Watch | None
-    ) -> None:
-        logits, cache, mask = self._prefill(contexts)
+    def _generate_batch(self, running: Sequence[_Sequence]) -> None:
+        logits, cache, mask = self._prefill([sequence.context_ids for sequence in running])
         while True:
-            tokens = [choose(one.request, row) for one, row in zip(running, logits, strict=True)]
-            goes_on = [self._push(one, token, watch) for one, token in zip(running, tokens, strict=True)]
-            if not any(goes_on):
+            tokens = [sequence.choose(row) for sequence, row in zip(running, logits, strict=True)]
+            continues = [self._append(sequence, token) for sequence, token in zip(running, tokens, strict=True)]
+            if not any(continues):
                 return
-            keep = torch.tensor([i for i, on in enumerate(goes_on) if on], device=self._device)
-            running = [one for one, on in zip(running, goes_on, strict=True) if on]
-            if len(running) < len(goes_on):
+            keep = torch.tensor([row for row, alive in enumerate(continues) if alive], device=self._device)
+            running = [sequence for sequence, alive in zip(running, continues, strict=True) if alive]
+            if len(running) < len(continues):
                 cache.batch_select_indices(keep)
             mask = torch.cat([mask[keep], mask.new_ones(len(running), 1)], dim=1)
-            step = torch.tensor([tokens[i] for i in keep.tolist()], device=self._device)[:, None]
-            logits = self._forward(step, mask, cache)
+            last = torch.tensor([tokens[row] for row in keep.tolist()], device=self._device)[:, None]
+            logits = self._forward(last, mask, cache)
 
-    def _push(self, one: _Running, token: int, watch: Watch | None) -> bool:
-        """Append a token; whether the answer goes on."""
+    def _append(self, sequence: _Sequence, token: int) -> bool:
+        """Append a token; return whether the sequence continues."""
         if token in self.eos_ids:
             return False
-        one.token_ids.append(token)
-        stopped = watch is not None and watch(one.request, [token])
-        return not stopped and len(one.token_ids) < one.limit
+        sequence.token_ids.append(token)
+        stopped = sequence.stop_condition is not None and sequence.stop_condition([token])
+        return not stopped and len(sequence.token_ids) < sequence.limit
 
     @torch.inference_mode()
     def _prefill(self, contexts: Sequence[Sequence[int]]) -> tuple[Tensor, Any, Tensor]:
+        """Return logits after each context, the KV cache, and the attention mask of the left-padded batch."""
         from transformers import DynamicCache
 
         longest = max(map(len, contexts))
@@ -151,10 +201,17 @@ class TransformersEngine:
         return logits
 
 
-def _draw(logits: Tensor, temperature: float, generator: torch.Generator | None) -> int:
+def _sampler(request: SampleRequest, device: torch.device) -> Choose:
+    """Return the function that draws a request's tokens from its own generator."""
+    generator = None if request.seed is None else torch.Generator(device).manual_seed(request.seed)
+    return lambda logits: _sample_token(logits, request.temperature, generator)
+
+
+def _sample_token(logits: Tensor, temperature: float, generator: torch.Generator | None) -> int:
     if temperature == 0:
         return int(logits.argmax())
     probabilities = (logits.float() / temperature).softmax(-1)
+    # argmax p / q with exponential noise q is a draw from p. In float64, so that vLLM draws the same token.
     noise = torch.empty_like(probabilities, dtype=torch.float64).exponential_(generator=generator)
     return int((noise.reciprocal_() * probabilities).argmax())
 

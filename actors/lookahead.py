@@ -1,4 +1,4 @@
-"""Stage 4: where each candidate leads, and its reward."""
+"""Stage 4: the lookahead of each candidate, and its reward (Eq. 3)."""
 
 from __future__ import annotations
 
@@ -10,18 +10,16 @@ import numpy as np
 
 import detectors
 from actors.candidates import context_of
-from actors.engine import CandidateSet
+from actors.coroutine import RolloutCoroutine
+from actors.requests import CandidateSet, GreedyRequest
 from actors.rollout import Rollout
-from actors.tasks import Extend, Task
 from actors.token_bytes import TokenBytes
-from tlpo_ray.flow.records import Float32, readable
-
-CLEAN_REWARD, CONFUSED_REWARD = 1.0, -1.0
+from tlpo_ray.flow.records import CLEAN_REWARD, CONFUSED_REWARD, Float32, readable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rewarded:
-    """Rewards of one candidate set, and the texts that they were given for."""
+class CandidateScores:
+    """Rewards of one candidate set, and the texts that were judged."""
 
     rewards: Float32
     """[N] +1 or -1."""
@@ -29,26 +27,45 @@ class Rewarded:
     """[N] text of each candidate with its continuation."""
 
 
-def rewarded_candidates(
-    rollout: Rollout, chosen: CandidateSet, detector: detectors.Detector, token_bytes: TokenBytes, k: int
-) -> Task[Rewarded]:
-    """R(t_i) for all candidates: -1 if a confused character appears in t_i and its k greedy tokens.
+def score_candidates(
+    rollout: Rollout,
+    candidates: CandidateSet,
+    detector: detectors.Detector,
+    token_bytes: TokenBytes,
+    lookahead_tokens: int,
+) -> RolloutCoroutine[CandidateScores]:
+    """Return R(t_i) of all candidates (Eq. 3): -1 if t_i or its k greedy tokens contain a confused character.
 
-    Continuations share their prefix in the engine's cache. None is asked for where the candidate ends the answer or is
-    already confused by itself: more text cannot change its reward.
+    No lookahead is requested for a candidate that ends the answer or is already confused by itself, because further
+    text cannot change its reward.
+
+    Args:
+        rollout: Rollout with a confusion point.
+        candidates: Candidate set at that point.
+        detector: Detector of the prompt's language.
+        token_bytes: Bytes of the tokenizer's tokens.
+        lookahead_tokens: k, most greedy tokens after each candidate.
     """
-    judge, token_ids = Judge(rollout, token_bytes, detector), chosen.token_ids.tolist()
-    open_ids = [token_id for token_id in token_ids if token_bytes[token_id] and not judge.certain([token_id])]
+    scorer, token_ids = CandidateScorer(rollout, token_bytes, detector), candidates.token_ids.tolist()
+    open_ids = [token_id for token_id in token_ids if token_bytes[token_id] and not scorer.is_certain([token_id])]
     context = context_of(rollout)
-    found: Sequence[Sequence[int]] = yield Extend(contexts=[(*context, token_id) for token_id in open_ids], k=k)
-    tails = dict(zip(open_ids, found, strict=True))
-    return judge.rewards([[token_id, *tails.get(token_id, ())] for token_id in token_ids])
+    continuations: list[list[int]] = yield GreedyRequest(
+        contexts=[(*context, token_id) for token_id in open_ids], max_new_tokens=lookahead_tokens
+    )
+    tails = dict(zip(open_ids, continuations, strict=True))
+    return scorer.scores([[token_id, *tails.get(token_id, ())] for token_id in token_ids])
 
 
-class Judge:
+class CandidateScorer:
     """Judges continuations at one confusion point in their left context.
 
-    The context matters: an URL, a unit after a number or a capitalised word may begin before the confusion point.
+    The context matters, because a URL, a number with its unit or a capitalised word may begin before the confusion
+    point.
+
+    Args:
+        rollout: Rollout with a confusion point.
+        token_bytes: Bytes of the tokenizer's tokens.
+        detector: Detector of the prompt's language.
     """
 
     def __init__(self, rollout: Rollout, token_bytes: TokenBytes, detector: detectors.Detector) -> None:
@@ -58,25 +75,26 @@ class Judge:
         self._stream = detectors.Stream(
             detector, prefix=left.decode(token_bytes.join(rollout.token_ids[: rollout.point.token]))
         )
-        # A character that is still open at c belongs to the continuation.
+        # A character whose bytes began before c is completed by the continuation, and is judged as part of it.
         self._open: bytes = left.getstate()[0]
 
-    def certain(self, token_ids: Sequence[int]) -> bool:
-        """Whether the continuation is confused whatever follows."""
+    def is_certain(self, token_ids: Sequence[int]) -> bool:
+        """Return whether the continuation is confused whatever follows."""
         return self._stream.copy().feed(self._text(token_ids)) is not None
 
-    def rewards(self, continuations: Sequence[Sequence[int]]) -> Rewarded:
-        """Reward and text of each continuation."""
+    def scores(self, continuations: Sequence[Sequence[int]]) -> CandidateScores:
+        """Return reward and text of each continuation."""
         texts = [self._text(token_ids) for token_ids in continuations]
         confused = [self._is_confused(text) for text in texts]
         rewards = np.where(confused, CONFUSED_REWARD, CLEAN_REWARD).astype(np.float32)
-        return Rewarded(rewards=rewards, lookaheads=tuple(map(readable, texts)))
+        return CandidateScores(rewards=rewards, lookaheads=tuple(map(readable, texts)))
 
     def _is_confused(self, text: str) -> bool:
-        whole = self._stream.copy()
-        whole.feed(text)
-        return whole.close() is not None
+        # A copy that has read the left context: it would cost N times as much to read it again for each candidate.
+        stream = self._stream.copy()
+        stream.feed(text)
+        return stream.close() is not None
 
     def _text(self, token_ids: Sequence[int]) -> str:
-        # An unfinished last character decodes to lone surrogates, which are no evidence for any detector.
+        # An unfinished last character decodes to lone surrogates, which no detector takes for evidence.
         return (self._open + self._token_bytes.join(token_ids)).decode("utf-8", errors="surrogateescape")

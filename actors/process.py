@@ -1,13 +1,13 @@
-"""What runs in a rollout actor's process: a `RolloutWorker` behind Ray's wire, references in and Arrow out."""
+"""The process of a rollout actor: a `RolloutWorker` behind Ray calls, references in and encoded records out."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
-from actors.worker import Answer, build_worker
+from actors.worker import Completion, build_worker
 from tlpo_ray.cluster.hangs import ProcessInfo, register_process
 from tlpo_ray.cluster.waiting import wait_for
 from tlpo_ray.config.run import DetectorConfig, LoraConfig, ModelConfig, RolloutConfig
@@ -18,25 +18,33 @@ from tlpo_ray.flow.weights import Rendezvous, WeightUpdate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutSpec:
-    """All that a rollout actor is made from."""
+    """Everything that a rollout actor is made from."""
 
     model: ModelConfig
     rollout: RolloutConfig
     detector: DetectorConfig
     seed: int
+    """Seed of the run."""
     canary_tolerance: float
-    """Nats."""
+    """Largest accepted difference of the canary in nats."""
     weight_transfer: str
+    """How weights arrive (`flow.weight_transfer`)."""
     lora: LoraConfig | None
     sync_deadline_s: float
+    """Longest wait for a bucket of weights, in seconds."""
     sleeps: bool = False
-    """Whether it shares its GPU with a learner rank."""
+    """Whether the actor shares its GPU with a learner rank."""
     stacks: str | None = None
-    """Folder for the stacks of who hangs."""
+    """Folder for stack dumps of processes that hang; None writes them to the error output."""
 
 
 class LazyBuckets(Sequence[Any]):
-    """References resolved one at a time, so that whoever loads a model from them never holds it twice."""
+    """References that are resolved one at a time, so that a process never holds a complete second copy of the model.
+
+    Args:
+        refs: References to buckets in the object store.
+        deadline_s: Longest wait for each, in seconds.
+    """
 
     def __init__(self, refs: Sequence[Any], deadline_s: float) -> None:
         self._refs = refs
@@ -49,72 +57,95 @@ class LazyBuckets(Sequence[Any]):
         return wait_for(self._refs[index], self._deadline_s, who="a rollout actor", what="a bucket of weights")
 
 
+class _Work(Protocol):
+    """Something that steps of the engine bring to its end."""
+
+    @property
+    def done(self) -> bool: ...
+
+
 class RolloutProcess:
-    """One rollout actor. Its calls share one thread: each gives way after every turn of the engine."""
+    """One rollout actor. Its calls share one thread, and each yields it after every step of the engine.
+
+    This is how the prompts of a second batch fill the engine while the longest answers of the first one end, and how a
+    canary is answered while both are under way.
+    """
 
     def __init__(self, spec: RolloutSpec, name: str) -> None:
         self._spec = spec
         self._name = name
         self._broken: Exception | None = None
+        """Exception of an engine that has failed."""
 
-    def where(self) -> ProcessInfo:
-        """Where it is; from now on it can be asked where it hangs."""
+    def process_info(self) -> ProcessInfo:
+        """Return the location of this process, which dumps its stacks on request from now on."""
         return register_process(self._spec.stacks, self._name)
 
     def setup(self) -> None:
-        """Load the model; apart from `__init__`, so that an error comes back as it was raised."""
+        """Load the model. Not in `__init__`, because its errors reach the caller wrapped in those of Ray."""
         spec = self._spec
         self._worker = build_worker(
             spec.model, spec.rollout, spec.detector, spec.seed, spec.weight_transfer, spec.lora, sleeps=spec.sleeps
         )
         self._worker.name = self._name
 
-    async def step(self, prompts: bytes) -> tuple[RolloutStats, tuple[bytes, bytes]]:
-        """One lot, beside others: itself in numbers, and its results and groups encoded.
+    async def run_batch(self, prompts: bytes) -> tuple[RolloutStats, tuple[bytes, bytes]]:
+        """Roll out one batch beside others.
 
         Args:
-            prompts: encoded.
+            prompts: Encoded prompts.
+
+        Returns:
+            Counts, which the driver reads; and encoded results and candidate groups, which go to the exchange unread.
         """
-        lot = self._worker.begin(decode_prompts(prompts))
-        while not lot.done:
-            self._turn()
-            await asyncio.sleep(0)
-        report = self._worker.finish(lot)
-        return report.counts(), (encode_results(report.results), encode(report.groups))
+        batch = self._worker.begin_batch(decode_prompts(prompts))
+        await self._complete(batch)
+        report = self._worker.finish_batch(batch)
+        return report.stats, (encode_results(report.results), encode(report.groups))
 
-    async def check(self) -> None:
-        """Generate the canary; its log-probabilities must be what they were when the weights were loaded."""
-        checked = self._worker.begin_check(self._spec.canary_tolerance)
-        while not checked():
-            self._turn()
-            await asyncio.sleep(0)
+    async def check_canary(self) -> None:
+        """Generate the canary beside the batches that are under way.
 
-    def _turn(self) -> None:
-        """One turn of the engine. If it breaks, everybody's requests are lost, not only those of who turned it."""
-        if self._broken is not None:
-            raise RuntimeError(f"the engine broke: {first_line(self._broken)}")
-        try:
-            self._worker.turn()
-        except Exception as error:
-            self._broken = error
-            raise
+        Raises:
+            WeightSyncError: Its log-probabilities are not those of the learner.
+        """
+        await self._complete(self._worker.begin_canary_check(self._spec.canary_tolerance))
 
     def load(self, update: WeightUpdate) -> float:
-        """Load a policy version bucket by bucket; the canary's difference in nats."""
+        """Load a policy version bucket by bucket; return the canary's difference in nats."""
         deadline_s = self._spec.sync_deadline_s
-        steps = tuple(replace(step, buckets=LazyBuckets(step.buckets, deadline_s)) for step in update.steps)
-        return self._worker.load(replace(update, steps=steps), self._spec.canary_tolerance)
+        deltas = tuple(replace(delta, buckets=LazyBuckets(delta.buckets, deadline_s)) for delta in update.deltas)
+        return self._worker.load(replace(update, deltas=deltas), self._spec.canary_tolerance)
 
     def sleep(self) -> None:
-        """Give the GPU's memory back until weights are next loaded."""
+        """Release the GPU's memory until weights are next loaded."""
         self._worker.sleep()
 
     def join_broadcast(self, rendezvous: Rendezvous, rank: int) -> None:
-        """Meet the learner, so that `load` can take weights from its broadcasts."""
+        """Join the learner's broadcast group, so that `load` can receive weights from it."""
         self._worker.join_broadcast(rendezvous, rank)
 
-    def answers(
+    def generate(
         self, prompts: Sequence[Prompt], samples: int, temperature: float, max_new_tokens: int, seed: int
-    ) -> list[Answer]:
-        """Whole answers, for evaluation."""
-        return self._worker.answers(prompts, samples, temperature, max_new_tokens, seed)
+    ) -> list[Completion]:
+        """Sample complete answers, for evaluation."""
+        return self._worker.generate(prompts, samples, temperature, max_new_tokens, seed)
+
+    async def _complete(self, work: _Work) -> None:
+        while not work.done:
+            self._step()
+            await asyncio.sleep(0)
+
+    def _step(self) -> None:
+        """Run one step of the engine.
+
+        If the engine fails, the requests of all calls are lost, not only those of the call that ran the step: each call
+        has to fail, instead of waiting forever.
+        """
+        if self._broken is not None:
+            raise RuntimeError(f"the engine failed: {first_line(self._broken)}")
+        try:
+            self._worker.step()
+        except Exception as error:
+            self._broken = error
+            raise

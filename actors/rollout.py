@@ -1,4 +1,4 @@
-"""Stage 1: one answer a prompt, watched while it is sampled and aborted at its confusion point."""
+"""Stage 1: one answer per prompt, watched while it is sampled and aborted at its confusion point."""
 
 from __future__ import annotations
 
@@ -6,63 +6,73 @@ import hashlib
 from dataclasses import dataclass
 
 import detectors
-from actors.confusion import ConfusionPoint, ConfusionWatch, confusion_point
-from actors.engine import SampleRequest, TokenEngine
-from actors.tasks import Sample, Task
+from actors.confusion import ConfusionPoint, StreamingDetector, confusion_point
+from actors.coroutine import RolloutCoroutine
+from actors.engine import TokenEngine
+from actors.requests import SampleRequest
 from actors.token_bytes import TokenBytes
 from tlpo_ray.config.run import RolloutConfig
 from tlpo_ray.flow.records import Prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rollout:
-    """A prompt with its sampled answer.
-
-    `token_ids` may go beyond the confusion point by what was sampled before the abort took effect.
-    """
-
-    prompt: Prompt
-    prompt_ids: tuple[int, ...]
-    token_ids: tuple[int, ...]
-    point: ConfusionPoint | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """A prompt as the engine gets it."""
+class RenderedPrompt:
+    """A prompt as tokens of the policy, with the detector for its answer."""
 
     prompt: Prompt
     prompt_ids: tuple[int, ...]
     detector: detectors.Detector
 
 
-def sampled(
-    question: Question, engine: TokenEngine, token_bytes: TokenBytes, config: RolloutConfig, run_seed: int
-) -> Task[Rollout]:
-    """One answer at `config.temperature`, without log-probabilities, aborted at its confusion point.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """A prompt with its sampled answer."""
+
+    prompt: Prompt
+    prompt_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    """The answer; may extend beyond the confusion point by the tokens sampled before the abort took effect."""
+    point: ConfusionPoint | None
+    """Confusion point of the answer; None if it is clean."""
+
+
+def sample_answer(
+    rendered: RenderedPrompt, engine: TokenEngine, token_bytes: TokenBytes, config: RolloutConfig, run_seed: int
+) -> RolloutCoroutine[Rollout]:
+    """Sample one answer at `config.temperature`, without log-probabilities, and abort it at its confusion point.
+
+    Args:
+        rendered: Prompt with room for an answer in the engine's context.
+        engine: Engine that will run the coroutine.
+        token_bytes: Bytes of the tokenizer's tokens.
+        config: Sampling settings.
+        run_seed: Seed of the run; together with prompt and policy version it seeds the answer.
 
     Raises:
-        Exception: what the detector raises.
+        Exception: Whatever the detector raises.
     """
-    request = SampleRequest(
-        prompt_ids=question.prompt_ids,
-        max_new_tokens=min(config.max_new_tokens, engine.max_context - len(question.prompt_ids)),
+    streaming = StreamingDetector(token_bytes, rendered.detector)
+    token_ids: list[int] = yield SampleRequest(
+        prompt_ids=rendered.prompt_ids,
+        max_new_tokens=min(config.max_new_tokens, engine.max_context - len(rendered.prompt_ids)),
         temperature=config.temperature,
-        seed=answer_seed(run_seed, question.prompt.index, engine.version) if config.reproducible else None,
+        seed=derive_seed(run_seed, rendered.prompt.index, engine.version) if config.reproducible else None,
+        stop_condition=streaming.stop_condition,
     )
-    watch = ConfusionWatch(token_bytes, question.detector)
-    token_ids = yield Sample(request=request, watch=watch.push)
-    if watch.error is not None:
-        raise watch.error
+    if streaming.error is not None:
+        raise streaming.error
     return Rollout(
-        prompt=question.prompt,
-        prompt_ids=question.prompt_ids,
+        prompt=rendered.prompt,
+        prompt_ids=rendered.prompt_ids,
         token_ids=tuple(token_ids),
-        point=confusion_point(token_ids, token_bytes, question.detector),
+        # The detector runs a second time, over the complete text. The streaming run only decides when to stop: it
+        # reports nothing before a confusion is certain, whereas an answer that ended by itself is judged as it is. And
+        # one rule for the point, a function of the sampled tokens, is easier to test and to repeat than two.
+        point=confusion_point(token_ids, token_bytes, rendered.detector),
     )
 
 
-def answer_seed(*parts: int) -> int:
-    """A seed (0 to 2^31 - 1) that depends on all parts and on nothing else: equal on every machine."""
+def derive_seed(*parts: int) -> int:
+    """Return a seed (0 to 2^31 - 1) that depends on all parts and on nothing else: it is equal on every machine."""
     digest = hashlib.blake2b(",".join(map(str, parts)).encode(), digest_size=4).digest()
     return int.from_bytes(digest, "big") >> 1

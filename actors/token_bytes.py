@@ -1,7 +1,7 @@
 """The bytes of every token, and text that grows token by token without ever being re-encoded.
 
-Text is UTF-8 decoded with ``surrogateescape``: a byte that is not (yet) part of a character stands in the text as one
-lone surrogate. So every code point knows exactly which bytes it stands for, and from them which tokens.
+Text is UTF-8 decoded with ``surrogateescape``: a byte that is not (yet) part of a character becomes one lone surrogate.
+So every code point of the text corresponds to certain bytes, and these to certain tokens.
 """
 
 from __future__ import annotations
@@ -11,24 +11,27 @@ import itertools
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tlpo_ray.errors import ModelError
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
-_WORD_START = "▁"  # SentencePiece writes a space so
+_WORD_START = "▁"  # SentencePiece spells a space like this
 
 
 class TokenBytes:
-    """Bytes of each token id of a fast tokenizer.
+    """The bytes of each token id of a fast tokenizer.
 
     Byte-level BPE (Qwen, Llama 3, Tekken) spells bytes as printable characters; SentencePiece vocabularies (Gemma,
-    Llama 2, Mistral) spell text with ▁ for a space and fall back to ``<0xE4>`` for single bytes. Special tokens and
-    ids that the tokenizer does not have (padded vocabularies) have no bytes.
+    Llama 2, Mistral) spell text with ▁ for a space and fall back to ``<0xE4>`` for single bytes. Special tokens, and
+    ids that the tokenizer does not have (padded vocabularies), have no bytes.
+
+    Args:
+        tokenizer: A fast tokenizer of transformers.
 
     Raises:
-        ModelError: the tokenizer's decoder is of neither kind.
+        ModelError: The tokenizer's decoder is of neither kind.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -45,18 +48,20 @@ class TokenBytes:
         return self._bytes[token_id] if token_id < len(self._bytes) else b""
 
     def join(self, token_ids: Iterable[int]) -> bytes:
-        """The bytes of a sequence of tokens."""
+        """Return the bytes of a sequence of tokens."""
         return b"".join(self[token_id] for token_id in token_ids)
 
     def text(self, token_ids: Iterable[int]) -> str:
-        """The text of a sequence of tokens, undecodable bytes as lone surrogates."""
+        """Return the text of a sequence of tokens, with undecodable bytes as lone surrogates."""
         return self.join(token_ids).decode("utf-8", errors="surrogateescape")
 
     def tokens_of_character(self, token_ids: Sequence[int], text: str, index: int) -> tuple[int, int]:
-        """Positions in `token_ids` of the first and the last token with a byte of code point `index` of their text.
+        """Return the positions of the first and the last token with a byte of one code point.
 
         Args:
-            text: what `text(token_ids)` gives; only its first `index` + 1 code points are looked at.
+            token_ids: Tokens of the text.
+            text: What `text(token_ids)` returns; only its first `index` + 1 code points are read.
+            index: Index of the code point in `text`.
         """
         start = len(text[:index].encode("utf-8", errors="surrogateescape"))
         last = start + len(text[index].encode("utf-8", errors="surrogateescape")) - 1
@@ -65,19 +70,19 @@ class TokenBytes:
 
 
 class GrowingText:
-    """The text of an answer piece by piece; an unfinished character at its end is held back."""
+    """The text of an answer that grows token by token; an unfinished character at its end is held back."""
 
     def __init__(self, token_bytes: TokenBytes) -> None:
         self._token_bytes = token_bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="surrogateescape")
 
     def push(self, token_ids: Iterable[int]) -> str:
-        """The text that these further tokens complete."""
+        """Return the text that these further tokens complete."""
         return self._decoder.decode(self._token_bytes.join(token_ids))
 
 
-def _spelling(tokenizer: Any) -> Any:
-    """How this tokenizer's vocabulary spells bytes: a function from a piece to its bytes."""
+def _spelling(tokenizer: Any) -> Callable[[str], bytes]:
+    """Return the function from a piece of this tokenizer's vocabulary to its bytes."""
     decoder = json.loads(tokenizer.backend_tokenizer.to_str()).get("decoder") or {}
     kinds = {decoder.get("type")} | {part.get("type") for part in decoder.get("decoders", ())}
     if "ByteLevel" in kinds:
@@ -104,7 +109,7 @@ def _sentence_piece(piece: str) -> bytes:
 
 
 def _byte_level_table() -> dict[str, int]:
-    # The byte-level alphabet: printable Latin-1 stands for itself, the other bytes for code points from 256 on.
+    # The byte-level alphabet: printable Latin-1 spells itself, and code points from 256 on spell the other bytes.
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     rest = [byte for byte in range(256) if byte not in printable]
     shifted = {chr(256 + number): byte for number, byte in enumerate(rest)}

@@ -7,149 +7,116 @@ import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
 
-from actors.engine import CandidateSet, SampleRequest, Watch
-from actors.tasks import Ask, Candidates, Draw, Extend, Sample, T, Task, drive, one_ask, resume
+from actors.engine import EngineOptions
+from actors.requests import (
+    CandidateSet,
+    EngineRequest,
+    GreedyRequest,
+    MultinomialRequest,
+    SampleRequest,
+    StopCondition,
+    TopKRequest,
+)
 from actors.vllm_env import vllm_env
-from tlpo_ray.config.run import CANDIDATES_LIMIT, MIB, LoraConfig, ModelConfig, RolloutConfig
+from tlpo_ray.config.run import CANDIDATES_LIMIT, MIB, ModelConfig, RolloutConfig
 from tlpo_ray.errors import ModelError, first_line
 from tlpo_ray.flow import vllm_sync
-from tlpo_ray.flow.models import eos_set
+from tlpo_ray.flow.models import eos_token_ids
 from tlpo_ray.flow.weights import RECEIVERS, Bucket, Rendezvous, TensorMeta
 
-WHOLE_VOCABULARY = -1
-"""vLLM's word for a log-probability of every token."""
-OnTokens = Callable[[Any], bool]
-"""Of vLLM's output of one step to a request: whether to abort it."""
-Then = Callable[[Any], None]
+R = TypeVar("R")
+ALL_TOKENS = -1
+"""vLLM's code for the log-probabilities of the complete vocabulary."""
+ADAPTER_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""Maximum adapter ranks that vLLM can be configured for."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """Callbacks of a request inside vLLM."""
+
+    on_tokens: Callable[[Any], bool]
+    """Called with vLLM's `CompletionOutput` of a step; True aborts the request."""
+    on_end: Callable[[], None]
+    """Called when the request has finished or was aborted."""
 
 
 class VLLMEngine:
-    """`TokenEngine` on vLLM.
+    """`TokenEngine`, `BroadcastEngine` and `SleepingEngine` on vLLM.
 
     Raises:
         ModelError: vLLM cannot load the model.
     """
 
-    def __init__(
-        self,
-        model: ModelConfig,
-        rollout: RolloutConfig,
-        seed: int,
-        weight_transfer: str = "object_store",
-        lora: LoraConfig | None = None,
-        *,
-        sleeps: bool = False,
-    ) -> None:
+    display_name: ClassVar[str] = "vLLM"
+    supports_broadcast: ClassVar[bool] = True
+    needs_own_process: ClassVar[bool] = True
+
+    def __init__(self, model: ModelConfig, rollout: RolloutConfig, options: EngineOptions) -> None:
         on_gpu = torch.cuda.is_available()
         for name, value in vllm_env(on_gpu=on_gpu).items():
             os.environ.setdefault(name, value)
         logging.getLogger("torch").setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
-        from vllm.config import WeightTransferConfig
-        from vllm.engine.arg_utils import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
 
         vllm_sync.register()
-        # vLLM wants this share of a GPU to be free when it starts, also where the cache's size is given.
-        memory: dict[str, Any] = {"gpu_memory_utilization": rollout.gpu_memory_utilization}
-        if rollout.kv_cache_mib is not None:
-            memory["kv_cache_memory_bytes"] = rollout.kv_cache_mib * MIB
-        adapter: dict[str, Any] = {}
-        if lora is not None:
-            adapter = {"enable_lora": True, "max_loras": 1, "max_lora_rank": _rank_with_room(lora.rank)}
-        arguments = EngineArgs(
-            model=model.path,
-            revision=model.revision,
-            dtype=model.dtype,
-            max_model_len=model.max_context,
-            trust_remote_code=model.trust_remote_code,
-            load_format="auto" if model.allow_pickle else "safetensors",
-            seed=seed,
-            enforce_eager=rollout.enforce_eager or not on_gpu,
-            # On the CPU a seeded request whose prompt is cut into chunks crashes: its generator has no offset there.
-            enable_chunked_prefill=on_gpu,
-            max_num_seqs=rollout.concurrency,
-            tensor_parallel_size=rollout.tensor_parallel,
-            max_logprobs=WHOLE_VOCABULARY if rollout.selection == "multinomial" else CANDIDATES_LIMIT,
-            logprobs_mode="raw_logprobs",
-            # Noise in float64 by the request's own generator: what TransformersEngine draws, too.
-            use_fp64_gumbel=rollout.reproducible,
-            disable_log_stats=True,
-            enable_sleep_mode=sleeps and on_gpu,  # vLLM's CPU build has none, and no need of it
-            use_tqdm_on_load=False,
-            weight_transfer_config=WeightTransferConfig(backend=RECEIVERS[weight_transfer]),
-            **memory,
-            **adapter,
-        )
         try:
-            self._engine = LLMEngine.from_engine_args(arguments)
+            self._engine = LLMEngine.from_engine_args(_engine_args(model, rollout, options, on_gpu=on_gpu))
         except (OSError, ValueError) as error:
             raise ModelError(f"vLLM cannot load {model.path!r}: {first_line(error)}") from error
-        self._lora, self._adapter = lora, None
-        if weight_transfer == "object_store" and lora is None:
+        self._lora = options.lora
+        self._adapter: Any = None
+        """vLLM's name of the loaded adapter; requests are served with it."""
+        if options.weight_transfer == "object_store" and options.lora is None:
             vllm_sync.prepare(self._engine)
         self.max_context = model.max_context
         self.eos_ids = _eos_ids(self._engine)
         self.version = 0
-        self._added = 0
-        self._running: dict[str, tuple[OnTokens, Callable[[], None]]] = {}
-        """Requests in the engine: what to do with their tokens, and at their end."""
-        self._draws: deque[tuple[Draw, Then]] = deque()
+        self._num_added = 0
+        self._running: dict[str, _Running] = {}
+        """Requests inside vLLM by its request ids."""
+        self._draws: deque[tuple[MultinomialRequest, Callable[[Any], None]]] = deque()
+        """Draws that wait for the one that is under way."""
         self._drawing = False
 
-    def sample(self, requests: Sequence[SampleRequest], watch: Watch | None = None) -> list[list[int]]:
-        watches = [None if watch is None else partial(watch, number) for number in range(len(requests))]
-        asks = (Sample(request=r, watch=w) for r, w in zip(requests, watches, strict=True))
-        return drive(self, [one_ask(ask) for ask in asks])
+    def submit(self, request: EngineRequest[R], on_done: Callable[[R], None]) -> None:
+        self._add(request, on_done)
 
-    def candidates(self, contexts: Sequence[Sequence[int]], n: int) -> list[CandidateSet]:
-        return drive(self, [one_ask(Candidates(context=context, n=n)) for context in contexts])
-
-    def draw(self, contexts: Sequence[Sequence[int]], n: int, seeds: Sequence[int]) -> list[CandidateSet]:
-        asks = (Draw(context=context, n=n, seed=seed) for context, seed in zip(contexts, seeds, strict=True))
-        return drive(self, [one_ask(ask) for ask in asks])
-
-    def extend(self, contexts: Sequence[Sequence[int]], k: int) -> list[list[int]]:
-        (tails,) = drive(self, [one_ask(Extend(contexts=contexts, k=k))])
-        found: list[list[int]] = tails
-        return found
-
-    def start(self, task: Task[T], ended: Callable[[T], None]) -> None:
-        self._go_on(task, ended, None)
-
-    def turn(self) -> bool:
+    def step(self) -> bool:
         for output in self._engine.step():
             if output.request_id not in self._running:
-                continue  # was aborted
-            on_tokens, on_end = self._running[output.request_id]
-            abort = on_tokens(output.outputs[0]) and not output.finished
+                continue  # it was aborted in an earlier step
+            running = self._running[output.request_id]
+            abort = running.on_tokens(output.outputs[0]) and not output.finished
             if abort:
                 self._engine.abort_request([output.request_id])
             if abort or output.finished:
                 del self._running[output.request_id]
-                on_end()
+                running.on_end()
         return bool(self._engine.has_unfinished_requests())
 
     def load_weights(self, buckets: Iterable[Bucket], version: int) -> None:
         if self._lora is None:
             vllm_sync.load(self._engine, buckets)
         else:
+            from tlpo_ray.flow.vllm_transfer import load_adapter
+
             bucket = [named for bucket in buckets for named in bucket]
-            self._adapter = vllm_sync.load_adapter(self._engine, bucket, self._lora, version, self._adapter)
+            self._adapter = load_adapter(self._engine, bucket, self._lora, version, self._adapter)
         self.version = version
 
     def join_broadcast(self, rendezvous: Rendezvous, rank: int) -> None:
-        """Meet the learner for `receive_weights`; `rank` is that of this engine's first process, from 1."""
         vllm_sync.join(self._engine, rendezvous, rank)
 
     def receive_weights(self, incoming: Sequence[TensorMeta], version: int) -> None:
-        """Like `load_weights`, from the learner's broadcast."""
         vllm_sync.receive(self._engine, incoming)
         self.version = version
 
@@ -162,109 +129,159 @@ class VLLMEngine:
             self._engine.wake_up()
 
     @property
-    def kv_use(self) -> float:
+    def kv_cache_usage(self) -> float:
         return float(self._engine.engine_core.engine_core.scheduler.kv_cache_manager.usage)
 
     def close(self) -> None:
         self._engine.engine_core.shutdown()
 
-    def _go_on(self, task: Task[T], ended: Callable[[T], None], value: Any) -> None:
-        resume(task, value, lambda ask: self._serve(ask, partial(self._go_on, task, ended)), ended)
+    def _add(self, request: EngineRequest[Any], on_done: Callable[[Any], None]) -> None:
+        match request:
+            case SampleRequest():
+                parameters = _sampling_params(request.max_new_tokens, request.temperature, request.seed)
+                self._generate(request.prompt_ids, parameters, request.stop_condition, on_done)
+            case TopKRequest(n=n):
+                self._probe(request.context_ids, n, lambda row: on_done(_most_probable(row, n)))
+            case MultinomialRequest():
+                self._draws.append((request, on_done))
+                self._begin_draw()
+            case GreedyRequest():
+                self._continue_greedily(request, on_done)
+            case _:
+                raise TypeError(f"{type(request).__name__} is not a request that this engine serves")
 
-    def _serve(self, ask: Ask, then: Then) -> None:
-        """Put an ask's requests into the engine; `then` gets its value when they have ended."""
-        match ask:
-            case Sample(request=r, watch=watch):
-                self._sample(r.prompt_ids, self._parameters(r.max_new_tokens, r.temperature, r.seed), watch, then)
-            case Candidates(context=context, n=n):
-                self._probe(context, n, lambda row: then(_top(row, n)))
-            case Draw():
-                self._draws.append((ask, then))
-                self._next_draw()
-            case Extend(contexts=contexts, k=k):
-                self._extend(contexts, k, then)
-
-    def _sample(
-        self, prompt: Sequence[int], parameters: Any, watch: Callable[[Sequence[int]], bool] | None, then: Then
+    def _generate(
+        self,
+        prompt_ids: Sequence[int],
+        parameters: Any,
+        stop_condition: StopCondition | None,
+        on_done: Callable[[list[int]], None],
     ) -> None:
         answer: list[int] = []
 
         def on_tokens(output: Any) -> bool:
             new_ids = [token for token in output.token_ids if token not in self.eos_ids]
             answer.extend(new_ids)
-            return bool(new_ids) and watch is not None and watch(new_ids)
+            return bool(new_ids) and stop_condition is not None and stop_condition(new_ids)
 
-        self._add(prompt, parameters, on_tokens, lambda: then(answer))
+        self._add_to_vllm(prompt_ids, parameters, _Running(on_tokens, lambda: on_done(answer)))
 
-    def _probe(self, context: Sequence[int], n: int, then: Then) -> None:
-        """One token for its log-probabilities; the prefix is still cached from sampling."""
+    def _probe(self, context_ids: Sequence[int], n: int, on_done: Callable[[dict[int, Any]], None]) -> None:
+        """Generate one token for its log-probabilities; the keys and values of the context are cached from sampling."""
         rows: list[dict[int, Any]] = []
 
         def on_tokens(output: Any) -> bool:
             rows.append(output.logprobs[0])
             return False
 
-        self._add(context, self._parameters(1, logprobs=n), on_tokens, lambda: then(rows[0]))
+        self._add_to_vllm(context_ids, _sampling_params(1, logprobs=n), _Running(on_tokens, lambda: on_done(rows[0])))
 
-    def _next_draw(self) -> None:
-        """The next draw, if none is under way: each has an object for every token of the vocabulary."""
+    def _begin_draw(self) -> None:
+        """Begin the next draw unless one is under way.
+
+        One at a time, because vLLM creates a Python object per token of the vocabulary for each.
+        """
         if self._drawing or not self._draws:
             return
         self._drawing = True
-        ask, then = self._draws.popleft()
+        request, on_done = self._draws.popleft()
 
-        def drawn(row: dict[int, Any]) -> None:
-            everything = _top(row, len(row))
-            generator = torch.Generator().manual_seed(ask.seed)
-            picked = torch.multinomial(torch.from_numpy(everything.logp).exp(), ask.n, generator=generator)
+        def draw(row: dict[int, Any]) -> None:
+            vocabulary = _most_probable(row, len(row))
+            generator = torch.Generator().manual_seed(request.seed)
+            picked = torch.multinomial(torch.from_numpy(vocabulary.logp).exp(), request.n, generator=generator)
             kept = np.sort(picked.numpy())  # positions in a most-probable-first order
             self._drawing = False
-            self._next_draw()
-            then(CandidateSet(token_ids=everything.token_ids[kept], logp=everything.logp[kept]))
+            self._begin_draw()
+            on_done(CandidateSet(token_ids=vocabulary.token_ids[kept], logp=vocabulary.logp[kept]))
 
-        self._probe(ask.context, WHOLE_VOCABULARY, drawn)
+        self._probe(request.context_ids, ALL_TOKENS, draw)
 
-    def _extend(self, contexts: Sequence[Sequence[int]], k: int, then: Then) -> None:
-        tails: list[list[int]] = [[] for _ in contexts]
-        rooms = [min(k, self.max_context - len(context)) for context in contexts]
-        unfinished = {number for number, room in enumerate(rooms) if room > 0}
+    def _continue_greedily(self, request: GreedyRequest, on_done: Callable[[list[list[int]]], None]) -> None:
+        continuations: list[list[int]] = [[] for _ in request.contexts]
+        limits = [min(request.max_new_tokens, self.max_context - len(context)) for context in request.contexts]
+        unfinished = {number for number, limit in enumerate(limits) if limit > 0}
         if not unfinished:
-            return then(tails)
+            on_done(continuations)
+            return
 
-        def ended(number: int, tail: list[int]) -> None:
-            tails[number] = tail
+        def finish(number: int, token_ids: list[int]) -> None:
+            continuations[number] = token_ids
             unfinished.remove(number)
             if not unfinished:
-                then(tails)
+                on_done(continuations)
 
         for number in tuple(unfinished):
-            self._sample(contexts[number], self._parameters(rooms[number]), None, partial(ended, number))
+            self._generate(request.contexts[number], _sampling_params(limits[number]), None, partial(finish, number))
 
-    def _parameters(
-        self, max_tokens: int, temperature: float = 0.0, seed: int | None = None, *, logprobs: int | None = None
-    ) -> Any:
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
-        return SamplingParams(
-            max_tokens=max_tokens,
-            temperature=temperature,
-            seed=seed,
-            logprobs=logprobs,
-            detokenize=False,
-            skip_clone=True,  # each request has parameters of its own; a deep copy costs more than a token
-            output_kind=RequestOutputKind.DELTA,
-        )
-
-    def _add(self, prompt: Sequence[int], parameters: Any, on_tokens: OnTokens, on_end: Callable[[], None]) -> None:
-        self._added += 1
-        self._running[str(self._added)] = (on_tokens, on_end)
-        asked = {"prompt_token_ids": list(prompt)}
-        self._engine.add_request(str(self._added), asked, parameters, lora_request=self._adapter)
+    def _add_to_vllm(self, prompt_ids: Sequence[int], parameters: Any, running: _Running) -> None:
+        self._num_added += 1
+        request_id = str(self._num_added)
+        self._running[request_id] = running
+        prompt = {"prompt_token_ids": list(prompt_ids)}
+        self._engine.add_request(request_id, prompt, parameters, lora_request=self._adapter)
 
 
-def _top(row: dict[int, Any], n: int) -> CandidateSet:
-    """The n most probable of a row, which may hold the sampled token as an extra."""
+def _engine_args(model: ModelConfig, rollout: RolloutConfig, options: EngineOptions, *, on_gpu: bool) -> Any:
+    """Return vLLM's `EngineArgs`."""
+    from vllm.config import WeightTransferConfig
+    from vllm.engine.arg_utils import EngineArgs
+
+    # vLLM requires this share of a GPU to be free when it starts, even where the cache's size is given.
+    memory: dict[str, Any] = {"gpu_memory_utilization": rollout.gpu_memory_utilization}
+    if rollout.kv_cache_mib is not None:
+        memory["kv_cache_memory_bytes"] = rollout.kv_cache_mib * MIB
+    adapter: dict[str, Any] = {}
+    if options.lora is not None:
+        rank = next(rank for rank in ADAPTER_RANKS if rank >= options.lora.rank)
+        adapter = {"enable_lora": True, "max_loras": 1, "max_lora_rank": rank}
+    return EngineArgs(
+        model=model.path,
+        revision=model.revision,
+        dtype=model.dtype,
+        max_model_len=model.max_context,
+        trust_remote_code=model.trust_remote_code,
+        load_format="auto" if model.allow_pickle else "safetensors",
+        seed=options.seed,
+        enforce_eager=rollout.enforce_eager or not on_gpu,
+        # On the CPU a seeded request whose prompt is cut into chunks crashes: its generator has no offset there.
+        enable_chunked_prefill=on_gpu,
+        max_num_seqs=rollout.concurrency,
+        tensor_parallel_size=rollout.tensor_parallel,
+        max_logprobs=ALL_TOKENS if rollout.selection == "multinomial" else CANDIDATES_LIMIT,
+        # Before temperature and other sampling parameters: candidate sets come from the policy itself.
+        logprobs_mode="raw_logprobs",
+        # Noise in float64 by the request's own generator, which is what TransformersEngine draws, too.
+        use_fp64_gumbel=rollout.reproducible,
+        disable_log_stats=True,
+        enable_sleep_mode=options.sleeps and on_gpu,  # vLLM's CPU build lacks it and does not need it
+        use_tqdm_on_load=False,
+        weight_transfer_config=WeightTransferConfig(backend=RECEIVERS[options.weight_transfer]),
+        **memory,
+        **adapter,
+    )
+
+
+def _sampling_params(
+    max_tokens: int, temperature: float = 0.0, seed: int | None = None, *, logprobs: int | None = None
+) -> Any:
+    """Return vLLM's `SamplingParams`."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        max_tokens=max_tokens,
+        temperature=temperature,
+        seed=seed,
+        logprobs=logprobs,
+        detokenize=False,
+        skip_clone=True,  # no two requests share their parameters; a deep copy costs more than a token
+        output_kind=RequestOutputKind.DELTA,
+    )
+
+
+def _most_probable(row: dict[int, Any], n: int) -> CandidateSet:
+    """Return the n most probable tokens of vLLM's log-probabilities, which may hold the sampled token as an extra."""
     best = sorted(row.items(), key=lambda entry: (-entry[1].logprob, entry[0]))[:n]
     return CandidateSet(
         token_ids=np.array([token for token, _ in best], np.int32),
@@ -272,11 +289,6 @@ def _top(row: dict[int, Any], n: int) -> CandidateSet:
     )
 
 
-def _rank_with_room(rank: int) -> int:
-    """The smallest rank that vLLM has room for."""
-    return next(room for room in (8, 16, 32, 64, 128, 256, 320, 512) if room >= rank)
-
-
 def _eos_ids(engine: Any) -> frozenset[int]:
     fields = engine.model_config.try_get_generation_config() or {}
-    return eos_set(fields.get("eos_token_id") or getattr(engine.model_config.hf_config, "eos_token_id", None))
+    return eos_token_ids(fields.get("eos_token_id") or getattr(engine.model_config.hf_config, "eos_token_id", None))

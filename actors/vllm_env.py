@@ -1,4 +1,4 @@
-"""Environment of a process that runs vLLM; must be set before vLLM is imported. Imports nothing heavy."""
+"""Environment of a process that runs vLLM, to be set before vLLM is imported. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ COMMON = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 ON_CPU = {
-    "CUDA_VISIBLE_DEVICES": "",  # asked for no GPU: use none, also where there are some
+    "CUDA_VISIBLE_DEVICES": "",  # a CPU actor must not use a GPU that happens to exist
     "OMP_NUM_THREADS": "1",  # two threads beside another busy process decode two to three times slower
     "TORCH_COMPILE_DISABLE": "1",  # one compiled helper would cost 12 s at the first log-probabilities
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -17,5 +17,9 @@ ON_CPU = {
 
 
 def vllm_env(*, on_gpu: bool) -> dict[str, str]:
-    """Variables for a rollout actor."""
+    """Return the environment variables of a rollout actor.
+
+    Args:
+        on_gpu: Whether its engine runs on a GPU.
+    """
     return COMMON if on_gpu else COMMON | ON_CPU

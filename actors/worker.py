@@ -1,38 +1,41 @@
-"""A rollout worker: leased prompts in, an outcome for each and candidate groups out."""
+"""A rollout worker: leased prompts in; an outcome per prompt, and candidate groups, out."""
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 import detectors
+from actors.batch import RolloutBatch
+from actors.canary import CanaryCheck, canary_difference, canary_request
 from actors.candidates import candidate_set, context_of
 from actors.chat import load_tokenizer, prompt_ids
-from actors.engine import BroadcastEngine, CandidateSet, SampleRequest, SleepingEngine, TokenEngine
-from actors.lookahead import Rewarded, rewarded_candidates
-from actors.rollout import Question, Rollout, answer_seed, sampled
-from actors.tasks import Candidates, Task, one_ask
+from actors.coroutine import RolloutCoroutine, start
+from actors.engine import BroadcastEngine, EngineFactory, EngineOptions, SleepingEngine, TokenEngine, run_all
+from actors.lookahead import CandidateScores, score_candidates
+from actors.requests import CandidateSet, SampleRequest
+from actors.rollout import RenderedPrompt, Rollout, derive_seed, sample_answer
 from actors.token_bytes import TokenBytes
+from tlpo_ray.config.plugins import ROLLOUT_ENGINES, load_plugin
 from tlpo_ray.config.run import DetectorConfig, LoraConfig, ModelConfig, RolloutConfig
 from tlpo_ray.errors import TlpoError, WeightSyncError
-from tlpo_ray.flow.delta import Shadow
+from tlpo_ray.flow.delta import WeightMirror
 from tlpo_ray.flow.records import CandidateGroup, Outcome, Prompt, PromptResult, RolloutReport, readable
-from tlpo_ray.flow.weights import Bucket, Canary, Rendezvous, WeightUpdate, check_canary
+from tlpo_ray.flow.weights import Bucket, Canary, Rendezvous, WeightUpdate
 
 TOO_LONG = "longer than the context"
-MISHAPS, MISHAP_SHARE = 8, 0.05
-"""Prompts whose rollout may raise: so many, or this share of all. More of them are no accident."""
-CANARY_CANDIDATES = 16
-"""Twice what the learner sends, so that near-ties at the edge do not look like a wrong policy."""
+"""Reason of a skipped prompt, as `result.json` has it."""
+MAX_FAILURES, MAX_FAILURE_SHARE = 8, 0.05
+"""Rollouts that may raise: this number, or this share of all. More of them point to a fault, not to an odd answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """A whole sampled answer, for evaluation."""
+class Completion:
+    """A complete sampled answer, for evaluation."""
 
     prompt_index: int
     sample: int
@@ -40,80 +43,18 @@ class Answer:
     text: str
     token_ids: tuple[int, ...]
     finished: bool
-    """Whether the model ended it; False when it ran out of room."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Lot:
-    """Prompts that were leased together, while they are rolled out."""
-
-    version: int
-    size: int
-    skipped: list[PromptResult]
-    """Those that are not rolled out, or whose rollout raised."""
-    ended: list[tuple[Rollout, CandidateGroup | None]] = field(default_factory=list)
-    error: Exception | None = None
-    """What its rollouts raise again and again, a detector's say: the lot comes to nothing, and others go on."""
-
-    @property
-    def done(self) -> bool:
-        """Whether every prompt has its outcome.
-
-        Raises:
-            Exception: what one of them raised.
-        """
-        if self.error is not None:
-            raise self.error
-        return len(self.ended) + len(self.skipped) == self.size
-
-    def report(self, kv_use: float = 0.0) -> RolloutReport:
-        """What came of a lot that is done, in the run's order of prompts."""
-        ended = sorted(self.ended, key=lambda one: one[0].prompt.index)
-        return RolloutReport(
-            version=self.version,
-            results=(*self.skipped, *(_result(rollout, group) for rollout, group in ended)),
-            groups=tuple(group for _, group in ended if group is not None and group.informative),
-            tokens_generated=sum(len(rollout.token_ids) for rollout, _ in ended),
-            tokens_discarded=sum(
-                len(rollout.token_ids) - rollout.point.last_token - 1 for rollout, _ in ended if rollout.point
-            ),
-            tokens_clean=sum(len(rollout.token_ids) for rollout, _ in ended if rollout.point is None),
-            by_language=_by_language(rollout for rollout, _ in ended),
-            kv_use=kv_use,
-        )
-
-
-def _by_language(rollouts: Iterable[Rollout]) -> dict[str, tuple[int, int]]:
-    """Answers, and those of them without confusion."""
-    found: dict[str, tuple[int, int]] = {}
-    for rollout in rollouts:
-        sampled, clean = found.get(rollout.prompt.language, (0, 0))
-        found[rollout.prompt.language] = (sampled + 1, clean + (rollout.point is None))
-    return found
-
-
-def _mishap(error: Exception) -> str:
-    """Kind and place of an error; not its message, in which a prompt may stand."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"its rollout raised {type(error).__name__} in {Path(last.filename).name}:{last.lineno}"
-
-
-def _result(rollout: Rollout, group: CandidateGroup | None) -> PromptResult:
-    outcome = Outcome.CLEAN
-    if group is not None:
-        outcome = Outcome.CONFUSED if group.informative else Outcome.UNINFORMATIVE
-    return PromptResult(prompt_index=rollout.prompt.index, outcome=outcome)
+    """Whether the model ended the answer; False when it reached the token limit."""
 
 
 class RolloutWorker:
-    """Stages 1 to 4 of Algorithm 1 on one engine. Plain: Ray binds it in `ray_shell.py`.
+    """Stages 1 to 4 of Algorithm 1 on one engine, without Ray: `process.RolloutProcess` puts it behind calls.
 
     Args:
-        engine: holds the policy.
-        model: how a prompt becomes tokens.
-        rollout: sampling, candidates, lookahead.
-        detector: what counts as confusion.
-        seed: of the run.
+        engine: Engine that holds the policy.
+        model: Model settings; they define how a prompt becomes tokens.
+        rollout: Settings of sampling, candidates and lookahead.
+        detector: Name and settings of the detectors.
+        seed: Seed of the run.
     """
 
     def __init__(
@@ -122,55 +63,74 @@ class RolloutWorker:
         self._engine = engine
         self._model = model
         self._config = rollout
-        self._detector_config = detector
-        self._detectors: dict[str, detectors.Detector] = {}
+        self._detectors = detectors.DetectorSet(detector.name, detector.english, detector.settings)
         self._seed = seed
         self.name = "local"
-        """Stands in the candidate groups it makes."""
-        self._shadow: Shadow | None = None
-        self._kv_use = 0.0
-        """Largest since a lot was last finished."""
-        self._rolled = self._mishaps = 0
-        """Prompts that were begun, and those of them whose rollout raised."""
+        """Name of this worker in the candidate groups that it makes."""
+        self._mirror: WeightMirror | None = None
+        """Copy of the weights that differences are applied to; None as long as updates bring all weights."""
+        self._kv_cache_usage = 0.0
+        """Largest value since a batch was last finished."""
+        self._num_started = self._num_failed = 0
+        """Rollouts that were started, and those of them that raised."""
         self._canary: Canary | None = None
         self._tokenizer = load_tokenizer(model)
         self._token_bytes = TokenBytes(self._tokenizer)
+
+    @property
+    def engine(self) -> TokenEngine:
+        """The engine that holds the policy."""
+        return self._engine
 
     @property
     def version(self) -> int:
         """Policy version of the loaded weights."""
         return self._engine.version
 
-    def step(self, prompts: Sequence[Prompt]) -> RolloutReport:
-        """Roll out one lot: an outcome for every prompt, a candidate group for every informative confusion point."""
-        lot = self.begin(prompts)
-        while not lot.done:
-            self.turn()
-        return self.finish(lot)
+    def run_batch(self, prompts: Sequence[Prompt]) -> RolloutReport:
+        """Roll out one batch to the end.
 
-    def begin(self, prompts: Sequence[Prompt]) -> Lot:
-        """Put a lot into the engine beside those that are under way."""
-        questions, skipped = self._questions(prompts)
-        lot = Lot(version=self.version, size=len(prompts), skipped=skipped)
-        for question in questions:
-            self._engine.start(self._caught(question, lot), lambda nothing: None)
-        return lot
-
-    def turn(self) -> None:
-        """Bring all lots a step further."""
-        self._engine.turn()
-        self._kv_use = max(self._kv_use, self._engine.kv_use)
-
-    def finish(self, lot: Lot) -> RolloutReport:
-        """What came of a lot that is done."""
-        kv_use, self._kv_use = self._kv_use, self._engine.kv_use
-        return lot.report(kv_use)
-
-    def load(self, update: WeightUpdate, tolerance: float) -> float:
-        """Swap in a policy version; the canary's difference in nats (0 without a canary).
+        Returns:
+            An outcome for every prompt, and a candidate group for every informative confusion point.
 
         Raises:
-            WeightSyncError: it is larger than `tolerance`.
+            TlpoError, RuntimeError: Too many rollouts raised.
+        """
+        batch = self.begin_batch(prompts)
+        while not batch.done:
+            self.step()
+        return self.finish_batch(batch)
+
+    def begin_batch(self, prompts: Sequence[Prompt]) -> RolloutBatch:
+        """Start the rollouts of a batch beside those that are under way; `step` advances all of them."""
+        rendered_prompts, skipped = self._render(prompts)
+        batch = RolloutBatch(size=len(prompts), skipped=skipped)
+        for rendered in rendered_prompts:
+            start(self._engine, self._guarded(rendered, batch), lambda nothing: None)
+        return batch
+
+    def step(self) -> None:
+        """Run one step of the engine, which advances all batches and canaries that are under way."""
+        self._engine.step()
+        self._kv_cache_usage = max(self._kv_cache_usage, self._engine.kv_cache_usage)
+
+    def finish_batch(self, batch: RolloutBatch) -> RolloutReport:
+        """Return the report of a batch that is done."""
+        usage, self._kv_cache_usage = self._kv_cache_usage, self._engine.kv_cache_usage
+        return batch.report(usage)
+
+    def load(self, update: WeightUpdate, tolerance: float) -> float:
+        """Load a policy version, and compare the canary; no batch may be under way.
+
+        Args:
+            update: Weights, or the announcement of a broadcast, with the learner's canary.
+            tolerance: Largest accepted difference in nats.
+
+        Returns:
+            Largest difference of the canary's log-probabilities in nats; 0 without a canary.
+
+        Raises:
+            WeightSyncError: The difference exceeds `tolerance`.
         """
         if isinstance(self._engine, SleepingEngine):
             self._engine.wake()
@@ -181,66 +141,66 @@ class RolloutWorker:
         self._canary = update.canary
         if update.canary is None:
             return 0.0
-        (found,) = self._engine.candidates([update.canary.context_ids], CANARY_CANDIDATES)
-        return check_canary(update.canary, found.token_ids.tolist(), found.logp.tolist(), tolerance)
+        (candidates,) = run_all(self._engine, [canary_request(update.canary)])
+        return canary_difference(update.canary, candidates, tolerance)
 
-    def begin_check(self, tolerance: float) -> Callable[[], bool]:
-        """Ask the canary again beside the lots that are under way; whether the answer has come.
+    def begin_canary_check(self, tolerance: float) -> CanaryCheck:
+        """Generate the canary again, beside the batches that are under way; `step` advances it.
 
-        Raises:
-            WeightSyncError: from what is returned, when the answer is not what it was after the load.
+        Args:
+            tolerance: Largest accepted difference in nats.
         """
-        canary = self._canary
-        if canary is None:  # a run without prompts has none
-            return lambda: True
-        found: list[CandidateSet] = []
-        self._engine.start(one_ask(Candidates(context=canary.context_ids, n=CANARY_CANDIDATES)), found.append)
-
-        def checked() -> bool:
-            for one in found:
-                check_canary(canary, one.token_ids.tolist(), one.logp.tolist(), tolerance)
-            return bool(found)
-
-        return checked
+        check = CanaryCheck(canary=self._canary, tolerance=tolerance)
+        if self._canary is not None:
+            self._engine.submit(canary_request(self._canary), check.receive)
+        return check
 
     def sleep(self) -> None:
-        """Give the engine's GPU memory back until weights are next loaded; nothing may be under way."""
-        assert isinstance(self._engine, SleepingEngine), f"{type(self._engine).__name__} does not sleep"
+        """Release the engine's GPU memory until weights are next loaded; nothing may be under way."""
+        assert isinstance(self._engine, SleepingEngine), f"{type(self._engine).__name__} cannot sleep"
         self._engine.sleep()
 
     def join_broadcast(self, rendezvous: Rendezvous, rank: int) -> None:
-        """Meet the learner, so that `load` can take weights from its broadcasts."""
+        """Join the learner's broadcast group, so that `load` can receive weights from it."""
         self._broadcast_engine().join_broadcast(rendezvous, rank)
 
-    def answers(
+    def generate(
         self, prompts: Sequence[Prompt], samples: int, temperature: float, max_new_tokens: int, seed: int
-    ) -> list[Answer]:
-        """`samples` whole answers a prompt; prompts that leave no room for one get none."""
+    ) -> list[Completion]:
+        """Sample complete answers; prompts that leave no room for one are left out.
+
+        Args:
+            prompts: Prompts in any order.
+            samples: Answers per prompt.
+            temperature: Sampling temperature; 0 is greedy.
+            max_new_tokens: Longest answer in tokens.
+            seed: Seed of the evaluation; an answer's own is derived from it, its prompt and its number.
+        """
         asked = [
-            (prompt.index, number, ids)
+            (prompt.index, sample, ids)
             for prompt in prompts
             if len(ids := self._prompt_ids(prompt)) < self._engine.max_context
-            for number in range(samples)
+            for sample in range(samples)
         ]
         requests = [
             SampleRequest(
                 prompt_ids=ids,
                 max_new_tokens=min(max_new_tokens, self._engine.max_context - len(ids)),
                 temperature=temperature,
-                seed=answer_seed(seed, index, number),
+                seed=derive_seed(seed, index, sample),
             )
-            for index, number, ids in asked
+            for index, sample, ids in asked
         ]
         return [
-            Answer(
+            Completion(
                 prompt_index=index,
-                sample=number,
+                sample=sample,
                 text=readable(self._token_bytes.text(token_ids)),
                 token_ids=tuple(token_ids),
                 finished=len(token_ids) < request.max_new_tokens,
             )
-            for (index, number, _), request, token_ids in zip(
-                asked, requests, self._engine.sample(requests), strict=True
+            for (index, sample, _), request, token_ids in zip(
+                asked, requests, run_all(self._engine, requests), strict=True
             )
         ]
 
@@ -249,70 +209,75 @@ class RolloutWorker:
         self._engine.close()
 
     def _buckets(self, update: WeightUpdate) -> Iterable[Bucket]:
-        """All weights of a policy version."""
-        if len(update.steps) == 1 and self._shadow is None:
-            return update.steps[0].buckets
-        following, self._shadow = self._shadow is not None, self._shadow or Shadow()
+        """Return all weights of a policy version, whether the update brings them or the changes to earlier ones."""
+        if len(update.deltas) == 1 and self._mirror is None:
+            return update.deltas[0].buckets
+        following, self._mirror = self._mirror is not None, self._mirror or WeightMirror()
         try:
-            self._shadow.follow(update.since(self.version) if following else update.steps)
-        except WeightSyncError:  # a learner that was made anew may differ in a bit from the one that was followed
-            self._shadow = Shadow()
-            self._shadow.follow(update.steps)
-        return [self._shadow.bucket()]
+            self._mirror.apply(update.since(self.version) if following else update.deltas)
+        except WeightSyncError:
+            # The learner was restarted, and its weights may differ in a bit from those that were mirrored. Begin anew
+            # with all deltas of the update, the first of which is full.
+            self._mirror = WeightMirror()
+            self._mirror.apply(update.deltas)
+        return [self._mirror.bucket()]
 
     def _broadcast_engine(self) -> BroadcastEngine:
         assert isinstance(self._engine, BroadcastEngine), f"{type(self._engine).__name__} takes no broadcasts"
         return self._engine
 
-    def _questions(self, prompts: Sequence[Prompt]) -> tuple[list[Question], list[PromptResult]]:
-        questions: list[Question] = []
+    def _render(self, prompts: Sequence[Prompt]) -> tuple[list[RenderedPrompt], list[PromptResult]]:
+        """Return prompts as tokens, and the results of those that leave no room for an answer."""
+        rendered: list[RenderedPrompt] = []
         skipped: list[PromptResult] = []
         for prompt in prompts:
             ids = self._prompt_ids(prompt)
             if len(ids) >= self._engine.max_context:
                 skipped.append(PromptResult(prompt_index=prompt.index, outcome=Outcome.SKIPPED, reason=TOO_LONG))
             else:
-                questions.append(Question(prompt=prompt, prompt_ids=ids, detector=self._detector(prompt)))
-        return questions, skipped
+                detector = self._detectors[prompt.language]
+                rendered.append(RenderedPrompt(prompt=prompt, prompt_ids=ids, detector=detector))
+        return rendered, skipped
 
     def _prompt_ids(self, prompt: Prompt) -> tuple[int, ...]:
         return tuple(prompt_ids(self._tokenizer, self._model, prompt.text))
 
-    def _detector(self, prompt: Prompt) -> detectors.Detector:
-        if prompt.language not in self._detectors:
-            self._detectors[prompt.language] = detectors.build_detector(
-                self._detector_config.name,
-                prompt.language,
-                self._detector_config.english,
-                self._detector_config.settings,
-            )
-        return self._detectors[prompt.language]
+    def _guarded(self, rendered: RenderedPrompt, batch: RolloutBatch) -> RolloutCoroutine[None]:
+        """Roll out one prompt of a batch, and contain what it raises.
 
-    def _caught(self, question: Question, lot: Lot) -> Task[None]:
-        """One prompt of a lot; what it raises is its own, unless it is no accident."""
-        self._rolled += 1
+        An exception skips this prompt and no other, because answers are arbitrary text and detectors may be anybody's
+        code. When it happens too often the batch fails: skipping would then hide a fault, and drain the prompts.
+        """
+        self._num_started += 1
         try:
-            ended = yield from self._rolled_out(question)
-            lot.ended.append(ended)
+            finished = yield from self._roll_out(rendered)
+            batch.finished.append(finished)
         except Exception as error:
-            self._mishaps += 1
-            index, reason = question.prompt.index, _mishap(error)
-            if lot.error is None and self._mishaps > max(MISHAPS, MISHAP_SHARE * self._rolled):
-                # Not as it was raised: a prompt may stand in its message, and errors of actors are logged.
-                lot.error = error if isinstance(error, TlpoError) else RuntimeError(reason)
-            lot.skipped.append(PromptResult(prompt_index=index, outcome=Outcome.SKIPPED, reason=reason))
+            self._num_failed += 1
+            reason = _failure_reason(error)
+            too_many = self._num_failed > max(MAX_FAILURES, MAX_FAILURE_SHARE * self._num_started)
+            if batch.error is None and too_many:
+                # Not the exception itself: its message may contain a prompt, and errors of actors are logged.
+                batch.error = error if isinstance(error, TlpoError) else RuntimeError(reason)
+            batch.skipped.append(
+                PromptResult(prompt_index=rendered.prompt.index, outcome=Outcome.SKIPPED, reason=reason)
+            )
 
-    def _rolled_out(self, question: Question) -> Task[tuple[Rollout, CandidateGroup | None]]:
-        """Answer, confusion point, candidate set and rewards of one prompt."""
-        config, table = self._config, self._token_bytes
-        rollout = yield from sampled(question, self._engine, table, config, self._seed)
+    def _roll_out(self, rendered: RenderedPrompt) -> RolloutCoroutine[tuple[Rollout, CandidateGroup | None]]:
+        """Return answer, confusion point, candidate set and rewards of one prompt; no group if the answer is clean."""
+        config, token_bytes = self._config, self._token_bytes
+        rollout = yield from sample_answer(rendered, self._engine, token_bytes, config, self._seed)
         if rollout.point is None:
             return rollout, None
-        chosen = yield from candidate_set(rollout, self.version, config, self._seed)
-        rewarded = yield from rewarded_candidates(rollout, chosen, question.detector, table, config.lookahead_tokens)
-        return rollout, self._group(rollout, chosen, rewarded)
+        candidates = yield from candidate_set(rollout, self.version, config, self._seed)
+        scores = yield from score_candidates(
+            rollout, candidates, rendered.detector, token_bytes, config.lookahead_tokens
+        )
+        return rollout, self._group(rollout, rendered.detector, candidates, scores)
 
-    def _group(self, rollout: Rollout, chosen: CandidateSet, rewarded: Rewarded) -> CandidateGroup:
+    def _group(
+        self, rollout: Rollout, detector: detectors.Detector, candidates: CandidateSet, scores: CandidateScores
+    ) -> CandidateGroup:
         point = rollout.point
         assert point is not None
         return CandidateGroup(
@@ -321,17 +286,16 @@ class RolloutWorker:
             language=rollout.prompt.language,
             context_ids=np.asarray(context_of(rollout), np.int32),
             prompt_length=len(rollout.prompt_ids),
-            candidate_ids=chosen.token_ids,
-            old_logp=chosen.logp,
-            rewards=rewarded.rewards,
+            candidate_ids=candidates.token_ids,
+            old_logp=candidates.logp,
+            rewards=scores.rewards,
             sampling_version=self.version,
-            probing_version=self.version,
-            detector_version=self._detector(rollout.prompt).version,
+            detector_version=detector.version,
             response=point.response,
-            span_start=point.found.index,
-            span_end=point.found.end,
-            span_script=point.found.script,
-            lookaheads=rewarded.lookaheads,
+            span_start=point.finding.start,
+            span_end=point.finding.end,
+            span_kind=point.finding.kind,
+            lookaheads=scores.lookaheads,
             actor=self.name,
         )
 
@@ -346,22 +310,28 @@ def build_worker(
     *,
     sleeps: bool = False,
 ) -> RolloutWorker:
-    """A worker on the engine that the configuration names.
+    """Return a worker on the engine that `rollout.engine` names.
 
     Args:
-        sleeps: whether `sleep` is to be used.
+        model: Model settings.
+        rollout: Settings of the engine, and of sampling, candidates and lookahead.
+        detector: Name and settings of the detectors.
+        seed: Seed of the run.
+        weight_transfer: How weights will arrive (`flow.weight_transfer`).
+        lora: Adapter that is trained; None if all weights are.
+        sleeps: Whether `RolloutWorker.sleep` will be used.
 
     Raises:
-        ModelError: the model cannot be loaded.
+        ConfigError: The engine is not installed, or importing it fails.
+        ModelError: The model cannot be loaded.
     """
-    engine: TokenEngine
-    load_tokenizer(model)  # a model that is not there is told in one line before an engine starts
-    if rollout.engine == "vllm":
-        from actors.vllm_engine import VLLMEngine
+    load_tokenizer(model)  # a missing model is reported in one line before an engine starts
+    factory: EngineFactory = load_plugin(ROLLOUT_ENGINES, rollout.engine)
+    options = EngineOptions(seed=seed, weight_transfer=weight_transfer, lora=lora, sleeps=sleeps)
+    return RolloutWorker(factory(model, rollout, options), model, rollout, detector, seed)
 
-        engine = VLLMEngine(model, rollout, seed, weight_transfer, lora, sleeps=sleeps)
-    else:
-        from actors.hf_engine import TransformersEngine
 
-        engine = TransformersEngine(model, rollout, lora)
-    return RolloutWorker(engine, model, rollout, detector, seed)
+def _failure_reason(error: Exception) -> str:
+    """Return kind and place of an error, without its message, which may contain a prompt."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"its rollout raised {type(error).__name__} in {Path(last.filename).name}:{last.lineno}"

@@ -1,4 +1,4 @@
-"""A tiny real model for tests: random Qwen3 weights and a byte-level BPE tokenizer, made in a second."""
+"""A tiny real model for tests: random Qwen3 weights and a byte-level BPE tokenizer, built in a second."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CHAT_TEMPLATE = (
 
 
 def make_tiny_model(folder: Path, *, tied: bool = True, seed: int = 0) -> Path:
-    """Write a Qwen3 model folder: 2 layers, hidden size 64, float32, random weights; the folder."""
+    """Write a Qwen3 model with 2 layers, hidden size 64 and random float32 weights, and return its folder."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     tokenizer = make_tokenizer(folder)
@@ -55,7 +55,7 @@ def make_tiny_model(folder: Path, *, tied: bool = True, seed: int = 0) -> Path:
 
 
 def make_tokenizer(folder: Path):  # type: ignore[no-untyped-def]
-    """Write a byte-level BPE tokenizer with a chat template; the tokenizer."""
+    """Write a byte-level BPE tokenizer with a chat template, and return it."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -76,9 +76,9 @@ def make_tokenizer(folder: Path):  # type: ignore[no-untyped-def]
 
 
 def random_groups(folder: Path, count: int, *, seed: int = 0, prompt_index: int = 0) -> list[CandidateGroup]:
-    """Informative candidate groups as a rollout actor would make them: π_old is the model's, the rewards are random.
+    """Return informative candidate groups as a rollout actor would make them, but with random contexts and rewards.
 
-    Contexts have 3 to 24 random tokens.
+    π_old is the model's own; contexts have 3 to 24 tokens.
     """
     from transformers import AutoModelForCausalLM
 
@@ -103,12 +103,11 @@ def random_groups(folder: Path, count: int, *, seed: int = 0, prompt_index: int 
                 old_logp=top.values.numpy(),
                 rewards=rewards,
                 sampling_version=0,
-                probing_version=0,
                 detector_version="1",
                 response="엔입니다 гривня",
                 span_start=5,
                 span_end=11,
-                span_script="Cyrillic",
+                span_kind="Cyrillic",
                 lookaheads=("",) * CANDIDATES,
             )
         )

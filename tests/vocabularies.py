@@ -1,4 +1,4 @@
-"""Real fast tokenizers of the kinds the system meets, made here: nothing is downloaded."""
+"""Real fast tokenizers of all supported kinds, built here without a download."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ TEXTS = (
     "عملة مصر هي الجنيه المصري. القاهرة عاصمة جمهورية مصر العربية.",
     "Валюта України це гривня. The currency of Japan is the yen.",
 )
-"""Four target languages and what their answers slip into: enough for merges of several characters in each."""
+"""Four target languages and two that answers slip into: enough text for merges of several characters in each."""
 
 SPECIAL = ["<|end|>", "<|pad|>"]
 
 
 @cache
 def byte_level(size: int = 600) -> Any:
-    """Byte-level BPE (Qwen, Llama 3, Tekken): tokens may end inside a character or span several."""
+    """Return a byte-level BPE tokenizer (Qwen, Llama 3, Tekken): tokens may end inside a character or span several."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -34,7 +34,7 @@ def byte_level(size: int = 600) -> Any:
 
 @cache
 def sentence_piece(size: int = 500) -> Any:
-    """SentencePiece-like BPE with byte fallback (Gemma, Llama 2): unknown characters become single-byte tokens."""
+    """Return a SentencePiece-like tokenizer (Gemma, Llama 2): unknown characters become single-byte tokens."""
     tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
     tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
@@ -43,7 +43,7 @@ def sentence_piece(size: int = 500) -> Any:
 
 
 def mistral(folder: Path) -> Any:
-    """A published SentencePiece vocabulary of 32,000 tokens, which comes with the package mistral_common."""
+    """Return a published SentencePiece vocabulary of 32,000 tokens, which the package mistral_common contains."""
     import mistral_common
     from transformers import AutoTokenizer
 
@@ -63,7 +63,7 @@ def _trained(
     tokenizer.train_from_iterator(TEXTS * 4, trainer)
     if keep_special == len(special):
         return tokenizer
-    # Byte tokens are vocabulary, not special: train once more with them as plain entries.
+    # Byte tokens are ordinary entries of a vocabulary, but the trainer only accepts them as special: demote them.
     state = json.loads(tokenizer.to_str())
     state["added_tokens"] = state["added_tokens"][:keep_special]
     return Tokenizer.from_str(json.dumps(state))

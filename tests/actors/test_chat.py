@@ -1,4 +1,4 @@
-"""A model folder is looked at before anything starts: what does not fit or is damaged is one line."""
+"""A model folder is checked before anything starts, and a problem is reported in one line."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ NO_SYSTEM = (
 
 
 def changed(model: Path, folder: Path, file: str, content: str) -> ModelConfig:
-    """A copy of a model with another file in it."""
+    """Copy a model, replace one of its files, and return the settings of the copy."""
     shutil.copytree(model, folder)
     (folder / file).write_text(content, encoding="utf-8")
     return ModelConfig(path=str(folder), max_context=64)
 
 
-def refused(model: ModelConfig) -> str:
+def error_of(model: ModelConfig) -> str:
     with pytest.raises(ModelError) as error:
         check_model(model)
     assert "\n" not in str(error.value)
@@ -43,33 +43,35 @@ def refused(model: ModelConfig) -> str:
         ("config.json", "{"),
     ],
 )
-def test_damaged_files_are_one_line(file: str, content: str, tiny_model: Path, tmp_path: Path) -> None:
-    assert str(tmp_path / "model") in refused(changed(tiny_model, tmp_path / "model", file, content))
+def test_a_damaged_file_is_reported_in_one_line(file: str, content: str, tiny_model: Path, tmp_path: Path) -> None:
+    assert str(tmp_path / "model") in error_of(changed(tiny_model, tmp_path / "model", file, content))
 
 
 @pytest.mark.parametrize(
     "setting", [{"num_hidden_layers": "x"}, {"vocab_size": None}, {"max_position_embeddings": "many"}]
 )
-def test_a_configuration_of_wrong_kinds_names_what_is_wrong(
+def test_a_configuration_of_the_wrong_type_is_named(
     setting: dict[str, object], tiny_model: Path, tmp_path: Path
 ) -> None:
     settings = json.loads((tiny_model / "config.json").read_text())
-    told = refused(changed(tiny_model, tmp_path / "model", "config.json", json.dumps(settings | setting)))
-    assert next(iter(setting)) in told
+    message = error_of(changed(tiny_model, tmp_path / "model", "config.json", json.dumps(settings | setting)))
+    assert next(iter(setting)) in message
 
 
-def test_a_template_that_does_not_take_the_settings_is_one_line(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_template_that_rejects_the_settings_is_reported_in_one_line(tiny_model: Path, tmp_path: Path) -> None:
     model = changed(tiny_model, tmp_path / "model", "chat_template.jinja", NO_SYSTEM)
     check_model(model)
-    told = refused(model.model_copy(update={"system_prompt": "Be brief."}))
+    message = error_of(model.model_copy(update={"system_prompt": "Be brief."}))
     assert (
-        "its chat template or tokenizer takes no prompt: TemplateError: System role not supported; change model."
-        in told
+        "its chat template or tokenizer cannot encode a prompt: TemplateError: System role not supported; change model."
+        in message
     )
 
 
-def test_a_broken_template_is_one_line_wherever_a_prompt_is_rendered(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_broken_template_is_reported_in_one_line_wherever_a_prompt_is_rendered(
+    tiny_model: Path, tmp_path: Path
+) -> None:
     model = changed(tiny_model, tmp_path / "model", "chat_template.jinja", "{% for message in %}")
-    assert "its chat template or tokenizer takes no prompt: TemplateSyntaxError: " in refused(model)
-    with pytest.raises(ModelError, match="its chat template or tokenizer takes no prompt"):
+    assert "its chat template or tokenizer cannot encode a prompt: TemplateSyntaxError: " in error_of(model)
+    with pytest.raises(ModelError, match="its chat template or tokenizer cannot encode a prompt"):
         prompt_ids(load_tokenizer(model), model, "질문?")

@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import detectors
-from actors.confusion import ConfusionWatch, confusion_point
+from actors.confusion import StreamingDetector, confusion_point
 from actors.token_bytes import TokenBytes
 from tests.vocabularies import byte_level, sentence_piece
 
@@ -24,7 +24,7 @@ FOREIGN = ("гривня", "єна", "บาท", "שקל", "रुपया", "
 
 @st.composite
 def answers(draw: st.DrawFn) -> tuple[str, list[int], str, str]:
-    """Tokenizer kind, sampled ids, their language, and the clean text before the foreign word."""
+    """Draw a tokenizer kind, sampled ids, their language, and the clean text before the foreign word."""
     kind, language = draw(st.sampled_from(sorted(KINDS))), draw(st.sampled_from(sorted(CLEAN)))
     text = CLEAN[language]
     before = text[: draw(st.integers(0, len(text)))]
@@ -47,14 +47,14 @@ def _bytewise(kind: str, text: str) -> list[int]:
 
 @settings(max_examples=300)
 @given(answers())
-def test_y_before_c_has_no_byte_of_the_confused_character_and_y_up_to_c_has(
+def test_the_confused_character_begins_in_token_c(
     answer: tuple[str, list[int], str, str],
 ) -> None:
     kind, ids, language, before = answer
     table = TABLES[kind]
-    point = confusion_point(ids, table, detectors.profile(language))
+    point = confusion_point(ids, table, detectors.language(language))
     assert point is not None
-    assert point.found.index == len(before)
+    assert point.finding.start == len(before)
     clean_bytes = len(before.encode())
     assert len(table.join(ids[: point.token])) <= clean_bytes
     assert len(table.join(ids[: point.token + 1])) > clean_bytes
@@ -62,18 +62,18 @@ def test_y_before_c_has_no_byte_of_the_confused_character_and_y_up_to_c_has(
 
 @settings(max_examples=200)
 @given(answers())
-def test_the_watch_stops_no_earlier_than_c_and_where_the_whole_answer_is_confused(
+def test_streaming_stops_no_earlier_than_c_and_at_the_same_confusion_point(
     answer: tuple[str, list[int], str, str],
 ) -> None:
     kind, ids, language, _ = answer
-    table, profile = TABLES[kind], detectors.profile(language)
-    point = confusion_point(ids, table, profile)
+    table, detector = TABLES[kind], detectors.language(language)
+    point = confusion_point(ids, table, detector)
     assert point is not None
-    watch = ConfusionWatch(table, profile)
-    stopped = next((number for number, token in enumerate(ids) if watch.push([token])), None)
+    streaming = StreamingDetector(table, detector)
+    stopped = next((number for number, token in enumerate(ids) if streaming.stop_condition([token])), None)
     if stopped is not None:
         assert stopped >= point.token
-        cut = confusion_point(ids[: stopped + 1], table, profile)
+        cut = confusion_point(ids[: stopped + 1], table, detector)
         assert cut is not None
         assert cut.token == point.token
 
@@ -81,9 +81,9 @@ def test_the_watch_stops_no_earlier_than_c_and_where_the_whole_answer_is_confuse
 @pytest.mark.parametrize("language", sorted(CLEAN))
 def test_a_clean_answer_has_no_confusion_point(language: str) -> None:
     ids = byte_level()(CLEAN[language] + "GDP 1,234 km/h 😀", add_special_tokens=False)["input_ids"]
-    assert confusion_point(ids, TABLES["byte-level"], detectors.profile(language)) is None
+    assert confusion_point(ids, TABLES["byte-level"], detectors.language(language)) is None
 
 
-def test_an_unfinished_character_is_no_confusion() -> None:
+def test_an_unfinished_character_is_not_a_confusion() -> None:
     ids = byte_level()("엔 ", add_special_tokens=False)["input_ids"] + _bytewise("byte-level", "є")[:1]
-    assert confusion_point(ids, TABLES["byte-level"], detectors.profile("ko")) is None
+    assert confusion_point(ids, TABLES["byte-level"], detectors.language("ko")) is None

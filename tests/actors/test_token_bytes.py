@@ -1,4 +1,4 @@
-"""Bytes of tokens, and from a character back to its token. Over byte-level BPE and SentencePiece with byte fallback."""
+"""Bytes of tokens, and from a character back to its tokens, for byte-level BPE and SentencePiece with byte fallback."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TABLES = tables()
 
 
 def sampled(kind: str, data: st.DataObject) -> list[int]:
-    """Token ids as a model might sample them: an encoding, any ids at all, or a mixture."""
+    """Draw token ids as a model might sample them: an encoding, arbitrary ids, or a mixture."""
     tokenizer = KINDS[kind]()
     anything = st.lists(st.integers(0, len(tokenizer) + 5), max_size=30)
     encoded = texts.map(lambda text: list(tokenizer(text, add_special_tokens=False)["input_ids"]))
@@ -43,7 +43,7 @@ def sampled(kind: str, data: st.DataObject) -> list[int]:
 
 @settings(max_examples=300)
 @given(kinds, st.data())
-def test_no_token_before_c_holds_a_byte_of_the_character_and_token_c_does(kind: str, data: st.DataObject) -> None:
+def test_token_c_is_the_first_with_a_byte_of_the_character(kind: str, data: st.DataObject) -> None:
     table = TABLES[kind]
     ids = sampled(kind, data)
     text = table.text(ids)
@@ -69,8 +69,8 @@ def test_the_bytes_of_an_encoding_are_the_text(kind: str, text: str) -> None:
 
 @settings(max_examples=200)
 @given(kinds, st.data())
-def test_growing_text_equals_the_whole_text(kind: str, data: st.DataObject) -> None:
-    """Token by token, an answer's text is always a prefix of the whole text; unfinished bytes are held back."""
+def test_growing_text_is_always_a_prefix_of_the_complete_text(kind: str, data: st.DataObject) -> None:
+    """The text after any number of tokens is a prefix of the complete text; unfinished bytes are held back."""
     table = TABLES[kind]
     ids = sampled(kind, data)
     growing = GrowingText(table)
@@ -83,7 +83,7 @@ def test_growing_text_equals_the_whole_text(kind: str, data: st.DataObject) -> N
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
-def test_a_character_over_several_tokens_and_a_token_over_several_characters(kind: str) -> None:
+def test_a_character_in_several_tokens_and_a_token_of_several_characters(kind: str) -> None:
     tokenizer, table = KINDS[kind](), TABLES[kind]
     rare = tokenizer("𠮷", add_special_tokens=False)["input_ids"]
     assert len(rare) > 1, "needs byte tokens"

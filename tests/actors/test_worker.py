@@ -1,4 +1,4 @@
-"""A rollout worker on a tiny model that mixes scripts at random."""
+"""A rollout worker on a tiny random model, which mixes scripts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ import pytest
 
 import detectors
 from actors.chat import load_tokenizer, prompt_ids
-from actors.engine import TokenEngine
+from actors.engine import EngineOptions, TokenEngine, run_all
 from actors.hf_engine import TransformersEngine
+from actors.requests import TopKRequest
 from actors.token_bytes import TokenBytes
-from actors.worker import MISHAPS, TOO_LONG, RolloutWorker
+from actors.worker import MAX_FAILURES, TOO_LONG, RolloutWorker
 from tlpo_ray.config.run import DetectorConfig, ModelConfig, RolloutConfig
+from tlpo_ray.errors import WeightSyncError
 from tlpo_ray.flow.records import Outcome, Prompt, RolloutReport
+from tlpo_ray.flow.weights import Canary
 
 SEED = 3
 QUESTIONS = (
@@ -38,7 +41,7 @@ def model(tiny_model: Path) -> ModelConfig:
 
 @pytest.fixture(scope="module")
 def engine(model: ModelConfig) -> TokenEngine:
-    return TransformersEngine(model, RolloutConfig(max_new_tokens=24))
+    return TransformersEngine(model, RolloutConfig(max_new_tokens=24), EngineOptions())
 
 
 def worker(engine: TokenEngine, model: ModelConfig, **settings: object) -> RolloutWorker:
@@ -48,7 +51,7 @@ def worker(engine: TokenEngine, model: ModelConfig, **settings: object) -> Rollo
 
 @pytest.fixture(scope="module")
 def report(engine: TokenEngine, model: ModelConfig) -> RolloutReport:
-    return worker(engine, model).step([*PROMPTS, TOO_LONG_PROMPT])
+    return worker(engine, model).run_batch([*PROMPTS, TOO_LONG_PROMPT])
 
 
 def test_every_prompt_has_one_outcome_and_every_confused_one_a_group(report: RolloutReport) -> None:
@@ -61,42 +64,44 @@ def test_every_prompt_has_one_outcome_and_every_confused_one_a_group(report: Rol
     assert all(group.informative for group in report.groups)
 
 
-def test_a_group_is_prompt_and_clean_answer_up_to_c(report: RolloutReport, model: ModelConfig) -> None:
+def test_a_group_is_prompt_and_clean_answer_up_to_c(
+    report: RolloutReport, engine: TokenEngine, model: ModelConfig
+) -> None:
     tokenizer = load_tokenizer(model)
     table = TokenBytes(tokenizer)
     for group in report.groups:
         prompt = PROMPTS[group.prompt_index]
         assert group.context_ids[: group.prompt_length].tolist() == prompt_ids(tokenizer, model, prompt.text)
         before = table.join(group.context_ids[group.prompt_length :].tolist())
-        # The first confused character begins at or after the end of y_<c, and no confusion lies before it.
+        # The first confused character begins at or after the end of y_<c, and no confusion is before it.
         assert len(before) <= len(group.response[: group.span_start].encode("utf-8", "surrogateescape"))
-        assert detectors.find(before.decode("utf-8", "surrogateescape"), detectors.profile(prompt.language)) is None
-        assert detectors.find(group.response, detectors.profile(prompt.language)) is not None
-        assert group.sampling_version == group.probing_version == report.version
+        assert detectors.find(before.decode("utf-8", "surrogateescape"), detectors.language(prompt.language)) is None
+        assert detectors.find(group.response, detectors.language(prompt.language)) is not None
+        assert group.sampling_version == engine.version
 
 
 def test_candidates_are_the_most_probable_tokens_untempered(report: RolloutReport, engine: TokenEngine) -> None:
-    found = engine.candidates([group.context_ids.tolist() for group in report.groups], 16)
-    for group, expected in zip(report.groups, found, strict=True):
+    requests = [TopKRequest(context_ids=group.context_ids.tolist(), n=16) for group in report.groups]
+    for group, expected in zip(report.groups, run_all(engine, requests), strict=True):
         np.testing.assert_allclose(group.old_logp, expected.logp, atol=1e-5)
         assert set(group.candidate_ids.tolist()) == set(expected.token_ids.tolist())
 
 
-def test_rewards_are_what_the_detector_says_of_the_lookaheads(report: RolloutReport, model: ModelConfig) -> None:
+def test_rewards_match_the_detector_on_the_lookaheads(report: RolloutReport, model: ModelConfig) -> None:
     table = TokenBytes(load_tokenizer(model))
     for group in report.groups:
-        profile = detectors.profile(group.language)
+        detector = detectors.language(group.language)
         left = table.text(group.context_ids[group.prompt_length :].tolist())
         for text, reward in zip(group.lookaheads, group.rewards, strict=True):
             if "\ufffd" not in left + text:
-                assert (reward == -1) == (detectors.find(text, profile, prefix=left) is not None)
+                assert (reward == -1) == (detectors.find(text, detector, prefix=left) is not None)
 
 
-def test_the_same_seed_gives_the_same_report_whatever_the_lot(
+def test_the_same_seed_gives_the_same_report_for_any_batch_size(
     report: RolloutReport, engine: TokenEngine, model: ModelConfig
 ) -> None:
     again = worker(engine, model)
-    parts = [again.step(PROMPTS[start : start + 5]) for start in range(0, len(PROMPTS), 5)]
+    parts = [again.run_batch(PROMPTS[start : start + 5]) for start in range(0, len(PROMPTS), 5)]
     groups = [group for part in parts for group in part.groups]
     assert [group.response for group in groups] == [group.response for group in report.groups]
     assert all(
@@ -106,68 +111,98 @@ def test_the_same_seed_gives_the_same_report_whatever_the_lot(
 
 
 def test_generation_stops_at_the_confusion_point(report: RolloutReport) -> None:
-    """What is sampled beyond c only completes the character or shows that a word is foreign."""
-    assert report.tokens_discarded == 0
-    assert report.tokens_generated < 24 * len(PROMPTS)
+    """Tokens sampled beyond c only complete the character or show that a word is foreign."""
+    assert report.stats.tokens_discarded == 0
+    assert report.stats.tokens_generated < 24 * len(PROMPTS)
 
 
-def test_n_and_selection_are_configuration(engine: TokenEngine, model: ModelConfig) -> None:
+def test_n_and_selection_are_settings(engine: TokenEngine, model: ModelConfig) -> None:
     groups = (
-        worker(engine, model, num_candidates=4, selection="multinomial", lookahead_tokens=0).step(PROMPTS[:8]).groups
+        worker(engine, model, num_candidates=4, selection="multinomial", lookahead_tokens=0)
+        .run_batch(PROMPTS[:8])
+        .groups
     )
     assert groups
     assert {len(group.candidate_ids) for group in groups} == {4}
 
 
-def test_whole_answers_for_evaluation(engine: TokenEngine, model: ModelConfig) -> None:
-    answers = worker(engine, model).answers([*PROMPTS[:2], TOO_LONG_PROMPT], 3, 0.6, 10, seed=1)
-    assert [(a.prompt_index, a.sample) for a in answers] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
-    assert all(a.finished == (len(a.token_ids) < 10) for a in answers)
-    assert len({a.text for a in answers}) > 1
+def test_complete_answers_for_evaluation(engine: TokenEngine, model: ModelConfig) -> None:
+    completions = worker(engine, model).generate([*PROMPTS[:2], TOO_LONG_PROMPT], 3, 0.6, 10, seed=1)
+    assert [(c.prompt_index, c.sample) for c in completions] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
+    assert all(c.finished == (len(c.token_ids) < 10) for c in completions)
+    assert len({c.text for c in completions}) > 1
 
 
-class Picky:
-    """A detector that cannot read one prompt's answers."""
+class Unreadable:
+    """A detector that raises for every answer."""
 
-    version = "picky"
+    version = "unreadable"
 
-    def __init__(self) -> None:
-        self.inner = detectors.profile("ko")
-
-    def find(self, text: str, prefix: str = "", final: bool = True) -> detectors.Confusion | None:
+    def find(self, text: str, prefix: str = "", final: bool = True) -> detectors.Finding | None:
         if text:
             raise ValueError("cannot read this")
         return None
 
 
-def test_a_prompt_on_which_a_detector_raises_is_skipped_and_told_of(
+def worker_with_a_failing_detector(engine: TokenEngine, model: ModelConfig) -> RolloutWorker:
+    """Return a worker on which answers in the language "xx" fail."""
+    failing = worker(engine, model)
+    failing._detectors._built["xx"] = Unreadable()
+    return failing
+
+
+def test_a_prompt_whose_detector_raises_is_skipped_and_reported(
     report: RolloutReport, engine: TokenEngine, model: ModelConfig
 ) -> None:
-    found = worker(engine, model)
-    found._detectors["xx"] = Picky()
-    step = found.step([Prompt(index=50, id="bad", language="xx", text="?"), PROMPTS[1]])
-    bad, other = step.results
+    failing = worker_with_a_failing_detector(engine, model)
+    bad, other = failing.run_batch([Prompt(index=50, id="bad", language="xx", text="?"), PROMPTS[1]]).results
     assert (bad.prompt_index, bad.outcome) == (50, Outcome.SKIPPED)
     assert re.fullmatch(r"its rollout raised ValueError in test_worker\.py:\d+", bad.reason), (
-        "where, but not what was read"
+        "the place of the error, but not the text that caused it"
     )
     assert other in report.results
 
 
-def test_a_detector_that_raises_again_and_again_spoils_its_own_lot_only(
+def test_a_detector_that_always_raises_fails_its_own_batch_only(
     report: RolloutReport, engine: TokenEngine, model: ModelConfig
 ) -> None:
-    found = worker(engine, model)
-    found._detectors["xx"] = Picky()
-    poison = [Prompt(index=50 + n, id=f"bad {n}", language="xx", text="?") for n in range(MISHAPS + 1)]
-    bad = found.begin([*poison, PROMPTS[1]])
-    good = found.begin([PROMPTS[0], PROMPTS[2]])
+    failing = worker_with_a_failing_detector(engine, model)
+    prompts = [Prompt(index=50 + n, id=f"bad {n}", language="xx", text="?") for n in range(MAX_FAILURES + 1)]
+    bad = failing.begin_batch([*prompts, PROMPTS[1]])
+    good = failing.begin_batch([PROMPTS[0], PROMPTS[2]])
     while not good.done:
-        found.turn()
-    assert [group.response for group in found.finish(good).groups] == [
+        failing.step()
+    assert [group.response for group in failing.finish_batch(good).groups] == [
         group.response for group in report.groups if group.prompt_index in (0, 2)
     ]
-    told = r"^its rollout raised ValueError in test_worker\.py:\d+$"
-    with pytest.raises(RuntimeError, match=told):
+    with pytest.raises(RuntimeError, match=r"^its rollout raised ValueError in test_worker\.py:\d+$"):
         while not bad.done:
-            found.turn()
+            failing.step()
+
+
+def canary_of(engine: TokenEngine, shift: float = 0.0) -> Canary:
+    """Return what a learner with the engine's weights would send, with log-probabilities shifted by some nats."""
+    context = (5, 17, 40)
+    (best,) = run_all(engine, [TopKRequest(context_ids=context, n=8)])
+    logp = tuple(value + shift for value in best.logp.tolist())
+    return Canary(context_ids=context, token_ids=tuple(best.token_ids.tolist()), logp=logp)
+
+
+def test_a_canary_is_generated_beside_a_batch(engine: TokenEngine, model: ModelConfig) -> None:
+    checked = worker(engine, model)
+    assert checked.begin_canary_check(tolerance=0.01).done, "a run without prompts has no canary"
+    checked._canary = canary_of(engine)
+    batch, check = checked.begin_batch(PROMPTS[:4]), checked.begin_canary_check(tolerance=0.01)
+    assert not check.done
+    while not (batch.done and check.done):
+        checked.step()
+    assert len(checked.finish_batch(batch).results) == 4
+
+
+def test_a_canary_that_differs_from_the_learners_is_an_error(engine: TokenEngine, model: ModelConfig) -> None:
+    checked = worker(engine, model)
+    checked._canary = canary_of(engine, shift=0.5)
+    check = checked.begin_canary_check(tolerance=0.01)
+    checked.step()
+    with pytest.raises(WeightSyncError, match=r"differ from the learner's by 0\.5 nats \(allowed 0\.01\)"):
+        _ = check.done

@@ -1,4 +1,4 @@
-"""Sampling answers, and the whole of a rollout: answers, candidate sets, lookaheads."""
+"""Sampling of answers, and complete rollouts: answers, candidate sets, lookaheads."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import torch
 import detectors
 from actors.chat import load_tokenizer, prompt_ids
 from actors.confusion import confusion_point
-from actors.engine import SampleRequest
+from actors.engine import EngineOptions, run_all
 from actors.hf_engine import TransformersEngine
+from actors.requests import CandidateSet, SampleRequest, TopKRequest
 from actors.token_bytes import TokenBytes
-from actors.vllm_engine import VLLMEngine
+from actors.vllm_engine import VLLMEngine, _sampling_params
 from actors.worker import RolloutWorker
 from tests.bench.compare import Figure, Measured, Row, compared
 from tlpo_ray.config.run import DetectorConfig, ModelConfig, RolloutConfig
@@ -34,10 +35,10 @@ def model_config(folder: Path) -> ModelConfig:
 
 @cache
 def vllm(folder: Path) -> VLLMEngine:
-    return VLLMEngine(model_config(folder), ROLLOUT, seed=0)
+    return VLLMEngine(model_config(folder), ROLLOUT, EngineOptions())
 
 
-def requests() -> list[SampleRequest]:
+def sample_requests() -> list[SampleRequest]:
     random = np.random.default_rng(0)
     return [
         SampleRequest(
@@ -49,62 +50,67 @@ def requests() -> list[SampleRequest]:
 
 def sampling(model: Path) -> Iterator[Row]:
     """vLLM against transformers."""
-    engine, plain, asked = vllm(model), TransformersEngine(model_config(model), ROLLOUT), requests()
+    engine, plain = vllm(model), TransformersEngine(model_config(model), ROLLOUT, EngineOptions())
+    requests = sample_requests()
     yield compared(
         f"{ANSWERS} answers of {NEW_TOKENS} tokens",
-        ("vLLM, continuous batching", lambda: engine.sample(asked)),
-        ("transformers, batches with a KV cache", lambda: plain.sample(asked)),
+        ("vLLM, continuous batching", lambda: run_all(engine, requests)),
+        ("transformers, batches with a KV cache", lambda: run_all(plain, requests)),
     )
 
 
 def logprobs(model: Path) -> Iterator[Row]:
     """Sampling without log-probabilities against sampling with them."""
-    engine, asked = vllm(model), requests()
+    engine, requests = vllm(model), sample_requests()
+    vllm_engine = engine._engine
 
     def alternative() -> None:
-        for r in asked:
-            parameters = engine._parameters(NEW_TOKENS, r.temperature, r.seed, logprobs=16)
-            engine._add(r.prompt_ids, parameters, lambda output: False, lambda: None)
-        while engine.turn():
-            pass
+        for number, r in enumerate(requests):
+            parameters = _sampling_params(NEW_TOKENS, r.temperature, r.seed, logprobs=16)
+            vllm_engine.add_request(f"with-{number}", {"prompt_token_ids": list(r.prompt_ids)}, parameters)
+        while vllm_engine.has_unfinished_requests():
+            vllm_engine.step()
+
+    def ours() -> list[CandidateSet]:
+        run_all(engine, requests)
+        return run_all(engine, [TopKRequest(context_ids=request.prompt_ids, n=16) for request in requests])
 
     yield compared(
         f"{ANSWERS} answers of {NEW_TOKENS} tokens",
-        ("without log-probabilities, then one probe", lambda: (engine.sample(asked), _probe(engine))),
+        ("without log-probabilities, then one probe", ours),
         ("16 log-probabilities at every token", alternative),
     )
 
 
-def _probe(engine: VLLMEngine) -> None:
-    engine.candidates([request.prompt_ids for request in requests()[:ANSWERS]], 16)
-
-
-def whole(model: Path) -> Iterator[Measured]:
+def complete(model: Path) -> Iterator[Measured]:
     """Answers, candidate sets and lookaheads on the toy model."""
     toy = cached_toy_model(0, lambda share, loss: None)
     questions = toy_world().questions[::4] * SAMPLES
     prompts = [Prompt(index=i, id=q.id, language=q.language, text=q.text) for i, q in enumerate(questions)]
     rollout = RolloutConfig(kv_cache_mib=64, concurrency=64, max_new_tokens=NEW_TOKENS)
     worker = RolloutWorker(
-        VLLMEngine(model_config(toy), rollout, seed=0), model_config(toy), rollout, DetectorConfig(), 0
+        VLLMEngine(model_config(toy), rollout, EngineOptions()), model_config(toy), rollout, DetectorConfig(), 0
     )
     reports: list[RolloutReport] = []
     public = PublicShape(toy)
     yield compared(
         f"{len(prompts)} answers of the toy model with their candidate sets and lookaheads",
-        ("rollout worker on vLLM", lambda: reports.append(worker.step(prompts))),
-        ("transformers generate: batches of 8 samples, then 16 rows a confusion point", lambda: public.step(prompts)),
+        ("rollout worker on vLLM", lambda: reports.append(worker.run_batch(prompts))),
+        (
+            "transformers generate: batches of 8 samples, then 16 rows per confusion point",
+            lambda: public.run_batch(prompts),
+        ),
     )
     report = reports[-1]
-    yield Figure(what="tokens sampled after the confusion point", value=f"{report.tokens_discarded}")
+    yield Figure(what="tokens sampled after the confusion point", value=f"{report.stats.tokens_discarded}")
     yield Figure(
-        what="tokens sampled a group learned",
-        value=f"{report.tokens_generated / max(1, len(report.groups)):.0f} ({len(report.groups)} groups)",
+        what="tokens sampled per group learned",
+        value=f"{report.stats.tokens_generated / max(1, len(report.groups)):.0f} ({len(report.groups)} groups)",
     )
 
 
 class PublicShape:
-    """The public code's way, on transformers: whole answers, then one batch of continuations a confusion point."""
+    """The method of the public code, on transformers: complete answers, then a batch of continuations per point."""
 
     def __init__(self, folder: Path) -> None:
         from transformers import AutoModelForCausalLM
@@ -116,27 +122,27 @@ class PublicShape:
         self._special = (self._tokenizer.pad_token_id, self._tokenizer.eos_token_id)
 
     @torch.no_grad()
-    def step(self, prompts: list[Prompt]) -> None:
-        """Prompts must come as `SAMPLES` copies of a list."""
+    def run_batch(self, prompts: list[Prompt]) -> None:
+        """Roll out prompts, which must be `SAMPLES` copies of one list."""
         different = len(prompts) // SAMPLES
         for prompt in prompts[:different]:
             ids = prompt_ids(self._tokenizer, self._config, prompt.text)
-            found = self._model.generate(
+            sequences = self._model.generate(
                 torch.tensor([ids] * SAMPLES), attention_mask=torch.ones(SAMPLES, len(ids)), do_sample=True,
                 temperature=0.6, top_k=0, max_new_tokens=NEW_TOKENS,
             )  # fmt: skip
-            profile = detectors.profile(prompt.language)
-            for row in found[:, len(ids) :].tolist():
+            detector = detectors.language(prompt.language)
+            for row in sequences[:, len(ids) :].tolist():
                 answer = [
                     token for token in row if token not in (self._tokenizer.pad_token_id, self._tokenizer.eos_token_id)
                 ]
-                point = confusion_point(answer, self._table, profile)
+                point = confusion_point(answer, self._table, detector)
                 if point is not None:
-                    self._look_ahead([*ids, *answer[: point.token]], profile)
+                    self._look_ahead([*ids, *answer[: point.token]], detector)
 
-    def _look_ahead(self, context: list[int], profile: detectors.Profile) -> None:
+    def _look_ahead(self, context: list[int], detector: detectors.LanguageDetector) -> None:
         logp = self._model(torch.tensor([context])).logits[0, -1].log_softmax(-1)
         rows = torch.tensor([[*context, token] for token in logp.topk(16).indices.tolist()])
         tails = self._model.generate(rows, attention_mask=torch.ones(rows.shape), do_sample=False, max_new_tokens=3)
         for row in tails[:, len(context) :].tolist():
-            detectors.find(self._table.text(row), profile)
+            detectors.find(self._table.text(row), detector)

@@ -1,0 +1,50 @@
+"""Rollouts as coroutines: each yields one engine request after the other, and the engine serves many of them at once.
+
+The next request of a rollout depends on the last result: a clean answer needs nothing more, a confused one its
+candidate set, and then the continuations of the candidates. No rollout waits for another: while some answers are still
+being sampled, candidates of others are already probed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from actors.engine import TokenEngine
+from actors.requests import EngineRequest
+
+T = TypeVar("T")
+
+RolloutCoroutine = Generator[EngineRequest[Any], Any, T]
+"""Generator that yields requests, is sent their results, and returns a value of type T."""
+
+
+def start(engine: TokenEngine, coroutine: RolloutCoroutine[T], on_done: Callable[[T], None]) -> None:
+    """Run a coroutine up to its first request; from then on the engine's steps drive it.
+
+    Args:
+        engine: Serves the requests.
+        coroutine: Not started yet.
+        on_done: Called once with the value that the coroutine returns.
+    """
+
+    def advance(result: Any) -> None:
+        try:
+            request = coroutine.send(result)
+        except StopIteration as end:
+            on_done(end.value)
+        else:
+            engine.submit(request, advance)
+
+    advance(None)
+
+
+def run_coroutines(engine: TokenEngine, coroutines: Sequence[RolloutCoroutine[T]]) -> list[T]:
+    """Run coroutines to the end and return their values in the same order."""
+    values: dict[int, T] = {}
+    for number, coroutine in enumerate(coroutines):
+        start(engine, coroutine, partial(values.__setitem__, number))
+    while engine.step():
+        pass
+    return [values[number] for number in range(len(coroutines))]
