@@ -1,4 +1,4 @@
-"""A small run on the real stack, and what tests do to its processes."""
+"""A small run on the real stack, and helpers that disturb its processes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,12 +16,13 @@ from safetensors.numpy import load_file
 from tests.tiny import TEXT
 from tlpo_ray.config.load import load_config
 from tlpo_ray.config.run import RunConfig
-from tlpo_ray.data.load import checked_prompts
+from tlpo_ray.data.load import load_prompts
 from tlpo_ray.flow.records import read_experiences
-from tlpo_ray.run.build import assembled
+from tlpo_ray.progress import TrainingProgress
+from tlpo_ray.run.build import build_components
 from tlpo_ray.run.folder import RunFolder
-from tlpo_ray.run.loop import Progress, TrainSummary, train
-from tlpo_ray.run.training import result_of
+from tlpo_ray.run.loop import Listener, TrainSummary, train
+from tlpo_ray.run.result import run_result
 
 PROMPTS = 40
 OURS = ("ray::RolloutProcess", "ray::LearnerProcess", "ray::Exchange")
@@ -34,7 +35,7 @@ LOCAL: Setting = {"stack": "local", "rollout.engine": "transformers", "learner.e
 
 
 def write_prompts(file: Path) -> None:
-    """The prompts of a small run."""
+    """Write the prompts of a small run."""
     languages = ("ko", "ko", "ja", "zh", "ar")
     rows = [
         {"id": f"p{i}", "language": languages[i % 5], "prompt": f"{TEXT[i % 5][: 8 + i % 9]}{i}"}
@@ -44,7 +45,7 @@ def write_prompts(file: Path) -> None:
 
 
 def run_config(model: Path, prompts: Path, folder: Path, **settings: object) -> RunConfig:
-    """A small run on the quickstart's stack: 2 rollout actors, 2 learner ranks, ZeRO-1."""
+    """Return the configuration of a small run: 2 rollout actors, 2 learner ranks, ZeRO-1."""
     return load_config(
         "quickstart",
         [
@@ -60,11 +61,11 @@ def run_config(model: Path, prompts: Path, folder: Path, **settings: object) -> 
     )
 
 
-def run(config: RunConfig, listener: Callable[[Progress], None] = lambda progress: None) -> TrainSummary:
-    prompts = checked_prompts(config.data, config.detector, config.seed)
-    with assembled(config, prompts) as parts, RunFolder(config) as folder:
-        summary = train(config, parts, folder, listener)
-        folder.write_result(result_of(config, summary, {}))
+def run(config: RunConfig, listener: Listener = lambda progress: None) -> TrainSummary:
+    prompts = load_prompts(config.data, config.detector, config.seed)
+    with build_components(config, prompts) as components, RunFolder(config) as folder:
+        summary = train(config, components, folder, listener)
+        folder.write_result(run_result(config, summary, {}).to_json())
     return summary
 
 
@@ -80,7 +81,7 @@ def assert_same_weights(one: Path, other: Path) -> None:
 
 
 def assert_same_run(folder: Path, undisturbed: tuple[Path, TrainSummary]) -> None:
-    """Accounts, metrics and experiences of every update, each once."""
+    """Compare accounting, metrics and experiences with those of an undisturbed run."""
     result = json.loads((folder / "result.json").read_text())
     assert result["prompts"] == undisturbed[1].accounting.as_json()
     steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -89,17 +90,15 @@ def assert_same_run(folder: Path, undisturbed: tuple[Path, TrainSummary]) -> Non
 
 
 def learned(folder: Path) -> list[int]:
-    """Prompts in the order in which they were learned from."""
+    """Return the prompts in the order in which they were learned from."""
     return [group.prompt_index for group in read_experiences(folder / "experiences")]
 
 
-def kill_at(
-    title: str, version: int, how: signal.Signals = signal.SIGKILL
-) -> tuple[Callable[[Progress], None], list[int]]:
-    """A listener that kills one process with that title once a policy version is reached, and whom it has killed."""
+def kill_at(title: str, version: int, how: signal.Signals = signal.SIGKILL) -> tuple[Listener, list[int]]:
+    """Return a listener that kills one process once a policy version is reached, and the list of killed processes."""
     killed: list[int] = []
 
-    def listener(progress: Progress) -> None:
+    def listener(progress: TrainingProgress) -> None:
         if progress.version == version and not killed:
             killed.append(process_ids(title)[0])
             os.kill(killed[0], how)
@@ -108,7 +107,7 @@ def kill_at(
 
 
 def process_ids(title: str | tuple[str, ...]) -> list[int]:
-    """Processes whose command line begins with `title`, or one of them, oldest first."""
+    """Return the ids of processes whose command line begins with a title, oldest first."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

@@ -4,10 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from tlpo_ray.run.loop import TrainingProgress
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingProgress:
+    """State of a TLPO run."""
+
+    prompts: int
+    """Prompts of the run."""
+    settled: int
+    """Prompts among them that have their final outcome."""
+    leased: int
+    """Prompts among them that rollout actors are working on."""
+    queue_depth: int
+    """Candidate groups that wait for the learner."""
+    confusion_rate: float
+    """Share of confused answers among those to the last few hundred prompts."""
+    rpr: float
+    """Response pass rate of all answers sampled so far (Eq. 8)."""
+    version: int
+    """Policy version, which is the number of updates."""
+    tokens_generated: int
+    """Tokens sampled so far."""
+    seconds: float
+    """Seconds since the run was started or resumed."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every prompt has its final outcome."""
+        return self.settled == self.prompts
 
 
 class PhaseUpdate(Protocol):

@@ -25,65 +25,73 @@ from tlpo_ray.errors import ResourceError, first_line
 logger = logging.getLogger(__name__)
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-ASK_S = 2.0
-"""How long a dashboard may take to answer."""
-KNOCK_S = 10.0
-"""How long the port of a cluster may take to answer."""
-LOCAL_DEFAULTS = {
+DASHBOARD_TIMEOUT_S = 2.0
+"""Longest wait for an answer of a dashboard, in seconds."""
+CONNECT_TIMEOUT_S = 10.0
+"""Longest wait for an answer of a cluster's port, in seconds."""
+LOCAL_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # keeps Ray from warning about processes without GPUs
     "RAY_task_events_max_num_task_in_gcs": "10000",  # as many as the dashboard shows, a tenth of the default
 }
+"""Environment variables of a cluster that is started here, unless the user has set them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """What a run asks of its cluster.
+    """Amount of one resource that a run needs.
 
     Example: 6 rollout actors with 1 GPU each and 2 learner ranks with 1 GPU each need 8 GPUs.
     """
 
     rollout: float
+    """Amount for all rollout actors together."""
     learner: float
-    actors: int = 1
-    """Among whom `rollout` is divided."""
+    """Amount for all learner ranks together."""
+    num_actors: int = 1
+    """Number of rollout actors that share `rollout`."""
 
     @property
     def total(self) -> float:
+        """Amount for the complete run."""
         return self.rollout + self.learner
 
 
-def demands(config: RunConfig) -> dict[str, Demand]:
-    """CPUs and GPUs the run needs, by Ray's resource names."""
+def resource_demands(config: RunConfig) -> dict[str, Demand]:
+    """Return the CPUs and GPUs that a run needs, by Ray's resource names."""
     cluster, rollout, ranks = config.cluster, config.rollout, config.learner.num_ranks
     return {
         "GPU": Demand(
             rollout=rollout.num_actors * cluster.gpus_per_rollout_actor * rollout.tensor_parallel,
             learner=ranks * cluster.gpus_per_learner_rank,
-            actors=rollout.num_actors,
+            num_actors=rollout.num_actors,
         ),
         "CPU": Demand(
             rollout=rollout.num_actors * cluster.cpus_per_rollout_actor,
             learner=ranks * cluster.cpus_per_learner_rank,
-            actors=rollout.num_actors,
+            num_actors=rollout.num_actors,
         ),
     }
 
 
-def require(asked: Mapping[str, Demand], found: Mapping[str, float]) -> None:
-    """Check the whole demand before anything starts.
+def check_total(demands: Mapping[str, Demand], available: Mapping[str, float]) -> None:
+    """Check that a cluster has what a run needs in total, before anything starts.
+
+    Args:
+        demands: What the run needs, by Ray's resource names.
+        available: What the cluster has, by Ray's resource names.
 
     Raises:
-        ResourceError: names all that is short: what was asked for, what there is, and which keys to lower.
+        ResourceError: Something is short; the message names everything that is, and the settings to lower.
     """
     short = [
         f"{demand.total:g} {resource}s (rollout {demand.rollout:g} + learner {demand.learner:g}), the cluster has "
-        f"{found.get(resource, 0.0):g}"
-        for resource, demand in asked.items()
-        if demand.total > found.get(resource, 0.0)
+        f"{available.get(resource, 0.0):g}"
+        for resource, demand in demands.items()
+        if demand.total > available.get(resource, 0.0)
     ]
     if short:
-        most = min(_most_actors(demand, found.get(resource, 0.0)) for resource, demand in asked.items())
+        most = min(_most_actors(demand, available.get(resource, 0.0)) for resource, demand in demands.items())
         fits = f" (rollout.num_actors={most} fits)" if most else ""
         raise ResourceError(
             f"the run needs {'; and '.join(short)}: lower rollout.num_actors{fits}, learner.num_ranks or the cluster.* "
@@ -91,150 +99,165 @@ def require(asked: Mapping[str, Demand], found: Mapping[str, float]) -> None:
         )
 
 
-def _most_actors(demand: Demand, found: float) -> int:
-    """Beside the learner ranks."""
-    each = demand.rollout / demand.actors
-    return max(0, int((found - demand.learner) / each)) if each else demand.actors
+def _most_actors(demand: Demand, available: float) -> int:
+    """Return how many rollout actors the available amount is enough for, with all learner ranks."""
+    per_actor = demand.rollout / demand.num_actors
+    return max(0, int((available - demand.learner) / per_actor)) if per_actor else demand.num_actors
 
 
-def require_places(config: RunConfig, nodes: Sequence[Mapping[str, float]]) -> None:
-    """Check that each rollout actor and each learner rank finds a node that has all it asks for.
+def check_placement(config: RunConfig, nodes: Sequence[Mapping[str, float]]) -> None:
+    """Check that every rollout actor and every learner rank fits on a node.
+
+    A cluster may have enough in total and still not on single nodes, or not on nodes of the right kind.
 
     Args:
-        nodes: resources of each, by Ray's names.
+        config: The run's configuration.
+        nodes: Resources of each node, by Ray's resource names.
 
     Raises:
-        ResourceError: what one of the two does not find.
+        ResourceError: Some rollout actors or learner ranks do not fit anywhere.
     """
     cluster, rollout = config.cluster, config.rollout
     gpus = cluster.gpus_per_rollout_actor * rollout.tensor_parallel
     actor = bundle(cluster.cpus_per_rollout_actor, gpus, cluster.rollout_resource)
     rank = bundle(cluster.cpus_per_learner_rank, cluster.gpus_per_learner_rank, cluster.learner_resource)
-    for count, who, key, need, mark in (
-        (rollout.num_actors, "rollout actors", "rollout", actor, cluster.rollout_resource),
-        (config.learner.num_ranks, "learner ranks", "learner", rank, cluster.learner_resource),
+    for setting, role, count, needed, label in (
+        ("rollout.num_actors", "rollout actors", rollout.num_actors, actor, cluster.rollout_resource),
+        ("learner.num_ranks", "learner ranks", config.learner.num_ranks, rank, cluster.learner_resource),
     ):
-        theirs = [node for node in nodes if mark is None or node.get(mark)]
-        if not theirs:
+        eligible = [node for node in nodes if label is None or node.get(label)]
+        if not eligible:
             raise ResourceError(
-                f"no node has the resource {mark}, which {who} ask for: start such nodes with ray start --resources, "
-                f"or leave out cluster.{key}_resource"
+                f"no node has the resource {label}, which {role} request: start such nodes with ray start "
+                f"--resources, or leave out cluster.{setting.partition('.')[0]}_resource"
             )
-        room = sum(min(_times(name, amount, node) for name, amount in need.items()) for node in theirs)
+        room = sum(min(_count_fitting(name, amount, node) for name, amount in needed.items()) for node in eligible)
         if room < count:
-            each = " and ".join(f"{amount:g} {name}s" for name, amount in need.items() if name != mark)
+            each = " and ".join(f"{amount:g} {name}s" for name, amount in needed.items() if name != label)
             raise ResourceError(
-                f"the nodes{f' with the resource {mark}' if mark else ''} have room for {room} of {count} {who}, each "
-                f"of {each} on one node: add nodes, or set {key}.{who.split()[1]}={room}"
+                f"the nodes{f' with the resource {label}' if label else ''} have room for {room} of {count} {role}, "
+                f"each with {each} on one node: add nodes, or set {setting}={room}"
             )
 
 
-def _times(name: str, amount: float, node: Mapping[str, float]) -> int:
-    """How often a node has that amount; a part of a GPU is all of the same one."""
-    there = node.get(name, 0.0)
-    return int(there) * int(1 / amount) if name == "GPU" and amount < 1 else int(there / amount)
+def _count_fitting(name: str, amount: float, node: Mapping[str, float]) -> int:
+    """Return how many processes that need this amount fit on a node; a fractional GPU cannot span devices."""
+    available = node.get(name, 0.0)
+    return int(available) * int(1 / amount) if name == "GPU" and amount < 1 else int(available / amount)
 
 
 @contextmanager
-def ready_for(config: RunConfig) -> Iterator[None]:
-    """The Ray cluster of a run, `connected`, in which all of its actors and ranks find a place.
+def connect_for(config: RunConfig) -> Iterator[None]:
+    """Connect to the Ray cluster of a run, and check that all its actors and ranks fit.
 
     Raises:
-        ResourceError: they do not, and it does not grow; or there is no cluster.
+        ResourceError: The cluster does not exist, or is too small and does not grow.
     """
-    with connected(config.cluster, demands(config)):
+    with connect(config.cluster, resource_demands(config)):
         if not config.cluster.autoscales:
-            require_places(config, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+            check_placement(config, [node["Resources"] for node in ray.nodes() if node["Alive"]])
         yield
 
 
 @contextmanager
-def connected(cluster: ClusterConfig, asked: Mapping[str, Demand]) -> Iterator[None]:
-    """A Ray cluster: the one at `cluster.address`, the one of a Ray job, or one started here.
+def connect(cluster: ClusterConfig, demands: Mapping[str, Demand]) -> Iterator[None]:
+    """Connect to a Ray cluster for the duration of a block.
+
+    It is the cluster at `cluster.address`, that of the Ray job which this process belongs to, or one that is started
+    here and ends with the block.
+
+    Args:
+        cluster: Says which cluster.
+        demands: What the cluster must have in total, by Ray's resource names.
 
     Raises:
-        ResourceError: the cluster is too small and does not grow, or there is none at that address.
+        ResourceError: No cluster answers at that address, or it is too small and does not grow.
     """
-    address = cluster.address or os.environ.get("RAY_ADDRESS")
+    address = cluster.address or os.environ.get("RAY_ADDRESS")  # Ray sets the variable in jobs
     if address:
         _join(address)
     else:
-        _start_here(cluster)
+        _start_local(cluster)
     try:
         if not cluster.autoscales:
-            require(asked, ray.cluster_resources())
+            check_total(demands, ray.cluster_resources())
         yield
     finally:
         ray.shutdown()
 
 
 def _join(address: str) -> None:
+    """Connect to a running cluster, and warn if its dashboard is open to everyone."""
     try:
-        _knock(address)
+        _check_reachable(address)
     except OSError as error:
         raise ResourceError(
             f"no Ray cluster answers at {address} ({first_line(error)}): start it or unset cluster.address, RAY_ADDRESS"
         ) from error
     try:
-        with _signals_kept():
+        with _preserve_signal_handlers():
             context = ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
         raise ResourceError(
-            f"the Ray cluster at {address} does not let this process in: is it of this version of Ray "
-            f"({ray.__version__}), and is the token right (RAY_AUTH_MODE=token, RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN)?"
+            f"the Ray cluster at {address} refuses this process: check that it runs this version of Ray "
+            f"({ray.__version__}) and that the token is right (RAY_AUTH_MODE=token, RAY_AUTH_TOKEN_PATH or "
+            f"RAY_AUTH_TOKEN)"
         ) from error
-    warning = open_dashboard(context.dashboard_url or "")
+    warning = open_dashboard_warning(context.dashboard_url or "")
     if warning is not None:
         logger.warning(warning)
 
 
-def open_dashboard(url: str) -> str | None:
-    """What to warn of if a dashboard, and with it the port for jobs, lets anybody in; None if it does not.
+def open_dashboard_warning(url: str) -> str | None:
+    """Return a warning if a dashboard, and with it the port for jobs, is open to everyone; None if it is not.
 
     Args:
-        url: host and port.
+        url: Host and port of the dashboard; empty if the cluster has none.
     """
     host = url.rpartition(":")[0]
     if not url or host in LOOPBACK:
         return None
     try:
-        with urllib.request.urlopen(f"http://{url}/api/version", timeout=ASK_S):
+        with urllib.request.urlopen(f"http://{url}/api/version", timeout=DASHBOARD_TIMEOUT_S):
             pass
-    except (OSError, HTTPException):  # refused, for want of a token or else
+    except (OSError, HTTPException):  # refused without a token, or not reachable from here
         return None
     return (
-        f"anybody who reaches {url} can run code on this cluster: its dashboard asks for no token; start Ray with "
+        f"access to {url} is enough to run code on this cluster: its dashboard requires no token; start Ray with "
         f"RAY_AUTH_MODE=token (deploy/README.md)"
     )
 
 
-def _knock(address: str) -> None:
-    """Ray itself would try for minutes where nobody listens, or something else than a cluster does.
+def _check_reachable(address: str) -> None:
+    """Check that a Ray head listens at an address.
+
+    `ray.init` itself would retry for minutes where nothing listens, or where something other than a cluster does.
 
     Raises:
-        OSError: nobody listens, or what listens does not speak gRPC as a cluster does.
+        OSError: Nothing listens there, or what listens does not speak gRPC as a cluster does.
     """
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or "/" in host:  # "auto", ray://…
         return
-    socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
+    socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
     if os.environ.get("RAY_USE_TLS", "0") == "0":
         with grpc.insecure_channel(address) as channel:
             try:
-                grpc.channel_ready_future(channel).result(timeout=KNOCK_S)
+                grpc.channel_ready_future(channel).result(timeout=CONNECT_TIMEOUT_S)
             except grpc.FutureTimeoutError as error:
-                raise OSError("the port is open, but what listens is no Ray head") from error
+                raise OSError("the port is open, but what listens there is not a Ray head") from error
 
 
-def _start_here(cluster: ClusterConfig) -> None:
-    for name, value in LOCAL_DEFAULTS.items():
+def _start_local(cluster: ClusterConfig) -> None:
+    """Start a cluster on this machine that only this process and its children can use."""
+    for name, value in LOCAL_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if not os.environ.keys() & {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}:
-        # A token of this run's own: without one, Ray would write a token file into the home folder. Ray turns its
-        # token mode on by itself; RAY_AUTH_MODE would be read too late here, it counts when ray is imported.
+        # Without a token of the run's own, Ray would write a token file into the home folder. Ray turns its token mode
+        # on by itself; RAY_AUTH_MODE would be set too late here, because Ray reads it when it is imported.
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     store = cluster.object_store_mib
-    with _signals_kept(), _on_loopback():
+    with _preserve_signal_handlers(), _bind_to_loopback():
         ray.init(
             address="local",
             include_dashboard=cluster.dashboard,
@@ -246,8 +269,12 @@ def _start_here(cluster: ClusterConfig) -> None:
 
 
 @contextmanager
-def _on_loopback() -> Iterator[None]:
-    """Whatever Ray starts meanwhile can be reached from this machine only, as Ray itself does on a Mac."""
+def _bind_to_loopback() -> Iterator[None]:
+    """Make processes that Ray starts inside the block reachable from this machine only.
+
+    Ray has no setting for this. On macOS it does so by default, through a private constant and the environment variable
+    that its child processes read the constant from; both are set here and restored.
+    """
     os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
     before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
     try:
@@ -258,8 +285,11 @@ def _on_loopback() -> Iterator[None]:
 
 
 @contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Ray takes SIGTERM for itself; whoever asked to be told of it before (`resume.stoppable`) is told again."""
+def _preserve_signal_handlers() -> Iterator[None]:
+    """Restore the handler of SIGTERM after the block.
+
+    `ray.init` replaces it by its own, and a run must still stop on the signal as `run.signals.stop_on_signal` arranges.
+    """
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield

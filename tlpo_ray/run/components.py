@@ -1,110 +1,137 @@
-"""The three parts that Algorithm 1 is a loop over, as the loop sees them: exchange, rollout fleet, learner."""
+"""The three components that Algorithm 1 is a loop over, as the loop sees them: exchange, rollout fleet, learner."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tlpo_ray.flow.exchange import Snapshot, Status
 from tlpo_ray.flow.metrics import Values
 from tlpo_ray.flow.records import Prompt, RolloutStats
 from tlpo_ray.flow.weights import WeightUpdate
 
-
-class Board(Protocol):
-    """Where a run's figures can be looked at while it goes on."""
-
-    def show(self, values: Values) -> None:
-        """From now on these are the figures (`flow.metrics.METRICS`); those left out stay what they were."""
-
-
-class NoBoard:
-    """For a run in one process: nobody looks."""
-
-    def show(self, values: Values) -> None: ...
+if TYPE_CHECKING:
+    from actors.worker import Completion
+    from learner.report import UpdateReport
 
 
 class Exchange(Protocol):
-    """The learner's side of ledger and queue (`flow.exchange.Exchange`); the fleet's is what the fleet needs of it."""
+    """The learner's side of prompt ledger and experience queue; the fleet has its own side of the same object."""
 
     @property
-    def restarts(self) -> int: ...
-    def take(self, learner_version: int) -> bytes | None: ...
-    def mark_learned(self, learner_version: int) -> Snapshot: ...
-    def status(self) -> Status: ...
+    def num_restarts(self) -> int:
+        """Number of times the exchange's process has been started again."""
+
+    def take(self, learner_version: int) -> bytes | None:
+        """Return the groups of the next update as an Arrow stream, or None if there are not enough."""
+
+    def mark_learned(self, learner_version: int) -> Snapshot:
+        """Enter the groups taken last as learned from; returns the exchange's state after that."""
+
+    def status(self) -> Status:
+        """Return the state of ledger and queue in numbers."""
 
 
 class Fleet(Protocol):
-    """The rollout actors."""
+    """The rollout actors of a run. It leases prompts from the exchange and submits outcomes to it by itself."""
 
-    canary: float
+    @property
+    def canary(self) -> float:
+        """Largest canary difference of any weight sync so far, in nats."""
 
     @property
     def weights_lost(self) -> bool:
-        """Whether the published weights are gone and must be published again."""
+        """Whether the weights to be synced died with the process that held them and must be exported again."""
 
     @property
-    def restarts(self) -> int: ...
+    def num_restarts(self) -> int:
+        """Number of rollout actors that have been replaced."""
+
     @property
     def size(self) -> int:
-        """Rollout actors that are there."""
+        """Number of rollout actors, dead and leaving ones not counted."""
 
     @property
     def sync_s(self) -> float:
-        """Seconds in which the slowest rollout actor loaded the published weights."""
+        """Seconds that the slowest rollout actor took to load the current weights."""
 
     @property
-    def busy(self) -> float:
-        """Share of the rollout actors' time that they had work."""
+    def utilization(self) -> float:
+        """Share of the rollout actors' time in which they had prompts to roll out."""
 
     @property
     def states(self) -> dict[str, int]:
-        """Rollout actors by what they are at."""
+        """Number of rollout actors by state."""
 
-    def resize(self, size: int) -> None: ...
+    def resize(self, size: int) -> None:
+        """Set the number of rollout actors; new ones join when there is room, surplus ones leave when idle."""
+
     def sleep(self) -> None:
-        """Give the GPUs' memory back until weights are next published; lots that are under way end first."""
+        """Finish the batches that are under way, then free GPU memory until weights are next synced."""
 
-    def publish(self, update: WeightUpdate) -> None: ...
-    def advance(self, exchange: Any, timeout_s: float, wake: Sequence[Any] = ()) -> list[RolloutStats]: ...
-    def answers(
+    def sync_weights(self, update: WeightUpdate) -> None:
+        """Make `update` the policy version to roll out with; each actor loads it when it is next free."""
+
+    def advance(self, timeout_s: float, wake: Sequence[Any] = ()) -> RolloutStats:
+        """Keep the actors busy for up to `timeout_s` seconds, or until a reference of `wake` resolves.
+
+        Returns:
+            Counts of the batches that finished meanwhile.
+        """
+
+    def generate(
         self, prompts: Sequence[Prompt], samples: int, temperature: float, max_new_tokens: int, seed: int
-    ) -> list[Any]: ...
+    ) -> list[Completion]:
+        """Return `samples` complete answers per prompt, in the order of the prompts."""
 
 
 class Learner(Protocol):
-    """The learner group. What it does raises LearnerLostError when a rank is gone."""
+    """The learner group. Its methods raise LearnerLostError when a rank is lost."""
 
     @property
-    def version(self) -> int: ...
-    @property
-    def unfinished(self) -> Sequence[Any]:
-        """What ends a fleet's wait, because the update has ended."""
+    def version(self) -> int:
+        """Policy version of its weights."""
 
-    def begin_update(self, payload: bytes, progress: float) -> None: ...
-    def poll_update(self, timeout_s: float) -> Any: ...
-    def publish(self, canary_context: Sequence[int]) -> WeightUpdate: ...
-    def save(self, folder: Path, state: dict[str, Any], keep_last: int) -> int:
-        """Write a checkpoint below `folder`; policy version of the oldest that is kept."""
+    @property
+    def pending(self) -> Sequence[Any]:
+        """References that resolve when the update under way has ended: they wake a waiting fleet."""
+
+    def begin_update(self, payload: bytes, progress: float) -> None:
+        """Start an update from an Arrow stream of groups; `progress` (0 to 1) sets the learning rate."""
+
+    def poll_update(self, timeout_s: float) -> UpdateReport | None:
+        """Return the update's report, or None if it has not ended within `timeout_s` seconds."""
+
+    def export_weights(self, canary_context: Sequence[int]) -> WeightUpdate:
+        """Return the current policy version, ready for the fleet to load."""
+
+    def save(self, folder: Path, keep_last: int) -> int:
+        """Write a checkpoint below `folder`; returns the policy version of the oldest one that is kept."""
 
     def restore(self, folder: Path, until: int) -> int:
-        """Load the newest whole checkpoint of at most version `until`; its version, 0 if there is none."""
+        """Load the newest intact checkpoint of at most version `until`; returns its version, 0 if there is none."""
 
     def restart(self) -> None:
         """Start all ranks again, with the weights that the run began with."""
 
-    def export(self, folder: Path) -> None: ...
+    def export(self, folder: Path) -> None:
+        """Write the policy as a Hugging Face model folder."""
+
+
+def discard_metrics(values: Values) -> None:
+    """Ignore metrics: a run in one process has no cluster to show them in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class Components:
     """One assembly of a run: everything has started, and the fleet holds the learner's weights."""
 
     exchange: Exchange
     fleet: Fleet
     learner: Learner
     canary_context: tuple[int, ...]
-    """Token ids that learner and actors compare log-probabilities after."""
-    board: Board = field(default_factory=NoBoard)
+    """Token ids after which learner and actors compare log-probabilities."""
+    on_metrics: Callable[[Values], None] = discard_metrics
+    """Receives the current metrics about once per second; metrics that are left out keep their value."""

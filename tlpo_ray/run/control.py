@@ -1,7 +1,7 @@
-"""How somebody outside speaks with a run that goes on: two small files in its folder.
+"""Control files of a run: how `tlpo status` and `tlpo scale` talk to a run that is running.
 
-status.json   what the run is at, written about once a second
-wanted.json   what it is asked to be: how many rollout actors
+status.json   the run's state, written about once per second
+scale.json    the requested number of rollout actors
 """
 
 from __future__ import annotations
@@ -17,158 +17,178 @@ from typing import Any
 
 from tlpo_ray.config.load import load_config
 from tlpo_ray.errors import DeadlineError, UserError, first_line
-from tlpo_ray.files import read_json, write_json, written
-from tlpo_ray.flow.metrics import METRICS
+from tlpo_ray.files import disk_errors, read_json, write_json
+from tlpo_ray.flow.metrics import METRICS, RENAMED_METRICS
 
 logger = logging.getLogger(__name__)
 
-STATUS, WANTED = "status.json", "wanted.json"
+STATUS, SCALE = "status.json", "scale.json"
+SCALE_BEFORE = "wanted.json"
+"""Name that earlier releases gave `scale.json`; a run of theirs that is resumed keeps its request."""
 ANSWER_S = 30.0
-"""How long a run may take to notice what it is asked: an update in turns may be under way."""
-BEAT_S = 10.0
-"""Between two signs of life of a run that tells nothing, because a checkpoint or an evaluation takes its time."""
-LOOK_S = 0.2
-MOST = 10_000
-"""Rollout actors that can be asked for: more is a slip, and only their bookkeeping would fill the memory."""
+"""How long a run may take to acknowledge a request, in seconds: a colocated update may be under way."""
+HEARTBEAT_S = 10.0
+"""Interval between two heartbeats of a run whose status does not change, during a checkpoint or an evaluation."""
+POLL_S = 0.2
+MAX_ACTORS = 10_000
+"""Most rollout actors that can be requested: more is a typo, and their bookkeeping alone would fill the memory."""
 
 
-class Outside:
-    """The run's side of it.
+class RunControl:
+    """The run's side of the control files.
 
     Args:
-        resumed: the run goes on: what it was last asked to be, it becomes again.
+        keep_request: Keep the last scale request, because the run is resumed.
     """
 
-    def __init__(self, folder: Path, *, resumed: bool = False) -> None:
+    def __init__(self, folder: Path, *, keep_request: bool = False) -> None:
         self._folder = folder
-        self._seen = 0.0
-        self._told: Mapping[str, Any] = {}
-        self._telling, self._over = Lock(), Event()
+        self._request_time = 0.0
+        self._status: Mapping[str, Any] = {}
+        self._writing, self._closed = Lock(), Event()
         (folder / STATUS).unlink(missing_ok=True)
-        if not resumed:
-            forget_scale(folder)
-        Thread(target=self._beat, daemon=True).start()
+        if not keep_request:
+            clear_scale_request(folder)
+        Thread(target=self._heartbeat, daemon=True).start()
 
-    def wanted(self) -> int | None:
-        """How many rollout actors there are to be, if somebody has asked since the last look."""
+    def requested_actors(self) -> int | None:
+        """Return the requested number of rollout actors, or None if nothing new was requested since the last call."""
         try:
-            written = (self._folder / WANTED).stat().st_mtime
+            modified = _scale_file(self._folder).stat().st_mtime
         except OSError:
             return None
-        if written == self._seen:
+        if modified == self._request_time:
             return None
-        self._seen = written
-        return scale_asked_for(self._folder)
+        self._request_time = modified
+        return read_scale_request(self._folder)
 
-    def tell(self, status: Mapping[str, Any]) -> None:
-        """Write the status."""
-        self._told = status
+    def write_status(self, status: Mapping[str, Any]) -> None:
+        """Write the run's status, with time, host and process id."""
+        self._status = status
         self._write()
 
     def close(self) -> None:
-        """No sign of life from now on."""
-        self._over.set()
+        """Stop the heartbeat."""
+        self._closed.set()
 
     def _write(self) -> None:
-        who = {"time": round(time.time(), 3), "host": socket.gethostname(), "pid": os.getpid()}
+        process = {"time": round(time.time(), 3), "host": socket.gethostname(), "pid": os.getpid()}
         try:
-            with self._telling:
-                write_json(self._folder / STATUS, who | dict(self._told))
-        except OSError as error:  # the run itself may need no more room
+            with self._writing:
+                write_json(self._folder / STATUS, process | dict(self._status))
+        except OSError as error:  # the run itself may not need more space
             logger.warning("%s cannot be written: %s", self._folder / STATUS, first_line(error))
 
-    def _beat(self) -> None:
+    def _heartbeat(self) -> None:
         before: Mapping[str, Any] = {}
-        while not self._over.wait(BEAT_S):
-            if self._told and self._told is before:
+        while not self._closed.wait(HEARTBEAT_S):
+            if self._status and self._status is before:
                 self._write()
-            before = self._told
+            before = self._status
 
 
 def scale(folder: Path, actors: int) -> dict[str, int]:
-    """Ask a run for so many rollout actors and wait until it has noticed; its actors by what they are at.
+    """Request a number of rollout actors from a run and wait until it has acknowledged the request.
+
+    Args:
+        folder: Folder of a run that is running.
+        actors: Number of rollout actors, 1 to `MAX_ACTORS`.
+
+    Returns:
+        The number of rollout actors by state.
 
     Raises:
-        UserError: there is no run that could be asked, or it is asked for too many.
-        ResourceError: its folder cannot be written.
-        DeadlineError: it does not answer.
+        UserError: There is no run that could be scaled, or the number is not possible.
+        ResourceError: The run's folder cannot be written.
+        DeadlineError: The run does not acknowledge the request.
     """
     require_run(folder)
     if (folder / "result.json").exists():
         raise UserError(f"{folder} is complete, see result.json in it: there is nothing to scale")
     if load_config(str(folder / "config.yaml")).stack == "local":
-        raise UserError(f"{folder} is a run of one process (stack: local), which cannot be scaled")
-    if not 1 <= actors <= MOST:
-        raise UserError(f"{actors:,} rollout actors are not possible: a run has 1 to {MOST:,}")
-    with written(str(folder / WANTED)):
-        write_json(folder / WANTED, {"rollout_actors": actors})
-    began, asked = time.monotonic(), time.time()
+        raise UserError(f"{folder} is a run in one process (stack: local), which cannot be scaled")
+    if not 1 <= actors <= MAX_ACTORS:
+        raise UserError(f"{actors:,} rollout actors are not possible: a run has 1 to {MAX_ACTORS:,}")
+    with disk_errors(str(folder / SCALE)):
+        write_json(folder / SCALE, {"rollout_actors": actors})
+        (folder / SCALE_BEFORE).unlink(missing_ok=True)
+    began, requested = time.monotonic(), time.time()
     while time.monotonic() - began < ANSWER_S:
         status = read_status(folder)
-        if status.get("rollout_actors") == actors and status["time"] > asked:
+        if status.get("rollout_actors") == actors and status["time"] > requested:
             states: dict[str, int] = status.get("actors", {})
             return states
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
     raise DeadlineError(
-        f"the run in {folder} did not notice within {ANSWER_S:g} s: is it going on? see {STATUS} in it. If it is "
-        f"resumed later, what was asked for holds then"
+        f"the run in {folder} did not acknowledge the request within {ANSWER_S:g} s; check {STATUS} in it. The request "
+        f"will apply when the run is resumed"
     )
 
 
-def scale_asked_for(folder: Path) -> int | None:
-    """How many rollout actors `tlpo scale` last asked a run for; none if nobody has, or in no way that counts."""
-    file = folder / WANTED
+def read_scale_request(folder: Path) -> int | None:
+    """Return the number of rollout actors that `tlpo scale` last requested; None without a valid request."""
+    file = _scale_file(folder)
     try:
-        found = read_json(file)["rollout_actors"]
+        actors = read_json(file)["rollout_actors"]
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError) as error:
         logger.warning("%s cannot be read and is ignored: %s", file, first_line(error))
         return None
-    if type(found) is int and 1 <= found <= MOST:
-        return found
-    logger.warning("%s asks for %.40r rollout actors and is ignored: a run has 1 to %d", file, found, MOST)
+    if type(actors) is int and 1 <= actors <= MAX_ACTORS:
+        return actors
+    logger.warning("%s requests %.40r rollout actors and is ignored: a run has 1 to %d", file, actors, MAX_ACTORS)
     return None
 
 
-def forget_scale(folder: Path) -> None:
-    """What `tlpo scale` asked of a run counts no more."""
-    (folder / WANTED).unlink(missing_ok=True)
+def clear_scale_request(folder: Path) -> None:
+    """Remove the last request of `tlpo scale`."""
+    for name in (SCALE, SCALE_BEFORE):
+        (folder / name).unlink(missing_ok=True)
 
 
-def look(folder: Path) -> dict[str, Any]:
-    """What a run last told, and whether it is complete.
+def status(folder: Path) -> dict[str, Any]:
+    """Return what a run last reported, its age in seconds, and whether the run is complete.
 
     Raises:
-        UserError: there is none.
+        UserError: The folder does not hold a run.
     """
     require_run(folder)
-    found = read_status(folder)
-    age = {"age": round(time.time() - found["time"], 3)} if found else {}  # whoever asks may have another clock
-    return {"folder": str(folder), "complete": (folder / "result.json").exists(), **found, **age}
+    reported = read_status(folder)
+    # The reader may be on another machine, with another clock, than whoever shows the age.
+    age = {"age": round(time.time() - reported["time"], 3)} if reported else {}
+    return {"folder": str(folder), "complete": (folder / "result.json").exists(), **reported, **age}
 
 
 def require_run(folder: Path) -> None:
-    """Refuse a folder that is no run's.
+    """Refuse a folder that does not hold a run.
 
     Raises:
-        UserError: it is not.
+        UserError: It does not.
     """
     if not (folder / "config.yaml").exists():
-        raise UserError(f"{folder} holds no run: there is no config.yaml in it, which comes when its engines are up")
+        raise UserError(
+            f"{folder} does not hold a run: there is no config.yaml in it; a run writes it once its engines are up"
+        )
 
 
 def read_status(folder: Path) -> dict[str, Any]:
-    """What the run last told; nothing if it has told nothing, or what it told is damaged."""
+    """Return what the run last reported; empty if it has reported nothing, or the file is damaged."""
     try:
-        found = read_json(folder / STATUS)
+        reported = {RENAMED_METRICS.get(name, name): value for name, value in read_json(folder / STATUS).items()}
     except (OSError, ValueError):
         return {}
-    return found if all(_fits(name, value) for name, value in ({"time": None} | found).items()) else {}
+    return reported if all(_is_valid(name, value) for name, value in ({"time": None} | reported).items()) else {}
 
 
-def _fits(name: str, value: Any) -> bool:
-    """Whether a status can say this: figures are numbers, of those with a label one for each."""
+def _is_valid(name: str, value: Any) -> bool:
+    """Return whether a status may hold this value: metrics are numbers, labelled ones have a number per label."""
     if name in METRICS and METRICS[name].label:
-        return isinstance(value, dict) and all(isinstance(one, int | float) for one in value.values())
+        return isinstance(value, dict) and all(isinstance(number, int | float) for number in value.values())
     return isinstance(value, int | float) or name not in {"time", "seconds", "prompts_total", *METRICS}
+
+
+def _scale_file(folder: Path) -> Path:
+    """Return the file with the scale request, whichever release wrote it."""
+    before = folder / SCALE_BEFORE
+    return before if before.exists() and not (folder / SCALE).exists() else folder / SCALE

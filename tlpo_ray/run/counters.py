@@ -1,10 +1,10 @@
-"""What a run's loop counts, and how fast it goes."""
+"""What a run counts, and how fast it goes."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -12,58 +12,71 @@ from typing import Any
 from tlpo_ray.flow.records import RolloutStats
 
 PHASES = ("collect", "update", "publish", "export")
-PACE_S = 60.0
-"""Over how long a pace is taken."""
+"""Phases of the loop whose seconds are counted; `publish` is the weight sync."""
+RATE_WINDOW_S = 60.0
+"""Window of a rate, in seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incidents:
+    """Restarts of a run's processes, and the largest canary difference."""
+
+    actor_restarts: int = 0
+    learner_restarts: int = 0
+    exchange_restarts: int = 0
+    canary: float = 0.0
+    """Largest difference between learner and actors after a weight sync, in nats."""
+
+    def __add__(self, other: Incidents) -> Incidents:
+        return Incidents(
+            actor_restarts=self.actor_restarts + other.actor_restarts,
+            learner_restarts=self.learner_restarts + other.learner_restarts,
+            exchange_restarts=self.exchange_restarts + other.exchange_restarts,
+            canary=max(self.canary, other.canary),
+        )
 
 
 @dataclass(slots=True)
-class Tally:
-    """What the loop has counted so far."""
+class RunCounters:
+    """Everything that the loop counts. It is part of the journal, so that a resumed run continues the counts."""
 
-    sampled: int = 0
-    clean: int = 0
-    tokens_generated: int = 0
-    tokens_discarded: int = 0
-    tokens_clean: int = 0
-    by_language: dict[str, list[int]] = field(default_factory=dict)
-    """Answers sampled, and those of them without confusion."""
-    kv_use: float = 0.0
-    """Largest share of an engine's KV cache that was in use, since the last update."""
-    earlier: dict[str, float] = field(default_factory=dict)
-    """Restarts and canary differences of the run's earlier lives."""
+    rollouts: RolloutStats = field(default_factory=RolloutStats)
+    """Sum over all finished batches; its `kv_cache_usage` is the maximum since the last update."""
+    earlier: Incidents = field(default_factory=Incidents)
+    """Incidents before the run was last resumed."""
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
+    """Wall time by phase."""
 
-    def count(self, lots: Sequence[RolloutStats]) -> None:
-        for lot in lots:
-            self.sampled += lot.sampled
-            self.clean += lot.clean
-            self.tokens_generated += lot.tokens_generated
-            self.tokens_discarded += lot.tokens_discarded
-            self.tokens_clean += lot.tokens_clean
-            self.kv_use = max(self.kv_use, lot.kv_use)
-            for language, (sampled, clean) in lot.by_language.items():
-                before = self.by_language.setdefault(language, [0, 0])
-                before[0] += sampled
-                before[1] += clean
+    def to_json(self, incidents: Incidents) -> dict[str, Any]:
+        """Return the counters as JSON values, to be read by `from_json`.
 
-    def as_json(self) -> dict[str, Any]:
-        """For `Tally(**…)`."""
-        return asdict(self)
+        Args:
+            incidents: All incidents of the run so far, which become `earlier` when it is resumed.
+        """
+        return {**asdict(self.rollouts), "earlier": asdict(incidents), "seconds": dict(self.seconds)}
 
-    @property
-    def rpr(self) -> float:
-        """Response pass rate of the answers sampled so far (Eq. 8); 1 before the first."""
-        return self.clean / self.sampled if self.sampled else 1.0
-
-    @property
-    def confusion_rates(self) -> dict[str, float]:
-        """By language: answers with confusion / answers sampled so far."""
-        return {language: 1 - clean / sampled for language, (sampled, clean) in sorted(self.by_language.items())}
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> RunCounters:
+        """Return the counters that `to_json`, of this or an earlier release, was called on."""
+        earlier = dict(values["earlier"])
+        earlier["actor_restarts"] = earlier.pop("restarts", earlier.get("actor_restarts", 0))
+        counts = {
+            name: values[name] for name in ("sampled", "clean", "tokens_generated", "tokens_discarded", "tokens_clean")
+        }
+        return cls(
+            rollouts=RolloutStats(
+                **counts,
+                by_language={name: (sampled, clean) for name, (sampled, clean) in values["by_language"].items()},
+                kv_cache_usage=values.get("kv_cache_usage", values.get("kv_use", 0.0)),
+            ),
+            earlier=Incidents(**earlier),
+            seconds=dict(values["seconds"]),
+        )
 
 
 @contextmanager
 def stopwatch(seconds: dict[str, float], name: str) -> Iterator[None]:
-    """Adds the wall time of its block to `seconds[name]`."""
+    """Add the wall time of the block to `seconds[name]`."""
     began = time.monotonic()
     try:
         yield
@@ -71,22 +84,22 @@ def stopwatch(seconds: dict[str, float], name: str) -> Iterator[None]:
         seconds[name] = seconds.get(name, 0.0) + time.monotonic() - began
 
 
-class Pace:
-    """How fast something rises that is looked at now and then: over the last minute.
+class RateMeter:
+    """Rate of change of a counter over the last minute.
 
     Args:
-        clock: seconds; monotonic.
+        clock: Monotonic time in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._seen: deque[tuple[float, float]] = deque()
+        self._readings: deque[tuple[float, float]] = deque()
 
-    def note(self, total: float) -> float:
-        """Take in where it is now; by how much it rises a second, 0 at first."""
+    def update(self, total: float) -> float:
+        """Record the counter's value; returns its rate per second, 0 at the first reading."""
         now = self._clock()
-        self._seen.append((now, total))
-        while len(self._seen) > 2 and now - self._seen[1][0] >= PACE_S:
-            self._seen.popleft()
-        began, before = self._seen[0]
+        self._readings.append((now, total))
+        while len(self._readings) > 2 and now - self._readings[1][0] >= RATE_WINDOW_S:
+            self._readings.popleft()
+        began, before = self._readings[0]
         return (total - before) / (now - began) if now > began else 0.0

@@ -1,7 +1,27 @@
-"""TLPO's Algorithm 1 as a loop over three parts: exchange, rollout fleet, learner.
+"""Algorithm 1 of the paper as a loop over three components: exchange, rollout fleet, learner group.
 
-The parts come in two assemblies (`assembly.py`): `local` in this process, `distributed` in Ray. This loop cannot tell
-them apart.
+Components come in two assemblies (`build.py`): `local` in this process, `distributed` in Ray. The loop cannot tell them
+apart.
+
+| stage        | consumes                     | produces                          | waits for               |
+|--------------|------------------------------|-----------------------------------|-------------------------|
+| collect      | prompts, leased by the fleet | `Batch`: groups for one update    | enough groups queued    |
+| learn        | `Batch`                      | `TrainStep`: policy version v + 1 | all learner ranks       |
+| sync_weights | weights of version v + 1     | `WeightUpdate` for the fleet      | the learner, no actor   |
+| record       | `TrainStep`                  | journal entry: v + 1 counts       | the disk                |
+
+**Why a crash at any line is safe.** A version counts once the journal holds its state, and that is written last:
+
+1. `collect` takes groups out of the queue. The exchange keeps them as *in learning* in its snapshot, so a restarted
+   exchange neither hands them out again nor loses their prompts.
+2. `learn` journals the groups before the update begins. A learner that is lost during or after the update restores the
+   last checkpoint, replays the journalled updates since, and repeats this one from the same groups.
+3. `learn` ends with `mark_learned`, which returns the exchange's state right after the update. It comes before the weight
+   sync: a state taken later would already hold results of version v + 1, sampled by weights that do not count yet.
+4. `sync_weights` comes before `record`, so actors may start on v + 1 while the driver writes. If the driver dies in
+   between, version v + 1 never counted: a resumed run starts at v with fresh actors and makes v + 1 again.
+5. `record` commits counters, exchange state and learning-rate progress of v + 1 in one file. Only then may a checkpoint
+   prune the journal.
 """
 
 from __future__ import annotations
@@ -10,87 +30,106 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from tlpo_ray.cluster.restarts import RestartBudget
 from tlpo_ray.config.run import RunConfig
 from tlpo_ray.errors import LearnerLostError
-from tlpo_ray.flow.exchange import Snapshot, Status
+from tlpo_ray.flow.exchange import Snapshot
 from tlpo_ray.flow.ledger import Accounting
 from tlpo_ray.flow.weights import WeightUpdate
-from tlpo_ray.run.components import Learner, Parts
-from tlpo_ray.run.counters import Tally, stopwatch
+from tlpo_ray.progress import TrainingProgress
+from tlpo_ray.run.components import Components, Learner
+from tlpo_ray.run.counters import Incidents, RunCounters, stopwatch
 from tlpo_ray.run.folder import RunFolder
 from tlpo_ray.run.journal import Journal, State
-from tlpo_ray.run.reporter import Teller
+from tlpo_ray.run.reporter import RunReporter
+
+if TYPE_CHECKING:
+    from learner.report import UpdateReport
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Listener = Callable[[TrainingProgress], None]
 
 POLL_S = 1.0
-"""How long one look at fleet or learner may take before progress is shown again."""
-IN_A_ROW = 3
-"""Restarts of the learner group over one and the same thing, after which another would not help either."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """What a progress display may show."""
-
-    status: Status
-    tally: Tally
-    version: int
-    seconds: float
-
-
-Listener = Callable[[Progress], None]
+"""Longest wait for fleet or learner before progress is reported again, in seconds."""
+MAX_CONSECUTIVE_RESTARTS = 3
+"""Restarts of the learner group in one and the same operation, after which another would not help either."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSummary:
-    """How a run ended."""
+    """Totals of a run that has ended."""
 
     updates: int
     accounting: Accounting
-    tally: Tally
+    counters: RunCounters
     rerolled: int
-    restarts: int
-    """Of rollout actors."""
-    learner_restarts: int
-    exchange_restarts: int
-    canary: float
-    """Largest canary difference of any sync, nats."""
+    """Groups beyond an update whose prompts were rolled out again."""
+    incidents: Incidents
+    """Restarts and the largest canary difference, including those before the run was resumed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """The candidate groups of one update."""
+
+    version: int
+    """Policy version that the update will make."""
+    groups: bytes
+    """Arrow stream of the groups."""
+    progress: float
+    """Share of the prompts consumed when the groups were taken, 0 to 1: sets the learning rate."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainStep:
+    """One update that was made, and the state right after it."""
+
+    batch: Batch
+    report: UpdateReport
+    snapshot: Snapshot
+    """The exchange right after the update."""
+    counters: dict[str, Any]
+    """The run's counters at that moment, as JSON values."""
 
 
 def train(
-    config: RunConfig, parts: Parts, folder: RunFolder, listener: Listener, state: State | None = None
+    config: RunConfig,
+    components: Components,
+    folder: RunFolder,
+    listener: Listener = lambda progress: None,
+    state: State | None = None,
 ) -> TrainSummary:
     """Run until every prompt has its outcome.
 
     Args:
-        state: where to go on; exchange, learner and fleet are there already.
+        listener: Receives the state of the run about once per second.
+        state: Where to resume; exchange, learner and fleet are at that state already. None starts at the beginning.
 
     Raises:
-        TlpoError: see `flow.errors`; the journal and what else was written stays, to go on from.
+        TlpoError: See `tlpo_ray.errors`. The journal and everything else written so far stays, to be resumed from.
     """
-    run = _Run(config, parts, folder, listener, state)
-    while run.collect():  # answers, confusion points, candidate sets, lookahead rewards: Eq. 1 to 3
-        if run.learn():  # advantages and p optimizer steps: Eq. 4 to 7
-            run.publish()  # policy version v + 1 to every rollout actor
-            run.record()
+    run = _Run(config, components, folder, listener, state)
+    while (batch := run.collect()) is not None:  # answers, confusion points, candidate sets, rewards: Eq. 1 to 3
+        step = run.learn(batch)  # advantages and p optimizer steps: Eq. 4 to 7
+        run.sync_weights(step)  # policy version v + 1 to every rollout actor
+        run.record(step)  # from here on, version v + 1 counts
     run.export()
     return run.summary()
 
 
-def recover(learner: Learner, journal: Journal, checkpoints: Path, until: int) -> None:
-    """Bring a learner that has just started to a policy version: by the newest checkpoint, and the updates since.
+def replay(learner: Learner, journal: Journal, checkpoints: Path, until: int) -> None:
+    """Bring a freshly started learner to a policy version: load the newest checkpoint, repeat the updates since.
 
     Raises:
-        UserError: an update since then cannot be made again.
+        UserError: An update since then cannot be repeated.
     """
     after = learner.restore(checkpoints, until)
     for update in journal.updates(after, until):
-        learner.begin_update(update.payload, update.progress)
+        learner.begin_update(update.groups, update.progress)
         while learner.poll_update(POLL_S) is None:
             pass
 
@@ -99,165 +138,182 @@ class _Run:
     """State and stages of the loop in `train`."""
 
     def __init__(
-        self, config: RunConfig, parts: Parts, folder: RunFolder, listener: Listener, state: State | None
+        self,
+        config: RunConfig,
+        components: Components,
+        folder: RunFolder,
+        listener: Listener,
+        state: State | None,
     ) -> None:
         self._config = config
-        self._exchange, self._fleet, self._learner = parts.exchange, parts.fleet, parts.learner
-        self._canary_context = parts.canary_context
+        self._exchange, self._fleet, self._learner = components.exchange, components.fleet, components.learner
+        self._canary_context = components.canary_context
         self._folder = folder
         self._listener = listener
-        self._tally = Tally() if state is None else Tally(**state.tally)
+        self._counters = RunCounters() if state is None else RunCounters.from_json(state.counters)
         self._version = self._learner.version
         """Policy version of the last update that counts."""
-        self._teller = Teller(parts, folder, self._tally)
-        self._update: Any = None
-        self._payload = b""
-        self._progress = 0.0
-        self._snapshot: Snapshot | None = None
-        self._counted: dict[str, Any] = {}
-        """What was counted when the snapshot was taken."""
-        self._published: WeightUpdate | None = None
-        """A policy version that the fleet has not been told of."""
-        self._publisher = 0
-        """Life of the learner group that holds the weights published last."""
-        self._status = parts.exchange.status()
+        self._learner_restarts = RestartBudget(config.flow.max_restarts)
+        self._reporter = RunReporter(components, folder, self._counters, self._learner_restarts)
+        self._pending: Batch | None = None
+        """The update that was begun and does not count yet: a restarted learner has to repeat it."""
+        self._exported: WeightUpdate | None = None
+        """Weights that were exported and not yet handed to the fleet."""
+        self._exported_by = 0
+        """Learner restarts when weights were last exported: a restart since then has taken them along."""
+        self._status = components.exchange.status()
 
-    def collect(self) -> bool:
-        """Roll out until the learner can take an update's groups; False when no prompt is left."""
-        with stopwatch(self._tally.seconds, "collect"):
-            while not self._look().ready:
-                if self._status.finished:
-                    return False
-                self._surely(lambda: self._roll_out(POLL_S))
-                if self._fleet.weights_lost:
-                    self._published = self._publication()
-        return True
+    def collect(self) -> Batch | None:
+        """Roll out until there are groups for an update, and take them; None when no prompt is left."""
+        with stopwatch(self._counters.seconds, "collect"):
+            while True:
+                self._poll_status()
+                if self._status.ready:
+                    groups = self._exchange.take(self._version)
+                    if groups is not None:  # otherwise too many of them had become stale
+                        return Batch(version=self._version + 1, groups=groups, progress=self._status.progress)
+                elif self._status.finished:
+                    return None
+                else:
+                    self._with_learner_recovery(lambda: self._roll_out(POLL_S))
+                    if self._fleet.weights_lost:
+                        self._exported = self._export_weights()
 
-    def learn(self) -> bool:
-        """One update; with `max_staleness` above 0 the rollout actors go on meanwhile. False: there were no groups."""
-        with stopwatch(self._tally.seconds, "update"):
-            payload = self._exchange.take(self._version)
-            if payload is None:
-                return False
-            self._payload, self._progress = payload, self._status.progress
-            self._folder.journal.keep_groups(self._version + 1, payload)
-            self._update = self._surely(self._updated)
-            self._snapshot, self._counted = self._exchange.mark_learned(self._version + 1), self._teller.counted()
-        return True
+    def learn(self, batch: Batch) -> TrainStep:
+        """Make one update; with `max_staleness` above 0 the rollout actors keep working meanwhile."""
+        with stopwatch(self._counters.seconds, "update"):
+            self._folder.journal.write_groups(batch.version, batch.groups)
+            self._pending = batch
+            report = self._with_learner_recovery(lambda: self._run_update(batch))
+            snapshot = self._exchange.mark_learned(batch.version)
+            counters = self._counters.to_json(self._reporter.incidents())
+        return TrainStep(batch=batch, report=report, snapshot=snapshot, counters=counters)
 
-    def publish(self) -> None:
-        """Hand the learner's policy version to the fleet; each actor loads it when it is next free."""
-        with stopwatch(self._tally.seconds, "publish"):
-            self._published = update = self._publication()
-            self._teller.sync_bytes = update.steps[-1].nbytes if update.steps else 0
+    def sync_weights(self, step: TrainStep) -> None:
+        """Export the new policy version; the fleet gets it with the next prompts, each actor when it is free."""
+        with stopwatch(self._counters.seconds, "publish"):
+            self._exported = update = self._export_weights()
+            assert update.version == step.batch.version
+            self._reporter.sync_bytes = update.steps[-1].nbytes if update.steps else 0
 
-    def record(self) -> None:
-        """Make the update count: metrics, journal, experiences; a checkpoint when it is time."""
-        assert self._snapshot is not None
-        self._look()
-        version, folder = self._version + 1, self._folder
-        self._teller.record(version, self._status, self._update)
+    def record(self, step: TrainStep) -> None:
+        """Make the update count: metrics, journal, experiences, and a checkpoint when one is due."""
+        batch, folder = step.batch, self._folder
+        self._poll_status()
+        self._reporter.record(batch.version, self._status, step.report)
         folder.journal.commit(
-            State(version=version, progress=self._progress, exchange=self._snapshot, tally=self._counted)
+            State(version=batch.version, progress=batch.progress, exchange=step.snapshot, counters=step.counters)
         )
-        self._version = version
-        folder.keep_experiences(version, self._payload)
-        if version % self._config.checkpoint.every_updates == 0:
-            self._surely(self._checkpoint)
+        self._version, self._pending = batch.version, None
+        folder.keep_experiences(batch.version, batch.groups)
+        if batch.version % self._config.checkpoint.every_updates == 0:
+            self._with_learner_recovery(self._save_checkpoint)
 
     def export(self) -> None:
-        """The trained policy, as a Hugging Face model folder, and to the fleet, which may be asked for answers."""
-        with stopwatch(self._tally.seconds, "export"):
-            self._surely(lambda: self._learner.export(self._folder.path / "model"))
-            if self._teller.learner_restarts != self._publisher:
-                self._published = self._publication()
-        self._hand_out()
+        """Write the trained policy as a Hugging Face model folder; hand it to the fleet for an evaluation."""
+        with stopwatch(self._counters.seconds, "export"):
+            self._with_learner_recovery(lambda: self._learner.export(self._folder.path / "model"))
+            if self._learner_restarts.spent != self._exported_by:
+                self._exported = self._export_weights()
+        self._push_weights()
 
     def summary(self) -> TrainSummary:
-        """The end of the run; the accounts must balance."""
+        """Return the totals; every prompt must be accounted for."""
         accounting = self._status.accounting
-        self._teller.look(self._status, last=True)
+        self._reporter.update(self._status, final=True)
         assert accounting.complete and accounting.balanced, f"prompts unaccounted for: {accounting}"
         return TrainSummary(
             updates=self._version,
             accounting=accounting,
-            tally=self._tally,
+            counters=self._counters,
             rerolled=self._status.rerolled,
-            **self._teller.troubles(),
+            incidents=self._reporter.incidents(),
         )
 
-    def _publication(self) -> WeightUpdate:
-        update = self._surely(lambda: self._learner.publish(self._canary_context))
-        self._publisher = self._teller.learner_restarts
+    def _export_weights(self) -> WeightUpdate:
+        update = self._with_learner_recovery(lambda: self._learner.export_weights(self._canary_context))
+        self._exported_by = self._learner_restarts.spent
         return update
 
-    def _hand_out(self) -> None:
-        if self._published is not None:
-            self._fleet.publish(self._published)
-            self._published = None
+    def _push_weights(self) -> None:
+        """Hand exported weights to the fleet."""
+        if self._exported is not None:
+            self._fleet.sync_weights(self._exported)
+            self._exported = None
 
-    def _updated(self) -> Any:
-        """The update's report."""
+    def _run_update(self, batch: Batch) -> UpdateReport:
         if self._config.cluster.colocated:
             self._fleet.sleep()
-        self._learner.begin_update(self._payload, self._progress)
+        self._learner.begin_update(batch.groups, batch.progress)
         overlap = self._config.flow.max_staleness > 0
-        while (update := self._learner.poll_update(0.0 if overlap else POLL_S)) is None:
+        while (report := self._learner.poll_update(0.0 if overlap else POLL_S)) is None:
             if overlap:
-                self._roll_out(POLL_S, self._learner.unfinished)
-            self._look()
-        return update
+                self._roll_out(POLL_S, self._learner.pending)
+            self._poll_status()
+        return report
 
-    def _checkpoint(self) -> None:
-        oldest = self._learner.save(
-            self._folder.checkpoints, {"version": self._version}, self._config.checkpoint.keep_last
-        )
+    def _save_checkpoint(self) -> None:
+        oldest = self._learner.save(self._folder.checkpoints, self._config.checkpoint.keep_last)
         self._folder.prune_journal(oldest)
 
-    def _surely(self, act: Callable[[], T]) -> T:
-        """Do something with the learner. When a rank is lost, all start again, come back to where they were, and do it.
+    def _with_learner_recovery(self, act: Callable[[], T]) -> T:
+        """Run something that needs the learner. When a rank is lost, restart all ranks, restore them, and try again.
 
         Raises:
-            LearnerLostError: that has happened more often than `flow.max_restarts`, or comes again each time.
+            LearnerLostError: No restart is left, or the loss repeats each time.
         """
-        there, lost = self._learner.version, 0
+        version, restarts = self._learner.version, 0
         while True:
             try:
-                if lost:
+                if restarts:
                     self._learner.restart()
-                self._come_back(there)
+                self._restore_learner(version)
                 return act()
             except LearnerLostError as error:
-                if self._teller.learner_restarts >= self._config.flow.max_restarts:
-                    raise LearnerLostError(
-                        f"{error}; all {self._config.flow.max_restarts} restarts (flow.max_restarts) are used up"
-                    ) from error
-                if lost == IN_A_ROW:
-                    raise LearnerLostError(f"{error}; that came again after each of {lost} restarts") from error
-                self._teller.learner_restarts += 1
-                logger.warning("the learner group is started again: %s", error)
-                lost += 1
+                if self._learner_restarts.exhausted:
+                    raise LearnerLostError(f"{error}; {self._learner_restarts}") from error
+                if restarts == MAX_CONSECUTIVE_RESTARTS:
+                    raise LearnerLostError(f"{error}; this repeated after each of {restarts} restarts") from error
+                self._learner_restarts.spend()
+                logger.warning("restarting the learner group: %s", error)
+                restarts += 1
 
-    def _come_back(self, version: int) -> None:
-        """Bring the learner to the policy version that it had."""
+    def _restore_learner(self, version: int) -> None:
+        """Bring the learner back to the policy version that it had."""
         if self._learner.version != version:
             if self._config.cluster.colocated:
                 self._fleet.sleep()
-            recover(self._learner, self._folder.journal, self._folder.checkpoints, self._version)
+            replay(self._learner, self._folder.journal, self._folder.checkpoints, self._version)
         if self._learner.version != version:  # the last update was made, but does not count yet
-            self._updated()
+            assert self._pending is not None
+            self._run_update(self._pending)
 
     def _roll_out(self, timeout_s: float, wake: Sequence[Any] = ()) -> None:
         accounting = self._status.accounting
-        if accounting.waiting or accounting.leased:  # else nobody needs it, yet or any more
-            self._hand_out()
-        self._tally.count(self._fleet.advance(self._exchange, timeout_s, wake))
+        if accounting.waiting or accounting.leased:  # otherwise no actor needs the weights, yet or any more
+            self._push_weights()
+        self._counters.rollouts += self._fleet.advance(timeout_s, wake)
 
-    def _look(self) -> Status:
+    def _poll_status(self) -> None:
+        """Update the status, report it, and obey a request of `tlpo scale`."""
         self._status = self._exchange.status()
-        version, seconds = self._learner.version, self._teller.seconds
-        self._listener(Progress(status=self._status, tally=self._tally, version=version, seconds=seconds))
-        if (wanted := self._folder.outside.wanted()) is not None:
-            self._fleet.resize(wanted)
-        self._teller.look(self._status)
-        return self._status
+        rollouts, accounting = self._counters.rollouts, self._status.accounting
+        self._listener(
+            TrainingProgress(
+                prompts=accounting.total,
+                settled=accounting.settled,
+                leased=accounting.leased,
+                queue_depth=self._status.queue_depth,
+                confusion_rate=self._status.confusion_rate,
+                rpr=rollouts.rpr,
+                version=self._learner.version,
+                tokens_generated=rollouts.tokens_generated,
+                seconds=self._reporter.seconds,
+            )
+        )
+        self._apply_scale_request()
+        self._reporter.update(self._status)
+
+    def _apply_scale_request(self) -> None:
+        if (size := self._folder.control.requested_actors()) is not None:
+            self._fleet.resize(size)

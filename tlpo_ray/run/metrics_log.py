@@ -1,4 +1,4 @@
-"""The metrics that are kept: one JSON line per update in `metrics.jsonl`, and the same scalars in TensorBoard."""
+"""The metrics of each update: one JSON line in `metrics.jsonl`, and the same scalars in TensorBoard."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tlpo_ray.files import replacing, written
+from tlpo_ray.files import atomic_write, disk_errors
 from tlpo_ray.flow.metrics import METRICS
 
 
 def truncate_metrics(file: Path, step: int) -> None:
-    """Drop lines after `step`, and those that are cut or damaged, so that a run can go on there.
+    """Drop all lines after update `step`, and damaged lines, so that a run can be resumed after that update.
 
     Raises:
-        ResourceError: there is no room left to write to.
+        ResourceError: The file cannot be written.
     """
     if not file.exists():
         return
-    with written(f"metrics to {file}"), replacing(file) as partial:
+    with disk_errors(f"metrics to {file}"), atomic_write(file) as partial:
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
         kept = [line for line in lines if 0 < _step_of(line) <= step]
         partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
 
 def _step_of(line: str) -> int:
-    """The update that a line of metrics is of; 0 if it is damaged."""
+    """Return the update that a line belongs to, or 0 if the line is damaged."""
     try:
         step = json.loads(line)["step"]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -37,26 +37,39 @@ def _step_of(line: str) -> int:
 
 
 class MetricsLog:
-    """Writes one line an update to `metrics.jsonl` and the same scalars to TensorBoard.
+    """Writes one line per update to `metrics.jsonl`, and the same scalars to TensorBoard.
+
+    Args:
+        file: The JSON lines; appended to if the file exists.
+        tensorboard: Folder of the TensorBoard events.
 
     Raises:
-        ResourceError: there is no room left to write to.
-        KeyError: a metric without an entry in `METRICS`.
+        ResourceError: The file or the folder cannot be written.
     """
 
     def __init__(self, file: Path, tensorboard: Path) -> None:
+        # Imported here because TensorBoard loads slowly, and not every importer of this module writes metrics.
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-        self.followers: list[Callable[[int, Mapping[str, float]], None]] = []
-        """Who else is told of each update."""
-        with written(f"metrics to {file}"):
+        self.listeners: list[Callable[[int, Mapping[str, float]], None]] = []
+        """Functions that are called with each update and its metrics as well, e.g. those of trackers."""
+        with disk_errors(f"metrics to {file}"):
             self._lines = file.open("a", encoding="utf-8")
-        with written(f"metrics to {tensorboard}"):
+        with disk_errors(f"metrics to {tensorboard}"):
             self._events = EventFileWriter(str(tensorboard))
         self._tensorboard = tensorboard
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """One update's metrics."""
+        """Write the metrics of one update.
+
+        Args:
+            step: Number of the update.
+            values: Metrics by name.
+
+        Raises:
+            KeyError: A metric has no entry in `METRICS`, or one that is not kept.
+            ResourceError: They cannot be written.
+        """
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
@@ -64,24 +77,25 @@ class MetricsLog:
         if unknown:
             raise KeyError(f"metrics that flow/metrics.py does not keep: {sorted(unknown)}")
         now = time.time()
-        with written(f"metrics to {self._lines.name}"):
+        with disk_errors(f"metrics to {self._lines.name}"):
             self._lines.write(json.dumps({"step": step, "time": round(now, 3)} | dict(values)) + "\n")
             self._lines.flush()
         summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
-        with written(f"metrics to {self._tensorboard}"):  # what a thread of its own could not write is told here
+        # The event file is written by a thread of its own; what that thread could not write is raised here.
+        with disk_errors(f"metrics to {self._tensorboard}"):
             self._events.add_event(Event(wall_time=now, step=step, summary=summary))
-        for follow in self.followers:
-            follow(step, values)
+        for listener in self.listeners:
+            listener(step, values)
 
     def close(self) -> None:
         """Flush and close both files.
 
         Raises:
-            ResourceError: there is no room left to write to.
+            ResourceError: They cannot be written.
         """
-        with written(f"metrics to {self._lines.name}"):
+        with disk_errors(f"metrics to {self._lines.name}"):
             self._lines.close()
-        with written(f"metrics to {self._tensorboard}"):
+        with disk_errors(f"metrics to {self._tensorboard}"):
             self._events.close()
 
     def __enter__(self) -> Self:

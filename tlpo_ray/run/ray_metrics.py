@@ -1,4 +1,4 @@
-"""The figures of a run as Ray metrics, which Ray's Prometheus endpoints export."""
+"""A run's metrics as Ray metrics, which Ray's Prometheus endpoints export as `ray_tlpo_NAME`."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ from ray.util.metrics import Gauge
 from tlpo_ray.flow.metrics import METRICS, Values
 
 
-class RayBoard:
-    """A run's figures among Ray's own metrics, which its Prometheus endpoints show as `ray_tlpo_NAME`.
+class RayMetrics:
+    """One Ray gauge per metric, labelled with the run.
 
     Args:
-        run: its name, a label of every figure.
+        run: Name of the run.
     """
 
     def __init__(self, run: str) -> None:
-        self._run = {"run": run}
+        self._tags = {"run": run}
         self._gauges = {
             name: Gauge(
                 f"tlpo_{name}",
-                description=one.plain,
-                tag_keys=("run", one.label) if one.label else ("run",),
+                description=metric.plain,
+                tag_keys=("run", metric.label) if metric.label else ("run",),
             )
-            for name, one in METRICS.items()
+            for name, metric in METRICS.items()
         }
-        self._shown: dict[str, set[str]] = {}
-        """Labels that a figure has had: one that is gone is 0, and would else stay what it was."""
+        self._labels_seen: dict[str, set[str]] = {}
+        """Label values by metric. One that has disappeared is set to 0: a gauge would keep its last value."""
 
-    def show(self, values: Values) -> None:
-        """From now on these are the figures."""
+    def set(self, values: Values) -> None:
+        """Set the current values; metrics that are left out keep theirs."""
         for name, value in values.items():
             if isinstance(value, int | float):
-                self._gauges[name].set(value, tags=self._run)
+                self._gauges[name].set(value, tags=self._tags)
                 continue
             label = METRICS[name].label
             assert label is not None, f"{name} has no label"
-            shown = self._shown.setdefault(name, set())
-            shown |= value.keys()
-            for which in shown:
-                self._gauges[name].set(value.get(which, 0.0), tags={**self._run, label: which})
+            seen = self._labels_seen.setdefault(name, set())
+            seen |= value.keys()
+            for labelled in seen:
+                self._gauges[name].set(value.get(labelled, 0.0), tags={**self._tags, label: labelled})

@@ -1,135 +1,141 @@
-"""What a run says of itself while it goes on: status.json, the metrics log, and Ray's own metrics."""
+"""Reports a running run: `status.json`, the metrics log, and Ray's metrics."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tlpo_ray.cluster.restarts import RestartBudget
 from tlpo_ray.flow.exchange import Status
 from tlpo_ray.flow.metrics import Values
-from tlpo_ray.run.components import Parts
-from tlpo_ray.run.counters import Pace, Tally
+from tlpo_ray.run.components import Components
+from tlpo_ray.run.counters import Incidents, RateMeter, RunCounters
 from tlpo_ray.run.folder import RunFolder
 
-TELL_S = 1.0
-PLACES = ("waiting", "leased", "queued", "clean", "confused", "uninformative", "stale")
-"""Where a prompt can be, or how it ended; `prompts_skipped` has the rest."""
+if TYPE_CHECKING:
+    from learner.report import UpdateReport
+
+REPORT_INTERVAL_S = 1.0
+PROMPT_STATES = ("waiting", "leased", "queued", "clean", "confused", "uninformative", "stale")
+"""States and outcomes of a prompt that `prompts` counts; `prompts_skipped` counts the rest."""
 
 
-class Teller:
-    """Knows the parts and the tally of a run; is told how the exchange stands.
+class RunReporter:
+    """Turns the state of components and counters into metrics.
 
     Args:
-        parts: of the run.
-        folder: where it is written.
-        tally: what the loop counts.
+        components: The run's components.
+        folder: Folder that the metrics log and the status are written to.
+        counters: What the loop counts.
+        learner_restarts: Restarts of the learner group, which the loop decides on.
     """
 
-    def __init__(self, parts: Parts, folder: RunFolder, tally: Tally) -> None:
-        self._parts = parts
+    def __init__(
+        self, components: Components, folder: RunFolder, counters: RunCounters, learner_restarts: RestartBudget
+    ) -> None:
+        self._components = components
         self._folder = folder
-        self._tally = tally
+        self._counters = counters
+        self._learner_restarts = learner_restarts
         self._began = self._recorded = time.monotonic()
-        self._told = float("-inf")
-        self._before = (tally.tokens_generated, tally.clean, tally.tokens_clean)
-        """At the last update: tokens sampled, clean answers and their tokens."""
-        self._tokens, self._prompts = Pace(), Pace()
-        self.learner_restarts = 0
+        self._reported = float("-inf")
+        self._at_last_update = counters.rollouts
+        self._tokens, self._prompts = RateMeter(), RateMeter()
         self.sync_bytes = 0
+        """Bytes of the last weight update."""
 
     @property
     def seconds(self) -> float:
-        """Since the run, or this life of it, began."""
+        """Seconds since the run was started or resumed."""
         return time.monotonic() - self._began
 
-    def look(self, status: Status, *, last: bool = False) -> None:
-        """How things are now; told once a second, and when the run is over (`last`)."""
+    def update(self, status: Status, *, final: bool = False) -> None:
+        """Report the current state, at most once per second; `final` reports it in any case."""
         now = time.monotonic()
-        if now - self._told < TELL_S and not last:
+        if now - self._reported < REPORT_INTERVAL_S and not final:
             return
-        self._told = now
-        accounting, tally = status.accounting, self._tally
-        tokens_rate = self._tokens.note(tally.tokens_generated)
-        prompts_rate = self._prompts.note(accounting.settled)
+        self._reported = now
+        accounting = status.accounting
+        tokens_rate = self._tokens.update(self._counters.rollouts.tokens_generated)
+        prompts_rate = self._prompts.update(accounting.settled)
         left = accounting.total - accounting.settled
         live: dict[str, float | Mapping[str, float]] = {
-            "confusion_rate": tally.confusion_rates,
+            "confusion_rate": self._counters.rollouts.confusion_rates,
             "tokens_rate": tokens_rate,
             "prompts_rate": prompts_rate,
             **({"eta": left / prompts_rate} if prompts_rate else {}),
-            "prompts": {name: getattr(accounting, name) for name in PLACES},
+            "prompts": {name: getattr(accounting, name) for name in PROMPT_STATES},
             "prompts_skipped": dict(accounting.skipped),
             "queue_oldest": status.queue_oldest_s,
-            "actors": self._parts.fleet.states,
+            "actors": self._components.fleet.states,
         }
-        flow = self._flow(status)
-        self._parts.board.show(flow | live)
-        self._folder.outside.tell(
+        flow = self._flow_metrics(status)
+        self._components.on_metrics(flow | live)
+        self._folder.control.write_status(
             {"seconds": round(self.seconds, 1), "prompts_total": accounting.total, **_rounded(flow | live)}
         )
 
-    def record(self, version: int, status: Status, report: Any) -> None:
-        """An update was made; `report` is the learner's."""
-        tally, now = self._tally, time.monotonic()
-        tokens, clean, tokens_clean = self._before
+    def record(self, version: int, status: Status, report: UpdateReport) -> None:
+        """Write the metrics of an update, and of the rollouts since the one before."""
+        rollouts, before, now = self._counters.rollouts, self._at_last_update, time.monotonic()
+        tokens = rollouts.tokens_generated - before.tokens_generated
+        clean, tokens_clean = rollouts.clean - before.clean, rollouts.tokens_clean - before.tokens_clean
         values: dict[str, float] = {
-            **self._flow(status),
-            "tokens_per_second": (tally.tokens_generated - tokens) / max(1e-9, now - self._recorded),
-            "clean_length": (tally.tokens_clean - tokens_clean) / max(1, tally.clean - clean),
-            "kv_use": tally.kv_use,
+            **self._flow_metrics(status),
+            "tokens_per_second": tokens / max(1e-9, now - self._recorded),
+            "clean_length": tokens_clean / max(1, clean),
+            "kv_cache_usage": rollouts.kv_cache_usage,
             "sync_bytes": self.sync_bytes,
-            "sync_time": self._parts.fleet.sync_s,
-            "rollout_busy": self._parts.fleet.busy,
-            **{f"seconds_{name}": value for name, value in tally.seconds.items()},
+            "sync_time": self._components.fleet.sync_s,
+            "rollout_utilization": self._components.fleet.utilization,
+            **{f"seconds_{name}": value for name, value in self._counters.seconds.items()},
             **report.metrics(),
         }
-        self._recorded, self._before = now, (tally.tokens_generated, tally.clean, tally.tokens_clean)
-        tally.kv_use = 0.0
+        self._counters.rollouts = rollouts.with_kv_cache_usage(0.0)
+        self._recorded, self._at_last_update = now, self._counters.rollouts
         self._folder.metrics.write(version, values)
-        self._parts.board.show(values)
+        self._components.on_metrics(values)
 
-    def troubles(self) -> dict[str, Any]:
-        """Restarts, and the largest canary difference, over all lives of the run."""
-        parts, earlier = self._parts, self._tally.earlier
-        now = {
-            "restarts": parts.fleet.restarts,
-            "learner_restarts": self.learner_restarts,
-            "exchange_restarts": parts.exchange.restarts,
-        }
-        found: dict[str, Any] = {name: count + int(earlier.get(name, 0)) for name, count in now.items()}
-        return {**found, "canary": max(parts.fleet.canary, earlier.get("canary", 0.0))}
+    def incidents(self) -> Incidents:
+        """Return restarts and the largest canary difference since the run first began."""
+        components = self._components
+        return self._counters.earlier + Incidents(
+            actor_restarts=components.fleet.num_restarts,
+            learner_restarts=self._learner_restarts.spent,
+            exchange_restarts=components.exchange.num_restarts,
+            canary=components.fleet.canary,
+        )
 
-    def counted(self) -> dict[str, Any]:
-        """The tally, for another life of the run to go on with."""
-        return {**self._tally.as_json(), "earlier": self.troubles()}
-
-    def _flow(self, status: Status) -> dict[str, float]:
-        """What is told at every look and kept with every update."""
-        tally, accounting, parts = self._tally, status.accounting, self._parts
+    def _flow_metrics(self, status: Status) -> dict[str, float]:
+        """Return what is reported every second and kept with every update."""
+        rollouts, accounting, incidents = self._counters.rollouts, status.accounting, self.incidents()
         return {
             "progress": status.progress,
             "prompts_done": accounting.settled,
-            "rpr_so_far": tally.rpr,
+            "rpr_so_far": rollouts.rpr,
             "rpr_recent": 1 - status.confusion_rate,
             "groups_learned": accounting.confused,
             "groups_uninformative": accounting.uninformative,
             "groups_stale": accounting.stale,
             "prompts_rerolled": status.rerolled,
             "queue_depth": status.queue_depth,
-            "tokens_generated": tally.tokens_generated,
-            "tokens_discarded": tally.tokens_discarded,
-            "policy_version": parts.learner.version,
-            **self.troubles(),
-            "rollout_actors": parts.fleet.size,
+            "tokens_generated": rollouts.tokens_generated,
+            "tokens_discarded": rollouts.tokens_discarded,
+            "policy_version": self._components.learner.version,
+            "actor_restarts": incidents.actor_restarts,
+            "learner_restarts": incidents.learner_restarts,
+            "exchange_restarts": incidents.exchange_restarts,
+            "canary": incidents.canary,
+            "rollout_actors": self._components.fleet.size,
         }
 
 
 def _rounded(values: Values) -> dict[str, Any]:
-    """For people."""
+    """Return values rounded for people."""
     return {
         name: round(value, 4)
         if isinstance(value, int | float)
-        else {label: round(one, 4) for label, one in value.items()}
+        else {label: round(labelled, 4) for label, labelled in value.items()}
         for name, value in values.items()
     }

@@ -1,7 +1,7 @@
-"""A run's metrics in Weights & Biases and MLflow, for those who have them.
+"""Metrics of a run in Weights & Biases and MLflow, for users of these services.
 
-Where they are and who may write there is said in their own environment variables (`WANDB_API_KEY`, `WANDB_PROJECT`,
-`WANDB_MODE`, `MLFLOW_TRACKING_URI`, `MLFLOW_EXPERIMENT_NAME`), so no key gets into a configuration.
+The address and the credentials of a tracker come from its own environment variables (`WANDB_API_KEY`, `WANDB_PROJECT`,
+`WANDB_MODE`, `MLFLOW_TRACKING_URI`, `MLFLOW_EXPERIMENT_NAME`), so that no key gets into a configuration.
 """
 
 from __future__ import annotations
@@ -19,202 +19,233 @@ from typing import Any, Protocol
 
 from tlpo_ray.config.run import RunConfig
 from tlpo_ray.errors import UserError, first_line
-from tlpo_ray.files import read_json, write_json, written
+from tlpo_ray.files import disk_errors, read_json, write_json
 
 logger = logging.getLogger(__name__)
 
 PROJECT = "tlpo-ray"
-"""Where runs are kept if the environment does not say it."""
+"""Project (W&B) or experiment (MLflow) of a run if the environment does not name one."""
 PACKAGES = {"wandb": "wandb", "mlflow": "mlflow-skinny"}
-TRACKED = "trackers.json"
-"""File of a run folder with the names that the trackers gave the run, so that a resumed run goes on under them."""
-START_S = 60.0
-"""How long a tracker may take to answer at first."""
-FINISH_S = 20.0
-"""How long a run waits at its end for the last metrics to arrive: one that is pre-empted has little time."""
-PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
-"""How long MLflow tries where nobody answers; its own defaults are minutes."""
-Update = tuple[int, dict[str, float]]
+"""Name of the package to install, by tracker."""
+RUN_IDS = "trackers.json"
+"""File of a run folder with the run's id in each tracker, under which a resumed run continues."""
+START_TIMEOUT_S = 60.0
+"""Longest wait for a tracker's first answer, in seconds."""
+FINISH_TIMEOUT_S = 20.0
+"""Longest wait for the last metrics at the end of a run, in seconds: a run that is pre-empted has little time."""
+MLFLOW_TIMEOUTS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
+"""Seconds per request and retries where no server answers; with MLflow's own defaults it takes minutes to fail."""
+
+MetricsUpdate = tuple[int, dict[str, float]]
+"""(policy version, metrics by name) of one update."""
 
 
 class Tracker(Protocol):
-    """One place that keeps metrics."""
+    """A run in a service that keeps metrics."""
 
     id: str
-    """The run's name there."""
+    """The run's id in the service."""
 
-    def log(self, step: int, values: Mapping[str, float]) -> None: ...
-    def finish(self, *, complete: bool) -> None: ...
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Log the metrics of update `step`."""
+
+    def finish(self, *, complete: bool) -> None:
+        """End the run, as complete or as failed."""
 
 
 class Wandb:
-    """A run of Weights & Biases.
+    """A run in Weights & Biases.
+
+    Args:
+        config: The run's configuration.
+        run_id: Id of an earlier start of the same run, to continue it; None for a new run.
 
     Raises:
-        wandb.errors.Error: nobody is logged in, or the server does not answer.
+        wandb.errors.Error: No user is logged in, or the server does not answer.
     """
 
-    def __init__(self, config: RunConfig, known: str | None) -> None:
+    def __init__(self, config: RunConfig, run_id: str | None) -> None:
         import wandb
 
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             name=config.name,
-            id=known,
-            resume=None if known is None else "allow",
+            id=run_id,
+            resume=None if run_id is None else "allow",
             dir=str(config.folder),
             config=config.model_dump(mode="json"),
-            settings=wandb.Settings(silent=True, console="off", init_timeout=START_S),
+            settings=wandb.Settings(silent=True, console="off", init_timeout=START_TIMEOUT_S),
         )
         self.id = str(self._run.id)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Log the metrics of update `step`."""
         self._run.log(dict(values), step=step)
 
     def finish(self, *, complete: bool) -> None:
+        """End the run, as complete or as failed."""
         self._run.finish(exit_code=0 if complete else 1)
 
 
 class Mlflow:
-    """A run of MLflow.
+    """A run in MLflow.
+
+    Args:
+        config: The run's configuration.
+        run_id: Id of an earlier start of the same run, to continue it; None for a new run.
 
     Raises:
-        mlflow.exceptions.MlflowException: the tracking server does not answer, or lets nobody in.
+        mlflow.exceptions.MlflowException: The tracking server does not answer, or refuses access.
     """
 
-    def __init__(self, config: RunConfig, known: str | None) -> None:
-        for name, value in PATIENCE.items():
+    def __init__(self, config: RunConfig, run_id: str | None) -> None:
+        for name, value in MLFLOW_TIMEOUTS.items():
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
         from mlflow.entities import Metric, Param
 
         self._metric, self._client = Metric, MlflowClient()
-        if known is not None:
-            self.id = known
-            self._client.update_run(known, status="RUNNING")
+        if run_id is not None:
+            self.id = run_id
+            self._client.update_run(run_id, status="RUNNING")
             return
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
-        found = self._client.get_experiment_by_name(name)
-        experiment = self._client.create_experiment(name) if found is None else found.experiment_id
-        self.id = str(self._client.create_run(experiment, run_name=config.name).info.run_id)
+        experiment = self._client.get_experiment_by_name(name)
+        experiment_id = self._client.create_experiment(name) if experiment is None else experiment.experiment_id
+        self.id = str(self._client.create_run(experiment_id, run_name=config.name).info.run_id)
         settings = [Param(key, str(value)) for key, value in _flat(config.model_dump(mode="json"))]
         self._client.log_batch(self.id, params=settings)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Log the metrics of update `step`."""
         now = int(time.time() * 1000)
         self._client.log_batch(self.id, metrics=[self._metric(key, value, now, step) for key, value in values.items()])
 
     def finish(self, *, complete: bool) -> None:
+        """End the run, as complete or as failed."""
         self._client.set_terminated(self.id, "FINISHED" if complete else "FAILED")
 
 
-KINDS: dict[str, type[Wandb] | type[Mlflow]] = {"wandb": Wandb, "mlflow": Mlflow}
+TRACKERS: dict[str, type[Wandb] | type[Mlflow]] = {"wandb": Wandb, "mlflow": Mlflow}
+"""Tracker classes by the name that `trackers` in the configuration uses."""
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Refuse a tracker that is not installed, before anything starts.
+    """Check that all trackers are installed, before anything starts.
 
     Raises:
-        UserError: names it.
+        UserError: A tracker is not installed; the message names it and its package.
     """
     for name in names:
         if find_spec(name) is None:
             raise UserError(f"trackers has {name}, which is not installed: pip install {PACKAGES[name]}")
 
 
-class Told:
-    """Tells trackers in a thread of its own: a server that is slow or gone holds up nobody.
+class BackgroundTracker:
+    """Logs to trackers from a thread of its own, so that a slow or broken server never holds up the run.
+
+    A tracker that raises is dropped with a warning; the others continue.
 
     Args:
-        trackers: by name.
+        trackers: Trackers by name.
     """
 
     def __init__(self, trackers: Mapping[str, Tracker]) -> None:
         self._trackers = dict(trackers)
-        self._updates: SimpleQueue[Update | None] = SimpleQueue()
+        self._updates: SimpleQueue[MetricsUpdate | None] = SimpleQueue()
+        """Updates to log; None ends the thread."""
         self._complete = False
-        self._thread = threading.Thread(target=self._tell, name="trackers", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="trackers", daemon=True)
         self._thread.start()
 
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        """One update's metrics; they arrive later, or are lost with a warning."""
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Queue the metrics of update `step`; they are logged later, or lost with a warning."""
         self._updates.put((step, dict(values)))
 
     def close(self, *, complete: bool) -> None:
-        """Give what is under way a little time to arrive.
+        """End the run in all trackers, and wait briefly for the metrics that are still queued.
 
         Args:
-            complete: whether the run ended as it should.
+            complete: Whether the run ended normally.
         """
         self._complete = complete
         self._updates.put(None)
-        self._thread.join(FINISH_S)
+        self._thread.join(FINISH_TIMEOUT_S)
         if self._thread.is_alive():
-            logger.warning("%s did not take the last metrics within %g s", ", ".join(self._trackers), FINISH_S)
+            logger.warning(
+                "%s did not accept the last metrics within %g s", ", ".join(self._trackers), FINISH_TIMEOUT_S
+            )
 
-    def _tell(self) -> None:
+    def _run(self) -> None:
         while (update := self._updates.get()) is not None:
-            self._each(lambda tracker, update=update: tracker.log(*update))
-        self._each(lambda tracker: tracker.finish(complete=self._complete))
+            for name, tracker in tuple(self._trackers.items()):
+                with self._drop_on_error(name):
+                    tracker.log(*update)
+        for name, tracker in tuple(self._trackers.items()):
+            with self._drop_on_error(name):
+                tracker.finish(complete=self._complete)
 
-    def _each(self, act: Any) -> None:
-        for name, tracker in list(self._trackers.items()):
-            try:
-                act(tracker)
-            except Exception as error:  # of a package we do not know, over a network: never the run's end
-                del self._trackers[name]
-                logger.warning("%s takes no more metrics of this run: %s", name, first_line(error))
+    @contextmanager
+    def _drop_on_error(self, name: str) -> Iterator[None]:
+        """Drop a tracker that raises inside the block."""
+        try:
+            yield
+        # Anything: it comes from a package that we do not know, over a network, and must never end the run.
+        except Exception as error:
+            del self._trackers[name]
+            logger.warning("%s failed and gets no more metrics of this run: %s", name, first_line(error))
 
 
 @contextmanager
-def told(config: RunConfig) -> Iterator[Told]:
-    """The trackers that a configuration names, for as long as the run goes on.
+def start_trackers(config: RunConfig) -> Iterator[BackgroundTracker]:
+    """Start the trackers that a configuration names; they end with the block.
 
     Raises:
-        UserError: one of them cannot be started.
-        ResourceError: their names cannot be kept.
+        UserError: A tracker does not start, or the file with the run's ids is damaged.
+        ResourceError: The run's ids cannot be written to the run folder.
     """
-    file = config.folder / TRACKED
-    known = _known(file)
+    file = config.folder / RUN_IDS
+    run_ids = _read_run_ids(file)
     started: dict[str, Tracker] = {}
     for name in config.trackers:
         try:
-            started[name] = KINDS[name](config, known.get(name))
-        except Exception as error:  # each package has errors of its own
+            started[name] = TRACKERS[name](config, run_ids.get(name))
+        except Exception as error:  # each package has exceptions of its own
             raise UserError(f"trackers has {name}, which does not start: {first_line(error)}") from error
     if started:
-        with written(str(file)):
-            write_json(file, known | {name: tracker.id for name, tracker in started.items()})
-    found = Told(started)
+        with disk_errors(str(file)):
+            write_json(file, run_ids | {name: tracker.id for name, tracker in started.items()})
+    tracker = BackgroundTracker(started)
     try:
-        yield found
+        yield tracker
     except BaseException:
-        found.close(complete=False)
+        tracker.close(complete=False)
         raise
-    found.close(complete=True)
+    tracker.close(complete=True)
 
 
-def _known(file: Path) -> dict[str, str]:
-    """Names that trackers gave the run in an earlier life.
+def _read_run_ids(file: Path) -> dict[str, str]:
+    """Return the ids that trackers gave the run when it was started before; empty for a new run.
 
     Raises:
-        UserError: the file is damaged.
+        UserError: The file is damaged.
     """
     try:
-        found = read_json(file)
-        if not all(isinstance(name, str) for name in found.values()):
-            raise ValueError("a name is no text")
+        run_ids = read_json(file)
+        if not all(isinstance(run_id, str) for run_id in run_ids.values()):
+            raise ValueError("an id is not text")
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{file} is damaged ({first_line(error)}): remove it; what comes from now on is then a new run to the "
-            f"trackers"
+            f"{file} is damaged ({first_line(error)}): remove it; the trackers then show the rest of the run as a new "
+            f"run"
         ) from error
-    return found
+    return run_ids
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield nested settings as (dotted key, value)."""
     for key, value in values.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")

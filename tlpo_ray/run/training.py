@@ -2,109 +2,161 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from actors.chat import check_model
-from tlpo_ray.commands.display import console, step, training_progress
 from tlpo_ray.config.run import RunConfig
-from tlpo_ray.config.versions import stack_versions
-from tlpo_ray.data.load import checked_prompts
+from tlpo_ray.data.load import load_prompts
 from tlpo_ray.data.prompts import PromptSet
-from tlpo_ray.files import held
-from tlpo_ray.run.build import assembled
-from tlpo_ray.run.components import Fleet, Learner, Parts
+from tlpo_ray.files import lock_folder
+from tlpo_ray.progress import SILENT, ProgressListener
+from tlpo_ray.run.build import build_components
+from tlpo_ray.run.components import Components, Fleet, Learner
 from tlpo_ray.run.counters import stopwatch
-from tlpo_ray.run.folder import RunFolder
-from tlpo_ray.run.journal import Journal, State
-from tlpo_ray.run.loop import TrainSummary, recover, train
-from tlpo_ray.run.resume import check_prompts, stoppable, where_it_was
-from tlpo_ray.run.trackers import check_trackers, told
+from tlpo_ray.run.folder import RunFolder, refuse_used_folder
+from tlpo_ray.run.journal import Journal
+from tlpo_ray.run.loop import replay, train
+from tlpo_ray.run.result import RunResult, run_result
+from tlpo_ray.run.resume import FINGERPRINT, ResumePoint, last_state, record_prompts, resumed_config, verify_prompts
+from tlpo_ray.run.signals import stop_on_signal
+from tlpo_ray.run.trackers import check_trackers, start_trackers
 
-ENGINES = {"vllm": "vLLM", "transformers": "transformers", "deepspeed": "DeepSpeed ZeRO-{}", "torch": "torch"}
-PROMPTS_KEPT = "prompts.json"
-"""File of a run folder that says which prompts it began with."""
-Result = dict[str, object]
+DISPLAY_NAMES = {"vllm": "vLLM", "deepspeed": "DeepSpeed ZeRO-{zero_stage}"}
+"""Names of engines and trainers as their projects spell them; loading a plugin just for its spelling is slow."""
 
 
 class Examination(Protocol):
-    """Looks at the policy before and after training."""
+    """Examines the policy before and after training, e.g. by its answers to test questions."""
 
-    def before(self, fleet: Fleet) -> None: ...
-    def after(self, fleet: Fleet) -> None: ...
-    def findings(self, model: Path) -> Result:
-        """What goes into `result.json`; `model` is the folder of the trained policy."""
+    def before(self, fleet: Fleet) -> None:
+        """Examine the policy that training starts from."""
+
+    def after(self, fleet: Fleet) -> None:
+        """Examine the trained policy."""
+
+    def results(self, model: Path) -> Mapping[str, object]:
+        """Return what goes into `result.json`; `model` is the folder of the trained policy."""
+
+
+def resume_training(folder: Path, overrides: Sequence[str] = (), *, progress: ProgressListener = SILENT) -> RunResult:
+    """Resume a run that was stopped or crashed, and return its result.
+
+    Args:
+        folder: The run folder.
+        overrides: `key=value` settings that do not change the run's result, e.g. `rollout.num_actors=1`.
+        progress: Receives the run's progress.
+
+    Raises:
+        UserError: There is no run to resume, or a setting would change its result.
+        TlpoError: See `tlpo_ray.errors`.
+    """
+    return run_training(resumed_config(folder, overrides), resumed=True, progress=progress)
 
 
 def run_training(
     config: RunConfig,
+    *,
     examination: Examination | None = None,
     seconds: dict[str, float] | None = None,
-    *,
     resumed: bool = False,
-) -> Result:
-    """One whole run: its folder, its model, its `result.json`; the result as written.
+    progress: ProgressListener = SILENT,
+) -> RunResult:
+    """Train as the configuration says, and return the result, which is also written to `result.json`.
+
+    Nothing is printed. The run folder `config.folder` then holds the trained policy, metrics, experiences, checkpoints
+    and the result.
 
     Args:
-        examination: looks at the policy before and after.
-        seconds: wall time of what was done before, by phase; this run's phases are added.
-        resumed: go on with the run in `config.folder`.
+        config: The run's configuration (`tlpo_ray.load_config`).
+        examination: Examines the policy before and after training.
+        seconds: Wall time by phase of what was done before; the phases of this run are added to it.
+        resumed: Resume the run in `config.folder`.
+        progress: Receives the run's progress.
 
     Raises:
-        TlpoError: see `flow.errors`.
+        TlpoError: See `tlpo_ray.errors`. A run that has started leaves a folder from which it can be resumed.
     """
     seconds = {} if seconds is None else seconds
-    config = _anchored(config)
+    config = _with_absolute_paths(config)
     if not resumed:
-        RunFolder.refuse_unusable(config.folder)
+        refuse_used_folder(config.folder)
     with ExitStack() as stack:
-        stack.enter_context(stoppable(config.folder))
+        stack.enter_context(stop_on_signal(config.folder))
         if resumed:
-            stack.enter_context(held(config.folder))
+            stack.enter_context(lock_folder(config.folder))
         spool = Path(stack.enter_context(TemporaryDirectory(prefix="tlpo-prompts-")))
-        prompts = checked_prompts(config.data, config.detector, config.seed, spool)
+        prompts = load_prompts(config.data, config.detector, config.seed, spool)
         check_model(config.model)
         check_trackers(config.trackers)
-        state = _where_it_was(config, prompts) if resumed else None
-        parts = stack.enter_context(_ready(config, prompts, seconds, state))
-        at = (state.version if state else 0) if resumed else None
-        folder = stack.enter_context(RunFolder(config, at, examined=examination is not None))
-        if not resumed:
-            stack.enter_context(held(config.folder))
-        check_prompts(prompts.prompts, folder.path / PROMPTS_KEPT, resumed=resumed)
-        if config.trackers:
-            folder.metrics.followers.append(stack.enter_context(told(config)).write)
+        resume = _resume_point(config, prompts, progress) if resumed else None
+        with stopwatch(seconds, "start"), progress.phase(_description(config, prompts)):
+            components = stack.enter_context(_components(config, prompts, resume))
+        folder = stack.enter_context(_run_folder(config, prompts, resume, is_quickstart=examination is not None))
         if examination is not None:
             with stopwatch(seconds, "evaluate_before"):
-                examination.before(parts.fleet)
-        with stopwatch(seconds, "train"), training_progress() as listener:
-            summary = train(config, parts, folder, listener, state)
+                examination.before(components.fleet)
+        with stopwatch(seconds, "train"):
+            summary = train(config, components, folder, progress.training, None if resume is None else resume.state)
         if examination is not None:
             with stopwatch(seconds, "evaluate_after"):
-                examination.after(parts.fleet)
-    findings: Result = {}
+                examination.after(components.fleet)
+    results: Mapping[str, object] = {}
     if examination is not None:
         with stopwatch(seconds, "score"):
-            findings = examination.findings(folder.path / "model")
-    result = findings | result_of(config, summary, seconds)
-    folder.write_result(result)
+            results = examination.results(folder.path / "model")
+    result = run_result(config, summary, seconds, results)
+    folder.write_result(result.to_json())
     return result
 
 
-def _where_it_was(config: RunConfig, prompts: PromptSet) -> State | None:
-    """Where the run in the configuration's folder was; None if it has made no update."""
-    check_prompts(prompts.prompts, config.folder / PROMPTS_KEPT, resumed=True)
-    state = where_it_was(Journal(config.folder / "journal"), config.detector)
-    where = "from the beginning" if state is None else f"after update {state.version}"
-    console.print(f"going on with {config.folder}, {where}", soft_wrap=True)
-    return state
+@contextmanager
+def _run_folder(
+    config: RunConfig, prompts: PromptSet, resume: ResumePoint | None, *, is_quickstart: bool
+) -> Iterator[RunFolder]:
+    """Open the run's folder, locked, with its trackers."""
+    with ExitStack() as stack:
+        resumed_at = None if resume is None else resume.version
+        folder = stack.enter_context(RunFolder(config, resumed_at, quickstart=is_quickstart))
+        if resume is None:
+            stack.enter_context(lock_folder(config.folder))
+        if resume is None or not (folder.path / FINGERPRINT).exists():
+            record_prompts(prompts.prompts, folder.path)
+        if config.trackers:
+            folder.metrics.listeners.append(stack.enter_context(start_trackers(config)).log)
+        yield folder
 
 
-def _anchored(config: RunConfig) -> RunConfig:
-    """Local paths made absolute: actors and ranks run in folders of their own, and so may who goes on with the run."""
+def _resume_point(config: RunConfig, prompts: PromptSet, progress: ProgressListener) -> ResumePoint:
+    """Return where the run in the configuration's folder stopped."""
+    verify_prompts(prompts.prompts, config.folder)
+    resume = ResumePoint(last_state(Journal(config.folder / "journal"), config.detector))
+    where = "from the beginning" if resume.state is None else f"after update {resume.version}"
+    progress.note(f"resuming {config.folder} {where}")
+    return resume
+
+
+@contextmanager
+def _components(config: RunConfig, prompts: PromptSet, resume: ResumePoint | None) -> Iterator[Components]:
+    """Start the components, at the state that a run is resumed from."""
+    state = None if resume is None else resume.state
+
+    def prepare(learner: Learner) -> None:
+        if state is not None:
+            replay(learner, Journal(config.folder / "journal"), config.folder / "checkpoints", state.version)
+
+    with build_components(config, prompts, None if state is None else state.exchange, prepare) as components:
+        yield components
+
+
+def _with_absolute_paths(config: RunConfig) -> RunConfig:
+    """Return the configuration with local paths made absolute.
+
+    Actors and ranks run in folders of their own, and the run may be resumed from another one.
+    """
     model, data, detector = config.model, config.data, config.detector
     if Path(model.path).exists():
         model = model.model_copy(update={"path": str(Path(model.path).resolve())})
@@ -117,58 +169,17 @@ def _anchored(config: RunConfig) -> RunConfig:
     return config.model_copy(update=changed)
 
 
-def result_of(config: RunConfig, summary: TrainSummary, seconds: dict[str, float]) -> Result:
-    """What `result.json` says of every run."""
-    phases = seconds | {f"train_{name}": value for name, value in summary.tally.seconds.items()}
-    return {
-        "name": config.name,
-        "stack_kind": config.stack,
-        "updates": summary.updates,
-        "confusion_points": summary.accounting.confused,
-        "prompts": summary.accounting.as_json(),
-        "prompts_rerolled": summary.rerolled,
-        "rpr_sampled": summary.tally.rpr,
-        "tokens_generated": summary.tally.tokens_generated,
-        "tokens_discarded": summary.tally.tokens_discarded,
-        "tokens_per_group": round(summary.tally.tokens_generated / max(1, summary.accounting.confused), 1),
-        "actors": config.rollout.num_actors if config.stack == "distributed" else 1,
-        "learner_ranks": config.learner.num_ranks if config.stack == "distributed" else 1,
-        "actor_restarts": summary.restarts,
-        "learner_restarts": summary.learner_restarts,
-        "exchange_restarts": summary.exchange_restarts,
-        "canary_nats": summary.canary,
-        "seconds": {name: round(value, 2) for name, value in phases.items()},
-        "stack": stack_versions(),
-        "seed": config.seed,
-    }
-
-
-@contextmanager
-def _ready(config: RunConfig, prompts: PromptSet, seconds: dict[str, float], state: State | None) -> Iterator[Parts]:
-    """The assembled parts, with a spinner while they start."""
-
-    def prepare(learner: Learner) -> None:
-        if state is not None:
-            recover(learner, Journal(config.folder / "journal"), config.folder / "checkpoints", state.version)
-
-    what = f"{len(prompts.prompts):,} prompts · {_parts(config)}"
-    with ExitStack() as stack:
-        with step(what), stopwatch(seconds, "start"):
-            begin = None if state is None else state.exchange
-            parts = stack.enter_context(assembled(config, prompts, begin, prepare))
-        yield parts
-
-
-def _parts(config: RunConfig) -> str:
-    if config.stack == "local":
-        return "one process: transformers and torch"
+def _description(config: RunConfig, prompts: PromptSet) -> str:
+    """Describe the run in a line: prompts, processes, engines."""
     rollout, learner = config.rollout, config.learner
-    return (
-        f"{_many(rollout.num_actors, 'rollout actor')} ({ENGINES[rollout.engine]}), "
-        f"{_many(learner.num_ranks, 'learner rank')} "
-        f"({ENGINES[learner.engine].format(learner.zero_stage)}) on Ray"
-    )
+    count = f"{len(prompts.prompts):,} prompts"
+    engine = DISPLAY_NAMES.get(rollout.engine, rollout.engine)
+    trainer = DISPLAY_NAMES.get(learner.engine, learner.engine).format(zero_stage=learner.zero_stage)
+    if config.stack == "local":
+        return f"{count} · one process: {engine} and {trainer}"
+    actors, ranks = _plural(rollout.num_actors, "rollout actor"), _plural(learner.num_ranks, "learner rank")
+    return f"{count} · {actors} ({engine}), {ranks} ({trainer}) on Ray"
 
 
-def _many(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,4 +1,4 @@
-"""A cluster that is too small for a run, and Ray's autoscaler, whose nodes are other raylets of this machine."""
+"""A run on a cluster that is too small for it, with Ray's autoscaler; its nodes are more raylets on this machine."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 import ray
 import yaml
 
-from tests.clusters import free_port, head, until
+from tests.clusters import free_port, head, wait_until
 from tests.small_run import PROMPTS, run, run_config
-from tlpo_ray.cluster.connect import connected
+from tlpo_ray.cluster.connect import connect
 from tlpo_ray.config.run import ClusterConfig
 from tlpo_ray.errors import ResourceError
-from tlpo_ray.run.loop import Progress
+from tlpo_ray.progress import TrainingProgress
 
 pytestmark = pytest.mark.ray
 
@@ -33,7 +33,7 @@ NODES = {
 
 
 def autoscaling(port: int) -> dict[str, Any]:
-    """What `--autoscaling-config` takes: Ray's own defaults for this provider are not in its wheel."""
+    """Return a file for `--autoscaling-config`: Ray's own defaults for this provider are not in its wheel."""
     return {
         "cluster_name": "fake",
         "max_workers": 3,
@@ -62,11 +62,11 @@ def autoscaling(port: int) -> dict[str, Any]:
 
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
-    """A head with room for a learner, and nodes for rollouts when they are asked for."""
+    """Start a head with room for a learner; nodes for rollouts come on demand."""
     port = free_port()
     file = tmp_path / "autoscaling.yaml"
     file.write_text(yaml.safe_dump(autoscaling(port)))
-    with connected(ClusterConfig(object_store_mib=100), {}):
+    with connect(ClusterConfig(object_store_mib=100), {}):
         pass  # from now on this process is in token mode, as `ray start` is
     environment = os.environ | {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
     arguments = (
@@ -85,10 +85,10 @@ def rollout_nodes() -> int:
     return sum("roll" in node["Resources"] for node in ray.nodes() if node["Alive"])
 
 
-def test_nodes_come_for_rollout_actors_and_leave_after_them(
+def test_nodes_join_for_rollout_actors_and_leave_after_them(
     address: str, tiny_model: Path, prompts: Path, tmp_path: Path
 ) -> None:
-    """None is there when the run begins."""
+    """No rollout node exists when the run starts."""
     settings = {
         "cluster.address": address,
         "cluster.rollout_resource": "roll",
@@ -99,7 +99,7 @@ def test_nodes_come_for_rollout_actors_and_leave_after_them(
         run(run_config(tiny_model, prompts, tmp_path / "none", **settings))
     seen: list[int] = []
 
-    def listener(progress: Progress) -> None:
+    def listener(progress: TrainingProgress) -> None:
         seen.append(rollout_nodes())
 
     summary = run(
@@ -108,4 +108,4 @@ def test_nodes_come_for_rollout_actors_and_leave_after_them(
     assert max(seen) == 2
     assert summary.accounting.complete and summary.accounting.total == PROMPTS
     ray.init(address=address, log_to_driver=False)
-    until(lambda: rollout_nodes() == 0, "idle nodes to leave")
+    wait_until(lambda: rollout_nodes() == 0, "idle nodes to leave")

@@ -1,4 +1,4 @@
-"""The whole loop, assembled twice: in this process, and on the real Ray, vLLM and DeepSpeed."""
+"""The complete loop in its two assemblies: in this process, and on the real Ray, vLLM and DeepSpeed."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def test_every_actor_had_the_learners_weights_after_every_sync(distributed: tupl
     folder, summary = distributed
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, summary.updates + 1))
-    assert 0 < summary.canary <= 1e-4
-    assert all(line["version_lag"] == 0 for line in lines)
+    assert 0 < summary.incidents.canary <= 1e-4
+    assert all(line["policy_lag"] == 0 for line in lines)
 
 
 def test_every_prompt_is_accounted_for(distributed: tuple[Path, TrainSummary]) -> None:
@@ -60,23 +60,23 @@ def test_experiences_open_with_a_parquet_reader(distributed: tuple[Path, TrainSu
     assert all(len(group.candidate_ids) == 16 and group.informative for group in groups)
 
 
-def test_broadcast_weights_make_the_same_updates_also_after_an_actor_was_killed(
+def test_broadcast_weights_lead_to_the_same_updates_even_after_an_actor_was_killed(
     local: tuple[Path, TrainSummary], tiny_model: Path, prompts: Path, tmp_path: Path
 ) -> None:
     killer, killed = kill_at("ray::RolloutProcess", version=2)
     config = run_config(tiny_model, prompts, tmp_path / "run", **{"flow.weight_transfer": "gloo"})
     summary = run(config, killer)
     assert killed
-    assert summary.restarts >= 1
-    assert 0 < summary.canary <= 1e-4
+    assert summary.incidents.actor_restarts >= 1
+    assert 0 < summary.incidents.canary <= 1e-4
     assert summary.accounting == local[1].accounting
     assert_same_weights(tmp_path / "run", local[0])
 
 
-def test_on_one_gpu_both_sides_take_turns_and_make_the_same_updates(
+def test_a_colocated_run_takes_turns_and_makes_the_same_updates(
     local: tuple[Path, TrainSummary], tiny_model: Path, prompts: Path, tmp_path: Path
 ) -> None:
-    """Here without a GPU: each update waits until the engine sleeps, each load wakes it."""
+    """Without a GPU here: each update waits until the engine sleeps, each load wakes it."""
     settings = {"cluster.colocated": True, "rollout.num_actors": 1, "learner.num_ranks": 1}
     run(run_config(tiny_model, prompts, tmp_path / "run", **settings))
     assert_same_weights(tmp_path / "run", local[0])
@@ -95,20 +95,20 @@ ON_GPU = {
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("colocated", [False, True])
 def test_one_gpu_is_enough(colocated: bool, tiny_model: Path, prompts: Path, tmp_path: Path) -> None:
-    """Side by side, or in turns."""
+    """Sharing the GPU side by side, or in turns."""
     settings = {"cluster.gpus_per_rollout_actor": 0.5, "cluster.gpus_per_learner_rank": 0.5}
     summary = run(
         run_config(tiny_model, prompts, tmp_path / "run", **ON_GPU, **settings, **{"cluster.colocated": colocated})
     )
     assert summary.updates >= 3
-    assert 0 < summary.canary <= 0.1
-    assert summary.accounting.complete and summary.restarts == 0
+    assert 0 < summary.incidents.canary <= 0.1
+    assert summary.accounting.complete and summary.incidents.actor_restarts == 0
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs: learner and vLLM do not share one in NCCL")
 @pytest.mark.parametrize("transfer", ["object_store", "nccl"])
-def test_the_same_code_on_gpus(transfer: str, tiny_model: Path, prompts: Path, tmp_path: Path) -> None:
+def test_the_same_code_runs_on_gpus(transfer: str, tiny_model: Path, prompts: Path, tmp_path: Path) -> None:
     settings = {"cluster.gpus_per_rollout_actor": 1, "cluster.gpus_per_learner_rank": 1}
     summary = run(
         run_config(tiny_model, prompts, tmp_path / "run", **ON_GPU, **settings, **{"flow.weight_transfer": transfer})
@@ -122,18 +122,18 @@ def test_rollouts_may_run_ahead_of_the_learner(tiny_model: Path, prompts: Path, 
     summary = run(config)
     assert summary.accounting.complete
     assert summary.accounting.total == PROMPTS
-    assert 0 < summary.canary <= 1e-4
+    assert 0 < summary.incidents.canary <= 1e-4
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert max(line["version_lag"] for line in lines) <= 2
-    assert max(line["version_lag"] for line in lines) > 0, "nothing ran ahead"
+    assert max(line["policy_lag"] for line in lines) <= 2
+    assert max(line["policy_lag"] for line in lines) > 0, "nothing ran ahead"
 
 
 def test_an_adapter_is_learned_and_loaded_by_vllm(tiny_model: Path, prompts: Path, tmp_path: Path) -> None:
-    """The canary holds after every sync: vLLM answers with the learner's adapter."""
+    """The canary matches after every sync: vLLM answers with the learner's adapter."""
     settings = {"learner.lora": "{rank: 4}", "learner.lr": 1e-2, "learner.zero_stage": 2}
     summary = run(run_config(tiny_model, prompts, tmp_path / "run", **settings))
     assert summary.updates >= 3
-    assert 0 < summary.canary <= 1e-4
+    assert 0 < summary.incidents.canary <= 1e-4
     start = load_file(tiny_model / "model.safetensors")
     moved = {name for name, value in weights(tmp_path / "run").items() if np.abs(value - start[name]).max() > 1e-4}
     assert moved and all("proj" in name for name in moved)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from actors.worker import Answer, build_worker
+from actors.worker import Completion, build_worker
 from detectors import TermsDetector
 from tlpo_ray.config.load import load_config
 from tlpo_ray.config.run import RunConfig
@@ -89,7 +89,7 @@ class Lessons:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "jargon"
-    words, recipe = tokenizer(), ToyRecipe(layers=2, hidden=64, heads=4, feed_forward=128, lr=3e-3)
+    words, recipe = tokenizer(), ToyRecipe(num_layers=2, hidden_size=64, num_heads=4, intermediate_size=128, lr=3e-3)
     made = build_model(words, recipe, seed=0)
     train_model(made, Lessons(words, rounds=400), recipe, lambda share, loss: None)  # type: ignore[arg-type]
     made.save_pretrained(folder)
@@ -97,19 +97,19 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def answers(config: RunConfig, folder: Path) -> list[Answer]:
+def sample(config: RunConfig, folder: Path) -> list[Completion]:
     prompts = [Prompt(index=i, id="", language="en", text=question(thing)) for i, thing in enumerate(THINGS)]
     model = config.model.model_copy(update={"path": str(folder)})
     worker = build_worker(model, config.rollout, config.detector, seed=1)
-    return worker.answers(prompts, SAMPLES, config.rollout.temperature, config.rollout.max_new_tokens, seed=7)
+    return worker.generate(prompts, SAMPLES, config.rollout.temperature, config.rollout.max_new_tokens, seed=7)
 
 
-def shares(given: Sequence[Answer]) -> tuple[float, float]:
-    """Shares of answers with jargon, and of those that name their thing."""
+def shares(completions: Sequence[Completion]) -> tuple[float, float]:
+    """Return the shares of answers with jargon and of answers that name their thing."""
     forbidden = TermsDetector(terms=[JARGON])
-    jargon = sum(forbidden.find(answer.text) is not None for answer in given)
-    right = sum(THINGS[answer.prompt_index] in answer.text for answer in given)
-    return jargon / len(given), right / len(given)
+    jargon = sum(forbidden.find(answer.text) is not None for answer in completions)
+    right = sum(THINGS[answer.prompt_index] in answer.text for answer in completions)
+    return jargon / len(completions), right / len(completions)
 
 
 def test_a_forbidden_term_is_unlearned_and_nothing_else(model: Path, tmp_path: Path) -> None:
@@ -124,13 +124,13 @@ def test_a_forbidden_term_is_unlearned_and_nothing_else(model: Path, tmp_path: P
             f"detector.settings.terms=[{JARGON}]", "rollout.max_new_tokens=32",
         ],
     )  # fmt: skip
-    jargon_before, right_before = shares(answers(config, model))
+    jargon_before, right_before = shares(sample(config, model))
     assert jargon_before > 0.2 and right_before > 0.9
     result = run_training(config)
-    jargon, right = shares(answers(config, tmp_path / "run" / "model"))
+    jargon, right = shares(sample(config, tmp_path / "run" / "model"))
     assert jargon < jargon_before / 5
     assert right > right_before - 0.02
     learned = pq.read_table(tmp_path / "run" / "experiences")
-    assert learned.num_rows == result["confusion_points"]
-    assert set(learned.column("span_script").to_pylist()) == {"term"}
+    assert learned.num_rows == result.confusion_points
+    assert set(learned.column("span_kind").to_pylist()) == {"term"}
     assert set(learned.column("detector_version").to_pylist()) == {TermsDetector(terms=[JARGON]).version}

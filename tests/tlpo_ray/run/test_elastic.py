@@ -1,4 +1,4 @@
-"""Rollout actors that join and leave while a run goes on, on several Ray nodes, some of which die."""
+"""Rollout actors that join and leave a running run, on several Ray nodes, some of which die."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from ray.cluster_utils import Cluster
 
 from tests.small_run import run, run_config
 from tlpo_ray.errors import UserError
+from tlpo_ray.progress import TrainingProgress
 from tlpo_ray.run.control import read_status, scale
-from tlpo_ray.run.loop import Progress, TrainSummary
+from tlpo_ray.run.loop import TrainSummary
 
 pytestmark = pytest.mark.ray
 
 Undisturbed = tuple[Path, TrainSummary]
 STORE = 200 << 20
 MANY, TURN_S = 20, 1.5
-"""Copies of the prompts, and how long the driver rests in each turn until all has happened: however long actors take to
-start on a slow machine, the run is not over before."""
+"""Copies of the prompts, and how long the driver sleeps per turn until everything has happened: the run must not end
+before, however long actors take to start on a slow machine."""
 
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    """A head with room for the learner only."""
+    """Start a head with room for the learner only."""
     found = Cluster(
         initialize_head=True,
         head_node_args={"num_cpus": 2, "object_store_memory": STORE, "resources": {"learn": 1}},
@@ -55,7 +56,7 @@ def on(cluster: Cluster, **settings: object) -> dict[str, object]:
 
 
 def nodes_of(name: str) -> set[str]:
-    """Nodes on which live actors whose name begins so are."""
+    """Return the nodes of the live actors whose names begin with `name`."""
     from ray._private.state import actors  # the public list needs a dashboard
 
     alive = [actor for actor in actors().values() if actor["State"] == "ALIVE"]
@@ -68,18 +69,18 @@ def many_prompts(prompts: Path, folder: Path) -> Path:
     return file
 
 
-class Coming:
-    """What is done to a run while it goes on, one thing after the other."""
+class Events:
+    """A listener that does one thing after the other to a running run."""
 
     def __init__(self, cluster: Cluster, folder: Path) -> None:
         self.cluster, self.folder = cluster, folder
-        self.asked: list[threading.Thread] = []
+        self.requests: list[threading.Thread] = []
         self.seen: dict[str, set[str]] = {}
         self.most = 0
         self._steps = iter((self.three, self.room, self.dies, self.back, self.one))
-        self._next: Callable[[Progress, dict[str, int]], bool] | None = next(self._steps)
+        self._next: Callable[[TrainingProgress, dict[str, int]], bool] | None = next(self._steps)
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: TrainingProgress) -> None:
         states = read_status(self.folder).get("actors", {})
         working = states.get("healthy", 0) + states.get("stale", 0)
         self.most = max(self.most, working)
@@ -93,22 +94,22 @@ class Coming:
         return self._next is None
 
     def scale(self, actors: int) -> None:
-        self.asked.append(threading.Thread(target=scale, args=(self.folder, actors)))
-        self.asked[-1].start()
+        self.requests.append(threading.Thread(target=scale, args=(self.folder, actors)))
+        self.requests[-1].start()
 
-    def three(self, progress: Progress, states: dict[str, int]) -> bool:
+    def three(self, progress: TrainingProgress, states: dict[str, int]) -> bool:
         if progress.version >= 1:
             self.scale(3)
         return progress.version >= 1
 
-    def room(self, progress: Progress, states: dict[str, int]) -> bool:
-        """Two wait for a node."""
+    def room(self, progress: TrainingProgress, states: dict[str, int]) -> bool:
+        """Two actors wait for a node."""
         if states.get("pending") != 2:
             return False
         self.new = add_node(self.cluster, cpus=2)
         return True
 
-    def dies(self, progress: Progress, states: dict[str, int]) -> bool:
+    def dies(self, progress: TrainingProgress, states: dict[str, int]) -> bool:
         if states["working"] != 3:
             return False
         self.seen.update(rollout=nodes_of("tlpo-rollout"), learner=nodes_of("tlpo-learner"))
@@ -116,38 +117,40 @@ class Coming:
         add_node(self.cluster, cpus=2)
         return True
 
-    def back(self, progress: Progress, states: dict[str, int]) -> bool:
-        """Those who were on it come back on another."""
+    def back(self, progress: TrainingProgress, states: dict[str, int]) -> bool:
+        """The actors that were on it are restarted on another."""
         return states["working"] < 3
 
-    def one(self, progress: Progress, states: dict[str, int]) -> bool:
+    def one(self, progress: TrainingProgress, states: dict[str, int]) -> bool:
         if states["working"] == 3:
             self.scale(1)
         return states["working"] == 3
 
 
-def test_actors_come_and_go_with_wishes_and_nodes_and_the_learner_does_not_notice(
+def test_actors_join_and_leave_with_requests_and_nodes_and_the_learner_is_not_disturbed(
     cluster: Cluster, tiny_model: Path, prompts: Path, tmp_path: Path
 ) -> None:
-    """One becomes three, two of which wait for a node; it dies; they come back on another; and one is left."""
+    """One actor becomes three, two of which wait for a node; it dies; they restart on another; one is left."""
     first, folder = add_node(cluster, cpus=1), tmp_path / "run"
     settings = {"rollout.num_actors": 1, "rollout.lease_size": 2, "cluster.cpus_per_rollout_actor": 1}
-    coming = Coming(cluster, folder)
-    summary = run(run_config(tiny_model, many_prompts(prompts, tmp_path), folder, **on(cluster, **settings)), coming)
-    for thread in coming.asked:
+    events = Events(cluster, folder)
+    summary = run(run_config(tiny_model, many_prompts(prompts, tmp_path), folder, **on(cluster, **settings)), events)
+    for thread in events.asked:
         thread.join(timeout=60)
-    assert coming.over, "the run was over before all had happened"
-    assert coming.most == 3
-    assert coming.seen["rollout"] == {first.node_id, coming.new.node_id}
-    assert coming.seen["learner"] == {cluster.head_node.node_id}
+    assert events.over, "the run was over before all had happened"
+    assert events.most == 3
+    assert events.seen["rollout"] == {first.node_id, events.new.node_id}
+    assert events.seen["learner"] == {cluster.head_node.node_id}
     assert summary.accounting.complete and summary.accounting.total == 40 * MANY
-    assert summary.restarts >= 2  # more, if one was started on the dying node before that was known to be dead
-    assert summary.learner_restarts == summary.exchange_restarts == 0
+    assert (
+        summary.incidents.actor_restarts >= 2
+    )  # more, if one was started on the dying node before that was known to be dead
+    assert summary.incidents.learner_restarts == summary.incidents.exchange_restarts == 0
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["rollout_actors"] == 1
 
 
-def test_what_cannot_be_scaled_is_one_line(local: Undisturbed, tmp_path: Path) -> None:
+def test_what_cannot_be_scaled_is_refused_in_one_line(local: Undisturbed, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no run"):
         scale(tmp_path, 2)
     with pytest.raises(UserError, match=r"is complete, see result\.json"):

@@ -1,4 +1,4 @@
-"""A run whose processes are killed or stopped ends with the weights of one that nobody disturbed."""
+"""A run whose processes are killed or stopped ends with the weights of an undisturbed one."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from tests.small_run import (
     run,
     run_config,
 )
-from tlpo_ray.data.load import checked_prompts
+from tlpo_ray.data.load import load_prompts
 from tlpo_ray.errors import LearnerLostError, TlpoError
-from tlpo_ray.run.build import assembled
+from tlpo_ray.progress import TrainingProgress
+from tlpo_ray.run.build import build_components
 from tlpo_ray.run.folder import RunFolder
-from tlpo_ray.run.loop import Progress, TrainSummary, train
+from tlpo_ray.run.loop import TrainSummary, train
 
 pytestmark = pytest.mark.ray
 
@@ -31,19 +32,19 @@ Undisturbed = tuple[Path, TrainSummary]
 
 
 def stop_then_kill(process: int) -> None:
-    """What it is asked next, it never does: it is stopped now, and killed when the others wait for it."""
+    """Stop a process now, so that it never does what is next, and kill it once the others wait for it."""
     os.kill(process, signal.SIGSTOP)
     threading.Timer(3.0, os.kill, (process, signal.SIGKILL)).start()
 
 
-def test_who_hangs_holds_up_nobody_else_and_is_replaced(
+def test_a_hung_process_is_replaced_and_blocks_no_other(
     local: Undisturbed, tiny_model: Path, prompts: Path, tmp_path: Path
 ) -> None:
-    """A rollout actor while it loads weights: the other does all the work, until its deadline. Then a learner rank."""
+    """A rollout actor hangs while it loads weights: the other does all the work. Then a learner rank hangs."""
     stop_actor, actor = kill_at("ray::RolloutProcess", version=1, how=signal.SIGSTOP)
     stop_rank, rank = kill_at("ray::LearnerProcess", version=2, how=signal.SIGSTOP)
 
-    def listener(progress: Progress) -> None:
+    def listener(progress: TrainingProgress) -> None:
         stop_actor(progress)
         stop_rank(progress)
 
@@ -51,22 +52,24 @@ def test_who_hangs_holds_up_nobody_else_and_is_replaced(
     folder = tmp_path / "run"
     summary = run(run_config(tiny_model, prompts, folder, **settings), listener)
     assert actor and rank
-    assert summary.restarts >= 1 and summary.learner_restarts >= 1  # on a busy machine a slow one may be taken for hung
+    assert (
+        summary.incidents.actor_restarts >= 1 and summary.incidents.learner_restarts >= 1
+    )  # on a busy machine a slow one may be taken for hung
     assert summary.accounting == local[1].accounting
     assert_same_weights(folder, local[0])
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert lines[1]["restarts"] == 0, "the second update did not wait for it"
+    assert lines[1]["actor_restarts"] == 0, "the second update did not wait for it"
     assert not {*actor, *rank} & set(process_ids("ray::")), "those that hung are gone"
 
 
-def test_who_hangs_in_a_lot_is_replaced_and_finds_its_weights_gone_with_the_learner(
+def test_an_actor_that_hangs_in_a_batch_is_replaced_and_its_weights_are_exported_again(
     local: Undisturbed, tiny_model: Path, prompts: Path, tmp_path: Path
 ) -> None:
-    """The only actor, and with it the learner that holds the published weights, while both have nothing to tell."""
+    """The only actor hangs, and the learner that holds the exported weights is killed with it."""
     stopped: list[int] = []
 
-    def listener(progress: Progress) -> None:
-        if progress.version == 1 and progress.status.accounting.leased and not stopped:
+    def listener(progress: TrainingProgress) -> None:
+        if progress.version == 1 and progress.leased and not stopped:
             stopped.append(process_ids("ray::RolloutProcess")[0])
             os.kill(stopped[0], signal.SIGSTOP)
             for rank in process_ids("ray::LearnerProcess"):
@@ -75,60 +78,60 @@ def test_who_hangs_in_a_lot_is_replaced_and_finds_its_weights_gone_with_the_lear
     settings = {"rollout.num_actors": 1, "flow.heartbeat_s": 3, "rollout.lease_size": 2}
     summary = run(run_config(tiny_model, prompts, tmp_path / "run", **settings), listener)
     assert stopped
-    assert summary.restarts >= 1  # so short a heartbeat may also find out one that is only slow
-    assert summary.learner_restarts == 1
+    assert summary.incidents.actor_restarts >= 1  # so short a heartbeat may also find out one that is only slow
+    assert summary.incidents.learner_restarts == 1
     assert summary.accounting == local[1].accounting
     assert_same_weights(tmp_path / "run", local[0])
 
 
-def test_who_hangs_before_a_broadcast_that_all_must_receive_is_replaced(
+def test_an_actor_that_hangs_before_a_broadcast_is_replaced(
     local: Undisturbed, tiny_model: Path, prompts: Path, tmp_path: Path
 ) -> None:
     stop, stopped = kill_at("ray::RolloutProcess", version=1, how=signal.SIGSTOP)
     settings = {"flow.weight_transfer": "gloo", "flow.heartbeat_s": 3, "flow.sync_deadline_s": 60}
     summary = run(run_config(tiny_model, prompts, tmp_path / "run", **settings), stop)
-    assert stopped and summary.restarts >= 1
+    assert stopped and summary.incidents.actor_restarts >= 1
     assert summary.accounting == local[1].accounting
     assert_same_weights(tmp_path / "run", local[0])
 
 
-def test_a_rank_that_is_lost_while_a_checkpoint_is_written_comes_back(
+def test_a_rank_that_is_lost_during_a_checkpoint_is_restored(
     local: Undisturbed, tiny_model: Path, prompts: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Stopped just before it, killed while the others wait for it in a collective: no disk is full."""
+    """Stopped just before it and killed while the others wait in a collective: not mistaken for a full disk."""
     lost: list[int] = []
 
-    def listener(progress: Progress) -> None:
+    def listener(progress: TrainingProgress) -> None:
         if progress.version == 1 and not lost:
             lost.append(process_ids("ray::LearnerProcess")[-1])
             stop_then_kill(lost[0])
 
     settings = {"checkpoint.every_updates": 1}
     summary = run(run_config(tiny_model, prompts, tmp_path / "run", **settings), listener)
-    assert summary.learner_restarts == 1
+    assert summary.incidents.learner_restarts == 1
     assert "a learner rank failed during a checkpoint" in caplog.text
     assert summary.accounting == local[1].accounting
     assert_same_weights(tmp_path / "run", local[0])
 
 
-def test_a_learner_that_is_lost_while_it_writes_the_model_leaves_rollout_actors_that_answer(
+def test_rollout_actors_can_generate_after_the_learner_was_lost_during_the_model_export(
     local: Undisturbed, tiny_model: Path, prompts: Path, tmp_path: Path
 ) -> None:
-    """With engines that sleep while a learner works: they have its weights again before they are asked."""
+    """Colocated engines, which sleep while the learner works, have its weights again before they generate."""
     lost: list[int] = []
 
-    def listener(progress: Progress) -> None:
-        if progress.status.finished and not lost:
+    def listener(progress: TrainingProgress) -> None:
+        if progress.complete and not lost:
             lost.extend(process_ids("ray::LearnerProcess"))
             stop_then_kill(lost[0])
 
     settings = {"cluster.colocated": True, "rollout.num_actors": 1, "learner.num_ranks": 1}
     config = run_config(tiny_model, prompts, tmp_path / "run", **settings)
-    asked = checked_prompts(config.data, config.detector, config.seed)
-    with assembled(config, asked) as parts, RunFolder(config) as folder:
-        summary = train(config, parts, folder, listener)
-        answers = parts.fleet.answers(asked.prompts[:4], 2, 0.0, 8, 0)
-    assert summary.learner_restarts == 1 and len(answers) == 8
+    asked = load_prompts(config.data, config.detector, config.seed)
+    with build_components(config, asked) as components, RunFolder(config) as folder:
+        summary = train(config, components, folder, listener)
+        answers = components.fleet.generate(asked.prompts[:4], 2, 0.0, 8, 0)
+    assert summary.incidents.learner_restarts == 1 and len(answers) == 8
     assert_same_weights(tmp_path / "run", local[0])
 
 
@@ -153,10 +156,10 @@ class Asks:
 """
 
 
-def test_an_error_that_only_its_own_process_can_build_ends_no_run_with_a_traceback(
+def test_an_error_that_cannot_be_unpickled_is_reported_in_one_line(
     tiny_model: Path, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As of a detector that asks a service which rollout actors cannot reach; its class cannot be unpickled."""
+    """A detector that calls a service which rollout actors cannot reach raises an error of a class of its own."""
     plugin = tmp_path / "plugin"
     installed = plugin / "bad_service-1.dist-info"
     installed.mkdir(parents=True)
@@ -168,12 +171,12 @@ def test_an_error_that_only_its_own_process_can_build_ends_no_run_with_a_traceba
     monkeypatch.setattr(detector, "_installed", detector._installed.__wrapped__)  # not as this process has seen them
     settings = {"detector.name": "asks", "flow.max_restarts": 0, "rollout.num_actors": 1}
     with pytest.raises(
-        TlpoError, match=r"^rollout actor rollout-0\.0 could not roll out a lot: .*Refused: status 503, "
+        TlpoError, match=r"^rollout actor rollout-0\.0 could not roll out a batch: .*Refused: status 503, "
     ):
         run(run_config(tiny_model, prompts, tmp_path / "run", **settings))
 
 
-def test_without_a_restart_left_the_run_ends_says_so_and_leaves_nothing_behind(
+def test_a_run_without_restarts_left_ends_with_one_line_and_leaves_no_process(
     tiny_model: Path, prompts: Path, tmp_path: Path
 ) -> None:
     killer, _ = kill_at("ray::LearnerProcess", version=1)

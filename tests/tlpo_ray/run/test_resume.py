@@ -1,4 +1,4 @@
-"""A run that was killed or stopped goes on with `tlpo train --resume`, and ends as if nothing had been."""
+"""A run that was killed or stopped is resumed with `tlpo train --resume` and ends as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Undisturbed = tuple[Path, TrainSummary]
 TLPO = str(Path(sys.executable).with_name("tlpo"))
 PATIENCE_S = 240.0
 COPIES = 6
-"""Of the prompts: the run is not over before it has been killed ten times."""
+"""Copies of the prompts: enough that the run can be killed ten times before it ends."""
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
@@ -31,14 +31,14 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 
 
 def begin(model: Path, prompts: Path, folder: Path, **settings: object) -> subprocess.Popen[str]:
-    """`tlpo train` on a configuration of its own, in a process of its own."""
+    """Start `tlpo train` in a process of its own."""
     file = folder.with_suffix(".yaml")
     file.write_text(dump_config(run_config(model, prompts, folder, **settings)), encoding="utf-8")
     return start("train", str(file))
 
 
 def until(folder: Path, version: int, process: subprocess.Popen[str]) -> None:
-    """Wait until a run has kept the groups of an update, or has ended."""
+    """Wait until a run has journalled the groups of an update, or has ended."""
     began = time.monotonic()
     while not (folder / "journal" / f"groups-{version:08d}.arrow").exists() and process.poll() is None:
         assert time.monotonic() - began < PATIENCE_S
@@ -50,7 +50,7 @@ def updates(folder: Path) -> int:
 
 
 def finished(folder: Path, *arguments: str) -> str:
-    """The rest of a run; what it printed."""
+    """Resume a run to its end; returns what it printed."""
     process = start("train", "--resume", str(folder), *arguments)
     out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, err
@@ -84,7 +84,7 @@ def test_killed_at_ten_random_moments_a_run_ends_with_exactly_the_same_weights(
     assert_same_run(folder, undisturbed)
 
 
-def test_a_stopped_run_says_how_to_go_on(local: Undisturbed, tiny_model: Path, prompts: Path, tmp_path: Path) -> None:
+def test_a_stopped_run_says_how_to_resume(local: Undisturbed, tiny_model: Path, prompts: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     process = begin(tiny_model, prompts, folder, **LOCAL)
     until(folder, 2, process)
@@ -94,7 +94,7 @@ def test_a_stopped_run_says_how_to_go_on(local: Undisturbed, tiny_model: Path, p
     assert time.monotonic() - began < 30
     assert process.returncode == 128 + signal.SIGTERM
     assert err.splitlines()[-1] == (
-        f"tlpo: stopped by SIGTERM; nothing is lost, go on with: tlpo train --resume {folder}"
+        f"tlpo: stopped by SIGTERM; nothing is lost, resume with: tlpo train --resume {folder}"
     )
     finished(folder)
     assert_same_run(folder, local)
@@ -103,9 +103,9 @@ def test_a_stopped_run_says_how_to_go_on(local: Undisturbed, tiny_model: Path, p
 HANGS = """
 import os, signal, sys, time
 from pathlib import Path
-from tlpo_ray.run import resume
-resume.GRACE_S = 1.0
-with resume.stoppable(Path(sys.argv[1])):
+from tlpo_ray.run import signals
+signals.GRACE_S = 1.0
+with signals.stop_on_signal(Path(sys.argv[1])):
     try:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(60)
@@ -114,7 +114,7 @@ with resume.stoppable(Path(sys.argv[1])):
 """
 
 
-def test_a_run_that_does_not_end_when_it_is_stopped_is_ended(tmp_path: Path) -> None:
+def test_a_run_that_hangs_after_a_signal_is_ended(tmp_path: Path) -> None:
     began = time.monotonic()
     done = subprocess.run([sys.executable, "-c", HANGS, tmp_path], timeout=60, check=False)
     assert done.returncode == 128 + signal.SIGTERM
@@ -129,7 +129,7 @@ def refused(folder: Path, *arguments: str) -> str:
     return line
 
 
-def test_what_cannot_be_gone_on_with_is_one_line(
+def test_what_cannot_be_resumed_is_refused_in_one_line(
     tiny_model: Path, prompts: Path, tmp_path: Path, local: Undisturbed
 ) -> None:
     folder, mine = tmp_path / "run", tmp_path / "mine.jsonl"
@@ -139,8 +139,8 @@ def test_what_cannot_be_gone_on_with_is_one_line(
     process.kill()
     process.communicate()
     assert "is complete, see result.json in it" in refused(local[0])
-    assert "holds no run to go on with" in refused(tmp_path)
+    assert "does not hold a run to resume" in refused(tmp_path)
     assert "learner.lr is 0.0001" in refused(folder, "learner.lr=1e-3")
     assert "no setting" in refused(folder, "learner.lrr=1e-3") or "lrr" in refused(folder, "learner.lrr=1e-3")
     mine.write_text(mine.read_text().replace("0", "1"))
-    assert "the prompts are not those that the run began with" in refused(folder)
+    assert "the prompts differ from those that the run was started with" in refused(folder)
