@@ -1,7 +1,7 @@
-"""What MkDocs calls when it builds the manual (`hooks` in mkdocs.yml).
+"""Hooks that MkDocs calls when it builds the manual (`hooks` in mkdocs.yml).
 
-`reference/` is written from the code each time: settings and presets, metrics, commands. `project/` are documents of
-the repository that stand outside `docs/`. Links between all of them, and to files that are no page, are put right.
+The pages in `reference/` are generated from the code: settings and presets, metrics, commands. Those in `project/` are
+documents of the repository outside `docs/`. Links between all of them, and to files that are not pages, are rewritten.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ PROJECT = {
     "CONTRIBUTING.md": "project/contributing.md",
     "CHANGELOG.md": "project/changelog.md",
 }
-"""Documents of the repository, and the pages that they become."""
-STANDS_FOR = PROJECT | {
+"""Document of the repository → page of the manual."""
+PAGE_OF = PROJECT | {
     "README.md": "index.md",
     "tlpo_ray/config/run.py": "reference/configuration.md",
     "tlpo_ray/flow/metrics.py": "reference/metrics.md",
     "tlpo_ray/cli/__init__.py": "reference/commands.md",
 }
-"""Files of the repository, and the pages that say what is in them."""
+"""File of the repository → page that documents it."""
 FENCED = re.compile(r"(^[ \t]*```[^\n]*\n.*?^[ \t]*```[ \t]*$)", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<!!)\[([^\[\]]+)\]\(([^()\s]+)\)")
 GROUP = re.compile(r"    # (.+)")
@@ -55,69 +55,68 @@ ENTRY = re.compile(r'    "(\w+)":')
 
 
 def on_startup(command: str, dirty: bool) -> None:
-    """Keep the theme's search from telling how it loads the words of Chinese."""
+    """Silence jieba, which logs the loading of its Chinese dictionary when the search index is built."""
     logging.getLogger("jieba").addFilter(lambda record: record.levelno >= logging.WARNING)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that no file in `docs/` holds."""
-    for uri, written in REFERENCE.items():
-        files.append(File.generated(config, uri, content=written()))
+    """Add the pages that are not files in `docs/`."""
+    for uri, generate in REFERENCE.items():
+        files.append(File.generated(config, uri, content=generate()))
     for name, uri in PROJECT.items():
         files.append(File.generated(config, uri, content=(ROOT / name).read_text(encoding="utf-8")))
     return files
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Lead links out of `docs/` to the page that stands for a file, to the repository, or nowhere."""
-    here = page.file.src_uri
-    source = next((name for name, uri in PROJECT.items() if uri == here), f"docs/{here}")
-    pages = {f"docs/{uri}": uri for uri in files.src_uris} | STANDS_FOR
+    """Rewrite links that leave `docs/`: to the page about the file, else to the repository, else to plain text."""
+    page_uri = page.file.src_uri
+    source = next((name for name, uri in PROJECT.items() if uri == page_uri), f"docs/{page_uri}")
+    pages = {f"docs/{uri}": uri for uri in files.src_uris} | PAGE_OF
 
-    def led(link: re.Match[str]) -> str:
+    def rewrite(link: re.Match[str]) -> str:
         text, (target, hash_, anchor) = link[1], link[2].partition("#")
         if not target or ":" in target:
             return link[0]
         path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
         if path in pages:
-            return f"[{text}]({posixpath.relpath(pages[path], posixpath.dirname(here) or '.')}{hash_}{anchor})"
+            return f"[{text}]({posixpath.relpath(pages[path], posixpath.dirname(page_uri) or '.')}{hash_}{anchor})"
         if config.repo_url:
             return f"[{text}]({config.repo_url.rstrip('/')}/blob/main/{path})"
         return f"`{path}`" if path.endswith(text.strip("`/")) else f"{text} (`{path}`)"
 
     parts = FENCED.split(markdown)
-    return "".join(part if number % 2 else LINK.sub(led, part) for number, part in enumerate(parts))
+    return "".join(part if number % 2 else LINK.sub(rewrite, part) for number, part in enumerate(parts))
 
 
 # Settings.
 
 
-def configuration() -> str:
-    """Every setting of a run, and the presets."""
+def configuration_page() -> str:
+    """Return the page with every setting of a run, and the presets."""
     parts = [
         "# Configuration",
-        "Every setting of a run is a key of one YAML file, or `key=value` on the command line, which counts more. "
-        "`tlpo config PRESET` prints all of them as they would be used; a misspelt key is refused with the nearest "
-        f"right one. `{EXTENDS}: PRESET` in a file, or `{EXTENDS}:` and a path relative to it, lays the file over "
-        "another.",
+        "Every setting of a run is a key of one YAML file, or `key=value` on the command line, which has precedence. "
+        "`tlpo config PRESET` prints the complete configuration; a misspelt key is refused with the closest valid one. "
+        f"`{EXTENDS}: PRESET` in a file, or `{EXTENDS}:` with a path relative to it, extends another file.",
         "`none` is `null` in YAML, lists are `[a, b]`, keys and values `{a: 1}`.",
     ]
     for prefix, section in sections(RunConfig):
         name = prefix.rstrip(".")
         parts += [f"## {name or 'The run'} {{ #{name or 'run'} }}", cell(inspect.getdoc(section) or "")]
-        rows = [_setting(prefix, key, section) for key, field in section.model_fields.items() if not _plain(field)]
+        rows = [_setting(prefix, key, section) for key, field in section.model_fields.items() if not _is_section(field)]
         parts.append(table(("key", "type", "default", "meaning"), rows))
     parts += [
         "## Presets",
-        "What each sets over what it builds on; all else is as above. Presets whose names begin with `_` are only "
-        "built upon. Names and folders of runs, which are those of their presets, are left out.",
+        "The settings of each preset on top of the one that it builds on; all others have their defaults. Presets with "
+        "a leading `_` are only built upon. Name and folder of a run, which are those of its preset, are omitted.",
         table(("preset", "builds on", "for", "sets"), map(_preset, sorted(PRESETS.glob("*.yaml"), key=_by_base))),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def sections(root: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
-    """A model and all models inside it, each with the beginning of its keys, e.g. `learner.lora.`."""
+    """Yield a model and all models inside it, each with the prefix of its keys, e.g. `learner.lora.`."""
     yield prefix, root
     for name, field in root.model_fields.items():
         if (inner := _model(field.annotation)) is not None:
@@ -125,13 +124,13 @@ def sections(root: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, typ
 
 
 def _model(annotation: Any) -> type[BaseModel] | None:
-    """The model that a field holds, or may hold."""
+    """Return the model among the types of a field, if there is one."""
     options = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-    return next((one for one in options if isinstance(one, type) and issubclass(one, BaseModel)), None)
+    return next((option for option in options if isinstance(option, type) and issubclass(option, BaseModel)), None)
 
 
-def _plain(field: FieldInfo) -> bool:
-    """Whether a field is a section and nothing else, so that its keys say all."""
+def _is_section(field: FieldInfo) -> bool:
+    """Return whether a field is always a section, so that the keys of the section document it."""
     return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
 
 
@@ -139,37 +138,38 @@ def _setting(prefix: str, key: str, section: type[BaseModel]) -> tuple[str, str,
     field, name = section.model_fields[key], f"{prefix}{key}"
     return (
         f"`{name}`{{ #{name} }}",
-        kind(field.annotation, field.metadata),
-        "**required**" if field.is_required() else shown(field.get_default(call_default_factory=True)),
-        cell(meanings(section).get(key, "")),
+        type_in_words(field.annotation, field.metadata),
+        "**required**" if field.is_required() else default_text(field.get_default(call_default_factory=True)),
+        cell(field_docs(section).get(key, "")),
     )
 
 
-def meanings(section: type[BaseModel]) -> dict[str, str]:
-    """The docstrings under a model's fields."""
-    (found,) = ast.parse(textwrap.dedent(inspect.getsource(section))).body
-    assert isinstance(found, ast.ClassDef)
+def field_docs(section: type[BaseModel]) -> dict[str, str]:
+    """Return the docstrings below a model's fields, by field."""
+    (class_def,) = ast.parse(textwrap.dedent(inspect.getsource(section))).body
+    assert isinstance(class_def, ast.ClassDef)
     docs: dict[str, str] = {}
-    for field, below in zip(found.body, found.body[1:], strict=False):
+    for field, below in zip(class_def.body, class_def.body[1:], strict=False):
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr):
             docs[field.target.id] = inspect.cleandoc(str(ast.literal_eval(below.value)))
     return docs
 
 
-def kind(annotation: Any, limits: Sequence[Any] = ()) -> str:
-    """What a field may hold, in words."""
+def type_in_words(annotation: Any, limits: Sequence[Any] = ()) -> str:
+    """Return what a field may hold, in words."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        annotation, *more = inner
-        return kind(
-            annotation, [one for info in more for one in (info.metadata if isinstance(info, FieldInfo) else [info])]
-        )
+        annotation, *infos = inner
+        metadata = [item for info in infos for item in (info.metadata if isinstance(info, FieldInfo) else [info])]
+        return type_in_words(annotation, metadata)
     if origin is Literal:
         return _either([f"`{value}`" for value in inner])
     if origin in (Union, UnionType):
-        return _either([kind(one, limits) for one in inner if one is not NoneType] + ["none"] * (NoneType in inner))
+        options = [type_in_words(option, limits) for option in inner if option is not NoneType]
+        return _either(options + ["none"] * (NoneType in inner))
     if origin is tuple:
-        return f"list of {kind(inner[0])}s" if inner[-1] is Ellipsis else f"list of {len(inner)}: {kind(inner[0])}"
+        item = type_in_words(inner[0])
+        return f"list of {item}s" if inner[-1] is Ellipsis else f"list of {len(inner)}: {item}"
     if origin is dict:
         return "keys and values"
     if _model(annotation) is not None:
@@ -183,19 +183,19 @@ def _either(options: Sequence[str]) -> str:
 
 
 def _range(limits: Iterable[Any]) -> str:
-    """The limits of a number, e.g. ` above 0, at most 64`."""
+    """Return the limits of a number, e.g. ` above 0, at most 64`."""
     words = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
-    found = [
+    texts = [
         f"{word} {getattr(limit, name):g}"
         for limit in limits
         for name, word in words.items()
         if isinstance(getattr(limit, name, None), int | float)
     ]
-    return f" {', '.join(found)}" if found else ""
+    return f" {', '.join(texts)}" if texts else ""
 
 
-def shown(value: Any) -> str:
-    """A default as one would write it into YAML."""
+def default_text(value: Any) -> str:
+    """Return a default as it is written in YAML."""
     match value:
         case None:
             return "none"
@@ -210,7 +210,7 @@ def shown(value: Any) -> str:
 
 
 def _by_base(file: Path) -> tuple[str, bool, str]:
-    """Presets in families: what is built upon before what builds on it."""
+    """Return a sort key that keeps families of presets together, base presets first."""
     name = file.stem.removeprefix("_")
     known = [other.stem.removeprefix("_") for other in PRESETS.glob("*.yaml")]
     family = min((other for other in known if f"{name}-".startswith(f"{other}-")), key=len, default=name)
@@ -227,7 +227,7 @@ def _preset(file: Path) -> tuple[str, str, str, str]:
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested settings as `key=value`."""
+    """Yield nested settings as pairs of dotted key and value."""
     for key, value in settings.items():
         if isinstance(value, dict):
             yield from flat(value, f"{prefix}{key}.")
@@ -238,25 +238,24 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, s
 # Metrics.
 
 
-def figures() -> str:
-    """Every metric by the question that it answers."""
+def metrics_page() -> str:
+    """Return the page with every metric, by the question that it answers."""
     parts = [
         "# Metrics",
-        "Every figure of a run. *Kept* ones are written with each update, under their name, into `metrics.jsonl` "
-        "(with `step`, the policy version, and `time`) and TensorBoard; the others are only shown while the run goes "
-        'on. Both are in Ray\'s metrics, and so at its Prometheus endpoints, as `ray_tlpo_NAME{run="…"}`; a figure '
-        "with a *label* has several values, told apart by it. [Watching a run](../tutorial-one-node.md#watch) shows "
-        "where to look.",
+        "Every metric of a run. *Kept* metrics are written with each update, under their name, into `metrics.jsonl` "
+        "(with `step`, the policy version, and `time`) and TensorBoard; the others are only shown while the run is "
+        'running. Both are Ray metrics, for Prometheus `ray_tlpo_NAME{run="…"}`; a metric with a *label* has one value '
+        "per value of the label. [Watching a run](../tutorial-one-node.md#watch) shows where to find them.",
     ]
     for heading, names in _groups():
         parts += [f"## {heading}"] if heading else []
-        rows = [_figure(name) for name in names]
+        rows = [_metric(name) for name in names]
         parts.append(table(("name", "unit", "label", "kept", "meaning"), rows))
     return "\n\n".join(parts) + "\n"
 
 
 def _groups() -> list[tuple[str, list[str]]]:
-    """Names of metrics under the comments that head them in the source."""
+    """Return the names of the metrics, grouped by the comments above them in the source."""
     groups: list[tuple[str, list[str]]] = [("", [])]
     for line in inspect.getsource(metrics).splitlines():
         if heading := GROUP.fullmatch(line):
@@ -267,29 +266,29 @@ def _groups() -> list[tuple[str, list[str]]]:
     return [(heading, names) for heading, names in [*groups, ("Others", sorted(missing))] if names]
 
 
-def _figure(name: str) -> tuple[str, str, str, str, str]:
-    one = metrics.METRICS[name]
-    label = f"`{one.label}`" if one.label else ""
-    return (f"`{name}`{{ #{name} }}", cell(one.unit), label, "yes" if one.kept else "", cell(one.help))
+def _metric(name: str) -> tuple[str, str, str, str, str]:
+    metric = metrics.METRICS[name]
+    label = f"`{metric.label}`" if metric.label else ""
+    return (f"`{name}`{{ #{name} }}", cell(metric.unit), label, "yes" if metric.kept else "", cell(metric.help))
 
 
 # Commands.
 
 EXIT_CODES = (
-    ("0", "it is done"),
-    ("1", "the run failed; of `tlpo doctor`, something is broken; of `tlpo detect --fail-above`, too much is confused"),
-    ("2", "what was asked for cannot be done: one line says why"),
-    ("3", "`tlpo submit` and `tlpo logs` have lost the way to a job, which may well go on"),
+    ("0", "success"),
+    ("1", "the run failed; `tlpo doctor`: a check failed; `tlpo detect --fail-above`: the limit is exceeded"),
+    ("2", "the request cannot be met: one line says why"),
+    ("3", "`tlpo submit` and `tlpo logs` have lost the connection to a job, which is probably still running"),
     ("130", "Ctrl-C"),
-    ("128 + n", "the run was stopped by signal n, and can go on"),
+    ("128 + n", "the run was stopped by signal n, and can be resumed"),
 )
 
 
-def commands() -> str:
-    """Every command with its arguments and options."""
+def commands_page() -> str:
+    """Return the page with every command, its arguments and options."""
     parts = [
         "# Commands",
-        "`tlpo COMMAND --help` says the same on the terminal.",
+        "`tlpo COMMAND --help` shows the same on the terminal.",
         table(("exit code", "when"), EXIT_CODES),
     ]
     for name, command in walk():
@@ -300,76 +299,77 @@ def commands() -> str:
 
 
 def walk(command: Any = None, name: str = "tlpo") -> Iterator[tuple[str, Any]]:
-    """Every command that does something, with its whole name."""
+    """Yield the full name of every command that is not a group, and the command."""
     command = command or typer.main.get_command(app)
-    below = getattr(command, "commands", None)
-    if below is None:
+    subcommands = getattr(command, "commands", None)
+    if subcommands is None:
         yield name, command
         return
-    for word, one in below.items():
-        yield from walk(one, f"{name} {word}")
+    for word, subcommand in subcommands.items():
+        yield from walk(subcommand, f"{name} {word}")
 
 
 def _paragraphs(text: str) -> str:
-    """A docstring; lines that belong together stand together."""
+    """Return a docstring with one line per paragraph."""
     return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(text).split("\n\n"))
 
 
 def _usage(name: str, command: Any) -> str:
     words = [name]
-    for one in command.params:
-        if one.param_type_name == "argument":
-            word = _argument(one)
-            words.append(word if one.required or word.startswith("[") else f"[{word}]")
-        elif one.required:
-            words.append(f"{one.opts[0]} {_value(one).upper().replace(' ', '_') or 'VALUE'}")
+    for parameter in command.params:
+        if parameter.param_type_name == "argument":
+            word = _argument(parameter)
+            words.append(word if parameter.required or word.startswith("[") else f"[{word}]")
+        elif parameter.required:
+            words.append(f"{parameter.opts[0]} {_value(parameter).upper().replace(' ', '_') or 'VALUE'}")
     return " ".join([*words, "[OPTIONS]"])
 
 
-def _argument(one: Any) -> str:
-    word = str(one.metavar or one.name.upper())
-    return f"{word}..." if one.nargs == -1 and not word.endswith("...") else word
+def _argument(parameter: Any) -> str:
+    word = str(parameter.metavar or parameter.name.upper())
+    return f"{word}..." if parameter.nargs == -1 and not word.endswith("...") else word
 
 
 def _parameters(command: Any) -> Iterator[tuple[str, list[tuple[str, str, str, str]]]]:
-    """Arguments and options in the groups that --help shows."""
+    """Yield arguments and options in the groups that --help shows, each group with its heading."""
     groups: dict[str, list[tuple[str, str, str, str]]] = {}
-    for one in command.params:
-        is_argument = one.param_type_name == "argument"
-        name = f"`{_argument(one)}`" if is_argument else ", ".join(f"`{option}`" for option in one.opts)
-        left_out = one.default is None or getattr(one, "is_flag", False)
-        default = "**required**" if one.required else "" if left_out else f"`{one.default}`"
-        heading = one.rich_help_panel or ("Arguments" if is_argument else "Options")
-        groups.setdefault(heading, []).append((name, "" if is_argument else _value(one), default, cell(one.help or "")))
+    for parameter in command.params:
+        is_argument = parameter.param_type_name == "argument"
+        options = ", ".join(f"`{option}`" for option in parameter.opts)
+        has_default = parameter.default is not None and not getattr(parameter, "is_flag", False)
+        default = "**required**" if parameter.required else f"`{parameter.default}`" if has_default else ""
+        heading = parameter.rich_help_panel or ("Arguments" if is_argument else "Options")
+        name, value = (f"`{_argument(parameter)}`", "") if is_argument else (options, _value(parameter))
+        groups.setdefault(heading, []).append((name, value, default, cell(parameter.help or "")))
     yield from groups.items()
 
 
-def _value(one: Any) -> str:
-    """What an option takes."""
-    if one.is_flag:
+def _value(option: Any) -> str:
+    """Return the kind of value that an option takes."""
+    if option.is_flag:
         return "flag"
-    limits = [f"at least {one.min:g}"] if one.min is not None else []
-    limits += [f"at most {one.max:g}"] if one.max is not None else []
-    found = one.type_descriptor.annotation
-    inner = get_args(found)[0] if get_origin(found) is list else found
+    limits = [f"at least {option.min:g}"] if option.min is not None else []
+    limits += [f"at most {option.max:g}"] if option.max is not None else []
+    annotation = option.type_descriptor.annotation
+    inner = get_args(annotation)[0] if get_origin(annotation) is list else annotation
     words = {int: "whole number", float: "number", str: "text"}
-    word = one.metavar or ("path" if issubclass(inner, PurePath) else words[inner])
-    return ", ".join([f"{word}", *limits]) + (", repeatable" if one.multiple else "")
+    word = option.metavar or ("path" if issubclass(inner, PurePath) else words[inner])
+    return ", ".join([f"{word}", *limits]) + (", repeatable" if option.multiple else "")
 
 
 # Markdown.
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; cells are Markdown already. Columns in which nothing stands are left out."""
+    """Return a table of cells that are Markdown already; empty columns are left out."""
     rows = list(rows)
-    used = [at for at in range(len(headings)) if any(row[at] for row in rows)]
+    columns = [column for column in range(len(headings)) if any(row[column] for row in rows)]
     lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join(f"| {' | '.join(line[at] for at in used)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(line[column] for column in columns)} |" for line in lines)
 
 
 def cell(text: str) -> str:
-    """Text for a cell: in one line, with nothing that Markdown would take for a table or a tag outside of code."""
+    """Return text for a cell: one line, with table and tag characters escaped outside of code."""
     spans = re.split(r"(`[^`]*`)", " ".join(text.split()))
     return "".join(
         span if number % 2 else span.replace("|", "\\|").replace("<", "&lt;") for number, span in enumerate(spans)
@@ -377,8 +377,8 @@ def cell(text: str) -> str:
 
 
 REFERENCE: dict[str, Callable[[], str]] = {
-    "reference/configuration.md": configuration,
-    "reference/commands.md": commands,
-    "reference/metrics.md": figures,
+    "reference/configuration.md": configuration_page,
+    "reference/commands.md": commands_page,
+    "reference/metrics.md": metrics_page,
 }
-"""Pages that are written from the code."""
+"""Page → function that generates it from the code."""

@@ -1,4 +1,4 @@
-"""A run among kills: its processes are killed again and again, its driver too, and it has to end as it should.
+"""A run whose processes are killed again and again, the driver too, and that has to end as it should.
 
 `make chaos` does it with the quickstart's toy world; a short one is a test (`tests/tlpo_ray/run/test_chaos.py`).
 """
@@ -33,15 +33,15 @@ DRIVER = "driver"
 LOOK_S = 0.05
 PATIENCE_S = 600.0
 LEFT_S = 30.0
-"""Within which a run's processes notice that their driver is gone."""
+"""Seconds within which a run's processes end after their driver."""
 
 
 @dataclass(slots=True)
 class Record:
-    """What was done to a run, and what became of it."""
+    """What was done to a run, and how it ended."""
 
     kills: list[tuple[float, str]] = field(default_factory=list)
-    """Seconds since the run began, and who."""
+    """(seconds since the run began, process kind) of every kill."""
     resumes: int = 0
     seconds: float = 0.0
 
@@ -49,7 +49,7 @@ class Record:
         return Counter(who for _, who in self.kills)
 
 
-def torment(
+def disturb(
     command: Sequence[str],
     folder: Path,
     victims: Sequence[str],
@@ -78,13 +78,13 @@ def torment(
     while process.poll() is None or process.returncode == -signal.SIGKILL:
         if process.poll() is not None:
             record.resumes += 1
-            _wait_for_the_end_of(before)
+            _wait_for_processes_to_end(before)
             process = _start([TLPO, "train", "--resume", str(folder), *resumed], folder)
         assert time.monotonic() - began < PATIENCE_S, "the run does not end"
         done = read_status(folder).get("prompts_done", -1)
         if done == seen or not waiting:  # only a run that has got on since the last kill is killed again
             next_at = time.monotonic() + chance.uniform(*pause_s)
-        elif time.monotonic() >= next_at and (found := _someone(waiting[0], before, process.pid, chance)):
+        elif time.monotonic() >= next_at and (found := _pick_process(waiting[0], before, process.pid, chance)):
             os.kill(found, signal.SIGKILL)
             record.kills.append((round(time.monotonic() - began, 1), waiting.pop(0)))
             seen = done
@@ -95,8 +95,8 @@ def torment(
     return record
 
 
-def _wait_for_the_end_of(before: dict[str, set[int]]) -> None:
-    """A run's processes end with their driver."""
+def _wait_for_processes_to_end(before: dict[str, set[int]]) -> None:
+    """Wait until a run's processes have ended with their driver."""
     began = time.monotonic()
     while left := {one for title, known in before.items() for one in process_ids(title) if one not in known}:
         assert time.monotonic() - began < LEFT_S, f"processes {left} outlive their driver"
@@ -108,7 +108,7 @@ def _start(command: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, stdout=log, stderr=log)
 
 
-def _someone(who: str, before: dict[str, set[int]], driver: int, chance: random.Random) -> int | None:
+def _pick_process(who: str, before: dict[str, set[int]], driver: int, chance: random.Random) -> int | None:
     if who == DRIVER:
         return driver
     found = [one for one in process_ids(TITLES[who]) if one not in before[TITLES[who]]]
@@ -116,36 +116,36 @@ def _someone(who: str, before: dict[str, set[int]], driver: int, chance: random.
 
 
 def mixed(counts: dict[str, int], seed: int) -> list[str]:
-    """So many kills of each kind, in a random order."""
+    """Return the given numbers of kills of each kind in random order."""
     victims = [who for who, count in counts.items() for _ in range(count)]
     random.Random(seed).shuffle(victims)
     return victims
 
 
-def made_after_a_restart(folder: Path) -> int:
-    """Candidate groups that were learned from and come from a rollout actor's second life or a later one."""
+def groups_of_restarted_actors(folder: Path) -> int:
+    """Count the groups learned from that come from a restarted rollout actor."""
     table = pq.read_table(sorted((folder / "experiences").glob("*.parquet")))
     return sum(not group.actor.endswith(".0") for group in from_batch(table))
 
 
 def learned_twice(folder: Path) -> list[int]:
-    """Prompts that were learned from more than once."""
+    """Return the prompts that were learned from more than once."""
     table = pq.read_table(sorted((folder / "experiences").glob("*.parquet")))
     return [index for index, count in Counter(table["prompt_index"].to_pylist()).items() if count > 1]
 
 
-def told(record: Record, folder: Path) -> Iterator[str]:
-    """What happened, for people."""
+def report_lines(record: Record, folder: Path) -> Iterator[str]:
+    """Yield what happened, for people."""
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     kills = ", ".join(f"{count} x {who}" for who, count in sorted(record.counts().items()))
     yield f"{len(record.kills)} kills ({kills}), {record.resumes} resumes, {record.seconds:.0f} s"
     yield f"prompts: {json.dumps(result['prompts'])}"
-    later = made_after_a_restart(folder)
+    later = groups_of_restarted_actors(folder)
     yield f"updates: {result['updates']}; groups of restarted actors that were learned from: {later}"
 
 
 def main() -> None:
-    """The quickstart's world and model, at least 20 kills, and the quickstart's bar at the end."""
+    """Run the quickstart's model with at least 20 kills, and hold it to the quickstart's rates."""
     seed = int(sys.argv[1]) if len(sys.argv) > 1 else 0
     from rich.console import Console
 
@@ -156,8 +156,8 @@ def main() -> None:
     folder = Path("runs") / f"chaos-{seed}"
     config = quickstart_config(folder, seed)
     victims = mixed({"rollout actor": 11, "learner rank": 4, "exchange": 4, DRIVER: 2}, seed)
-    record = torment([TLPO, "train", str(config)], folder.resolve(), victims, seed, (0.2, 3.0))
-    for line in told(record, folder):
+    record = disturb([TLPO, "train", str(config)], folder.resolve(), victims, seed, (0.2, 3.0))
+    for line in report_lines(record, folder):
         console.print(line)
     assert len(record.kills) >= 20, f"the run was over after {len(record.kills)} kills"
     assert not learned_twice(folder)

@@ -1,4 +1,4 @@
-"""The quickstart as a run of `tlpo train`, and the score of what comes out of it."""
+"""The quickstart as a run of `tlpo train`, and the score of its model."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 
 from actors.worker import build_worker
-from tlpo_ray.commands.quickstart import LOCAL, ROUNDS, SAMPLES
 from tlpo_ray.config.load import dump_config, load_config
 from tlpo_ray.flow.records import Prompt
 from tlpo_ray.quickstart.scoring import Score, Scorer
+from tlpo_ray.quickstart.settings import LOCAL, ROUNDS, SAMPLES
 from tlpo_ray.quickstart.toy_cache import cached_toy_model
 from tlpo_ray.quickstart.world import toy_world
 
@@ -17,7 +17,7 @@ SETTINGS = ("flow.max_restarts=1000", "flow.heartbeat_s=10", "checkpoint.every_u
 
 
 def quickstart_config(folder: Path, seed: int, rounds: int = ROUNDS, *settings: str) -> Path:
-    """A YAML file of the quickstart in a new folder, its prompts written."""
+    """Write the quickstart's configuration and prompts into a new folder."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     model = cached_toy_model(seed, lambda share, loss: None)
@@ -40,11 +40,11 @@ def quickstart_config(folder: Path, seed: int, rounds: int = ROUNDS, *settings: 
 
 
 def scored(model: Path, seed: int) -> Score:
-    """Answers of a model to every question of the toy world, at the quickstart's temperature."""
+    """Score a model's answers to every question of the toy world, at the quickstart's temperature."""
     world = toy_world()
     config = load_config("quickstart", [f"model.path={model}", *LOCAL])
     worker = build_worker(config.model, config.rollout, config.detector, seed)
     questions = world.questions
     prompts = [Prompt(index=n, id=one.id, language=one.language, text=one.text) for n, one in enumerate(questions)]
-    answers = worker.answers(prompts, SAMPLES, config.rollout.temperature, config.rollout.max_new_tokens, seed)
+    answers = worker.generate(prompts, SAMPLES, config.rollout.temperature, config.rollout.max_new_tokens, seed)
     return Scorer(world).score((questions[answer.prompt_index], answer.text) for answer in answers)

@@ -1,4 +1,4 @@
-"""Ray clusters of tests: as processes of their own, so that what comes from outside comes from outside."""
+"""Ray clusters for tests, as processes of their own: a test connects to them as a user would."""
 
 from __future__ import annotations
 
@@ -15,21 +15,29 @@ from pathlib import Path
 
 BIN = Path(sys.executable).parent
 PATIENCE_S = 240.0
+"""Longest wait for a condition, in seconds."""
 
 
 @contextmanager
 def head(environment: Mapping[str, str], *arguments: str, log: Path, port: int) -> Iterator[Path]:
-    """A head node at that port and its folder for temporary files; both end with the block."""
+    """Start a head node, and yield its folder for temporary files; node and folder end with the block.
+
+    Args:
+        environment: Environment variables of the node.
+        arguments: Further arguments of `ray start`.
+        log: File for the output.
+        port: Port of the cluster.
+    """
     temporary = Path("/tmp") / f"tlpo-{secrets.token_hex(3)}"  # Ray's sockets need a short path
-    doors = (f"--port={port}", f"--dashboard-agent-listen-port={free_port()}")
-    command = ["ray", "start", "--head", "--block", *doors, f"--temp-dir={temporary}", *arguments]
+    ports = (f"--port={port}", f"--dashboard-agent-listen-port={free_port()}")
+    command = ["ray", "start", "--head", "--block", *ports, f"--temp-dir={temporary}", *arguments]
     paths = {"PATH": f"{BIN}:{os.environ['PATH']}", "RAY_USAGE_STATS_ENABLED": "0"}
     with (
         log.open("wb") as file,
         subprocess.Popen(command, env={**environment, **paths}, stdout=file, stderr=file) as process,
     ):
         try:
-            until(lambda: "Ray runtime started" in log.read_text() or process.poll() is not None, "a head node")
+            wait_until(lambda: "Ray runtime started" in log.read_text() or process.poll() is not None, "a head node")
             assert process.poll() is None, log.read_text()
             yield temporary
         finally:
@@ -38,14 +46,16 @@ def head(environment: Mapping[str, str], *arguments: str, log: Path, port: int) 
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def until(holds: Callable[[], bool], what: str) -> None:
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Wait until a condition holds; fail after `PATIENCE_S` seconds."""
     began = time.monotonic()
-    while not holds():
+    while not condition():
         assert time.monotonic() - began < PATIENCE_S, f"waited {PATIENCE_S:g} s for {what}"
         time.sleep(0.3)
 
 
 def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    """Return a port on which nothing listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

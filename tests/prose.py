@@ -1,7 +1,7 @@
 """Counts turns of phrase that an English-speaking ML engineer would not write (CONTRIBUTING.md, "Prose").
 
-`python -m tests.prose` prints how often each appears per 1,000 docstrings of the source, and how often in the documents;
-`--where` lists the places. A docstring is that of a module, class or function, or the string below an attribute.
+`python -m tests.prose` prints how often each appears per 1,000 docstrings of the source, and how often in the
+documents; `--where` lists the places. A docstring is that of a module, class, function or attribute.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ PACKAGES = ("tlpo_ray", "actors", "learner", "detectors")
 TICS = {
     "go on": r"\b(?:go|goes|going|went|gone) on\b",
     "who": r"\bwho(?:ever|m|se)?\b(?! is right)",
-    "a for per": r"\b(?:tokens?|nats|seconds|bytes|rows?|lines?|answers?|prompts?|GPUs?|units?|tables?|processe?s?|once|"
-    r"times|MiB|updates?|groups?|copies|detector|reader|row|step|steps|hours?|GB|figures?|one) an? "
+    "a for per": r"\b(?:tokens?|nats|seconds|bytes|rows?|lines?|answers?|prompts?|GPUs?|units?|tables?|processe?s?|"
+    r"once|times|MiB|updates?|groups?|copies|detector|reader|row|step|steps|hours?|GB|figures?|one) an? "
     r"(?:token|language|second|hour|prompt|row|rank|GPU|update|group|answer|step|run|field|process|line|seed|day|"
     r"minute|phase|character|lot|batch|candidate|node|sequence|variant|task|method|word|model|column|record|actor|"
     r"engine|bucket|trial|suite|policy|context|unit)\b",
     "tell": r"\b(?:tell|tells|telling|told)\b",
     "is no": r"\b(?:is|are|was|were|be) no (?!longer\b|more than\b|less\b)",
-    "bare preposition": r"\A(?:Of|For|By|With|From|In|At|To|On|Over|Under|Within|Without|After|Before|Since|Until|Among)\b",
+    "bare preposition": r"\A(?:Of|For|By|With|From|In|At|To|On|Over|Under|Within|Without|After|Before|Since|Until|"
+    r"Among)\b",
 }
 """Name → pattern, matched against each docstring."""
 

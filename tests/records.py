@@ -1,4 +1,4 @@
-"""A candidate group that no model made."""
+"""A synthetic candidate group."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tlpo_ray.flow.records import CandidateGroup
 
 
 def make_group(index: int, version: int = 0) -> CandidateGroup:
-    """Four candidates after five tokens; its texts hold lone surrogates."""
+    """Return a group of four candidates after five tokens; its texts hold lone surrogates."""
     return CandidateGroup(
         prompt_index=index,
         prompt_id=f"p{index}",
@@ -19,11 +19,10 @@ def make_group(index: int, version: int = 0) -> CandidateGroup:
         old_logp=np.log(np.array([0.4, 0.3, 0.2, 0.1], np.float32)),
         rewards=np.array([1, 1, -1, 1], np.float32),
         sampling_version=version,
-        probing_version=version,
         detector_version="1",
         response="가\udce4나",
         span_start=0,
         span_end=1,
-        span_script="Cyrillic",
+        span_kind="Cyrillic",
         lookaheads=("a", "b\udce4", "c", ""),
     )

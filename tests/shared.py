@@ -1,4 +1,4 @@
-"""Data for development that lie beside the checkout, or where TLPO_SHARED says; tests that need them skip without."""
+"""Development data beside the checkout, or where TLPO_SHARED points; tests that need them skip without."""
 
 from __future__ import annotations
 

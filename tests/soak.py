@@ -1,4 +1,4 @@
-"""A long run with constant kills: what the memory of its driver, exchange and actors does meanwhile.
+"""A long run with constant kills: how the memory of its driver, exchange and actors develops.
 
 `make soak` takes half an hour; `python -m tests.soak MINUTES` less.
 """
@@ -35,7 +35,7 @@ SETTLED = 0.2
 
 
 def main() -> None:
-    """Torment a run, then stop it, and tell the slopes."""
+    """Disturb a run, then stop it, and print the slopes."""
     import subprocess
 
     from rich.console import Console
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def _memory(driver: int) -> list[tuple[str, float]]:
-    """Memory of their own in MiB, of the oldest process of each kind."""
+    """Return the private memory of the oldest process of each kind in MiB."""
     oldest = [(who, process_ids(title)[:1]) for who, title in LOOKED_AT.items()]
     return [("driver", _own(driver)), *((who, _own(process)) for who, found in oldest for process in found)]
 
@@ -101,7 +101,7 @@ def _slope(samples: list[tuple[float, str, float]], who: str) -> Figure:
     whole, half = (float(np.polyfit(*part.T, 1)[0]) * 3600 for part in (kept, kept[kept[:, 0] > last / 2]))
     return Figure(
         what=f"memory of the {who}" + (" (the oldest)" if who in BETWEEN_S else ""),
-        value=f"{np.median(kept[:, 1]):,.0f} MiB, {whole:+.1f} MiB an hour; in the second half {half:+.1f}",
+        value=f"{np.median(kept[:, 1]):,.0f} MiB, {whole:+.1f} MiB per hour; in the second half {half:+.1f}",
     )
 
 

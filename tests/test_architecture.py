@@ -1,8 +1,12 @@
-"""Who may import whom (ARCHITECTURE.md). Reads every import statement, also those inside functions."""
+"""The structure that ARCHITECTURE.md and CONTRIBUTING.md promise: import directions, no cycles, sizes, public names.
+
+Reads every import statement, also those inside functions and for type checkers only.
+"""
 
 from __future__ import annotations
 
 import ast
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,51 +15,45 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("tlpo_ray", "actors", "learner", "detectors")
 
-# Most specific name first: a module belongs to the first prefix that fits.
-LAYERS: tuple[tuple[str, int], ...] = (
-    ("detectors", 0),
-    ("tlpo_ray.config", 0),
-    ("tlpo_ray.errors", 0),
-    ("tlpo_ray.flow", 1),
-    ("tlpo_ray.cluster.connect", 1),
-    ("actors", 2),
-    ("learner", 2),
-    ("tlpo_ray.data", 2),
-    ("tlpo_ray.report", 2),
-    ("tlpo_ray.evaluation", 3),
-    ("tlpo_ray.baselines", 3),
-    ("tlpo_ray.quickstart", 3),
-    ("tlpo_ray.run.loop", 4),
-    ("tlpo_ray.run.build", 4),
-    ("tlpo_ray.run.folder", 4),
-    ("tlpo_ray.run.journal", 4),
-    ("tlpo_ray.run.components", 4),
-    ("tlpo_ray.run.control", 4),
-    ("tlpo_ray.run.counters", 4),
-    ("tlpo_ray.run.reporter", 4),
-    ("tlpo_ray.run.trackers", 4),
-    ("tlpo_ray.run.resume", 4),
-    ("tlpo_ray.experiment", 6),
-    ("tlpo_ray.jobs", 5),
-    ("tlpo_ray.doctor", 5),
-    ("tlpo_ray.commands", 6),
-    ("tlpo_ray.run.capacity", 2),
-    ("tlpo_ray.cli", 7),
-)
-ALLOWED_BESIDE = {
-    "tlpo_ray.baselines": {"tlpo_ray.evaluation"},
-    "tlpo_ray.cluster.connect": {"tlpo_ray.flow"},
+LAYERS: dict[str, int] = {
+    "detectors": 0,
+    "tlpo_ray.errors": 0,
+    "tlpo_ray.files": 0,
+    "tlpo_ray.progress": 0,
+    "tlpo_ray.config": 0,
+    "tlpo_ray.cluster": 1,
+    "tlpo_ray.flow": 2,
+    "actors": 3,
+    "learner": 3,
+    "tlpo_ray.data": 3,
+    "tlpo_ray.report": 3,
+    "tlpo_ray.detect": 4,
+    "tlpo_ray.evaluation": 4,
+    "tlpo_ray.run": 5,
+    "tlpo_ray.baselines": 6,
+    "tlpo_ray.quickstart": 6,
+    "tlpo_ray.doctor": 6,
+    "tlpo_ray.jobs": 6,
+    "tlpo_ray.experiment": 7,
+    "tlpo_ray.commands": 8,
+    "tlpo_ray.cli": 9,
+    "tlpo_ray": 10,
+}
+"""Layer of each package: imports point to lower layers, or stay inside the package."""
+WITHIN_LAYER = {
+    "tlpo_ray.files": {"tlpo_ray.errors"},
     "tlpo_ray.config": {"tlpo_ray.errors"},
 }
-"""Packages of one layer do not import each other, but for these."""
+"""The ground floor has an order of its own."""
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "ray": (
         "actors.ray_shell",
         "learner.ray_shell",
-        "tlpo_ray.flow.ray_shell",
+        "tlpo_ray.cluster",
         "tlpo_ray.experiment.ray_shell",
+        "tlpo_ray.flow.ray_shell",
         "tlpo_ray.jobs.ray_shell",
-        "tlpo_ray.cluster.connect",
+        "tlpo_ray.run.ray_metrics",
     ),
     "vllm": ("actors.vllm_engine", "tlpo_ray.flow.vllm_transfer"),
     "deepspeed": ("learner.deepspeed_engine",),
@@ -63,26 +61,37 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "wandb": ("tlpo_ray.run.trackers",),
     "mlflow": ("tlpo_ray.run.trackers",),
     "trl": ("tlpo_ray.baselines.trainers",),
+    "rich": ("tlpo_ray.commands", "tlpo_ray.cli"),
+    "typer": ("tlpo_ray.cli",),
 }
+"""Libraries that only these modules and packages may import."""
 WITHOUT_TORCH = (
     "detectors",
     "tlpo_ray.config",
     "tlpo_ray.data",
     "tlpo_ray.report",
     "tlpo_ray.run.loop",
+    "tlpo_ray.commands",
     "tlpo_ray.cli",
 )
+MAX_MODULE_LINES = 400
+MAX_FUNCTION_LINES = 60
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
+def source_modules() -> Iterator[tuple[str, str]]:
+    """Yield (module name, source) of every module."""
     for package in PACKAGES:
         for file in sorted((ROOT / package).rglob("*.py")):
             parts = file.relative_to(ROOT).with_suffix("").parts
-            name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-            yield name, ast.parse(file.read_text(encoding="utf-8"))
+            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), file.read_text(encoding="utf-8")
+
+
+SOURCES = dict(source_modules())
+MODULES = {name: ast.parse(source) for name, source in SOURCES.items()}
 
 
 def imports(tree: ast.Module) -> Iterator[str]:
+    """Yield the dotted name of everything that a module imports."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -93,44 +102,89 @@ def imports(tree: ast.Module) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-MODULES = dict(modules())
+def is_inside(name: str, package: str) -> bool:
+    """Return whether a dotted name is a package or something in it."""
+    return f"{name}.".startswith(f"{package}.")
 
 
-def room(name: str) -> tuple[str, int] | None:
-    """The package of LAYERS that a name lies in, with its layer."""
-    return next(((prefix, layer) for prefix, layer in LAYERS if f"{name}.".startswith(f"{prefix}.")), None)
+def package_of(name: str) -> str | None:
+    """Return the package of LAYERS that a dotted name belongs to: the longest one that fits."""
+    return max((package for package in LAYERS if is_inside(name, package)), key=len, default=None)
+
+
+def module_of(name: str) -> str | None:
+    """Return the module of ours that a dotted name is, or is defined in."""
+    while name and name not in MODULES:
+        name = name.rpartition(".")[0]
+    return name or None
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_imports_point_downwards(name: str) -> None:
-    here = room(name)
-    if here is None:
-        assert name == "tlpo_ray", f"{name} has no layer: give it one here and in ARCHITECTURE.md"
-        return
+def test_imports_point_to_lower_layers(name: str) -> None:
+    here = package_of(name)
+    assert here is not None
+    assert here != "tlpo_ray" or name == "tlpo_ray", f"{name} has no layer: give it one here and in ARCHITECTURE.md"
     for target in imports(MODULES[name]):
-        there = room(target)
-        if there is None or there[0] == here[0]:
+        there = package_of(target)
+        if there in (None, here) or target == "tlpo_ray.__version__":
             continue
-        allowed = there[1] < here[1] or there[0] in ALLOWED_BESIDE.get(here[0], ()) or here[1] >= 4
-        assert allowed and there[1] <= here[1], f"{name} (layer {here[1]}) imports {target} (layer {there[1]})"
+        allowed = LAYERS[there] < LAYERS[here] or there in WITHIN_LAYER.get(here, ())
+        assert allowed, f"{name} (layer {LAYERS[here]}) imports {target} (layer {LAYERS[there]})"
+
+
+def test_no_import_cycles() -> None:
+    graph = {name: {module_of(target) for target in imports(tree)} - {None, name} for name, tree in MODULES.items()}
+    # A package's own modules import through it without depending on what its __init__ exports lazily.
+    for name, targets in graph.items():
+        targets -= {target for target in targets if target is not None and is_inside(name, target)}
+    while leaves := {name for name, targets in graph.items() if not targets}:
+        graph = {name: targets - leaves for name, targets in graph.items() if name not in leaves}
+    assert not graph, f"these modules import each other in a circle, or import one that does: {sorted(graph)}"
 
 
 @pytest.mark.parametrize("library", ONLY_IN)
-def test_library_is_imported_in_its_rooms_only(library: str) -> None:
-    found = {name for name, tree in MODULES.items() if any(f"{t}.".startswith(f"{library}.") for t in imports(tree))}
-    assert found, f"{library} is imported nowhere"
-    assert found <= set(ONLY_IN[library])
+def test_library_is_imported_in_its_modules_only(library: str) -> None:
+    importing = {name for name, tree in MODULES.items() if any(is_inside(target, library) for target in imports(tree))}
+    assert importing, f"{library} is imported nowhere"
+    assert {name for name in importing if not any(is_inside(name, allowed) for allowed in ONLY_IN[library])} == set()
 
 
 @pytest.mark.parametrize("package", WITHOUT_TORCH)
 def test_no_torch(package: str) -> None:
-    inside = [tree for name, tree in MODULES.items() if f"{name}.".startswith(f"{package}.")]
+    inside = [tree for name, tree in MODULES.items() if is_inside(name, package)]
     assert inside
-    assert not any(f"{target}.".startswith("torch.") for tree in inside for target in imports(tree))
+    assert not any(is_inside(target, "torch") for tree in inside for target in imports(tree))
 
 
-def test_the_check_sees_a_wrong_import() -> None:
+@pytest.mark.parametrize("name", MODULES)
+def test_modules_and_functions_are_small(name: str) -> None:
+    lines = len(SOURCES[name].splitlines())
+    assert lines <= MAX_MODULE_LINES, f"{name} has {lines} lines"
+    for node in ast.walk(MODULES[name]):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert length <= MAX_FUNCTION_LINES, f"{name}: {node.name} has {length} lines"
+
+
+PACKAGE_NAMES = [name for name in MODULES if (ROOT / name.replace(".", "/") / "__init__.py").exists()]
+
+
+@pytest.mark.parametrize("name", PACKAGE_NAMES)
+def test_every_package_lists_its_public_names(name: str) -> None:
+    package = importlib.import_module(name)
+    public = package.__all__
+    assert list(public) == sorted(public) and len(set(public)) == len(public)
+    for member in public:
+        if not hasattr(package, member):  # a public module that nothing has imported yet
+            importlib.import_module(f"{name}.{member}")
+    modules = {file.stem for file in (ROOT / name.replace(".", "/")).glob("*.py")} - {"__init__"}
+    listed = modules & set(public)
+    assert not listed or listed == modules, f"{name}.__all__ lists some of its modules, and not {modules - listed}"
+
+
+def test_the_checks_find_a_wrong_import() -> None:
     tree = ast.parse("def f():\n    from learner import worker\n")
     assert list(imports(tree)) == ["learner.worker"]
-    assert room("learner.worker") == ("learner", 2)
-    assert room("tlpo_ray.flow.records") == ("tlpo_ray.flow", 1)
+    assert package_of("learner.worker") == "learner"
+    assert package_of("tlpo_ray.flow.records.Prompt") == "tlpo_ray.flow"
+    assert module_of("tlpo_ray.flow.records.Prompt") == "tlpo_ray.flow.records"

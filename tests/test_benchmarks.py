@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ ROW = Row(what="a|b", ours="new", alternative="old", ours_s=(1.0, 2.0, 1.0), alt
 BENCHMARKS = ("learner", "rollout", "weights", "flow", "job", "ahead", "detect", "soak")
 
 
-def test_only_its_place_is_written(tmp_path: Path) -> None:
+def test_only_its_section_is_replaced(tmp_path: Path) -> None:
     file = tmp_path / "B.md"
     file.write_text("before\n<!-- bench a -->\nold\n<!-- end a -->\nbetween\n<!-- bench b -->\n<!-- end b -->\n")
     book.keep("a", [ROW, Figure(what="memory", value="3 MiB")], file)
@@ -25,12 +26,20 @@ def test_only_its_place_is_written(tmp_path: Path) -> None:
     assert "| memory | 4 MiB |" in text
 
 
-def test_a_benchmark_without_a_place_is_told(tmp_path: Path) -> None:
+def test_a_wide_table_becomes_a_list() -> None:
+    wide = replace(ROW, what="forward and backward pass", ours="new " * 40)
+    text = book.tables([wide, Figure(what="memory", value="many " * 30)])
+    assert text.startswith("* forward and backward pass: **3.0x** (2.0x to 4.0x)\n    * ours: new new")
+    assert "\n* memory: many" in text and " (1.00 s)\n" in text
+    assert max(map(len, text.splitlines())) <= book.WIDTH
+
+
+def test_a_benchmark_without_a_section_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "B.md").write_text("nothing\n")
     with pytest.raises(ValueError, match="has no place for the benchmark a"):
         book.keep("a", [ROW], tmp_path / "B.md")
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_the_book_has_a_place_for_every_benchmark(name: str) -> None:
+def test_the_file_has_a_section_for_every_benchmark(name: str) -> None:
     assert f"<!-- bench {name} -->\n" in book.BOOK.read_text(encoding="utf-8")

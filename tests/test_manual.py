@@ -1,4 +1,4 @@
-"""The manual can be built, leads nowhere wrong, and names only what there is: commands, settings, metrics, messages."""
+"""The manual can be built, its links work, and the commands, settings, metrics and messages in it exist."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "deploy" / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 SOURCES = ("tlpo_ray", "actors", "learner", "detectors")
 CONFIGURED: dict[str, type[BaseModel]] = {"baseline": BaselineConfig, "experiment": Plan}
-"""Whose settings a command takes; a run's, if it is not named here."""
-BEFORE = {"--", ";", "&&", "||", "|", "do", "exec"}
-"""Words behind which a command begins."""
-BEHIND = BEFORE | {"&", ">", ">>", "2>", "2>&1", "<", ")"}
-"""Words at which a command has ended."""
+"""Command → configuration that its settings belong to; `RunConfig` for all other commands."""
+STARTS_COMMAND = {"--", ";", "&&", "||", "|", "do", "exec"}
+"""Words after which a command begins."""
+ENDS_COMMAND = STARTS_COMMAND | {"&", ">", ">>", "2>", "2>&1", "<", ")"}
+"""Words that end a command."""
 CODE = re.compile(r"(`+)(.+?)\1")
 HEREDOC = re.compile(r"<<'(\w+)'\n.*?\n\1$", re.MULTILINE | re.DOTALL)
 SETTING = re.compile(r"([a-z_]+(?:\.[a-z_]+)*)=.*", re.DOTALL)
-OF_THE_RUN = ("name", "folder", "seed", "stack", "trackers")
+TOP_LEVEL_SETTINGS = ("name", "folder", "seed", "stack", "trackers")
 """Settings outside of all sections."""
-FEWEST = 10
-"""Letters of a message that its entry must have: fewer say nothing."""
+MIN_CHARACTERS = 10
+"""Shortest entry for a message, without blanks and `…`: a shorter one would match too many messages."""
 
 
 @pytest.fixture(scope="module")
 def build() -> ModuleType:
-    """The generator of the reference pages."""
+    """Return the module that generates the reference pages."""
     spec = importlib.util.spec_from_file_location("manual_build", ROOT / "docs" / "build.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -56,10 +56,10 @@ def build() -> ModuleType:
 
 
 def keys(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, bool]]:
-    """Dotted keys of a configuration, and whether a key holds keys of the user's own, as `detector.settings`."""
-    for name, one in section.model_fields.items():
-        yield f"{prefix}{name}", getattr(one.annotation, "__origin__", None) is dict
-        for inner in (one.annotation, *getattr(one.annotation, "__args__", ())):
+    """Yield dotted keys of a configuration, and whether a key holds keys of the user's own, as `detector.settings`."""
+    for name, field in section.model_fields.items():
+        yield f"{prefix}{name}", getattr(field.annotation, "__origin__", None) is dict
+        for inner in (field.annotation, *getattr(field.annotation, "__args__", ())):
             if isinstance(inner, type) and issubclass(inner, BaseModel):
                 yield from keys(inner, f"{prefix}{name}.")
 
@@ -69,61 +69,66 @@ def is_key(key: str, section: type[BaseModel]) -> bool:
 
 
 def commands(group: Any = None, name: str = "tlpo") -> Iterator[str]:
-    """Whole names of all commands that do something."""
+    """Yield the full names of all commands that are not groups."""
     group = group or cast(Any, typer.main.get_command(app))
-    for word, one in group.commands.items():
-        if hasattr(one, "commands"):
-            yield from commands(one, f"{name} {word}")
+    for word, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{name} {word}")
         else:
             yield f"{name} {word}"
 
 
-def typed(document: Path) -> Iterator[tuple[list[str], bool]]:
-    """Words behind `tlpo` of all commands in a document; False: of a sentence, where something may be left out."""
+def command_lines(document: Path) -> Iterator[tuple[list[str], bool]]:
+    """Yield the words after `tlpo` of every command in a document, and whether the command is complete.
+
+    Commands in code blocks are complete; those within a sentence may leave arguments out.
+    """
     text = document.read_text(encoding="utf-8")
     for language, block in tutorial.FENCED.findall(text):
         if language == "bash":
             for line in HEREDOC.sub("", block).replace("\\\n", " ").splitlines():
                 words = shlex.split(line.replace("$(", " ; "), comments=True)
                 starts = [
-                    at for at, word in enumerate(words) if word == "tlpo" and (at == 0 or words[at - 1] in BEFORE)
+                    index
+                    for index, word in enumerate(words)
+                    if word == "tlpo" and (index == 0 or words[index - 1] in STARTS_COMMAND)
                 ]
-                yield from ((_own(words[at + 1 :]), True) for at in starts)
+                yield from ((_first_command(words[start + 1 :]), True) for start in starts)
     for _, code in CODE.findall(tutorial.FENCED.sub("", text)):
         if code.startswith("tlpo ") or " -- tlpo " in code:
-            yield _own(shlex.split(code)[shlex.split(code).index("tlpo") + 1 :]), False
+            yield _first_command(shlex.split(code)[shlex.split(code).index("tlpo") + 1 :]), False
 
 
-def _own(words: Sequence[str]) -> list[str]:
-    end = next((at for at, word in enumerate(words) if word in BEHIND), len(words))
+def _first_command(words: Sequence[str]) -> list[str]:
+    end = next((index for index, word in enumerate(words) if word in ENDS_COMMAND), len(words))
     return ["1" if word == "N" else word.rstrip(")") for word in words[:end] if word != "--help"]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_command_line_can_be_typed(document: Path) -> None:
-    for words, whole in typed(document):
+    for words, complete in command_lines(document):
         command, name, rest = cast(Any, typer.main.get_command(app)), "tlpo", words
         while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
             assert rest[0] in command.commands, f"{name} has no command {rest[0]}"
             command, name, rest = command.commands[rest[0]], f"{name} {rest[0]}", rest[1:]
         if hasattr(command, "commands"):
-            options = {option for one in command.params for option in one.opts}
-            assert set(rest) <= options and (rest or not whole), f"tlpo {shlex.join(words)}"
+            options = {option for parameter in command.params for option in parameter.opts}
+            assert set(rest) <= options and (rest or not complete), f"tlpo {shlex.join(words)}"
             continue
         try:
-            given = command.make_context(name, list(rest)).params
-        except Exception as error:  # typer keeps the classes of its errors to itself
-            left_out = type(error).__name__ == "MissingParameter" or "requires an argument" in str(error)
-            assert left_out and not whole, f"tlpo {shlex.join(words)}: {error}"
+            arguments = command.make_context(name, list(rest)).params
+        except Exception as error:  # typer does not export the classes of its errors
+            incomplete = type(error).__name__ == "MissingParameter" or "requires an argument" in str(error)
+            assert incomplete and not complete, f"tlpo {shlex.join(words)}: {error}"
             continue
-        settings = [*(given.get("overrides") or ()), str(given.get("config") or "")]
+        settings = [*(arguments.get("overrides") or ()), str(arguments.get("config") or "")]
         for setting in filter(None, map(SETTING.fullmatch, settings)):
             assert is_key(setting[1], CONFIGURED.get(words[0], RunConfig)), f"{setting[0]} in tlpo {shlex.join(words)}"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_setting_in_a_sentence_is_one(document: Path) -> None:
-    sections = "|".join(name for name, one in RunConfig.model_fields.items() if isinstance(one.annotation, type))
+def test_every_setting_in_a_sentence_exists(document: Path) -> None:
+    sections = "|".join(name for name, field in RunConfig.model_fields.items() if isinstance(field.annotation, type))
     dotted = re.compile(rf"((?:{sections})\.[a-z_][a-z_.]*[a-z])(?:=.*)?")
     text = tutorial.FENCED.sub("", document.read_text(encoding="utf-8"))
     named = [match[1] for _, code in CODE.findall(text) for word in code.split() if (match := dotted.fullmatch(word))]
@@ -132,47 +137,56 @@ def test_every_setting_in_a_sentence_is_one(document: Path) -> None:
 
 
 def strings(tree: ast.AST) -> Iterator[str]:
-    """Texts of a module; what is put into them when it runs is `…`."""
+    """Yield the strings of a module, with `…` in the place of values that are formatted into them."""
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
-            yield "".join(str(one.value) if isinstance(one, ast.Constant) else "…" for one in node.values)
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield re.sub(r"%[sd]", "…", node.value)
 
 
-def test_every_message_is_one_of_ours() -> None:
+def listed_messages(page: str) -> Iterator[str]:
+    """Yield the messages that a page explains: the code spans at the start of a list item, up to a colon."""
+    for item in re.findall(r"^\* (?=`)(.+?)(?=^\* |^$|\Z)", page, re.MULTILINE | re.DOTALL):
+        text, end = " ".join(item.split()), 0
+        while span := re.compile(r"(`+)(.+?)\1[, ]*").match(text, end):
+            yield span[2]
+            end = span.end()
+        assert text.startswith(": ", end), f"no explanation: {text}"
+
+
+def test_every_listed_message_is_in_the_source() -> None:
     files = [file for folder in SOURCES for file in ROOT.joinpath(folder).rglob("*.py")]
-    said = {text for file in files for text in strings(ast.parse(file.read_text(encoding="utf-8")))}
-    said |= set(re.findall(r'"(make: [^"]+)"', ROOT.joinpath("Makefile").read_text(encoding="utf-8")))
-    document = ROOT.joinpath("docs", "troubleshooting.md").read_text(encoding="utf-8")
-    tables = re.findall(r"^\| message \|.*?\n\|.*?\n((?:\|.*\n)+)", document, re.MULTILINE)
-    entries = [code for table in tables for row in table.splitlines() for _, code in CODE.findall(row.split(" | ")[0])]
-    assert len(entries) > 80
-    assert [one for one in entries if len(one.replace("…", "").replace(" ", "")) < FEWEST and one not in said] == []
-    begins = {entry: re.compile(re.escape(entry).replace("…", ".+")) for entry in entries}
-    assert [entry for entry, pattern in begins.items() if not any(map(pattern.match, said))] == []
+    in_source = {text for file in files for text in strings(ast.parse(file.read_text(encoding="utf-8")))}
+    in_source |= set(re.findall(r'"(make: [^"]+)"', ROOT.joinpath("Makefile").read_text(encoding="utf-8")))
+    listed = list(listed_messages(ROOT.joinpath("docs", "troubleshooting.md").read_text(encoding="utf-8")))
+    assert len(listed) > 80
+    too_short = [text for text in listed if len(text.replace("…", "").replace(" ", "")) < MIN_CHARACTERS]
+    assert set(too_short) - in_source == set()
+    beginnings = {message: re.compile(re.escape(message).replace("…", ".+")) for message in listed}
+    assert [message for message, pattern in beginnings.items() if not any(map(pattern.match, in_source))] == []
 
 
 def test_the_reference_has_every_setting(build: ModuleType) -> None:
-    page = build.configuration()
-    wanted = [key for key, _ in keys(RunConfig) if key not in RunConfig.model_fields or key in OF_THE_RUN]
-    assert [key for key in wanted if f"| `{key}`{{" not in page] == []
+    page = build.configuration_page()
+    settings = [key for key, _ in keys(RunConfig) if key not in RunConfig.model_fields or key in TOP_LEVEL_SETTINGS]
+    assert [key for key in settings if f"| `{key}`{{" not in page] == []
 
 
-def test_every_setting_says_what_it_does(build: ModuleType) -> None:
-    said = {f"{prefix}{key}" for prefix, section in build.sections(RunConfig) for key in build.meanings(section)}
-    settings = {key for key, _ in keys(RunConfig) if key not in RunConfig.model_fields or key in OF_THE_RUN}
-    assert sorted(settings - said) == []
+def test_every_setting_has_a_docstring(build: ModuleType) -> None:
+    documented = {f"{prefix}{key}" for prefix, model in build.sections(RunConfig) for key in build.field_docs(model)}
+    settings = {key for key, _ in keys(RunConfig) if key not in RunConfig.model_fields or key in TOP_LEVEL_SETTINGS}
+    assert sorted(settings - documented) == []
 
 
 def test_the_reference_has_every_metric_and_command(build: ModuleType) -> None:
-    metrics, page = build.figures(), build.commands()
+    metrics, page = build.metrics_page(), build.commands_page()
     assert [name for name in METRICS if f"| `{name}`{{" not in metrics] == []
     for name in commands():
         assert f"\n## {name}\n" in page
 
 
-def test_links_lead_to_pages_or_say_where(build: ModuleType) -> None:
+def test_links_lead_to_pages_or_name_the_file(build: ModuleType) -> None:
     from mkdocs.config.defaults import MkDocsConfig
     from mkdocs.structure.files import File, Files
 
@@ -182,47 +196,47 @@ def test_links_lead_to_pages_or_say_where(build: ModuleType) -> None:
     config.plugins._current_plugin = "hook"
     files = build.on_files(Files([File.generated(config, "data.md", content="")]), config)
 
-    def led(markdown: str, uri: str) -> str:
+    def rewritten(markdown: str, uri: str) -> str:
         page = type("Page", (), {"file": files.get_file_from_path(uri)})()
         return str(build.on_page_markdown(markdown, page=page, config=config, files=files))
 
-    assert led("[r](../RESULTS.md#a)", "data.md") == "[r](project/results.md#a)"
-    assert led("[d](docs/data.md) [p](PAPER.md)", "project/results.md") == "[d](../data.md) [p](paper.md)"
-    assert led("[the table](../tlpo_ray/data/prepare.py)", "data.md") == "the table (`tlpo_ray/data/prepare.py`)"
-    assert led("[Dockerfile](docker/Dockerfile)", "project/cluster.md") == "`deploy/docker/Dockerfile`"
-    kept = "[x](https://example.org/a) [y](#here)\n\n```text\n[z](../RESULTS.md)\n```\n"
-    assert led(kept, "data.md") == kept
+    assert rewritten("[r](../RESULTS.md#a)", "data.md") == "[r](project/results.md#a)"
+    assert rewritten("[d](docs/data.md) [p](PAPER.md)", "project/results.md") == "[d](../data.md) [p](paper.md)"
+    assert rewritten("[the table](../tlpo_ray/data/prepare.py)", "data.md") == "the table (`tlpo_ray/data/prepare.py`)"
+    assert rewritten("[Dockerfile](docker/Dockerfile)", "project/cluster.md") == "`deploy/docker/Dockerfile`"
+    unchanged = "[x](https://example.org/a) [y](#here)\n\n```text\n[z](../RESULTS.md)\n```\n"
+    assert rewritten(unchanged, "data.md") == unchanged
     config.repo_url = "https://example.org/repository/"
-    assert led("[t](../Makefile)", "data.md") == "[t](https://example.org/repository/blob/main/Makefile)"
+    assert rewritten("[t](../Makefile)", "data.md") == "[t](https://example.org/repository/blob/main/Makefile)"
 
 
 class Html(HTMLParser):
-    """What a page links to, what it loads, and the places in it."""
+    """Links, loaded files and anchors of a page."""
 
     def __init__(self, file: Path) -> None:
         super().__init__()
         self.links: list[str] = []
         self.loads: list[str] = []
-        self.places: set[str] = set()
+        self.anchors: set[str] = set()
         self.feed(file.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = dict(attrs)
-        self.places.update(filter(None, (found.get("id"), found.get("name"))))
-        if tag == "a" and found.get("href"):
-            self.links.append(str(found["href"]))
+        attributes = dict(attrs)
+        self.anchors.update(filter(None, (attributes.get("id"), attributes.get("name"))))
+        if tag == "a" and attributes.get("href"):
+            self.links.append(str(attributes["href"]))
         elif tag in ("link", "script", "img", "iframe", "source"):
-            self.loads += filter(None, (found.get("src"), found.get("href")))
+            self.loads += filter(None, (attributes.get("src"), attributes.get("href")))
 
 
 @pytest.mark.slow
-def test_the_manual_is_built_and_leads_nowhere_wrong(build: ModuleType, tmp_path: Path) -> None:
+def test_the_manual_is_built_without_broken_links(tmp_path: Path) -> None:
     site = tmp_path / "site"
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(site)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
-    assert "WARNING" not in done.stderr
+    process = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    assert process.returncode == 0, process.stderr
+    assert "WARNING" not in process.stderr
     pages = {file: Html(file) for file in site.rglob("*.html") if file.name != "404.html"}
     for file, page in pages.items():
         assert [address for address in page.loads if urlsplit(address).scheme] == [], file
@@ -233,20 +247,20 @@ def test_the_manual_is_built_and_leads_nowhere_wrong(build: ModuleType, tmp_path
             target = (file.parent / unquote(parts.path)).resolve() if parts.path else file
             assert target.exists(), f"{address} in {file}"
             if parts.fragment and target in pages:
-                assert unquote(parts.fragment) in pages[target].places, f"{address} in {file}"
+                assert unquote(parts.fragment) in pages[target].anchors, f"{address} in {file}"
     assert {f"{key}" for key, _ in keys(RunConfig) if "." in key} - {"learner.lora"} <= pages[
         site / "reference" / "configuration.html"
-    ].places
-    assert METRICS.keys() <= pages[site / "reference" / "metrics.html"].places
-    assert {name.replace(" ", "-") for name in commands()} <= pages[site / "reference" / "commands.html"].places
+    ].anchors
+    assert METRICS.keys() <= pages[site / "reference" / "metrics.html"].anchors
+    assert {name.replace(" ", "-") for name in commands()} <= pages[site / "reference" / "commands.html"].anchors
 
 
-def test_a_tutorial_that_shows_something_else_is_found() -> None:
+def test_output_that_differs_from_a_tutorial_is_found() -> None:
     page = "```bash\ntlpo one\n```\n\n```text\nwrote … of 7\n…\nmodel  a/b\n```\nand\n```bash\ntlpo two\n```\n"
     one, two = tutorial.blocks(page)
     assert (one.commands, two.commands, two.shown) == ("tlpo one\n", "tlpo two\n", ())
-    came = ["hello", "wrote 5 of 7", "more", "model  a/b  ", "bye"]
-    assert tutorial.missing(one.shown, came) is None
-    assert tutorial.missing(one.shown, [line for line in came if "model" not in line]) == "model  a/b"
-    assert tutorial.missing(one.shown, ["model  a/b", "wrote 5 of 7", "more"]) == "model  a/b", "the order counts"
-    assert tutorial.missing(("wrote 6 of 7",), came) == "wrote 6 of 7"
+    output = ["hello", "wrote 5 of 7", "more", "model  a/b  ", "bye"]
+    assert tutorial.missing(one.shown, output) is None
+    assert tutorial.missing(one.shown, [line for line in output if "model" not in line]) == "model  a/b"
+    assert tutorial.missing(one.shown, ["model  a/b", "wrote 5 of 7", "more"]) == "model  a/b", "the order matters"
+    assert tutorial.missing(("wrote 6 of 7",), output) == "wrote 6 of 7"

@@ -1,4 +1,4 @@
-"""Somebody who knows nothing: types a tutorial's commands into one shell in a fresh clone and compares what comes.
+"""Types a tutorial's commands into one shell in a fresh clone, as a newcomer would, and compares the output.
 
 ``python -m tests.tutorial`` clones the last commit into build/tutorial, goes through docs/tutorial-laptop.md there,
 says of each block how long it took, and stops at the first one that shows something else than the page.
@@ -20,20 +20,20 @@ PAGE = "docs/tutorial-laptop.md"
 PLACE = ROOT / "build" / "tutorial"
 FENCED = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 LONGEST_S = 1800.0
-"""Of the whole page: the installation takes most of it."""
+"""Seconds for the complete page: the installation takes most of it."""
 MARK = "--- end of block"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """Commands of a page, and the lines that stand below them."""
+    """Commands of a page, and the output that the page shows for them."""
 
     commands: str
     shown: tuple[str, ...]
 
 
 def blocks(page: str) -> Iterator[Block]:
-    """A page's commands in order.
+    """Yield a page's commands in order.
 
     Example: a `bash` block with the `text` block that follows it, if one does.
     """
@@ -45,7 +45,7 @@ def blocks(page: str) -> Iterator[Block]:
 
 
 def missing(shown: Sequence[str], came: Sequence[str]) -> str | None:
-    """The first line of the page that did not come in its place; `…` stands for anything, and more may come between."""
+    """Return the first line of the page that the output lacks; `…` matches anything, extra lines are allowed."""
     rest = iter(line.rstrip() for line in came)
     for line in (line for line in shown if line.strip() != "…"):
         pattern = re.compile(".*".join(map(re.escape, re.split("…+", line.rstrip()))))

@@ -1,3 +1,118 @@
-"""tlpo-ray: Token-Level Policy Optimization on Ray, vLLM and DeepSpeed. Imports nothing."""
+"""Token-Level Policy Optimization against language confusion: what the `tlpo` command does, from Python.
+
+>>> from tlpo_ray import load_config, train
+>>> result = train(load_config("quickstart", ["model.path=my-model", "data.prompts=prompts.jsonl"]))
+>>> result.updates, result.rpr_sampled, result.model
+
+Nothing here prints; long-running functions report to a `ProgressListener`. Errors that have a cause on the user's side
+derive from `tlpo_ray.errors.TlpoError`. Names are imported when they are first used, so `import tlpo_ray` is cheap.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tlpo_ray.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from tlpo_ray.baselines.pairs import make_pairs
+    from tlpo_ray.baselines.training import BaselineResult, train_baseline
+    from tlpo_ray.config.baseline import BaselineConfig, load_baseline
+    from tlpo_ray.config.load import dump_config, load_config
+    from tlpo_ray.config.run import RunConfig
+    from tlpo_ray.data.prepare import PreparedPrompts, prepare_prompts
+    from tlpo_ray.data.requests import PairsRequest, PrepareRequest
+    from tlpo_ray.doctor import Check, run_checks
+    from tlpo_ray.evaluation.accuracy import AccuracyRequest, AccuracyResult, measure_accuracy
+    from tlpo_ray.evaluation.evaluate import EvaluateRequest, EvaluationResult, evaluate
+    from tlpo_ray.experiment.run import ExperimentResult, run_experiment
+    from tlpo_ray.progress import ProgressListener, TrainingProgress
+    from tlpo_ray.quickstart.run import QuickstartResult, resume_quickstart, run_quickstart
+    from tlpo_ray.report.page import Report, write_report
+    from tlpo_ray.run.control import scale, status
+    from tlpo_ray.run.export import export_model, push_to_hub
+    from tlpo_ray.run.result import RunResult
+    from tlpo_ray.run.training import resume_training as resume
+    from tlpo_ray.run.training import run_training as train
 
 __version__ = "0.1.0"
+__all__ = [
+    "AccuracyRequest",
+    "AccuracyResult",
+    "BaselineConfig",
+    "BaselineResult",
+    "Check",
+    "EvaluateRequest",
+    "EvaluationResult",
+    "ExperimentResult",
+    "PairsRequest",
+    "PrepareRequest",
+    "PreparedPrompts",
+    "ProgressListener",
+    "QuickstartResult",
+    "Report",
+    "RunConfig",
+    "RunResult",
+    "TrainingProgress",
+    "dump_config",
+    "evaluate",
+    "export_model",
+    "load_baseline",
+    "load_config",
+    "make_pairs",
+    "measure_accuracy",
+    "prepare_prompts",
+    "push_to_hub",
+    "resume",
+    "resume_quickstart",
+    "run_checks",
+    "run_experiment",
+    "run_quickstart",
+    "scale",
+    "status",
+    "train",
+    "train_baseline",
+    "write_report",
+]
+
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "AccuracyRequest": "tlpo_ray.evaluation.accuracy",
+        "AccuracyResult": "tlpo_ray.evaluation.accuracy",
+        "BaselineConfig": "tlpo_ray.config.baseline",
+        "BaselineResult": "tlpo_ray.baselines.training",
+        "Check": "tlpo_ray.doctor",
+        "EvaluateRequest": "tlpo_ray.evaluation.evaluate",
+        "EvaluationResult": "tlpo_ray.evaluation.evaluate",
+        "ExperimentResult": "tlpo_ray.experiment.run",
+        "PairsRequest": "tlpo_ray.data.requests",
+        "PrepareRequest": "tlpo_ray.data.requests",
+        "PreparedPrompts": "tlpo_ray.data.prepare",
+        "ProgressListener": "tlpo_ray.progress",
+        "QuickstartResult": "tlpo_ray.quickstart.run",
+        "Report": "tlpo_ray.report.page",
+        "RunConfig": "tlpo_ray.config.run",
+        "RunResult": "tlpo_ray.run.result",
+        "TrainingProgress": "tlpo_ray.progress",
+        "dump_config": "tlpo_ray.config.load",
+        "evaluate": "tlpo_ray.evaluation.evaluate",
+        "export_model": "tlpo_ray.run.export",
+        "load_baseline": "tlpo_ray.config.baseline",
+        "load_config": "tlpo_ray.config.load",
+        "make_pairs": "tlpo_ray.baselines.pairs",
+        "measure_accuracy": "tlpo_ray.evaluation.accuracy",
+        "prepare_prompts": "tlpo_ray.data.prepare",
+        "push_to_hub": "tlpo_ray.run.export",
+        "resume": "tlpo_ray.run.training:resume_training",
+        "resume_quickstart": "tlpo_ray.quickstart.run",
+        "run_checks": "tlpo_ray.doctor",
+        "run_experiment": "tlpo_ray.experiment.run",
+        "run_quickstart": "tlpo_ray.quickstart.run",
+        "scale": "tlpo_ray.run.control",
+        "status": "tlpo_ray.run.control",
+        "train": "tlpo_ray.run.training:run_training",
+        "train_baseline": "tlpo_ray.baselines.training",
+        "write_report": "tlpo_ray.report.page",
+    },
+)

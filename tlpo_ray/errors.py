@@ -1,34 +1,35 @@
-"""Every error this project raises on purpose.
+"""Every error that this project raises on purpose.
 
 TlpoError
-├── UserError              something asked for cannot be done: one line says what, what was found, what to do
-│   ├── ConfigError        a run's configuration
-│   ├── PromptFileError    a prompt file or dataset
-│   ├── ModelError         a model folder or name
-│   └── ResourceError      GPUs, CPUs, memory or disk
-├── LearnerLostError       a learner rank died, hung or failed; the group can be started again
-├── RecordError            what came over the wire or lies on disk is no record of ours
-├── DeadlineError          a wait between processes ran out; names who waited for what
-├── WeightSyncError        an actor's weights differ from the learner's after a sync
-└── NonFiniteError         NaN or infinity in a loss or a weight; nothing is broadcast
+├── UserError              the request cannot be met; the message says what was requested, what was found, what to do
+│   ├── ConfigError        the configuration is wrong
+│   ├── PromptFileError    a prompt file or dataset cannot be read
+│   ├── ModelError         a model cannot be found or loaded
+│   └── ResourceError      too few GPUs or CPUs, too little memory or disk space, or no permission to write
+├── DeadlineError          a wait between processes timed out; the message says which process waited for what
+├── LearnerLostError       a learner rank died, hung or failed; the group can be restarted
+├── RecordError            data from another process or from disk is not a valid record of this project
+├── WeightSyncError        a rollout actor's weights differ from the learner's after a weight sync
+└── NonFiniteError         a loss, gradient or weight is NaN or infinite
 
-StoppedError is none of them: like KeyboardInterrupt it passes by whoever catches an `Exception`.
+StoppedError is not in this tree. It derives from BaseException, as KeyboardInterrupt does, so that code which catches
+any Exception of a rollout or a tracker does not catch a request to stop.
 """
 
 from __future__ import annotations
 
 import re
 
-WHO = re.compile(r"(?<=://)[^/\s]+@")
-"""Name and password in an address."""
+CREDENTIALS = re.compile(r"(?<=://)[^/\s]+@")
+"""User name and password in a URL."""
 
 
 class TlpoError(Exception):
-    """Base of all errors raised by tlpo-ray."""
+    """Base class of all errors raised by tlpo-ray."""
 
 
 class UserError(TlpoError):
-    """The request cannot be met; the message is one line for its user."""
+    """The request cannot be met; the message is one line for the user."""
 
 
 class ConfigError(UserError):
@@ -44,27 +45,27 @@ class ModelError(UserError):
 
 
 class ResourceError(UserError):
-    """More resources were asked for than there are."""
+    """The machine or the cluster has less than what was requested."""
 
 
 class DeadlineError(TlpoError):
-    """A cross-process wait ran out of time."""
+    """A wait for another process timed out."""
 
 
 class LearnerLostError(TlpoError):
-    """A learner rank is gone, and with it the weights of all."""
+    """A learner rank is lost, and with it the weights of all ranks, which are sharded."""
 
 
 class RecordError(TlpoError, ValueError):
-    """What came over the wire, or lies on disk, is not the record it should be."""
+    """Data from another process or from disk is not the record that it should be."""
 
 
 class StoppedError(BaseException):
-    """The run was asked to stop (SIGTERM, SIGINT); it can go on from where it was.
+    """The run was asked to stop (SIGTERM, SIGINT); it can be resumed.
 
     Args:
-        message: one line for its user.
-        signal: number of the signal.
+        message: One line for the user.
+        signal: Number of the signal.
     """
 
     def __init__(self, message: str, signal: int) -> None:
@@ -81,10 +82,13 @@ class NonFiniteError(TlpoError):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, with the next one if it ends in a colon, or the name of the error's kind if
-    it says nothing; without name and password in an address."""
+    """Return the first line of an error's message, for use inside a one-line message of ours.
+
+    A line that ends in a colon is joined with the next one. An error without a message gives the name of its class.
+    User names and passwords in URLs are removed: messages end up in logs and reports.
+    """
     lines = str(error).strip().splitlines()
     if not lines:
         return type(error).__name__
-    said = " ".join([lines[0], lines[1].strip()]) if lines[0].endswith(":") and len(lines) > 1 else lines[0]
-    return WHO.sub("", said)
+    line = " ".join([lines[0], lines[1].strip()]) if lines[0].endswith(":") and len(lines) > 1 else lines[0]
+    return CREDENTIALS.sub("", line)

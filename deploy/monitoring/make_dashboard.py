@@ -1,7 +1,7 @@
-"""Writes grafana-dashboard.json beside this file, and alerts.yml once more for Kubernetes, as kuberay/alerts.yaml:
-`python deploy/monitoring/make_dashboard.py`.
+"""Write grafana-dashboard.json next to this file, and kuberay/alerts.yaml, the Kubernetes version of alerts.yml.
 
-A panel is a line below; what its metrics mean, Grafana shows as the panel's description.
+Usage: `python deploy/monitoring/make_dashboard.py`. Each panel is one line of `ROWS`; Grafana shows the meaning of the
+panel's metrics (`tlpo_ray/flow/metrics.py`) as its description.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tlpo_ray.flow.metrics import METRICS
 DASHBOARD = Path(__file__).with_name("grafana-dashboard.json")
 ALERTS = Path(__file__).with_name("alerts.yml")
 MANIFEST = Path(__file__).parent.with_name("kuberay") / "alerts.yaml"
-PROMETHEUS_RULE = """# For the Prometheus operator: deploy/monitoring/alerts.yml, of which make_dashboard.py makes this.
+PROMETHEUS_RULE = """# For the Prometheus operator. Generated from deploy/monitoring/alerts.yml by make_dashboard.py.
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:
@@ -33,92 +33,100 @@ SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """One picture of one or a few metrics."""
+    """One panel that shows one or a few metrics."""
 
     title: str
     metrics: tuple[str, ...]
     width: int = 6
     unit: str | None = None
-    """In Grafana's words; none takes that of the metric."""
+    """Grafana's name of the unit; None takes the metric's unit."""
     kind: str = "timeseries"
     stacked: bool = False
 
 
 def stat(title: str, metric: str, unit: str | None = None) -> Panel:
+    """Return a panel that shows one current value."""
     return Panel(title=title, metrics=(metric,), width=4, unit=unit, kind="stat")
 
 
 ROWS: dict[str, tuple[Panel, ...]] = {
     "Are we learning?": (
-        stat("Done", "progress", SHARE),
-        stat("Left", "eta"),
-        stat("RPR lately", "rpr_recent", SHARE),
+        stat("Progress", "progress", SHARE),
+        stat("Time left", "eta"),
+        stat("Recent RPR", "rpr_recent", SHARE),
         stat("Policy version", "policy_version"),
         stat("Groups learned", "groups_learned"),
         stat("Prompts done", "prompts_done"),
         Panel(title="Confused answers, by language", metrics=("confusion_rate",), width=12, unit=SHARE),
         Panel(title="Answers without confusion (RPR)", metrics=("rpr_recent", "rpr_so_far"), width=12, unit=SHARE),
-        Panel(title="Candidates' mass with reward +1", metrics=("reward_mass",), unit=SHARE),
+        Panel(title="Probability mass with reward +1", metrics=("reward_mass",), unit=SHARE),
         Panel(title="Loss and surrogate", metrics=("loss", "surrogate")),
         Panel(title="KL to the reference", metrics=("kl",)),
         Panel(title="Gradient norm", metrics=("grad_norm",)),
         Panel(title="Clipped candidates", metrics=("clip_fraction",), unit=SHARE),
         Panel(title="Largest |ratio - 1|", metrics=("ratio_deviation",)),
         Panel(title="End-of-text mass in candidate sets", metrics=("eos_mass",), unit=SHARE),
-        Panel(title="Length of a clean answer", metrics=("clean_length",)),
+        Panel(title="Length of clean answers", metrics=("clean_length",)),
         Panel(title="Learning rate", metrics=("lr",)),
     ),
     "Is it fast?": (
-        Panel(title="Sampled tokens a second", metrics=("tokens_rate",)),
-        Panel(title="Prompts a second", metrics=("prompts_rate",)),
-        Panel(title="Rollout actors at work, KV cache in use", metrics=("rollout_busy", "kv_use"), unit=SHARE),
-        Panel(title="Last update, slowest load of weights", metrics=("update_time", "sync_time")),
+        Panel(title="Sampled tokens per second", metrics=("tokens_rate",)),
+        Panel(title="Prompts per second", metrics=("prompts_rate",)),
         Panel(
-            title="Where the loop's time went",
+            title="Rollout utilization and KV cache usage",
+            metrics=("rollout_utilization", "kv_cache_usage"),
+            unit=SHARE,
+        ),
+        Panel(title="Last update and slowest weight sync", metrics=("update_time", "sync_time")),
+        Panel(
+            title="Time by phase",
             metrics=("seconds_collect", "seconds_update", "seconds_publish"),
             width=12,
             stacked=True,
         ),
-        Panel(title="Weights of a version on the wire", metrics=("sync_bytes",)),
-        Panel(title="Tokens sampled, tokens beyond confusion", metrics=("tokens_generated", "tokens_discarded")),
+        Panel(title="Bytes sent per policy version", metrics=("sync_bytes",)),
+        Panel(title="Tokens sampled and tokens discarded", metrics=("tokens_generated", "tokens_discarded")),
     ),
     "Is it healthy?": (
         Panel(title="Rollout actors by state", metrics=("actors",), width=8, stacked=True),
         Panel(title="Prompts by place", metrics=("prompts",), width=8, stacked=True),
-        Panel(title="Started again", metrics=("restarts", "learner_restarts", "exchange_restarts"), width=8),
-        Panel(title="Groups that wait for the learner", metrics=("queue_depth",)),
-        Panel(title="The first of them has waited", metrics=("queue_oldest",)),
-        Panel(title="Policy versions from sampling to learning", metrics=("version_lag",)),
-        Panel(title="Canary after a sync", metrics=("canary",)),
+        Panel(title="Restarts", metrics=("actor_restarts", "learner_restarts", "exchange_restarts"), width=8),
+        Panel(title="Groups waiting for the learner", metrics=("queue_depth",)),
+        Panel(title="Age of the oldest waiting group", metrics=("queue_oldest",)),
+        Panel(title="Policy versions between sampling and learning", metrics=("policy_lag",)),
+        Panel(title="Canary difference after a sync", metrics=("canary",)),
         Panel(title="Groups dropped", metrics=("groups_uninformative", "groups_stale"), width=8),
         Panel(title="Prompts rolled out again", metrics=("prompts_rerolled",), width=8),
         Panel(title="Prompts skipped, by reason", metrics=("prompts_skipped",), width=8),
     ),
 }
 NODES = (
-    ("CPU of a node", "avg by (instance) (ray_node_cpu_utilization)", "percent"),
-    ("Memory of a node", "max by (instance) (ray_node_mem_used)", "bytes"),
+    ("CPU per node", "avg by (instance) (ray_node_cpu_utilization)", "percent"),
+    ("Memory per node", "max by (instance) (ray_node_mem_used)", "bytes"),
     ("GPU", "avg by (instance, GpuIndex) (ray_node_gpus_utilization)", "percent"),
     ("GPU memory", "max by (instance, GpuIndex) (ray_node_gram_used)", "decmbytes"),
 )
-"""Ray's own, beside ours; those of GPUs are empty where there are none."""
+"""(title, query, unit) of the panels with Ray's own node metrics; those about GPUs stay empty on nodes without GPUs."""
 
 
 def query(metric: str) -> str:
-    """A run's figure; the driver of a run that goes on is another process, hence the maximum."""
+    """Return the query of a run's metric.
+
+    A resumed run has another driver process, so for a while two series exist; the maximum joins them.
+    """
     label = METRICS[metric].label
     return f'max by (run{f", {label}" if label else ""}) (ray_tlpo_{metric}{{run=~"$run"}})'
 
 
 def dashboard() -> dict[str, Any]:
-    """All of it, as Grafana imports it."""
+    """Return the dashboard in the form that Grafana imports."""
     panels: list[dict[str, Any]] = []
     y = 0
     for title, row in ROWS.items():
         panels.append({"type": "row", "title": title, "collapsed": False, "gridPos": _place(0, y, WIDTH, 1)})
-        y = _lay(panels, [(panel.width, _height(panel), _panel(panel)) for panel in row], y + 1)
+        y = _arrange(panels, [(panel.width, _height(panel), _panel(panel)) for panel in row], y + 1)
     panels.append({"type": "row", "title": "Nodes", "collapsed": False, "gridPos": _place(0, y, WIDTH, 1)})
-    _lay(panels, [(6, HEIGHT, _node(*node)) for node in NODES], y + 1)
+    _arrange(panels, [(6, HEIGHT, _node(*node)) for node in NODES], y + 1)
     for number, panel in enumerate(panels, 1):
         panel["id"] = number
     return {
@@ -134,8 +142,8 @@ def dashboard() -> dict[str, Any]:
     }
 
 
-def _lay(panels: list[dict[str, Any]], new: list[tuple[int, int, dict[str, Any]]], y: int) -> int:
-    """Panels from left to right, line by line; the next free line."""
+def _arrange(panels: list[dict[str, Any]], new: list[tuple[int, int, dict[str, Any]]], y: int) -> int:
+    """Append panels of (width, height) from left to right, row by row; return the next free y position."""
     x = height = 0
     for width, tall, panel in new:
         if x + width > WIDTH:
@@ -157,7 +165,7 @@ def _panel(panel: Panel) -> dict[str, Any]:
     ]
     unit = panel.unit or UNITS.get(METRICS[panel.metrics[0]].unit, "short")
     meaning = "\n\n".join(f"{metric}: {METRICS[metric].help}" for metric in panel.metrics)
-    return _drawn(panel.title, meaning, panel.kind, unit, targets, stacked=panel.stacked, legend=label is not None)
+    return _rendered(panel.title, meaning, panel.kind, unit, targets, stacked=panel.stacked, legend=label is not None)
 
 
 def _legend(panel: Panel, metric: str) -> str:
@@ -170,10 +178,10 @@ def _legend(panel: Panel, metric: str) -> str:
 def _node(title: str, expression: str, unit: str) -> dict[str, Any]:
     legend = "{{instance}} {{GpuIndex}}" if "GpuIndex" in expression else "{{instance}}"
     target = {"refId": "A", "expr": expression, "legendFormat": legend, "datasource": SOURCE}
-    return _drawn(title, "From Ray.", "timeseries", unit, [target])
+    return _rendered(title, "Ray's own metric.", "timeseries", unit, [target])
 
 
-def _drawn(
+def _rendered(
     title: str, meaning: str, kind: str, unit: str, targets: list[dict[str, Any]], *, stacked: bool = False,
     legend: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
@@ -221,8 +229,8 @@ def _runs() -> dict[str, Any]:
     }
 
 
-def written() -> dict[Path, str]:
-    """Files and what is to stand in them."""
+def generated_files() -> dict[Path, str]:
+    """Return the content of every file that this script writes."""
     rules = indent(ALERTS.read_text(encoding="utf-8"), "  ")
     return {
         DASHBOARD: json.dumps(dashboard(), indent=1, ensure_ascii=False) + "\n",
@@ -231,5 +239,5 @@ def written() -> dict[Path, str]:
 
 
 if __name__ == "__main__":
-    for file, text in written().items():
+    for file, text in generated_files().items():
         file.write_text(text, encoding="utf-8")

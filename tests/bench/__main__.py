@@ -20,7 +20,7 @@ def main() -> None:
     from tests.tiny import make_tiny_model
 
     benchmarks = {
-        "learner": (learner.update,), "rollout": (rollout.whole, rollout.sampling, rollout.logprobs),
+        "learner": (learner.update,), "rollout": (rollout.complete, rollout.sampling, rollout.logprobs),
         "weights": (weights.deltas,), "flow": (flow.exchange, control.queue, control.fleets, flow.many_prompts),
         "scale": (control.scaled,), "job": (job.whole,), "ahead": (job.ahead,),
         "detect": (detect.verdicts, detect.counts, detect.streams, detect.imports),

@@ -1,6 +1,6 @@
-"""BENCHMARKS.md: what `make bench` measured, written between the words of its authors.
+"""Write the measurements of `make bench` into BENCHMARKS.md.
 
-The file has a place for each benchmark, between two comments; only what lies there is replaced.
+The file has a section for each benchmark, between two comments; only the text between them is replaced.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import textwrap
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
@@ -16,13 +17,15 @@ from pathlib import Path
 from tests.bench.compare import Figure, Measured, Row
 
 BOOK = Path(__file__).parents[2] / "BENCHMARKS.md"
+WIDTH = 130
+"""Characters per line of Markdown. A table that is wider becomes a list."""
 
 
 def keep(name: str, measured: Sequence[Measured], book: Path = BOOK) -> None:
-    """Write a benchmark's figures into its place.
+    """Replace a benchmark's section.
 
     Raises:
-        ValueError: the book has no such place.
+        ValueError: The file has no such section.
     """
     text = book.read_text(encoding="utf-8")
     place = re.compile(rf"(<!-- bench {re.escape(name)} -->\n).*?(<!-- end {re.escape(name)} -->)", re.DOTALL)
@@ -30,55 +33,72 @@ def keep(name: str, measured: Sequence[Measured], book: Path = BOOK) -> None:
         raise ValueError(
             f"{book.name} has no place for the benchmark {name}: <!-- bench {name} --> … <!-- end {name} -->"
         )
-    written = f"{tables(measured)}\n\n*{machine()}*\n"
-    book.write_text(place.sub(lambda found: found[1] + written + found[2], text), encoding="utf-8")
+    section = f"{tables(measured)}\n\n{textwrap.fill(f'*{machine()}*', WIDTH)}\n"
+    book.write_text(place.sub(lambda match: match[1] + section + match[2], text), encoding="utf-8")
 
 
 def tables(measured: Sequence[Measured]) -> str:
-    """Markdown: a table for what was compared, one for what was measured alone, in the order they came."""
+    """Return Markdown tables: comparisons and single measurements apart, in the order in which they came."""
     parts: list[str] = []
     for kind, group in groupby(measured, key=type):
+        rows = list(group)
         if kind is Row:
             lines = ["| what | ours | alternative | ratio | rounds |", "|---|---|---|---|---|"]
-            lines += [_compared(row) for row in group if isinstance(row, Row)]
+            lines += [f"| {' | '.join(map(_escape, _cells(row)))} |" for row in rows if isinstance(row, Row)]
         else:
             lines = ["| what | figure |", "|---|---|"]
-            lines += [f"| {_cell(one.what)} | {_cell(one.value)} |" for one in group if isinstance(one, Figure)]
+            lines += [f"| {_escape(one.what)} | {_escape(one.value)} |" for one in rows if isinstance(one, Figure)]
+        if max(map(len, lines)) > WIDTH:
+            lines = [_item(one) for one in rows]
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 
 
-def _compared(row: Row) -> str:
+def _item(one: Measured) -> str:
+    """Return a measurement as a list item."""
+    if isinstance(one, Figure):
+        return _wrap(f"* {one.what}: {one.value}")
+    what, ours, alternative, times, rounds = _cells(one)
+    lines = (f"* {what}: {times} ({rounds})", f"    * ours: {ours}", f"    * alternative: {alternative}")
+    return "\n".join(map(_wrap, lines))
+
+
+def _wrap(item: str) -> str:
+    indent = " " * (item.index("* ") + 2)
+    return textwrap.fill(item, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def _cells(row: Row) -> tuple[str, str, str, str, str]:
+    """Return what was compared, ours, the alternative, the median ratio, and the range of ratios."""
     low, *_, high = row.ratios if len(row.ratios) > 1 else row.ratios * 2
-    cells = (
+    return (
         row.what,
         f"{row.ours} ({seconds(min(row.ours_s))})",
         f"{row.alternative} ({seconds(min(row.alternative_s))})",
         f"**{ratio(row.ratio)}**",
         f"{ratio(low)} to {ratio(high)}",
     )
-    return f"| {' | '.join(map(_cell, cells))} |"
 
 
 def ratio(value: float) -> str:
-    """Two significant digits: machines are noisy."""
+    """Return a ratio with two significant digits: machines are noisy."""
     return f"{value:.0f}x" if value >= 10 else f"{value:.1f}x" if value >= 1 else f"{value:.2f}x"
 
 
 def seconds(value: float) -> str:
-    """In the unit that reads best."""
+    """Return a duration in the unit that reads best."""
     return f"{value:.2f} s" if value >= 1 else f"{1e3 * value:.3g} ms" if value >= 1e-3 else f"{1e6 * value:.3g} µs"
 
 
 def machine() -> str:
-    """What the figures were measured on."""
+    """Return the machine and the versions of the libraries."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     packages = ", ".join(
-        f"{name} {found}" for name in ("torch", "vllm", "ray", "deepspeed") if (found := _version(name))
+        f"{name} {number}" for name in ("torch", "vllm", "ray", "deepspeed") if (number := _version(name))
     )
     return (
         f"{os.cpu_count()} cores of {_processor()}, {memory:.0f} GiB, Python {platform.python_version()}, {packages}; "
-        f"seeds fixed, a ratio is the median of its rounds, times are the best"
+        f"seeds fixed; ratios are medians of the rounds, times the best"
     )
 
 
@@ -97,12 +117,12 @@ def _processor() -> str:
     return named[1].strip() if named else platform.machine()
 
 
-def _cell(text: str) -> str:
+def _escape(text: str) -> str:
     return text.replace("|", "\\|")
 
 
 def line(one: Measured) -> str:
-    """For the terminal, in rich's markup."""
+    """Return a measurement for the terminal, in rich's markup."""
     if isinstance(one, Figure):
         return f"         {one.what}: {one.value}"
     return (

@@ -32,8 +32,8 @@ class Row:
         return statistics.median(self.ratios)
 
     def with_rate(self, amount: int, unit: str) -> Row:
-        """The same, with how much of something ours does in a second."""
-        return replace(self, ours=f"{self.ours}: {amount / min(self.ours_s):,.0f} {unit} a second")
+        """The same, with the rate of ours."""
+        return replace(self, ours=f"{self.ours}: {amount / min(self.ours_s):,.0f} {unit}/s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +17,13 @@ from typing import Any
 
 import ray
 
-from actors.fleet import Member
+from actors.member import Member
 from actors.process import RolloutSpec
 from actors.ray_shell import RolloutFleet
 from learner.report import StepReport, UpdateReport
 from tests.bench.compare import Figure
 from tests.tiny import random_groups
+from tlpo_ray.cluster.actors import ActorPool
 from tlpo_ray.cluster.hangs import ProcessInfo
 from tlpo_ray.config.load import load_config
 from tlpo_ray.config.run import RunConfig
@@ -78,12 +79,12 @@ class Host:
         self._version = update.version
         return 0.0
 
-    async def check(self) -> None: ...
+    async def check_canary(self) -> None: ...
 
-    async def where(self) -> ProcessInfo:
-        return ProcessInfo(node="", process=0)
+    async def process_info(self) -> ProcessInfo:
+        return ProcessInfo(node_id="", pid=0)
 
-    async def step(self, lot: bytes) -> tuple[RolloutStats, tuple[bytes, bytes]]:
+    async def run_batch(self, lot: bytes) -> tuple[RolloutStats, tuple[bytes, bytes]]:
         await asyncio.sleep(self._lot_s)
         prompts = decode_prompts(lot)
         confused = [prompt.index for prompt in prompts if prompt.index % round(1 / YIELD) == 0]
@@ -100,38 +101,38 @@ class Host:
         ]
         counts = RolloutStats(
             sampled=len(prompts), clean=len(prompts) - len(confused), tokens_generated=0, tokens_discarded=0,
-            tokens_clean=0, by_language={}, kv_use=0.0,
+            tokens_clean=0, by_language={},
         )  # fmt: skip
         return counts, (encode_results(results), encode(groups))
 
 
-class SimulatedFleet(RolloutFleet):
-    """The real fleet; only what it starts is simulated.
+class SimulatedPool(ActorPool):
+    """Simulated rollout actors, several of which share a process and end together.
 
     Args:
-        together: actors that share a process, and end together.
+        groups: Candidate groups that the actors return.
+        lot_s: Time an actor takes for a batch, in seconds.
+        together: Number of actors that share a process.
     """
 
-    def __init__(
-        self, *arguments: Any, groups: list[CandidateGroup], lot_s: float = LOT_S, together: int = TOGETHER
-    ) -> None:
+    def __init__(self, groups: list[CandidateGroup], lot_s: float = LOT_S, together: int = TOGETHER) -> None:
+        options = {"num_cpus": 1, "max_concurrency": 4 * together, "scheduling_strategy": "SPREAD"}
+        super().__init__(Host, {}, options)
         self._simulated, self._hosts = (groups, lot_s), list[Any]()
         self._together = together
-        super().__init__(*arguments)
 
-    def _has_room(self, member: Member) -> bool:
+    def reserve(self, keys: Sequence[Hashable]) -> None: ...
+
+    def has_room(self, key: Hashable) -> bool:
         return True
 
-    def _spawn(self, member: Member) -> Any:
-        number = member.number
-        if number // self._together >= len(self._hosts):
-            host = ray.remote(Host).options(
-                num_cpus=1, max_concurrency=4 * self._together, scheduling_strategy="SPREAD"
-            )
-            self._hosts.append(host.remote(*self._simulated))
-        self._handles[member] = handle = self._hosts[number // self._together]
-        self._where[member] = handle.where.remote()
-        return handle.setup.remote()
+    def start(self, key: Hashable, name: str, *args: Any) -> Any:
+        assert isinstance(key, Member)
+        if key.number // self._together >= len(self._hosts):
+            self._hosts.append(self._actor_class.options(**self._options).remote(*self._simulated))
+        self._handles[key] = handle = self._hosts[key.number // self._together]
+        self._processes[key] = handle.process_info.remote()
+        return handle
 
 
 class SimulatedLearner:
@@ -143,8 +144,8 @@ class SimulatedLearner:
         self._began, self._ends = 0.0, 0.0
 
     @property
-    def unfinished(self) -> list[Any]:
-        """Something that is done when the update is."""
+    def pending(self) -> list[Any]:
+        """A reference that resolves when the update is done."""
         return [self._done]
 
     @property
@@ -165,14 +166,14 @@ class SimulatedLearner:
         self.busy += UPDATE_S
         step = StepReport(loss=0, surrogate=0, kl=0, clip_fraction=0, ratio_deviation=0, grad_norm=0)
         return UpdateReport(
-            version=self.version, groups=GROUPS, lr=0, steps=(step,), eos_mass=0, reward_mass=0, version_lag=0,
-            repaired=0, seconds=UPDATE_S,
+            version=self.version, groups=GROUPS, lr=0, steps=(step,), eos_mass=0, reward_mass=0, policy_lag=0,
+            old_logprob_shift=0, seconds=UPDATE_S,
         )  # fmt: skip
 
-    def publish(self, canary_context: Sequence[int]) -> WeightUpdate:
+    def export_weights(self, canary_context: Sequence[int]) -> WeightUpdate:
         return WeightUpdate(version=self.version, canary=None)
 
-    def save(self, folder: Path, state: dict[str, Any], keep_last: int) -> int:
+    def save(self, folder: Path, keep_last: int) -> int:
         return 0
 
     def restore(self, folder: Path, until: int) -> int:
@@ -210,8 +211,8 @@ def queue(model: Path, count: int = 16_384, lot: int = 256) -> Iterator[Figure]:
                 desk.mark_learned(0)
         seconds = time.monotonic() - began
     yield Figure(
-        what=f"queue in a process of its own, {count:,} groups in lots of {lot}",
-        value=f"{count / seconds:,.0f} groups a second, in and out",
+        what=f"queue in a process of its own, {count:,} groups in batches of {lot}",
+        value=f"{count / seconds:,.0f} groups per second, in and out",
     )
 
 
@@ -263,8 +264,8 @@ def scaled(model: Path) -> Iterator[Figure]:
     each = AT_ONCE * LOT / SHORT_LOT_S
     shares = ", ".join(f"{rate / (size * each):.2f}" for size, rate in zip(SIZES, scaling.rates, strict=True))
     yield Figure(
-        what=f"prompts a second while simulated actors become {' -> '.join(map(str, SIZES))}",
-        value=f"{whole}; shares of the {each:.0f} that each of them can do: {shares}",
+        what=f"prompts per second while the number of simulated actors goes {' -> '.join(map(str, SIZES))}",
+        value=f"{whole}; shares of the {each:.0f} that each actor could do: {shares}",
     )
 
 
@@ -297,8 +298,8 @@ def _fleet(actors: int, groups: list[CandidateGroup], folder: Path) -> Figure:
     return Figure(
         what=f"{actors} simulated rollout actors",
         value=(
-            f"{learned / seconds:,.0f} groups a second learned of {offered:,.0f} possible; driver "
-            f"{1e3 * cpu / max(1, learned):.2f} ms of CPU a group; learner idle {learner.idle:.0%}; "
+            f"{learned / seconds:,.0f} groups learned per second of {offered:,.0f} possible; driver "
+            f"{1e3 * cpu / max(1, learned):.2f} ms of CPU per group; learner idle {learner.idle:.0%}; "
             f"{summary.accounting.stale} groups too old"
         ),
     )
@@ -316,11 +317,13 @@ def _run(
         model=config.model, rollout=config.rollout, detector=config.detector, seed=0, canary_tolerance=1.0,
         weight_transfer="object_store", lora=None, sync_deadline_s=60,
     )  # fmt: skip
-    fleet = SimulatedFleet(spec, actors, config.flow, config.cluster, groups=groups, **simulated)
+    exchange = RemoteExchange(prompts, {}, **settings)
+    pool = SimulatedPool(groups, **simulated)
+    fleet = RolloutFleet(spec, actors, config.flow, config.cluster, exchange, pool=pool)
     learner = SimulatedLearner()
-    fleet.publish(learner.publish(()))
+    fleet.sync_weights(learner.export_weights(()))
     fleet.settle()
-    parts = Parts(exchange=RemoteExchange(prompts, {}, **settings), fleet=fleet, learner=learner, canary_context=())
+    parts = Parts(exchange=exchange, fleet=fleet, learner=learner, canary_context=())
     try:
         with RunFolder(config) as run:
             yield lambda listener: (train(config, parts, run, listener), learner)

@@ -46,8 +46,8 @@ def exchange(model: Path) -> Iterator[Row]:
 
     yield compared(
         f"{GROUPS:,} groups, queue to learner",
-        ("Arrow lots, leases and accounts", ours),
-        ("pickle, one by one, no accounts", alternative),
+        ("Arrow batches, leases and accounting", ours),
+        ("pickle, one by one, no accounting", alternative),
     )
 
 
@@ -58,7 +58,7 @@ def many_prompts(model: Path) -> Iterator[Figure]:
     """Memory for a million prompts: read, shuffled, leased and accounted for."""
     few, many = _memory(FEW), _memory(MANY)
     yield Figure(
-        what=f"memory beyond what the process began with, {MANY:,} prompts from file to last account",
+        what=f"memory above that of the new process, {MANY:,} prompts from file to last outcome",
         value=f"{many:.1f} MiB; {FEW:,} prompts: {few:.1f} MiB",
     )
 

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from actors.engine import SampleRequest
+from actors.engine import EngineOptions, run_all
 from actors.hf_engine import TransformersEngine
+from actors.requests import SampleRequest
 from actors.vllm_engine import VLLMEngine
 from learner.batch import pack_contexts
 from learner.packing import pack_attention
@@ -76,8 +77,8 @@ def _update(size: Size) -> Iterator[Measured]:
     assert pack_attention(policy)
     our_s, our_mib, our_gradient = _measured(policy, ours, lambda: ours(1))
     yield Row(
-        what=f"update on a GPU: forward and backward of a confusion point, K={K}, context {CONTEXT}, {size.name}",
-        ours=f"one forward a confusion point, {GROUPS} packed in a row, head on one position",
+        what=f"forward and backward pass of one confusion point on a GPU, K={K}, context {CONTEXT}, {size.name}",
+        ours=f"one forward pass per confusion point, {GROUPS} packed in a row, head on one position",
         alternative=f"{K} rows padded to {PADDED}, full logits (the public code's shape)",
         ours_s=tuple(one / GROUPS for one in our_s),
         alternative_s=their_s,
@@ -86,7 +87,7 @@ def _update(size: Size) -> Iterator[Measured]:
         what="peak memory above weights and gradients, on a GPU",
         value=(
             f"ours {our_mib - held:,.0f} MiB for {GROUPS} groups, alternative {their_mib - held:,.0f} MiB for one: "
-            f"{GROUPS * (their_mib - held) / (our_mib - held):.0f}x a group"
+            f"{GROUPS * (their_mib - held) / (our_mib - held):.0f}x per group"
         ),
     )
     difference = float((our_gradient - their_gradient).norm() / their_gradient.norm())
@@ -115,11 +116,12 @@ def sampling(model: Path) -> Iterator[Measured]:
         )
         for number in range(ANSWERS)
     ]  # fmt: skip
-    engine, plain = VLLMEngine(config, rollout, seed=0), TransformersEngine(config, rollout)
+    options = EngineOptions()
+    engine, plain = VLLMEngine(config, rollout, options), TransformersEngine(config, rollout, options)
     row = compared(
         f"{ANSWERS} answers of {NEW_TOKENS} tokens on a GPU",
-        ("vLLM, continuous batching", lambda: engine.sample(asked)),
-        ("transformers, batches with a KV cache", lambda: plain.sample(asked)),
+        ("vLLM, continuous batching", lambda: run_all(engine, asked)),
+        ("transformers, batches with a KV cache", lambda: run_all(plain, asked)),
     )
     yield row.with_rate(ANSWERS * NEW_TOKENS, "tokens")
 

@@ -39,18 +39,20 @@ def whole(model: Path) -> Iterator[Figure]:
 def ahead(model: Path) -> Iterator[Figure]:
     """Rollouts that go on while the learner learns, where each takes half of the time."""
     turns = _runs(model.parent / "turns", *HALF)
-    yield from _told("in turns", turns)
+    yield from _told("on-policy", turns)
     for staleness in (1, 2, 4):
         for repaired in (False, True):
             settings = (f"flow.max_staleness={staleness}", f"learner.recompute_old_logprobs={str(repaired).lower()}")
             found = _runs(model.parent / f"ahead-{staleness}-{repaired}", *HALF, *settings)
-            what = f"up to {staleness} versions ahead" + (", repaired" if repaired else "")
+            what = f"up to {staleness} versions ahead" + (", recomputed" if repaired else "")
             yield from _told(what, found)
             gains = [_rate(one) / _rate(before) for one, before in zip(found, turns, strict=True)]
             prompts = [_prompt_rate(one) / _prompt_rate(before) for one, before in zip(found, turns, strict=True)]
             yield Figure(
-                what=f"{what}, against turns",
-                value=f"{_spread(gains, '.2f')}x the groups learned a second, {_spread(prompts, '.2f')}x the prompts",
+                what=f"{what}, relative to on-policy",
+                value=(
+                    f"{_spread(gains, '.2f')}x groups learned per second, {_spread(prompts, '.2f')}x prompts per second"
+                ),
             )
 
 
@@ -70,21 +72,21 @@ def _told(what: str, results: Sequence[dict[str, Any]]) -> Iterator[Figure]:
         return found
 
     yield Figure(
-        what=f"{what}: training",
+        what=f"{what}, training",
         value=(
-            f"{_spread(over('seconds', 'train'), '.1f')} s, of these groups awaited "
+            f"{_spread(over('seconds', 'train'), '.1f')} s, of which waiting for groups "
             f"{_spread(over('seconds', 'train_collect'), '.1f')}, updates "
             f"{_spread(over('seconds', 'train_update'), '.1f')}, weights "
             f"{_spread(over('seconds', 'train_publish'), '.1f')}; start-up {_spread(over('seconds', 'start'), '.0f')} s"
         ),
     )
     yield Figure(
-        what=f"{what}: what came of it",
+        what=f"{what}, outcome",
         value=(
             f"{_spread(over('updates'), '.0f')} updates, RPR {_spread(over('rpr_before'), '.3f')} to "
             f"{_spread(over('rpr_after'), '.4f')}, accuracy {_spread(over('accuracy_after'), '.4f')}, "
-            f"{_spread(over('prompts', 'stale'), '.0f')} groups too old, rollout actors busy "
-            f"{_spread(over('rollout_busy'), '.2f')}"
+            f"{_spread(over('prompts', 'stale'), '.0f')} groups too old, rollout utilization "
+            f"{_spread(over('rollout_utilization'), '.2f')}"
         ),
     )
 
@@ -105,4 +107,4 @@ def _run(folder: Path, *settings: str) -> dict[str, Any]:
     subprocess.run([*command, *settings], check=True, capture_output=True, timeout=900)
     found: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     last = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1]
-    return found | {"rollout_busy": json.loads(last)["rollout_busy"]}
+    return found | {"rollout_utilization": json.loads(last)["rollout_utilization"]}

@@ -1,4 +1,4 @@
-"""The command as a user meets it: bad input is one clear line and an exit code; help is immediate."""
+"""The command line as users see it: bad input gives one clear line and an exit code, and help is immediate."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def tlpo(arguments: Sequence[str | Path], cwd: Path, stdin: str = "") -> subproc
 
 
 def refused(arguments: Sequence[str | Path], cwd: Path) -> str:
-    """The one line of a refusal; it leaves nothing behind."""
+    """Run a command that is refused, check that it leaves no files behind, and return its one line of output."""
     before = sorted(cwd.rglob("*"))
     done = tlpo(arguments, cwd)
     lines = done.stderr.strip().splitlines()
@@ -44,7 +44,7 @@ def refused(arguments: Sequence[str | Path], cwd: Path) -> str:
 
 @pytest.fixture
 def config(tiny_model: Path, tmp_path: Path) -> Path:
-    """A small local run."""
+    """Return the configuration file of a small local run."""
     (tmp_path / "prompts.jsonl").write_text(
         "".join(
             json.dumps({"prompt": text, "language": "ko"}, ensure_ascii=False) + "\n"
@@ -61,21 +61,21 @@ def config(tiny_model: Path, tmp_path: Path) -> Path:
     return file
 
 
-def test_a_missing_model(config: Path, tmp_path: Path) -> None:
+def test_a_missing_model_is_refused(config: Path, tmp_path: Path) -> None:
     assert "model './nowhere'" in refused(["train", config, "model.path=./nowhere"], tmp_path)
 
 
-def test_an_unknown_language(config: Path, tmp_path: Path) -> None:
+def test_an_unknown_language_is_refused(config: Path, tmp_path: Path) -> None:
     line = refused(["train", config, "data.language=kr", "data.language_field=none"], tmp_path)
     assert "kr" in line
     assert "ko" in line
 
 
-def test_a_misspelt_key_names_the_nearest(config: Path, tmp_path: Path) -> None:
+def test_a_misspelt_key_is_refused_with_the_nearest_one(config: Path, tmp_path: Path) -> None:
     assert "learner.lr_min" in refused(["train", config, "learner.lrmin=1e-6"], tmp_path)
 
 
-def test_a_broken_line_names_file_and_line(config: Path, tmp_path: Path) -> None:
+def test_a_malformed_line_is_refused_with_its_file_and_number(config: Path, tmp_path: Path) -> None:
     with (tmp_path / "prompts.jsonl").open("a") as file:
         file.write('{"prompt": "broken\n')
     line = refused(["train", config], tmp_path)
@@ -84,55 +84,57 @@ def test_a_broken_line_names_file_and_line(config: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.ray
-def test_more_gpus_than_there_are(config: Path, tmp_path: Path) -> None:
-    asked = ["stack=distributed", "learner.engine=deepspeed", "rollout.num_actors=6", "learner.num_ranks=2"]
-    line = refused(["train", config, *asked], tmp_path)
+def test_a_request_for_more_gpus_than_the_cluster_has_is_refused(config: Path, tmp_path: Path) -> None:
+    settings = ["stack=distributed", "learner.engine=deepspeed", "rollout.num_actors=6", "learner.num_ranks=2"]
+    line = refused(["train", config, *settings], tmp_path)
     assert "needs 8 GPUs (rollout 6 + learner 2), the cluster has 0" in line
 
 
-def test_a_cluster_that_is_not_there(config: Path, tmp_path: Path) -> None:
+def test_a_cluster_that_does_not_answer_is_refused(config: Path, tmp_path: Path) -> None:
     distributed = ["stack=distributed", "learner.engine=deepspeed", "learner.num_ranks=1"]
     line = refused(["train", config, *distributed, "cluster.address=127.0.0.1:9"], tmp_path)
     assert "no Ray cluster answers at 127.0.0.1:9" in line
 
 
-def test_a_port_of_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a dashboard's is; Ray would try for minutes."""
-    monkeypatch.setattr(cluster, "KNOCK_S", 1.0)
+def test_a_port_where_something_other_than_ray_listens_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray itself would retry for minutes, e.g. on the port of a dashboard."""
+    monkeypatch.setattr(cluster, "CONNECT_TIMEOUT_S", 1.0)
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         address = f"127.0.0.1:{server.server_address[1]}"
         try:
             with (
-                pytest.raises(ResourceError, match=rf"at {address} \(the port is open, but what listens is no Ray"),
-                cluster.connected(ClusterConfig(address=address), {}),
+                pytest.raises(
+                    ResourceError, match=rf"at {address} \(the port is open, but what listens there is not a Ray"
+                ),
+                cluster.connect(ClusterConfig(address=address), {}),
             ):
                 pass
         finally:
             server.shutdown()
 
 
-def test_a_missing_prompt_file_a_bad_setting_and_a_used_folder(config: Path, tmp_path: Path) -> None:
+def test_a_missing_prompt_file_a_bad_setting_and_a_used_folder_are_refused(config: Path, tmp_path: Path) -> None:
     assert "nothing.jsonl" in refused(["train", config, "data.prompts=nothing.jsonl"], tmp_path)
     assert "english" in refused(["train", config, "detector.english=strict"], tmp_path)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text("name: first\n")
     assert "holds a run already" in refused(["train", config], tmp_path)
-    assert "is no folder" in refused(["train", config, "folder=prompts.jsonl/run"], tmp_path)
+    assert "is not a folder that you may write" in refused(["train", config, "folder=prompts.jsonl/run"], tmp_path)
 
 
 @pytest.mark.slow
-def test_nothing_to_train_to_go_on_with_or_to_scale(tmp_path: Path) -> None:
+def test_commands_without_a_run_are_refused(tmp_path: Path) -> None:
     assert "needs a YAML file or a preset, or --resume RUN" in refused(["train"], tmp_path)
-    assert "holds no run to go on with" in refused(["train", "--resume", tmp_path], tmp_path)
-    assert "holds no run" in refused(["scale", tmp_path, "--rollout-actors", "2"], tmp_path)
+    assert "does not hold a run to resume" in refused(["train", "--resume", tmp_path], tmp_path)
+    assert "does not hold a run" in refused(["scale", tmp_path, "--rollout-actors", "2"], tmp_path)
 
 
-def test_a_longer_context_than_the_model_can_take(config: Path, tmp_path: Path) -> None:
+def test_a_longer_context_than_the_model_supports_is_refused(config: Path, tmp_path: Path) -> None:
     assert "is more than" in refused(["train", config, "model.max_context=1000000"], tmp_path)
 
 
-def test_a_local_run_counts_bad_lines_and_long_prompts(config: Path, tmp_path: Path) -> None:
+def test_a_local_run_counts_unreadable_lines_and_long_prompts(config: Path, tmp_path: Path) -> None:
     with (tmp_path / "prompts.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"prompt": "broken\n')
         file.write(json.dumps({"prompt": "통화 " * 60, "language": "ko"}) + "\n")
@@ -152,7 +154,7 @@ def test_a_local_run_counts_bad_lines_and_long_prompts(config: Path, tmp_path: P
 
 @pytest.mark.slow
 @pytest.mark.skipif(not MIF.is_file(), reason="shared data are not beside the checkout")
-def test_real_prompts_run_through_and_are_all_accounted_for(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_run_accounts_for_all_real_prompts(tiny_model: Path, tmp_path: Path) -> None:
     local = ["stack=local", "rollout.engine=transformers", "learner.engine=torch"]
     sizes = ["model.max_context=160", "rollout.max_new_tokens=8", "learner.groups_per_update=64"]
     data = [f"model.path={tiny_model}", f"data.prompts={MIF}", "data.language=ko", "folder=run"]
@@ -166,29 +168,29 @@ def test_real_prompts_run_through_and_are_all_accounted_for(tiny_model: Path, tm
     assert prompts["skipped"]["longer than the context"] > 0
 
 
-def test_options_of_a_new_run_are_refused_by_one_that_goes_on(tmp_path: Path) -> None:
+def test_options_of_a_new_run_are_refused_for_a_resumed_one(tmp_path: Path) -> None:
     for command in ("train --skip-bad", "quickstart --fresh", "quickstart --seed 1", "quickstart --stack local"):
         done = tlpo([*command.split(), "--resume", "run"], tmp_path)
         assert (done.returncode, done.stdout) == (2, ""), command
         assert "for a new" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
-def test_a_run_that_is_no_quickstart_does_not_go_on_as_one(tmp_path: Path) -> None:
+def test_a_run_that_is_not_a_quickstart_is_not_resumed_as_one(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text("extends: quickstart\nmodel.path: a\ndata.prompts: b\n")
     done = tlpo(["quickstart", "--resume", "run"], tmp_path)
     assert done.returncode == 2
-    assert done.stderr == "tlpo: the run in run is no quickstart: go on with it by tlpo train --resume run\n"
+    assert done.stderr == "tlpo: the run in run is not a quickstart: resume it with tlpo train --resume run\n"
 
 
-def test_a_quickstart_says_where_it_cannot_write(tmp_path: Path) -> None:
+def test_a_quickstart_reports_a_folder_that_it_cannot_write(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = tlpo(["quickstart", "--stack", "local", "folder=file/run"], tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("tlpo: cannot write the run folder file/run: ")
 
 
-def test_detect_marks_lines(tmp_path: Path) -> None:
+def test_detect_marks_confusion_in_lines_of_text(tmp_path: Path) -> None:
     done = tlpo(["detect", "--language", "ko"], tmp_path, "통화는 엔입니다\n통화는 єна입니다\n")
     assert done.returncode == 0, done.stderr
     assert "stdin:2:5 통화는 ⟦єна⟧입니다" in done.stdout
@@ -204,8 +206,8 @@ def test_presets_are_listed_and_shown(tmp_path: Path) -> None:
     assert "lr: 1.0e-06" in shown.stdout or "lr: 1e-06" in shown.stdout
 
 
-def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
-    """What makes `tlpo --help` slow is importing torch, ray or transformers; nothing here does."""
+def test_help_does_not_import_heavy_libraries(tmp_path: Path) -> None:
+    """`tlpo --help` would be slow if it imported torch, ray or transformers."""
     code = (
         "import sys; sys.argv = ['tlpo', '--help']\n"
         "from tlpo_ray.cli import main\n"

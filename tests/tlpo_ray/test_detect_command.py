@@ -1,4 +1,4 @@
-"""`tlpo detect` as a user meets it: every kind of input and output, and what it says when one of them is wrong."""
+"""`tlpo detect` as a user sees it: every kind of input and output, and the messages when one of them is wrong."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TLPO = Path(sys.executable).with_name("tlpo")
 CLEAN, CONFUSED = "통화는 엔입니다", "통화는 єна입니다"
 USER_ERROR, ABOVE = 2, 1
 MEMORY_MIB = 300
-"""The command needs about 90 whatever it reads; the file below has 60 MB in one file and 200 unpacked."""
+"""The command needs about 90 MiB whatever it reads; the files below have 60 MiB, or 200 MiB unpacked."""
 
 
 def detect(
@@ -70,13 +70,13 @@ def test_marked_text_from_standard_input(tmp_path: Path) -> None:
     assert detect("--language", "ko", "-", cwd=tmp_path, stdin=CONFUSED).stdout.startswith("stdin:1:5 ")
 
 
-def test_marks_are_colours_where_there_are_any(tmp_path: Path) -> None:
+def test_marks_are_colours_if_the_terminal_has_colours(tmp_path: Path) -> None:
     done = detect("--language", "ko", cwd=tmp_path, stdin=CONFUSED, NO_COLOR="", FORCE_COLOR="1", TERM="xterm")
     assert "\x1b[1;37;41mєна\x1b[0m" in done.stdout
     assert "⟦" not in done.stdout
 
 
-def test_long_lines_are_shortened_around_their_spans_and_terminals_are_safe(tmp_path: Path) -> None:
+def test_long_lines_are_shortened_around_their_findings_without_control_characters(tmp_path: Path) -> None:
     line = f"{CLEAN} \x1b[31m \udcff" + f"{CLEAN} " * 40 + CONFUSED + f" {CLEAN}" * 40
     done = detect("--language", "ko", cwd=tmp_path, stdin=line)
     (shown, _) = done.stdout.splitlines()
@@ -87,7 +87,7 @@ def test_long_lines_are_shortened_around_their_spans_and_terminals_are_safe(tmp_
     assert "not UTF-8: 1;" in done.stderr
 
 
-def test_json_lines_hold_the_place_of_every_span_and_nothing_else_is_on_standard_output(tmp_path: Path) -> None:
+def test_json_lines_contain_the_place_of_every_finding_and_standard_output_nothing_else(tmp_path: Path) -> None:
     found = spans("--language", "ko", cwd=tmp_path, stdin=f"{CLEAN}\n{CONFUSED} и\n")
     assert found[0] == {
         "file": "stdin", "record": 2, "line": 2, "column": 5, "index": 4, "end": 7, "text": "єна",
@@ -99,7 +99,7 @@ def test_json_lines_hold_the_place_of_every_span_and_nothing_else_is_on_standard
     assert done.stderr == "another language in 1 of 1 lines (100.0%)\n"
 
 
-def test_lone_surrogates_survive(tmp_path: Path) -> None:
+def test_lone_surrogates_are_preserved(tmp_path: Path) -> None:
     (tmp_path / "half.jsonl").write_text('{"text": "\\ud83d 통화는 \\udc00єна", "lang": "ko"}\n')
     (row,) = spans("half.jsonl", cwd=tmp_path)
     assert (row["index"], row["text"]) == (7, "єна")
@@ -127,7 +127,7 @@ def test_only_some_lines_of_a_record_are_shown(tmp_path: Path) -> None:
     assert rows[4] == "  … and 6 more lines of this record"
 
 
-def test_a_byte_order_mark_and_huge_fields(tmp_path: Path) -> None:
+def test_byte_order_marks_and_huge_fields_are_read(tmp_path: Path) -> None:
     content = f"text,n\n{CONFUSED},1\n{CLEAN * 30_000},2\n"
     (tmp_path / "bom.csv").write_text(content, encoding="utf-8-sig")
     (tmp_path / "bom.txt").write_text(CONFUSED, encoding="utf-8-sig")
@@ -137,7 +137,7 @@ def test_a_byte_order_mark_and_huge_fields(tmp_path: Path) -> None:
     assert row["index"] == 4
 
 
-def test_gzip_by_name_and_on_standard_input(tmp_path: Path) -> None:
+def test_gzip_is_unpacked_from_files_and_standard_input(tmp_path: Path) -> None:
     write_csv(tmp_path / "a.csv", [["completion", "language"], [f"{CLEAN}\n{CONFUSED}", "ko"]])
     packed = gzip.compress((tmp_path / "a.csv").read_bytes())
     (tmp_path / "b.csv.gz").write_bytes(packed)
@@ -149,7 +149,7 @@ def test_gzip_by_name_and_on_standard_input(tmp_path: Path) -> None:
     assert "c.csv.gz: damaged gzip file" in refused("c.csv.gz", cwd=tmp_path)
 
 
-def test_a_folder_is_read_by_name_without_what_is_hidden_or_unknown(tmp_path: Path) -> None:
+def test_a_folder_is_read_by_name_without_hidden_or_unknown_files(tmp_path: Path) -> None:
     files = ("b.txt", "a/z.md", "a/.hidden/c.txt", ".d.txt", "e.png", "f.jsonl")
     for file in files:
         (tmp_path / "in" / file).parent.mkdir(parents=True, exist_ok=True)
@@ -162,7 +162,7 @@ def test_a_folder_is_read_by_name_without_what_is_hidden_or_unknown(tmp_path: Pa
     assert "empty: no text in this folder; expected .txt" in refused("empty", "--language", "ko", cwd=tmp_path)
 
 
-def test_each_record_says_its_language(tmp_path: Path) -> None:
+def test_each_record_states_its_language(tmp_path: Path) -> None:
     rows = [("ko", CONFUSED), ("uk", "Валюта єна"), ("ja", "通貨は円です"), ("ja", "通貨は엔です"), ("ko", "123")]
     write_jsonl(tmp_path / "a.jsonl", [{"language": language, "text": text} for language, text in rows])
     write_jsonl(tmp_path / "b.jsonl", [{"code": language, "text": text} for language, text in rows])
@@ -185,7 +185,7 @@ def test_a_table_of_rates_by_language(tmp_path: Path) -> None:
     assert "1 of 5 records (20.0%)" in table
 
 
-def test_english_is_confusion_when_asked(tmp_path: Path) -> None:
+def test_english_is_confusion_if_requested(tmp_path: Path) -> None:
     text = "통화는 simply 엔입니다"
     assert spans("--language", "ko", cwd=tmp_path, stdin=text) == []
     (row,) = spans("--language", "ko", "--english", "confusion", cwd=tmp_path, stdin=text)
@@ -204,20 +204,20 @@ def test_settings_reach_the_detector(tmp_path: Path) -> None:
     assert "not YAML" in refused("--language", "ko", "--set", "allowed=[a", cwd=tmp_path)
 
 
-def test_another_detector_needs_no_language(tmp_path: Path) -> None:
+def test_another_detector_requires_no_language(tmp_path: Path) -> None:
     (tmp_path / "forbidden.txt").write_text("# names\nfoo\nnew york\n")
     text = "the Foo of New York, food\nnothing\nfoo, foo\n"
-    asked = ("--detector", "terms", "--set", "file=forbidden.txt", "--set", "patterns=['\\d{3}']")
-    found = spans(*asked, cwd=tmp_path, stdin=f"{text}call 555-1234\n")
+    terms = ("--detector", "terms", "--set", "file=forbidden.txt", "--set", "patterns=['\\d{3}']")
+    found = spans(*terms, cwd=tmp_path, stdin=f"{text}call 555-1234\n")
     assert [(row["line"], row["column"], row["text"]) for row in found] == [
         (1, 5, "Foo"), (1, 12, "New York"), (3, 1, "foo"), (3, 6, "foo"), (4, 6, "555"), (4, 10, "123"),
     ]  # fmt: skip
     assert {(row["script"], row["language"]) for row in found} == {("term", None)}
-    done = detect(*asked, "--output", "table", cwd=tmp_path, stdin=text)
+    done = detect(*terms, "--output", "table", cwd=tmp_path, stdin=text)
     assert "terms in 2 of 3 lines (66.7%)" in done.stdout
     assert "0.667" in done.stdout
     assert "nothing is forbidden" in refused("--detector", "terms", cwd=tmp_path)
-    assert "there are: language" in refused("--detector", "nowhere", cwd=tmp_path)
+    assert "available: language" in refused("--detector", "nowhere", cwd=tmp_path)
 
 
 def test_fail_above_is_an_exit_code_for_ci(tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_fail_above_is_an_exit_code_for_ci(tmp_path: Path) -> None:
     assert "nothing to judge" in done.stderr
 
 
-def test_fields_are_chosen_only_where_that_is_plain(tmp_path: Path) -> None:
+def test_a_field_is_selected_only_if_it_is_unambiguous(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "two.jsonl", [{"answer": CLEAN, "text": CONFUSED}])
     write_jsonl(tmp_path / "none.jsonl", [{"id": 3, "prompt": CONFUSED}])
     write_csv(tmp_path / "none.csv", [["id", "prompt"], ["3", CONFUSED]])
@@ -252,7 +252,7 @@ def test_fields_are_chosen_only_where_that_is_plain(tmp_path: Path) -> None:
     assert "has no field 'x'" in refused(*korean, "--field", "x", "--input-format", "text", cwd=tmp_path)
 
 
-def test_what_is_wrong_with_a_language_is_said(tmp_path: Path) -> None:
+def test_a_missing_or_unknown_language_is_an_error(tmp_path: Path) -> None:
     assert "--language is missing: plain text (stdin)" in refused(cwd=tmp_path, stdin=CLEAN)
     assert "'kr': no detector" in refused("--language", "kr", cwd=tmp_path, stdin=CLEAN)
     write_jsonl(tmp_path / "a.jsonl", [{"text": CLEAN, "language": "ko"}, {"text": CLEAN, "language": "kr"}])
@@ -268,15 +268,15 @@ def test_what_is_wrong_with_a_language_is_said(tmp_path: Path) -> None:
     assert "bad records skipped: 1 (1 language 'kr': no detector for it)" in done.stderr
 
 
-def test_bad_records_name_their_line_or_are_counted(tmp_path: Path) -> None:
+def test_malformed_records_are_named_by_line_or_counted(tmp_path: Path) -> None:
     rows = [json.dumps({"text": CONFUSED}), '{"text": "broken', "[1]", json.dumps({"text": None})]
     (tmp_path / "a.jsonl").write_text("\n\n".join(rows))
     assert "a.jsonl line 3: not JSON" in refused("a.jsonl", "--language", "ko", cwd=tmp_path)
     done = detect("a.jsonl", "--language", "ko", "--skip-bad", cwd=tmp_path)
     assert "1 of 1 records" in done.stdout
-    assert "skipped: 3 (1 not JSON, 1 no object with fields, 1 no text in field 'text')" in done.stderr
+    assert "skipped: 3 (1 not JSON, 1 not an object with fields, 1 no text in field 'text')" in done.stderr
     (tmp_path / "list.json").write_text('[\n{"text": "a"}\n]')
-    assert "write one record a line" in refused("list.json", "--language", "ko", cwd=tmp_path)
+    assert "write one record per line" in refused("list.json", "--language", "ko", cwd=tmp_path)
 
     (tmp_path / "b.csv").write_text(f'id,text\n1,"two\nlines"\n2,too,many\n3,"a"b\n4,{CONFUSED}\n')
     assert "b.csv line 4: not as many fields as the header" in refused("b.csv", "--language", "ko", cwd=tmp_path)
@@ -288,7 +288,7 @@ def test_bad_records_name_their_line_or_are_counted(tmp_path: Path) -> None:
     assert "c.csv line 3: a quoted field begins in this record and does not end" in line
 
 
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+def test_unreadable_files_and_invalid_options_are_errors(tmp_path: Path) -> None:
     assert "nowhere.txt: no such file" in refused("nowhere.txt", "--language", "ko", cwd=tmp_path)
     (tmp_path / "wide.txt").write_text(CLEAN, encoding="utf-16")
     assert "wide.txt: UTF-16 text" in refused("wide.txt", "--language", "ko", cwd=tmp_path)
@@ -297,7 +297,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("output", ["marked", "jsonl"])
-def test_a_reader_that_has_seen_enough_ends_it_quietly(tmp_path: Path, output: str) -> None:
+def test_a_closed_pipe_ends_the_command_quietly(tmp_path: Path, output: str) -> None:
     (tmp_path / "many.txt").write_text(f"{CONFUSED}\n" * 20_000, encoding="utf-8")
     command = [TLPO, "detect", "many.txt", "--language", "ko", "--output", output]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
@@ -308,7 +308,7 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(tmp_path: Path, output: s
     assert running.returncode == -13  # SIGPIPE, which a shell shows as 141
 
 
-def test_a_full_disk_is_said(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_of_one_line(tmp_path: Path) -> None:
     command = [TLPO, "detect", "--language", "ko"]
     with open("/dev/full", "w") as full:
         done = subprocess.run(command, cwd=tmp_path, input=CONFUSED.encode(), stdout=full, stderr=subprocess.PIPE)
@@ -316,15 +316,15 @@ def test_a_full_disk_is_said(tmp_path: Path) -> None:
     assert done.returncode == USER_ERROR
 
 
-def test_progress_is_for_long_files_on_a_terminal(tmp_path: Path) -> None:
+def test_progress_is_shown_for_long_files_on_a_terminal(tmp_path: Path) -> None:
     (tmp_path / "long.txt").write_text(f"{CLEAN}\n" * 200_000, encoding="utf-8")
     (tmp_path / "short.txt").write_text(f"{CLEAN}\n", encoding="utf-8")
-    assert b"reading" in on_the_terminal("long.txt", tmp_path)
-    assert on_the_terminal("short.txt", tmp_path) == b""
+    assert b"reading" in stderr_on_a_terminal("long.txt", tmp_path)
+    assert stderr_on_a_terminal("short.txt", tmp_path) == b""
 
 
-def on_the_terminal(name: str, cwd: Path) -> bytes:
-    """What comes on standard error, if that is a terminal."""
+def stderr_on_a_terminal(name: str, cwd: Path) -> bytes:
+    """Return what is written to standard error if that is a terminal."""
     ours, theirs = pty.openpty()
     command = [TLPO, "detect", name, "--language", "ko"]
     with subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=theirs) as running:
@@ -333,7 +333,7 @@ def on_the_terminal(name: str, cwd: Path) -> bytes:
         try:
             while piece := os.read(ours, 4096):
                 written += piece
-        except OSError:  # it has closed its side
+        except OSError:  # the command has closed its side
             os.close(ours)
     assert running.returncode == 0
     return written
@@ -352,9 +352,9 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, name: str) -> None:
         else (tmp_path / name).open("w", encoding="utf-8") as file
     ):
         file.write("text\n" if ".csv" in name else "")
-        lot = row * 1000
-        for _ in range((200 if name.endswith("gz") else 60) * 2**20 // len(lot.encode())):
-            file.write(lot)
+        block = row * 1000
+        for _ in range((200 if name.endswith("gz") else 60) * 2**20 // len(block.encode())):
+            file.write(block)
     code = (
         "import resource, subprocess, sys\n"
         "subprocess.run(sys.argv[1:], check=True)\n"

@@ -1,4 +1,4 @@
-"""What is told of an error that is not ours."""
+"""One-line summaries of errors that other libraries raise."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tlpo_ray.errors import first_line
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("message", "line"),
     [
         ("one\ntwo", "one"),
         ("", "OSError"),
@@ -17,5 +17,5 @@ from tlpo_ray.errors import first_line
         ("C://x, me@example.org", "C://x, me@example.org"),
     ],
 )
-def test_one_line_without_passwords(said: str, told: str) -> None:
-    assert first_line(OSError(said)) == told
+def test_the_summary_is_one_line_without_credentials(message: str, line: str) -> None:
+    assert first_line(OSError(message)) == line

@@ -1,4 +1,4 @@
-"""`tlpo evaluate` on a tiny model: what it refuses before the model is loaded, and what it keeps."""
+"""`tlpo evaluate` on a tiny model: what it refuses before the model is loaded, and what it saves."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from typing import Any
 import pytest
 
 from detectors import UnknownLanguageError
-from tlpo_ray.commands.asking import prompts_to_ask
 from tlpo_ray.commands.evaluate import Request, evaluate_command
-from tlpo_ray.data.prompts import USUAL_FIELDS
 from tlpo_ray.errors import ModelError, PromptFileError, UserError
 
 PROMPTS = ("일본의 통화는 무엇입니까?", "태국의 통화는 무엇입니까?", "길" * 5_000)
@@ -21,7 +19,7 @@ PROMPTS = ("일본의 통화는 무엇입니까?", "태국의 통화는 무엇�
 
 @pytest.fixture
 def options(tmp_path: Path) -> dict[str, Any]:
-    """Options of a good request, but for its model."""
+    """Options of a valid request except for its model."""
     file = tmp_path / "prompts.jsonl"
     lines = [json.dumps({"id": f"p{number}", "prompt": text}) for number, text in enumerate(PROMPTS)]
     file.write_text("\n".join([*lines, '{"prompt": "東京は?", "language": "ja"}']), encoding="utf-8")
@@ -32,7 +30,7 @@ def options(tmp_path: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("change", "error", "said"),
+    ("change", "error", "expected"),
     [
         ({"languages": ("xx",)}, UnknownLanguageError, "'xx'"),
         ({"english": "maybe"}, UserError, "--english maybe: expected neutral or confusion"),
@@ -41,11 +39,11 @@ def options(tmp_path: Path) -> dict[str, Any]:
     ],
 )
 def test_a_wrong_request_is_refused(
-    options: dict[str, Any], change: dict[str, Any], error: type[Exception], said: str
+    options: dict[str, Any], change: dict[str, Any], error: type[Exception], expected: str
 ) -> None:
     with pytest.raises(error) as caught:
         evaluate_command(Request(**options | change))
-    assert said in str(caught.value) and len(str(caught.value).splitlines()) == 1
+    assert expected in str(caught.value) and len(str(caught.value).splitlines()) == 1
     assert not options["output"].exists()
 
 
@@ -57,22 +55,14 @@ def test_an_existing_result_is_never_overwritten(options: dict[str, Any]) -> Non
     assert (options["output"] / "result.json").read_text() == "{}"
 
 
-@pytest.mark.parametrize("field", USUAL_FIELDS)
-def test_prompts_are_found_in_any_usual_field(field: str, tmp_path: Path) -> None:
-    file = tmp_path / "prompts.jsonl"
-    file.write_text(json.dumps({field: "수도는?"}), encoding="utf-8")
-    (prompt,) = prompts_to_ask(str(file), "ko", None, 0, skip_bad=False).prompts
-    assert (prompt.text, prompt.language) == ("수도는?", "ko")
-
-
-def test_prompts_of_another_language_are_not_asked(options: dict[str, Any]) -> None:
+def test_prompts_of_another_language_are_not_used(options: dict[str, Any]) -> None:
     Path(options["prompts"]).write_text('{"prompt": "東京は?", "language": "ja"}', encoding="utf-8")
     with pytest.raises(PromptFileError, match="no prompt in language 'ko'"):
         evaluate_command(Request(**options))
 
 
 @pytest.mark.parametrize(
-    ("request_", "said"),
+    ("request_", "expected"),
     [
         ({}, "expected one of --prompts, --suite, --answers, --lm-eval, --accuracy; found none of them"),
         ({"suite": "mif", "answers": Path("a")}, "found --suite and --answers"),
@@ -86,14 +76,14 @@ def test_prompts_of_another_language_are_not_asked(options: dict[str, Any]) -> N
         ({"model": "m", "prompts": "p", "source": "s"}, "--source does not go with --prompts"),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(request_: dict[str, Any], said: str) -> None:
+def test_options_that_do_not_go_together_are_refused(request_: dict[str, Any], expected: str) -> None:
     with pytest.raises(UserError) as caught:
         evaluate_command(Request(**request_))
-    assert said in str(caught.value) and len(str(caught.value).splitlines()) == 1
+    assert expected in str(caught.value) and len(str(caught.value).splitlines()) == 1
 
 
-def test_kept_answers_are_judged_again_without_a_model(tmp_path: Path) -> None:
-    """Under the other English setting, with accuracy and what is needed to do it once more."""
+def test_saved_answers_are_judged_again_without_a_model(tmp_path: Path) -> None:
+    """Under the other English setting, with accuracy; what is written can be judged once more."""
     answers = ("엔 is the currency. 답은 4", "엔입니다. 답은 5")
     rows = [
         {"suite": "gsm8k-cross", "task": "gsm8k-cross", "id": str(number), "language": "ko", "prompt": "…",
@@ -113,7 +103,7 @@ def test_kept_answers_are_judged_again_without_a_model(tmp_path: Path) -> None:
         evaluate_command(Request(answers=file, languages=("ja",)))
 
 
-def test_judging_again_imports_no_engine(tmp_path: Path) -> None:
+def test_judging_saved_answers_imports_no_engine(tmp_path: Path) -> None:
     file = tmp_path / "answers.jsonl"
     file.write_text(json.dumps({"language": "ko", "answer": "엔입니다."}) + "\n", encoding="utf-8")
     code = (
@@ -128,7 +118,7 @@ def test_judging_again_imports_no_engine(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_answers_and_rates_are_kept(options: dict[str, Any], tiny_model: Path) -> None:
+def test_answers_and_rates_are_saved(options: dict[str, Any], tiny_model: Path) -> None:
     evaluate_command(Request(**options | {"model": str(tiny_model)}))
     rows = [json.loads(line) for line in (options["output"] / "answers.jsonl").read_text("utf-8").splitlines()]
     assert [(row["id"], row["sample"]) for row in rows] == [("p0", 0), ("p0", 1), ("p1", 0), ("p1", 1)]

@@ -1,4 +1,4 @@
-"""`tlpo export`: a run's model to a folder or the hub, never over something, never without being asked."""
+"""`tlpo export`: a run's model to a folder or to the hub; nothing is overwritten, nothing is uploaded unasked."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.small_run import LOCAL, run_config
-from tlpo_ray.commands.export import _card, export_command
+from tlpo_ray.commands.export import export_command
 from tlpo_ray.config.load import dump_config, load_config
 from tlpo_ray.errors import ResourceError, UserError
+from tlpo_ray.run.export import model_card
 
 
 @pytest.fixture
@@ -23,39 +24,40 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_model_is_copied_and_never_over_something(run: Path, tmp_path: Path) -> None:
+def test_the_model_is_copied_and_nothing_is_overwritten(run: Path, tmp_path: Path) -> None:
     export_command(run, tmp_path / "out", adapter=False, push=None, public=False)
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == b"weights"
-    with pytest.raises(UserError, match="out is there already"):
+    with pytest.raises(UserError, match="out exists already"):
         export_command(run, tmp_path / "out", adapter=False, push=None, public=False)
 
 
-def test_what_is_not_there_is_one_line(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"adapter is not there: it trained all weights"):
+def test_a_missing_run_model_or_target_is_one_line(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"adapter does not exist: the run trained all weights"):
         export_command(run, tmp_path / "out", adapter=True, push=None, public=False)
-    with pytest.raises(UserError, match="holds no run"):
+    with pytest.raises(UserError, match="does not hold a run"):
         export_command(tmp_path, tmp_path / "out", adapter=False, push=None, public=False)
     with pytest.raises(UserError, match="needs a folder to write to, or --push NAME"):
         export_command(run, None, adapter=False, push=None, public=False)
 
 
 def test_a_hub_that_cannot_be_reached_is_one_line(run: Path) -> None:
-    with pytest.raises(ResourceError, match=r"the hub does not take somebody/model: .*HF_TOKEN"):
+    with pytest.raises(ResourceError, match=r"the hub did not accept somebody/model: .*HF_TOKEN"):
         export_command(run, None, adapter=False, push="somebody/model", public=False)
 
 
 def card_of(run: Path, base: str, *, adapter: bool = False) -> str:
     config = load_config(str(run / "config.yaml"))
-    return _card(run, config.model_copy(update={"model": config.model.model_copy(update={"path": base})}), adapter)
+    config = config.model_copy(update={"model": config.model.model_copy(update={"path": base})})
+    return model_card(run, config, adapter=adapter)
 
 
-def test_the_card_names_the_base_and_what_came_of_it(run: Path) -> None:
+def test_the_card_names_the_base_and_the_results(run: Path) -> None:
     card = card_of(run, "Qwen/Qwen3-8B")
     assert "\nbase_model: Qwen/Qwen3-8B\nlibrary_name: transformers\n" in card and "`Qwen/Qwen3-8B` after" in card
     assert "| languages | ko |" in card and "| updates | 19 |" in card
 
 
-def test_a_base_that_is_no_name_on_the_hub_stays_out_of_the_cards_head(
+def test_a_base_that_is_a_path_stays_out_of_the_cards_header(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "models" / "base").mkdir(parents=True)
@@ -67,10 +69,10 @@ def test_a_base_that_is_no_name_on_the_hub_stays_out_of_the_cards_head(
 
 
 def test_weights_and_card_are_one_upload(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the two calls that reach the hub are replaced."""
+    """Replace only the two calls that reach the hub."""
     import huggingface_hub
 
-    (run / "model" / "README.md").write_text("what a library wrote")
+    (run / "model" / "README.md").write_text("a model card that a library wrote")
     commits: list[list[huggingface_hub.CommitOperationAdd]] = []
     monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", lambda self, *given, **settings: None)
     monkeypatch.setattr(

@@ -39,10 +39,10 @@ from tlpo_ray.flow.records import (
     encode_results,
 )
 from tlpo_ray.run import trackers
-from tlpo_ray.run.control import MOST, Outside, look
+from tlpo_ray.run.control import MAX_ACTORS, RunControl, status
 from tlpo_ray.run.journal import Journal, State
 from tlpo_ray.run.metrics_log import truncate_metrics
-from tlpo_ray.run.resume import check_prompts
+from tlpo_ray.run.resume import record_prompts, verify_prompts
 
 pytestmark = pytest.mark.slow
 
@@ -131,24 +131,24 @@ def side_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple
     """Small files of a run folder: what is in them, and who reads them."""
     config = load_config("quickstart", ["model.path=a", "data.prompts=b", f"folder={folder}", "trackers=[mlflow]"])
     (folder / "config.yaml").write_text(dump_config(config))
-    monkeypatch.setitem(trackers.KINDS, "mlflow", lambda config, known: Mock(id=known))
+    monkeypatch.setitem(trackers.TRACKERS, "mlflow", lambda config, run_id: Mock(id=run_id))
     prompts = [Prompt(index=n, id=f"p{n}", language="ko", text="질문?") for n in range(4)]
-    check_prompts(prompts, folder / "prompts.json", resumed=False)
+    record_prompts(prompts, folder)
 
-    def wanted() -> int | None:
-        outside._seen = 0.0  # it is asked more often than the time of a file changes
-        return outside.wanted()
+    def requested() -> int | None:
+        control._request_time = 0.0  # it is asked more often than the time of a file changes
+        return control.requested_actors()
 
     def of_trackers() -> None:
-        with trackers.told(config):
+        with trackers.start_trackers(config):
             pass
 
-    outside = Outside(folder)
-    outside.tell({"seconds": 1.5, "progress": 0.5, "actors": {"healthy": 2, "stale": 0}, "rollout_actors": 2})
-    status = json.loads((folder / "status.json").read_text())
+    control = RunControl(folder)
+    control.write_status({"seconds": 1.5, "progress": 0.5, "actors": {"healthy": 2, "stale": 0}, "rollout_actors": 2})
+    reported = json.loads((folder / "status.json").read_text())
     return {
-        "status.json": (status, lambda: look(folder)),
-        "wanted.json": ({"rollout_actors": 3}, wanted),
+        "status.json": (reported, lambda: status(folder)),
+        "scale.json": ({"rollout_actors": 3}, requested),
         "metrics.jsonl": (
             {"step": 1, "time": 1.5, "loss": 0.25},
             lambda: truncate_metrics(folder / "metrics.jsonl", 1),
@@ -156,7 +156,7 @@ def side_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple
         "trackers.json": ({"mlflow": "0123abcd"}, of_trackers),
         "prompts.json": (
             json.loads((folder / "prompts.json").read_text()),
-            lambda: check_prompts(prompts, folder / "prompts.json", resumed=True),
+            lambda: verify_prompts(prompts, folder),
         ),
     }
 
@@ -169,10 +169,10 @@ def test_side_files_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         def read(content: bytes, file: Path = file, read_file: Callable[[], object] = read_file) -> None:
             file.write_bytes(content)
             found = read_file()
-            assert not isinstance(found, int) or 1 <= found <= MOST
+            assert not isinstance(found, int) or 1 <= found <= MAX_ACTORS
 
         content = json.dumps(values).encode()
-        fuzz(content, read, 1_000, seed=20 + seed, forgiving=name in ("status.json", "wanted.json", "metrics.jsonl"))
+        fuzz(content, read, 1_000, seed=20 + seed, forgiving=name in ("status.json", "scale.json", "metrics.jsonl"))
         fuzz(content, read, 500, seed=30 + seed, forgiving=True, damage=odd)
 
 
@@ -254,8 +254,8 @@ def test_journals(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     snapshot = Snapshot(state={"ledger": {}}, queue=encode([make_group(1)]))
     for version in (1, 2):
-        journal.keep_groups(version, encode([make_group(version)]))
-        journal.commit(State(version=version, progress=0.1 * version, exchange=snapshot, tally={"sampled": version}))
+        journal.write_groups(version, encode([make_group(version)]))
+        journal.commit(State(version=version, progress=0.1 * version, exchange=snapshot, counters={"sampled": version}))
     whole = journal.last()
     assert whole is not None and whole.version == 2
     chance = random.Random(6)
@@ -275,8 +275,8 @@ def test_checkpoints(tmp_path: Path) -> None:
     for version in (1, 2):
         checkpoint.begin(tmp_path, version)
         tensors = [("weight/a", torch.full((64,), float(version))), ("steps", torch.ones(()))]
-        checkpoint.write_tensors(checkpoint.partial(tmp_path, version), tensors)
-        checkpoint.commit(tmp_path, version, {"version": version, "layout": "all weights"}, keep_last=2)
+        checkpoint.write_tensors(checkpoint.partial_folder(tmp_path, version), tensors)
+        checkpoint.commit(tmp_path, version, "all weights", keep_last=2)
     first, second = checkpoint.checkpoints(tmp_path)
     chance = random.Random(7)
     for name in ("state-00000.safetensors", "state.json"):

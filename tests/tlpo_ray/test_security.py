@@ -1,4 +1,4 @@
-"""Who is let in, and what is never unpickled."""
+"""Access needs a token, and nothing is ever unpickled."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import pytest
 
 from actors.chat import check_model
 from tests.small_run import run_config
-from tlpo_ray.cluster.connect import connected, open_dashboard
+from tlpo_ray.cluster.connect import connect, open_dashboard_warning
 from tlpo_ray.config.load import dump_config
 from tlpo_ray.config.run import ClusterConfig, ModelConfig
 from tlpo_ray.errors import ModelError, RecordError
@@ -30,7 +30,7 @@ TLPO = str(Path(sys.executable).with_name("tlpo"))
 
 
 class Trap:
-    """What runs when it is unpickled."""
+    """Makes a folder when it is unpickled."""
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.mkdir, (os.environ["TLPO_TRAP"],)
@@ -38,14 +38,14 @@ class Trap:
 
 @pytest.fixture
 def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[bytes]:
-    sprung = tmp_path / "sprung"
-    monkeypatch.setenv("TLPO_TRAP", str(sprung))
+    marker = tmp_path / "unpickled"
+    monkeypatch.setenv("TLPO_TRAP", str(marker))
     yield pickle.dumps(Trap())
-    assert not sprung.exists(), "a pickle was opened"
+    assert not marker.exists(), "a pickle was loaded"
 
 
 @pytest.mark.parametrize("read", [decode, decode_prompts, decode_results])
-def test_a_pickle_where_a_record_is_expected_is_refused(read: object, trap: bytes) -> None:
+def test_a_pickle_in_place_of_a_record_is_refused(read: object, trap: bytes) -> None:
     assert callable(read)
     with pytest.raises(RecordError):
         read(trap)
@@ -63,7 +63,7 @@ def test_pickled_weights_are_refused_before_anything_starts(tiny_model: Path, tr
     check_model(ModelConfig(path=str(folder), max_context=64, allow_pickle=True))
 
 
-def test_no_code_of_ours_unpickles(tmp_path: Path) -> None:
+def test_our_code_never_unpickles(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     for package in ("actors", "detectors", "learner", "tlpo_ray"):
         for file in (root / package).rglob("*.py"):
@@ -71,7 +71,7 @@ def test_no_code_of_ours_unpickles(tmp_path: Path) -> None:
             assert "pickle.load" not in text and "torch.load(" not in text, file
 
 
-def test_a_tokenizer_of_another_model_and_too_long_a_context_are_one_line(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_foreign_tokenizer_and_a_too_long_context_are_one_line(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"model.max_context 999,999 is more than .* can take"):
         check_model(ModelConfig(path=str(tiny_model), max_context=999_999))
     other = tmp_path / "other"
@@ -84,7 +84,7 @@ def test_a_tokenizer_of_another_model_and_too_long_a_context_are_one_line(tiny_m
 
 @contextmanager
 def dashboard(status: int) -> Iterator[str]:
-    """A web server that answers everybody so."""
+    """Run a web server that answers every request with `status`."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -102,25 +102,26 @@ def dashboard(status: int) -> Iterator[str]:
         server.server_close()
 
 
-def test_a_dashboard_that_lets_anybody_in_is_told_of() -> None:
+def test_a_dashboard_without_a_token_causes_a_warning() -> None:
     with dashboard(200) as url:
-        assert "asks for no token" in (open_dashboard(url) or "")
-        assert open_dashboard(url.replace("0.0.0.0", "127.0.0.1")) is None, "on loopback it is nobody else's"
+        assert "requires no token" in (open_dashboard_warning(url) or "")
+        assert open_dashboard_warning(url.replace("0.0.0.0", "127.0.0.1")) is None, "only this machine reaches loopback"
     with dashboard(401) as url:
-        assert open_dashboard(url) is None
-    assert open_dashboard("") is None
+        assert open_dashboard_warning(url) is None
+    assert open_dashboard_warning("") is None
 
 
 @pytest.mark.ray
 def test_a_cluster_started_here_is_on_loopback_only() -> None:
-    with connected(ClusterConfig(object_store_mib=100, dashboard=True), {}):
+    with connect(ClusterConfig(object_store_mib=100, dashboard=True), {}):
         processes = psutil.Process().children(recursive=True)
-        doors = {end.laddr.ip for process in processes for end in process.net_connections() if end.status == "LISTEN"}
+        connections = [connection for process in processes for connection in process.net_connections()]
+    addresses = {connection.laddr.ip for connection in connections if connection.status == "LISTEN"}
     assert len(processes) >= 3
-    assert doors <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"} and doors
+    assert addresses <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"} and addresses
 
 
-SECURED = """
+CLUSTER_WITH_TOKEN = """
 import sys
 from ray.cluster_utils import Cluster
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": 100 << 20})
@@ -134,11 +135,11 @@ cluster.shutdown()
 def test_a_wrong_or_missing_token_is_refused_in_one_line(tiny_model: Path, tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text('{"prompt": "수도는?", "language": "ko"}\n')
-    others = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
-    right = secrets.token_hex(32)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    token = secrets.token_hex(32)
     with subprocess.Popen(
-        [sys.executable, "-c", SECURED],
-        env=others | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": right},
+        [sys.executable, "-c", CLUSTER_WITH_TOKEN],
+        env=environment | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -147,14 +148,14 @@ def test_a_wrong_or_missing_token_is_refused_in_one_line(tiny_model: Path, tmp_p
         address = next(line.strip() for line in cluster.stdout if line[:1].isdigit())
         file = tmp_path / "run.yaml"
         file.write_text(dump_config(run_config(tiny_model, prompts, tmp_path / "run", **{"cluster.address": address})))
-        tries = [
-            subprocess.Popen([TLPO, "train", str(file)], env=others | given, stderr=subprocess.PIPE, text=True)
-            for given in ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "wrong"}, {"RAY_AUTH_MODE": "disabled"})
+        attempts = [
+            subprocess.Popen([TLPO, "train", str(file)], env=environment | wrong, stderr=subprocess.PIPE, text=True)
+            for wrong in ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "wrong"}, {"RAY_AUTH_MODE": "disabled"})
         ]
-        for one in tries:
-            _, err = one.communicate(timeout=120)
-            assert one.returncode == 2, err[-2000:]
-            assert "does not let this process in" in err.splitlines()[-1]
-            assert right not in err
+        for attempt in attempts:
+            _, err = attempt.communicate(timeout=120)
+            assert attempt.returncode == 2, err[-2000:]
+            assert "refuses this process" in err.splitlines()[-1]
+            assert token not in err
         assert not (tmp_path / "run").exists()
         cluster.stdin.close()

@@ -1,1 +1,1 @@
-"""Sequence-level baselines through TRL: SFT, DPO, ORPO, GRPO."""
+"""Sequence-level baselines, trained with TRL for comparison: SFT, DPO, ORPO and GRPO."""

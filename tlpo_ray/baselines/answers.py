@@ -8,41 +8,47 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from tlpo_ray.config.baseline import BaselineConfig
-from tlpo_ray.data.pairs import WholeAnswers, whole_answers
+from tlpo_ray.config.plugins import ROLLOUT_ENGINES, load_plugin
+from tlpo_ray.data.pairs import UsableAnswers, usable_answers
 from tlpo_ray.errors import TlpoError
-from tlpo_ray.evaluation.sampling import Sampling, Track, sampled_answers
+from tlpo_ray.evaluation.sampling import OnProgress, Sampling, sample_completions
 from tlpo_ray.flow.records import Prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnAnswers:
-    """Sampled answers."""
+    """Sampled answers of the policy that is about to be trained."""
 
-    whole: WholeAnswers
+    usable: UsableAnswers
     tokens: int
-    """Tokens sampled, those of other answers included."""
+    """Number of tokens sampled, including those of answers that are not usable."""
 
 
-def own_answers(config: BaselineConfig, prompts: Sequence[Prompt], track: Track) -> OwnAnswers:
-    """`answers.samples` answers a prompt.
+def sample_own_answers(config: BaselineConfig, prompts: Sequence[Prompt], on_progress: OnProgress) -> OwnAnswers:
+    """Return `answers.samples` answers per prompt.
 
-    vLLM samples in a process of its own: it changes torch in the one it runs in, and gives a GPU back for certain only
-    when that one ends.
+    Engines that ask for it sample in a process of their own: vLLM changes global state of torch, and a GPU's memory is
+    certain to be free for the trainer only once the process that held it has ended.
+
+    Args:
+        config: The run; `model`, `answers` and `seed` are used.
+        prompts: Prompts to answer.
+        on_progress: Called with (prompts answered, all prompts).
 
     Raises:
-        ModelError: the model cannot be loaded.
-        UserError: no prompt leaves room for an answer.
-        TlpoError: the process that samples died.
+        ModelError: The model cannot be loaded.
+        UserError: No prompt leaves room for an answer.
+        TlpoError: The sampling process died.
     """
-    if config.answers.engine == "transformers":
-        return _sampled(config, prompts, track)
+    if not load_plugin(ROLLOUT_ENGINES, config.answers.engine).needs_own_process:
+        return _sample(config, prompts, on_progress)
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_send, args=(sender, config, prompts))
+    process = context.Process(target=_sample_and_send, args=(sender, config, prompts))
     process.start()
-    sender.close()
+    sender.close()  # otherwise this process would hold the pipe open, and the other's death would go unnoticed
     try:
-        return _received(receiver, track)
+        return _receive(receiver, on_progress)
     except EOFError as error:
         process.join()
         raise TlpoError(f"the process that samples answers died (exit code {process.exitcode})") from error
@@ -53,7 +59,7 @@ def own_answers(config: BaselineConfig, prompts: Sequence[Prompt], track: Track)
         process.join()
 
 
-def _received(receiver: Connection, track: Track) -> OwnAnswers:
+def _receive(receiver: Connection, on_progress: OnProgress) -> OwnAnswers:
     while True:
         match receiver.recv():
             case OwnAnswers() as answers:
@@ -61,24 +67,25 @@ def _received(receiver: Connection, track: Track) -> OwnAnswers:
             case TlpoError() as error:
                 raise error
             case (done, total):
-                track(done, total)
+                on_progress(done, total)
 
 
-def _send(sender: Connection, config: BaselineConfig, prompts: Sequence[Prompt]) -> None:
+def _sample_and_send(sender: Connection, config: BaselineConfig, prompts: Sequence[Prompt]) -> None:
     try:
-        sender.send(_sampled(config, prompts, lambda done, total: sender.send((done, total))))
+        sender.send(_sample(config, prompts, lambda done, total: sender.send((done, total))))
     except TlpoError as error:
+        # Rebuilt from its message alone: a cause may hold objects that cannot be pickled.
         sender.send(type(error)(str(error)))
 
 
-def _sampled(config: BaselineConfig, prompts: Sequence[Prompt], track: Track) -> OwnAnswers:
-    how = config.answers
+def _sample(config: BaselineConfig, prompts: Sequence[Prompt], on_progress: OnProgress) -> OwnAnswers:
+    settings = config.answers
     sampling = Sampling(
-        samples=how.samples, temperature=how.temperature, max_new_tokens=how.max_new_tokens, engine=how.engine,
-        concurrency=how.concurrency, seed=config.seed,
+        samples=settings.samples, temperature=settings.temperature, max_new_tokens=settings.max_new_tokens,
+        engine=settings.engine, concurrency=settings.concurrency, seed=config.seed,
     )  # fmt: skip
-    answers = sampled_answers(config.model, prompts, sampling, track)
+    completions = sample_completions(config.model, prompts, sampling, on_progress)
     return OwnAnswers(
-        whole=whole_answers((one.prompt_index, one.text, one.finished) for one in answers),
-        tokens=sum(len(one.token_ids) for one in answers),
+        usable=usable_answers((answer.prompt_index, answer.text, answer.finished) for answer in completions),
+        tokens=sum(len(answer.token_ids) for answer in completions),
     )

@@ -1,19 +1,19 @@
-"""What each method trains on: rendered prompts, with the policy's own answers where the method needs some."""
+"""Training examples of each method: rendered prompts, with the policy's own answers where the method needs them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import detectors
-from tlpo_ray.baselines.answers import own_answers
+from detectors import DetectorSet
+from tlpo_ray.baselines.answers import sample_own_answers
 from tlpo_ray.baselines.rendering import Rendering
 from tlpo_ray.config.baseline import BaselineConfig
 from tlpo_ray.config.run import DataConfig, DetectorConfig
 from tlpo_ray.data.pairs import IsClean, Pair, PairSet, clean_answers, preference_pairs
 from tlpo_ray.data.readers import read_records
 from tlpo_ray.errors import PromptFileError, UserError
-from tlpo_ray.evaluation.sampling import Track
+from tlpo_ray.evaluation.sampling import OnProgress
 from tlpo_ray.flow.records import Prompt
 
 Row = dict[str, str]
@@ -21,30 +21,34 @@ Row = dict[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examples:
-    """What one run trains on.
+    """Training data of one run.
 
     Example: ``Examples(rows=({"prompt": "…", "chosen": "…", "rejected": "…"},), counts={"prompts": 9, "used": 1,
     "all_clean": 8}, tokens=900)``
     """
 
     rows: tuple[Row, ...]
-    """TRL's: `prompt` with `completion` (SFT), with `chosen` and `rejected` (DPO, ORPO), or with `language` (GRPO)."""
+    """TRL's columns: `prompt` with `completion` (SFT), with `chosen` and `rejected` (DPO, ORPO), or with `language`
+    (GRPO)."""
     counts: dict[str, int]
-    """`prompts` read, `used` for an example each, and those that gave none, by reason; then answers left out."""
+    """Number of `prompts` read, of those `used` for one example each, and of those without an example, by reason; then
+    of the answers that were left out, by reason."""
     tokens: int
-    """Tokens sampled for them."""
+    """Number of tokens sampled for the examples."""
 
 
-def examples(config: BaselineConfig, prompts: Sequence[Prompt], track: Track) -> Examples:
-    """Sample answers where the method needs some, choose among them and render.
+def build_examples(config: BaselineConfig, prompts: Sequence[Prompt], on_progress: OnProgress) -> Examples:
+    """Sample answers if the method needs them, choose among them and render prompts and answers for TRL.
 
     Args:
-        track: told about sampling.
+        config: The run.
+        prompts: Its prompts.
+        on_progress: Called with (prompts answered, all prompts) while answers are sampled.
 
     Raises:
-        PromptFileError: the field with reference answers is not there, or two prompts share a name.
-        UserError: nothing is left to train on.
-        TlpoError: see `own_answers`.
+        PromptFileError: The field with reference answers does not exist, or two prompts have the same id.
+        UserError: There is nothing to train on.
+        TlpoError: See `sample_own_answers`.
     """
     rendering = Rendering(config.model)
     counts, tokens = {"prompts": len(prompts)}, 0
@@ -55,28 +59,26 @@ def examples(config: BaselineConfig, prompts: Sequence[Prompt], track: Track) ->
         counts["unanswered"] = len(prompts) - len(pairs)
         rows = [_pair_row(rendering, pair) for pair in pairs]
     else:
-        own = own_answers(config, prompts, track)
+        own = sample_own_answers(config, prompts, on_progress)
         choose = clean_answers if config.method == "sft" else preference_pairs
-        chosen = choose(prompts, own.whole.texts, clean_judge(config.detector), config.seed)
+        chosen = choose(prompts, own.usable.texts, clean_judge(config.detector), config.seed)
         rows, tokens = [_pair_row(rendering, pair) for pair in chosen.pairs], own.tokens
-        counts |= _dropped(chosen) | {"answers_cut_off": own.whole.cut_off, "answers_blank": own.whole.blank}
-    usable = tuple(row for row in rows if row is not None)
-    counts |= {"used": len(usable), "not_renderable": len(rows) - len(usable)}
-    if not usable:
-        raise UserError(f"{config.method}: no example from {len(prompts)} prompts ({_told(counts)}); {_advice(config)}")
-    return Examples(rows=usable, counts=counts, tokens=tokens)
+        counts |= _unused(chosen) | {"answers_cut_off": own.usable.cut_off, "answers_blank": own.usable.blank}
+    rendered = tuple(row for row in rows if row is not None)
+    counts |= {"used": len(rendered), "not_renderable": len(rows) - len(rendered)}
+    if not rendered:
+        raise UserError(
+            f"{config.method}: no example from {len(prompts)} prompts ({_summary(counts)}); {_advice(config)}"
+        )
+    return Examples(rows=rendered, counts=counts, tokens=tokens)
 
 
 def clean_judge(detector: DetectorConfig) -> IsClean:
-    """Whether an answer has no confusion in its prompt's language."""
-    built: dict[str, detectors.Detector] = {}
+    """Return a function that decides whether an answer has no confusion, by the detector of its prompt's language."""
+    detectors = DetectorSet(detector.name, detector.english, detector.settings)
 
     def is_clean(prompt: Prompt, answer: str) -> bool:
-        if prompt.language not in built:
-            built[prompt.language] = detectors.build_detector(
-                detector.name, prompt.language, detector.english, detector.settings
-            )
-        return built[prompt.language].find(answer) is None
+        return detectors[prompt.language].find(answer) is None
 
     return is_clean
 
@@ -98,14 +100,14 @@ def _pair_row(rendering: Rendering, pair: Pair) -> Row | None:
 
 
 def _reference_pairs(data: DataConfig, field: str, prompts: Sequence[Prompt]) -> list[Pair]:
-    """The answers that stand beside the prompts in their file; prompts without one give none."""
+    """Return the answers in the prompt file as pairs without a rejected one; prompts without an answer have none."""
     keys = {(prompt.language, prompt.id) for prompt in prompts}
     if len(keys) < len(prompts):
         raise PromptFileError(
             f"{data.prompts}: several prompts of a language share a name in field {data.id_field!r}, so their answers "
             f"cannot be told apart; set data.id_field"
         )
-    answers = {(language, name): answer for language, name, answer in _answers(data, field)}
+    answers = {(language, name): answer for language, name, answer in _reference_answers(data, field)}
     if not answers.keys() & keys:
         raise PromptFileError(f"{data.prompts}: no answers in field {field!r}; check answers.reference_field")
     return [
@@ -115,8 +117,8 @@ def _reference_pairs(data: DataConfig, field: str, prompts: Sequence[Prompt]) ->
     ]
 
 
-def _answers(data: DataConfig, field: str) -> Iterator[tuple[str, str, str]]:
-    """(language, name, answer) of every record that has an answer."""
+def _reference_answers(data: DataConfig, field: str) -> Iterator[tuple[str, str, str]]:
+    """Yield (language, id, answer) of every record that has an answer."""
     for record in read_records(data.prompts, data.subset, data.split):
         fields = record.fields or {}
         answer, name = fields.get(field), fields.get(data.id_field)
@@ -125,11 +127,11 @@ def _answers(data: DataConfig, field: str) -> Iterator[tuple[str, str, str]]:
             yield str(language), record.name if name is None else str(name), answer
 
 
-def _dropped(pairs: PairSet) -> dict[str, int]:
+def _unused(pairs: PairSet) -> dict[str, int]:
     return {"all_clean": pairs.all_clean, "all_confused": pairs.all_confused, "unanswered": pairs.unanswered}
 
 
-def _told(counts: dict[str, int]) -> str:
+def _summary(counts: dict[str, int]) -> str:
     return ", ".join(
         f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count and name != "prompts"
     )
@@ -137,6 +139,9 @@ def _told(counts: dict[str, int]) -> str:
 
 def _advice(config: BaselineConfig) -> str:
     return {
-        "sft": "ask more prompts or raise answers.samples or answers.max_new_tokens",
+        "sft": "use more prompts, or raise answers.samples or answers.max_new_tokens",
         "grpo": "check model.chat_template_kwargs",
-    }.get(config.method, "pairs need a clean and a confused answer to one prompt: ask more or raise answers.samples")
+    }.get(
+        config.method,
+        "a pair needs a clean and a confused answer to the same prompt: use more prompts or raise answers.samples",
+    )

@@ -1,4 +1,4 @@
-"""The `tlpo` command. Only typer is imported here, so that `tlpo --help` answers at once."""
+"""The `tlpo` command. Only typer and small modules are imported at the top, so that `tlpo --help` is immediate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,40 @@ import typer
 from tlpo_ray import __version__
 from tlpo_ray.cli.cluster import cluster
 from tlpo_ray.cli.data import data
-from tlpo_ray.cli.options import Overrides
+from tlpo_ray.cli.options import (
+    AccuracyTasks,
+    AnsweringModel,
+    AnswerLanguages,
+    Detector,
+    DetectorSettings,
+    DetectOutput,
+    Engine,
+    EnglishInAnswers,
+    EnglishInTexts,
+    EvaluationFolder,
+    FailAbove,
+    InputFormat,
+    JudgedPrompts,
+    LanguageField,
+    Like,
+    Limit,
+    LmEvalLogs,
+    LmEvalTasks,
+    MaxNewTokens,
+    Overrides,
+    Samples,
+    SamplingSeed,
+    SavedAnswers,
+    SkipBadPrompts,
+    SkipBadRecords,
+    Suite,
+    SuiteSource,
+    Temperature,
+    TextField,
+    TextFiles,
+    TextLanguage,
+)
+from tlpo_ray.detect.request import DetectRequest
 from tlpo_ray.errors import StoppedError
 
 QUIET = {
@@ -23,11 +56,12 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
     "TORCH_CPP_LOG_LEVEL": "ERROR",
 }
+"""Environment variables that keep libraries from printing, unless the user has set them."""
 STACK = "distributed"
-GPU_DRIVER = Path("/dev/nvidiactl")
 USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
+"""Exit codes: the request cannot be met; the run failed; Ctrl-C."""
 SIGNALLED = 128
-"""Exit codes: the request was wrong; the run failed; Ctrl-C."""
+"""Base of the exit code of a run that was stopped by a signal; the signal's number is added to it."""
 
 app = typer.Typer(
     name="tlpo",
@@ -46,23 +80,21 @@ def train(
         str | None, typer.Argument(help="A YAML file or the name of a preset (`tlpo config` lists them).")
     ] = None,
     overrides: Overrides = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Count unreadable prompt lines and go on.")] = False,
-    resume: Annotated[
-        Path | None, typer.Option(help="Folder of a run that was stopped or died: go on where it was.")
-    ] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Count unreadable prompt lines and continue.")] = False,
+    resume: Annotated[Path | None, typer.Option(help="Folder of a run that was stopped or crashed: resume it.")] = None,
 ) -> None:
     """Train a model: prompts in, a run folder with the repaired model out."""
     from tlpo_ray.commands.train import resume_command, train_command
     from tlpo_ray.errors import UserError
 
     if resume is not None:
-        from tlpo_ray.commands.quickstart import resumed_quickstart_command
+        from tlpo_ray.commands.quickstart import resume_quickstart_command
         from tlpo_ray.run.folder import is_quickstart
 
         if skip_bad:
-            raise UserError("--skip-bad is for a new run: one that goes on treats its prompts as it did before")
-        go_on = resumed_quickstart_command if is_quickstart(resume) else resume_command
-        go_on(resume, [*([config] if config else []), *(overrides or [])])
+            raise UserError("--skip-bad is for a new run: a resumed run treats its prompts as before, leave it out")
+        resume_run = resume_quickstart_command if is_quickstart(resume) else resume_command
+        resume_run(resume, [*([config] if config else []), *(overrides or [])])
     elif config is None:
         raise UserError("tlpo train needs a YAML file or a preset, or --resume RUN")
     else:
@@ -72,7 +104,7 @@ def train(
 
 @app.command()
 def baseline(
-    method: Annotated[str, typer.Argument(help="sft, dpo, orpo, grpo, the same with -toy, or a YAML file.")],
+    method: Annotated[str, typer.Argument(help="sft, dpo, orpo, grpo, one of these with -toy, or a YAML file.")],
     like: Annotated[str, typer.Argument(help="Preset or YAML file of the TLPO run whose model and data are used.")],
     overrides: Overrides = None,
 ) -> None:
@@ -89,12 +121,14 @@ def experiment(
         typer.Argument(help="comparison, robustness, advantage, candidates, variants, paper, smoke, or a YAML file."),
     ] = "comparison",
     overrides: Overrides = None,
-    folder: Annotated[Path | None, typer.Option(help="Where results go; default experiments/NAME.")] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Trials at once, a CPU each; default 2.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Folder for the results; default: experiments/NAME.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Concurrent trials, one CPU each; default: 2.")] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Seeds instead of the plan's; repeatable.")] = None,
-    address: Annotated[str | None, typer.Option(help="Address of a running Ray cluster; none starts one here.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Address of a running Ray cluster; default: start one here.")
+    ] = None,
 ) -> None:
-    """Run a declared grid of trials, what is missing of it, and write its tables, figures and report."""
+    """Run the missing trials of a declared grid, and write its tables, figures and report."""
     from tlpo_ray.commands.experiment import experiment_command
 
     experiment_command(name, overrides or [], folder, jobs, seed, address)
@@ -107,21 +141,23 @@ def quickstart(
         str, typer.Option(help="distributed: Ray, vLLM, DeepSpeed; local: one process, transformers and torch.")
     ] = STACK,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Train the toy model anew instead of using the cache.")
+        bool, typer.Option("--fresh", help="Train the toy model again instead of using the cached one.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of world, toy model and run.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of world, toy model and run.")] = 0,
     resume: Annotated[
-        Path | None, typer.Option(help="Folder of a quickstart that was stopped or died: go on where it was.")
+        Path | None, typer.Option(help="Folder of a quickstart that was stopped or crashed: resume it.")
     ] = None,
 ) -> None:
     """Make a small model that mixes languages, repair it, and show what changed. Needs no GPU and no network."""
-    from tlpo_ray.commands.quickstart import quickstart_command, resumed_quickstart_command
+    from tlpo_ray.commands.quickstart import quickstart_command, resume_quickstart_command
     from tlpo_ray.errors import UserError
 
     if resume is not None:
         if (stack, fresh, seed) != (STACK, False, 0):
-            raise UserError("--stack, --fresh and --seed are for a new quickstart: one that goes on has its own")
-        resumed_quickstart_command(resume, overrides or [])
+            raise UserError(
+                "--stack, --fresh and --seed are for a new quickstart: a resumed one keeps its own, leave them out"
+            )
+        resume_quickstart_command(resume, overrides or [])
     else:
         quickstart_command(stack=stack, fresh=fresh, seed=seed, overrides=overrides or [])
 
@@ -129,9 +165,9 @@ def quickstart(
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="Folder of a run or an experiment.")],
-    output: Annotated[Path | None, typer.Option(help="Folder for the report; default FOLDER/report.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder for the report; default: FOLDER/report.")] = None,
 ) -> None:
-    """One self-contained page of a run or an experiment, with figures as PNG and SVG and tables in Markdown."""
+    """Write a self-contained page about a run or an experiment, with figures as PNG and SVG and tables in Markdown."""
     from tlpo_ray.commands.report import report_command
 
     report_command(folder, output)
@@ -140,14 +176,14 @@ def report(
 @app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
-    output: Annotated[Path | None, typer.Argument(help="Folder to write.")] = None,
+    output: Annotated[Path | None, typer.Argument(help="Folder to write the model to.")] = None,
     adapter: Annotated[
-        bool, typer.Option("--adapter", help="The adapter of a run with learner.lora, not the merged model.")
+        bool, typer.Option("--adapter", help="Export the adapter of a run with learner.lora, not the merged model.")
     ] = False,
-    push: Annotated[str | None, typer.Option(metavar="NAME", help="Put it on the hub under this name.")] = None,
-    public: Annotated[bool, typer.Option("--public", help="Let everybody see it there.")] = False,
+    push: Annotated[str | None, typer.Option(metavar="NAME", help="Upload it to the hub under this name.")] = None,
+    public: Annotated[bool, typer.Option("--public", help="Make it public on the hub.")] = False,
 ) -> None:
-    """The model that a run has made, for other programs: a folder, or on the hub."""
+    """Export the model of a run for use by other programs, to a folder or to the hub."""
     from tlpo_ray.commands.export import export_command
 
     export_command(run, output, adapter, push, public)
@@ -155,173 +191,98 @@ def export(
 
 @app.command()
 def evaluate(
-    model: Annotated[str | None, typer.Argument(help="Folder or hub name of a model that is to answer.")] = None,
-    prompts: Annotated[
-        str | None, typer.Option(help="Prompt file, folder or hub dataset.", rich_help_panel="What to judge")
-    ] = None,
-    suite: Annotated[
-        str | None,
-        typer.Option(
-            help="lcb-monolingual, lcb-crosslingual, mif, mmmlu or gsm8k-cross.", rich_help_panel="What to judge"
-        ),
-    ] = None,
-    source: Annotated[
-        str | None,
-        typer.Option(help="Where a suite's records lie, if not on the hub.", rich_help_panel="What to judge"),
-    ] = None,
-    answers: Annotated[
-        Path | None, typer.Option(help="Answers kept by --output, to be judged again.", rich_help_panel="What to judge")
-    ] = None,
-    lm_eval: Annotated[
-        Path | None, typer.Option(help="Sample logs of `lm-eval --log_samples`.", rich_help_panel="What to judge")
-    ] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(
-            help="With --lm-eval: tasks to read, separated by commas; default those that the paper judges.",
-            rich_help_panel="What to judge",
-        ),
-    ] = None,
-    accuracy: Annotated[
-        str | None,
-        typer.Option(help="lm-eval tasks, separated by commas; paper: the paper's.", rich_help_panel="What to judge"),
-    ] = None,
-    language: Annotated[
-        str | None,
-        typer.Option(
-            help="Language that answers should be in; of a suite several, as ko,ja.", rich_help_panel="How to judge"
-        ),
-    ] = None,
-    english: Annotated[
-        str,
-        typer.Option(help="neutral: English is never confusion; confusion: always.", rich_help_panel="How to judge"),
-    ] = "neutral",
-    samples: Annotated[int, typer.Option(min=1, help="Answers per prompt.", rich_help_panel="Sampling")] = 1,
-    temperature: Annotated[
-        float | None, typer.Option(min=0.0, help="Default: the suite's, else 0.6.", rich_help_panel="Sampling")
-    ] = None,
-    max_new_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Default: the suite's, else 512.", rich_help_panel="Sampling")
-    ] = None,
-    engine: Annotated[str, typer.Option(help="vllm or transformers.", rich_help_panel="Sampling")] = "vllm",
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Most prompts (of a suite: per language).", rich_help_panel="Sampling")
-    ] = None,
-    seed: Annotated[int, typer.Option(rich_help_panel="Sampling")] = 0,
-    like: Annotated[
-        str | None,
-        typer.Option(help="Preset or file that says how prompts are put to the model.", rich_help_panel="Sampling"),
-    ] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Count bad records and go on.")] = False,
-    output: Annotated[Path | None, typer.Option(help="Folder for answers.jsonl and result.json.")] = None,
+    model: AnsweringModel = None,
+    prompts: JudgedPrompts = None,
+    suite: Suite = None,
+    source: SuiteSource = None,
+    answers: SavedAnswers = None,
+    lm_eval: LmEvalLogs = None,
+    task: LmEvalTasks = None,
+    accuracy: AccuracyTasks = None,
+    language: AnswerLanguages = None,
+    english: EnglishInAnswers = "neutral",
+    samples: Samples = 1,
+    temperature: Temperature = None,
+    max_new_tokens: MaxNewTokens = None,
+    engine: Engine = "vllm",
+    limit: Limit = None,
+    seed: SamplingSeed = 0,
+    like: Like = None,
+    skip_bad: SkipBadPrompts = False,
+    output: EvaluationFolder = None,
 ) -> None:
-    """Response, word and line pass rates (RPR, WPR) of answers, and what they know."""
+    """Measure response, word and line pass rates (RPR, WPR) of answers, or the accuracy of a model."""
     from tlpo_ray.commands.evaluate import Request, evaluate_command
 
     evaluate_command(
         Request(
             model=model, prompts=prompts, suite=suite, source=source, answers=answers, lm_eval=lm_eval,
-            accuracy=accuracy, tasks=_listed(task), languages=_listed(language), english=english,
+            accuracy=accuracy, tasks=_split_names(task), languages=_split_names(language), english=english,
             samples=samples, temperature=temperature, max_new_tokens=max_new_tokens, engine=engine, limit=limit,
             seed=seed, skip_bad=skip_bad, like=like, output=output,
         )
     )  # fmt: skip
 
 
-def _listed(names: str | None) -> tuple[str, ...]:
-    """`ko, ja` as ("ko", "ja")."""
+def _split_names(names: str | None) -> tuple[str, ...]:
+    """Return names separated by commas as a tuple: `ko, ja` as ("ko", "ja")."""
     return tuple(name.strip() for name in names.split(",") if name.strip()) if names else ()
-
-
-InputFormat = Annotated[
-    str,
-    typer.Option(
-        help="auto, text, jsonl or csv. auto goes by the ending (.txt .md .jsonl .ndjson .json .csv .tsv); anything "
-        "else, and standard input, is JSONL with --field and plain text without.",
-        rich_help_panel="Input",
-    ),
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Setting of the detector, e.g. hanja_in_brackets=exempt or, of terms, file=forbidden.txt; repeatable.",
-        rich_help_panel="Rules",
-    ),
-]
 
 
 @app.command()
 def detect(
-    files: Annotated[
-        list[Path] | None, typer.Argument(help="Files, folders, also gzip; none or - reads standard input.")
-    ] = None,
+    files: TextFiles = None,
     input_format: InputFormat = "auto",
-    field: Annotated[
-        str | None,
-        typer.Option(help="Field of the text. Default: text, answer and their like.", rich_help_panel="Input"),
-    ] = None,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Count bad records and go on.", rich_help_panel="Input")
-    ] = False,
-    language: Annotated[
-        str | None, typer.Option(help="Language that all texts should be in, e.g. ko.", rich_help_panel="Rules")
-    ] = None,
-    language_field: Annotated[
-        str | None, typer.Option(help="Field of the language. Default: language or lang.", rich_help_panel="Rules")
-    ] = None,
-    english: Annotated[
-        str, typer.Option(help="Of English: neutral is never confusion, confusion always.", rich_help_panel="Rules")
-    ] = "neutral",
-    detector: Annotated[
-        str, typer.Option(help="language, terms or another that is installed.", rich_help_panel="Rules")
-    ] = "language",
-    settings: Settings = None,
-    output: Annotated[
-        str, typer.Option(help="marked text, a table of rates by language, or jsonl.", rich_help_panel="Output")
-    ] = "marked",
-    fail_above: Annotated[
-        float | None,
-        typer.Option(metavar="RATE", help="Exit 1 if a greater share (0 to 1) is confused.", rich_help_panel="Output"),
-    ] = None,
+    field: TextField = None,
+    skip_bad: SkipBadRecords = False,
+    language: TextLanguage = None,
+    language_field: LanguageField = None,
+    english: EnglishInTexts = DetectRequest.english,
+    detector: Detector = DetectRequest.detector,
+    settings: DetectorSettings = None,
+    output: DetectOutput = "marked",
+    fail_above: FailAbove = None,
 ) -> None:
-    """Find words of a wrong language: in lines of plain text, records of JSONL or CSV.
+    """Find words of a wrong language in lines of plain text or in records of JSONL or CSV.
 
-    marked: FILE:LINE:COLUMN and the line; of a record FILE:RECORD:LINE:COLUMN.
+    marked: FILE:LINE:COLUMN and the line; for a record FILE:RECORD:LINE:COLUMN.
 
-    jsonl, one object a span: file, record, line, column, index, end, text,
-    script, tier, language. line and column count from 1: in the file for plain
-    text, in the text of the record for JSONL and CSV. record is the line of a
-    text or JSONL file, the row below the header of a CSV file. index and end
-    (one past the last) are code points of the line or record, from 0.
+    jsonl: one object per span, with file, record, line, column, index, end,
+    text, script, tier and language. line and column count from 1, in the file
+    for plain text and in the text of the record for JSONL and CSV. record is
+    the line of a text or JSONL file, or the row below the header of a CSV file.
+    index and end (one past the last) count code points of the line or record
+    from 0.
     """
-    from tlpo_ray.commands.detect import Request, detect_command
+    from tlpo_ray.commands.choices import detector_settings, english_setting
+    from tlpo_ray.commands.detect import detect_command, input_format_setting
 
-    request = Request(
-        files=files or [], input_format=input_format, field=field, skip_bad=skip_bad, language=language,
-        language_field=language_field, english=english, detector=detector, settings=settings or [], output=output,
-        fail_above=fail_above,
+    request = DetectRequest(
+        files=files or [], input_format=input_format_setting(input_format), text_field=field, skip_bad=skip_bad,
+        language=language, language_field=language_field, english=english_setting(english), detector=detector,
+        settings=detector_settings(settings or []),
     )  # fmt: skip
-    if not detect_command(request):
+    if not detect_command(request, output, fail_above):
         raise typer.Exit(FAILURE)
 
 
 @app.command()
 def plan(
     model: Annotated[str, typer.Option(help="4b, 8b, 14b or 32b.")] = "8b",
-    gpus: Annotated[int, typer.Option(help="How many in all.")] = 8,
+    gpus: Annotated[int, typer.Option(help="Number of GPUs.")] = 8,
     gpu: Annotated[str, typer.Option(help="h100, h200 or a100.")] = "h100",
-    hours: Annotated[float | None, typer.Option(min=0, help="Also say how far so many hours get.")] = None,
-    prompts: Annotated[int, typer.Option(min=1, help="Of an epoch.")] = 52_000,
-    answer_tokens: Annotated[int, typer.Option(min=1, help="Of a whole answer, mean.")] = 300,
-    confused: Annotated[float, typer.Option(min=0, max=1, help="Share of answers, over the epoch.")] = 0.05,
+    hours: Annotated[
+        float | None, typer.Option(min=0, help="Also report how far a run gets in this many hours.")
+    ] = None,
+    prompts: Annotated[int, typer.Option(min=1, help="Prompts per epoch.")] = 52_000,
+    answer_tokens: Annotated[int, typer.Option(min=1, help="Mean length of a complete answer.")] = 300,
+    confused: Annotated[float, typer.Option(min=0, max=1, help="Share of confused answers, over the epoch.")] = 0.05,
 ) -> None:
-    """How to divide GPUs between rollouts and learner, and what an epoch takes, with what is assumed."""
+    """Divide GPUs between rollouts and learner, and estimate the time of an epoch; lists its assumptions."""
     from tlpo_ray.commands.plan import plan_command
-    from tlpo_ray.run.capacity import Job
+    from tlpo_ray.run.capacity import Workload
 
-    plan_command(model, gpus, gpu, hours, Job(prompts=prompts, answer_tokens=answer_tokens, confused=confused))
+    plan_command(model, gpus, gpu, hours, Workload(prompts=prompts, answer_tokens=answer_tokens, confused=confused))
 
 
 @app.command()
@@ -338,8 +299,8 @@ def config(
         print(dump_config(load_config(name, overrides or [])), end="")
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         print(f"tlpo-ray {__version__}")
         raise typer.Exit
 
@@ -347,17 +308,19 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _common(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it and exit.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
+    from tlpo_ray.config.versions import NVIDIA_DRIVER
+
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    if not GPU_DRIVER.exists():
+    if not NVIDIA_DRIVER.exists():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed, which transformers imports, warns of it
 
 
 def main() -> None:
-    """Run a command. Errors we raise on purpose become one line and an exit code."""
+    """Run a command; an error that is raised on purpose becomes one line and an exit code."""
     try:
         app()
     except KeyboardInterrupt:
@@ -366,15 +329,16 @@ def main() -> None:
         print(f"tlpo: {error}", file=sys.stderr)
         sys.exit(SIGNALLED + error.signal)
     except Exception as error:
-        line = _one_line(error)
-        if line is None:
+        report = _message_and_code(error)
+        if report is None:
             raise
-        print(f"tlpo: {line[0]}", file=sys.stderr)
-        sys.exit(line[1])
+        message, code = report
+        print(f"tlpo: {message}", file=sys.stderr)
+        sys.exit(code)
 
 
-def _one_line(error: Exception) -> tuple[str, int] | None:
-    """Message and exit code of an error meant for the user; None for a bug of ours, which keeps its traceback."""
+def _message_and_code(error: Exception) -> tuple[str, int] | None:
+    """Return message and exit code of an error meant for the user; None for a bug, which keeps its traceback."""
     from detectors import DetectorError
     from tlpo_ray.errors import TlpoError, UserError
 

@@ -1,4 +1,4 @@
-"""Commands about runs that go on, here or on a cluster: `tlpo submit`, `logs`, `status`, `scale`, `stop`."""
+"""Commands about running runs, here or on a cluster: `tlpo submit`, `logs`, `status`, `scale`, `stop`, `doctor`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tlpo_ray.cli.options import Overrides
 cluster = typer.Typer()
 Address = Annotated[
     str | None,
-    typer.Option(help="Dashboard of the cluster that the run is on, e.g. http://127.0.0.1:8265; none: this machine."),
+    typer.Option(help="Dashboard of the cluster of the run, e.g. http://127.0.0.1:8265; default: this machine."),
 ]
 JobsAddress = Annotated[
     str | None,
-    typer.Option(help="Dashboard of the cluster, e.g. http://127.0.0.1:8265; default RAY_API_SERVER_ADDRESS."),
+    typer.Option(help="Dashboard of the cluster, e.g. http://127.0.0.1:8265; default: RAY_API_SERVER_ADDRESS."),
 ]
-JobName = Annotated[str, typer.Argument(help="Name of the job, as `tlpo submit` gave it.")]
-Target = Annotated[str, typer.Argument(metavar="RUN", help="Folder of a run; with --address also the name of its job.")]
+JobName = Annotated[str, typer.Argument(help="Name of the job, as printed by `tlpo submit`.")]
+Target = Annotated[str, typer.Argument(metavar="RUN", help="Folder of a run, or with --address the name of its job.")]
 
 
 @cluster.command()
@@ -27,10 +27,10 @@ def submit(
     config: Annotated[str | None, typer.Argument(help="A YAML file, the name of a preset, or quickstart.")] = None,
     overrides: Overrides = None,
     address: JobsAddress = None,
-    resume: Annotated[Path | None, typer.Option(help="Folder, on the cluster, of a run to go on with.")] = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Do not stay until it ends.")] = False,
+    resume: Annotated[Path | None, typer.Option(help="Folder, on the cluster, of a run to resume.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Do not wait until the run ends.")] = False,
 ) -> None:
-    """Start a run as a job of a Ray cluster; shows its output and ends with its exit code."""
+    """Start a run as a job of a Ray cluster, show its output, and end with its exit code."""
     from tlpo_ray.commands.jobs import submit_command
     from tlpo_ray.errors import UserError
 
@@ -44,11 +44,11 @@ def submit(
 @cluster.command()
 def doctor(
     config: Annotated[
-        str | None, typer.Argument(help="A YAML file or preset: its model, cluster and folder too.")
+        str | None, typer.Argument(help="A YAML file or preset; checks its model, cluster and folder, too.")
     ] = None,
     overrides: Overrides = None,
 ) -> None:
-    """Check this machine, or a configuration on it, and say how to mend what is wrong; exit code 1 if something is."""
+    """Check this machine, or a configuration on it, and say how to fix problems; exit code 1 if there are any."""
     from tlpo_ray.commands.doctor import doctor_command
 
     if not doctor_command(config, overrides or []):
@@ -59,9 +59,9 @@ def doctor(
 def status(
     run: Target,
     address: Address = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One line for programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
 ) -> None:
-    """Show where a run stands: actors, policy version, queue, prompts, speed, time left."""
+    """Show the state of a run: actors, policy version, queue, prompts, speed, time left."""
     from tlpo_ray.commands.status import status_command
 
     status_command(run, address, as_json)
@@ -70,10 +70,10 @@ def status(
 @cluster.command()
 def scale(
     run: Target,
-    rollout_actors: Annotated[int, typer.Option(min=1, help="How many there are to be.")],
+    rollout_actors: Annotated[int, typer.Option(min=1, help="The new number of rollout actors.")],
     address: Address = None,
 ) -> None:
-    """Change the number of rollout actors of a run while it goes on; the learner does not notice."""
+    """Change the number of rollout actors of a running run; the learner is not affected."""
     from tlpo_ray.commands.scale import scale_command
 
     scale_command(run, rollout_actors, address)
@@ -81,7 +81,7 @@ def scale(
 
 @cluster.command()
 def logs(job: JobName, address: JobsAddress = None) -> None:
-    """Show a job's output from its beginning, as it comes; ends with the job's exit code."""
+    """Show a job's output from its beginning until it ends, and end with its exit code."""
     from tlpo_ray.commands.jobs import logs_command
 
     code = logs_command(job, address)
@@ -91,7 +91,7 @@ def logs(job: JobName, address: JobsAddress = None) -> None:
 
 @cluster.command()
 def stop(job: JobName, address: JobsAddress = None) -> None:
-    """End a run that was submitted; nothing of it is lost, and it can go on."""
+    """Stop a submitted run; nothing of it is lost, and it can be resumed."""
     from tlpo_ray.commands.jobs import stop_command
 
     stop_command(job, address)

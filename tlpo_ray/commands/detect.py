@@ -1,4 +1,4 @@
-"""`tlpo detect`: where texts leave their language, or break another rule that has a detector."""
+"""`tlpo detect` on the terminal: findings as they come, then a summary."""
 
 from __future__ import annotations
 
@@ -8,132 +8,75 @@ import stat
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, TextIO, TypeVar, get_args
+from dataclasses import replace
+from typing import Literal, TextIO, get_args
 
-import yaml
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-import detectors
+from tlpo_ray.commands.choices import choose
 from tlpo_ray.commands.detect_report import flagged_table, print_marked, rates_table, write_json
 from tlpo_ray.commands.display import console
-from tlpo_ray.config.yaml_text import parse_value, where_and_what
-from tlpo_ray.detect.files import Advance, Format, Source, sources
-from tlpo_ray.detect.judge import LANGUAGE_DETECTOR, Judge
-from tlpo_ray.detect.units import Fields, Reader, Unit
+from tlpo_ray.detect.detection import Detection, detect
+from tlpo_ray.detect.inputs import OnRead, Source
+from tlpo_ray.detect.request import LANGUAGE_DETECTOR, DetectRequest, InputFormat
 from tlpo_ray.errors import ResourceError, UserError
 
 Output = Literal["marked", "table", "jsonl"]
-LONG = 512 * 2**10
-"""Bytes on disk from which progress is shown."""
-_Choice = TypeVar("_Choice", bound=str)
+PROGRESS_FROM_BYTES = 512 * 2**10
+"""Size of all inputs on disk from which a progress bar is shown."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """The options of one call, as they were given."""
-
-    files: Sequence[Path] = ()
-    language: str | None = None
-    language_field: str | None = None
-    english: str = "neutral"
-    detector: str = LANGUAGE_DETECTOR
-    settings: Sequence[str] = ()
-    """`key=value` each."""
-    field: str | None = None
-    input_format: str = "auto"
-    output: str = "marked"
-    fail_above: float | None = None
-    """Share of units, 0 to 1."""
-    skip_bad: bool = False
-
-
-def detect_command(request: Request) -> bool:
-    """Show what is found in every unit, and a summary; whether no more units are confused than `fail_above` allows.
+def input_format_setting(value: str) -> InputFormat | None:
+    """Return the value of `--input-format`; None for "auto".
 
     Raises:
-        UserError: an option or the input is wrong.
-        DetectorError: there is no such detector, or it does not take the language or a setting.
+        UserError: The format does not exist.
     """
-    is_language = request.detector == LANGUAGE_DETECTOR
-    output: Output = _choice("--output", request.output, get_args(Output))
-    judge = Judge(
-        request.detector,
-        request.language,
-        english_setting(request.english),
-        _settings(request.settings),
-        counts_words=output == "table",
-    )
-    chosen = _sources(request, judge.needs_language)
-    fields = Fields(text=request.field, language=request.language_field, needs_language=judge.needs_language)
-    reader = Reader(fields, request.skip_bad)
-    with _writing():
-        for unit, language, spans in _judged(chosen, reader, judge, output):
-            if spans and output == "jsonl":
-                write_json(unit, spans, language)
-            elif spans:
-                print_marked(unit, spans, language if request.language is None else None)
-        noun = _noun(chosen)
-        _summarise(judge, reader, output, "another language" if is_language else request.detector, noun)
-        return _is_within(request.fail_above, judge, noun)
+    formats: tuple[InputFormat, ...] = get_args(InputFormat)
+    choice: Literal["auto"] | InputFormat = choose("--input-format", value, ("auto", *formats))
+    return None if choice == "auto" else choice
 
 
-def english_setting(value: str) -> detectors.English:
-    """Check an `--english` value.
+def detect_command(request: DetectRequest, output: str, fail_above: float | None) -> bool:
+    """Print what is found in every unit, and a summary.
+
+    Args:
+        request: what to check, and by which rule.
+        output: "marked" text, a "table" of rates, or "jsonl".
+        fail_above: highest share of confused units (0 to 1) that is allowed; None allows any.
+
+    Returns:
+        Whether no more units are confused than `fail_above` allows.
 
     Raises:
-        UserError: it is neither of the two settings.
+        UserError: An option or the input is wrong.
+        DetectorError: The detector does not exist, or does not support the language or a setting.
+        ResourceError: Standard output cannot be written.
     """
-    setting: detectors.English = _choice("--english", value, get_args(detectors.English))
-    return setting
+    output_format: Output = choose("--output", output, get_args(Output))
+    if fail_above is not None and not 0 <= fail_above <= 1:
+        raise UserError(f"--fail-above {fail_above:g}: expected a share from 0 to 1, e.g. 0.05")
+    detection = detect(replace(request, count_words=output_format == "table"))
+    with _standard_output():
+        with _progress_bar(detection.sources, output_format) as on_read:
+            for found in detection.findings(on_read):
+                if not found.findings:
+                    continue
+                if output_format == "jsonl":
+                    write_json(found)
+                else:
+                    print_marked(found, show_language=request.language is None)
+        noun = _noun(detection.sources)
+        rule = "another language" if request.detector == LANGUAGE_DETECTOR else request.detector
+        _print_summary(detection, output_format, rule, noun)
+        return _is_within(fail_above, detection, noun)
 
 
-def _choice(option: str, value: str, choices: tuple[_Choice, ...]) -> _Choice:
-    for choice in choices:
-        if choice == value:
-            return choice
-    raise UserError(f"{option} {value}: expected {', '.join(choices[:-1])} or {choices[-1]}")
-
-
-def _settings(given: Sequence[str]) -> dict[str, Any]:
-    """`hanja_in_brackets=exempt` and its like, values as in a configuration."""
-    settings: dict[str, Any] = {}
-    for setting in given:
-        key, equals, text = setting.partition("=")
-        if not equals or not key.strip():
-            raise UserError(f"--set {setting}: expected key=value, e.g. hanja_in_brackets=exempt")
-        try:
-            settings[key.strip()] = parse_value(text)
-        except yaml.YAMLError as error:
-            raise UserError(f"--set {setting}: the value is not YAML ({where_and_what(error)}); quote it") from error
-    return settings
-
-
-def _sources(request: Request, needs_language: bool) -> list[Source]:
-    """What to read; options that nothing there can meet are refused."""
-    known: tuple[Format, ...] = get_args(Format)
-    asked: Literal["auto"] | Format = _choice("--input-format", request.input_format, ("auto", *known))
-    if request.fail_above is not None and not 0 <= request.fail_above <= 1:
-        raise UserError(f"--fail-above {request.fail_above:g}: expected a share from 0 to 1, e.g. 0.05")
-    if request.language is not None and request.language_field is not None:
-        raise UserError("--language and --language-field: give one of them")
-    named = request.field or request.language_field
-    chosen = sources(request.files, None if asked == "auto" else asked, has_fields=named is not None)
-    text = next((source.name for source in chosen if source.format == "text"), None)
-    if named is not None and all(source.format == "text" for source in chosen):
-        raise UserError(f"{text}: plain text has no field {named!r}; --input-format jsonl or csv reads records")
-    if needs_language and text is not None:
-        there_are = f"there are: {', '.join(detectors.languages())}"
-        raise UserError(f"--language is missing: plain text ({text}) does not say its own; {there_are}")
-    return chosen
-
-
-def _noun(chosen: Sequence[Source]) -> str:
-    """What the units are, one and many alike."""
-    match {source.format == "text" for source in chosen}:
+def _noun(sources: Sequence[Source]) -> str:
+    """Return the noun for the units of these sources, in the plural."""
+    match {source.format == "text" for source in sources}:
         case kinds if kinds == {True}:
             return "lines"
         case kinds if kinds == {False}:
@@ -142,32 +85,17 @@ def _noun(chosen: Sequence[Source]) -> str:
             return "lines and records"
 
 
-def _judged(
-    chosen: Sequence[Source], reader: Reader, judge: Judge, output: Output
-) -> Iterator[tuple[Unit, str | None, Sequence[detectors.Confusion]]]:
-    """Every unit with its language and its spans."""
-    with _progress(chosen, output) as advance:
-        for source in chosen:
-            for unit in reader.units(source, advance):
-                try:
-                    language, spans = judge.judge(unit)
-                except detectors.UnknownLanguageError as error:
-                    kind, stop, detail = str(error).partition("; ")
-                    reader.bad(unit.place, kind, stop + detail)
-                else:
-                    yield unit, language, spans
-
-
 @contextmanager
-def _progress(chosen: Sequence[Source], output: Output) -> Iterator[Advance]:
-    """A bar of bytes on the terminal where there is long to wait; what is yielded is told of each byte read.
+def _progress_bar(sources: Sequence[Source], output: Output) -> Iterator[OnRead]:
+    """Show how many bytes have been read, if that takes long; yields a function that receives the bytes of each read.
 
-    None where it would get between lines that others write there: a pager behind a pipe, or our own JSON.
+    Without a bar where it would mix with lines that others write to the terminal: a pager behind a pipe, or our JSON.
     """
-    total = sum(source.size for source in chosen)
+    total = sum(source.nbytes for source in sources)
     on_terminal = sys.stdout.isatty()
-    if total < LONG or not sys.stderr.isatty() or (output == "jsonl" if on_terminal else _is_pipe(sys.stdout)):
-        yield lambda _: None
+    mixes = output == "jsonl" if on_terminal else _is_pipe(sys.stdout)
+    if total < PROGRESS_FROM_BYTES or not sys.stderr.isatty() or mixes:
+        yield lambda nbytes: None
         return
     columns = (
         TextColumn("[dim]reading"),
@@ -176,10 +104,10 @@ def _progress(chosen: Sequence[Source], output: Output) -> Iterator[Advance]:
         DownloadColumn(binary_units=True),
         TimeRemainingColumn(),
     )
-    # Rows and bar share a terminal: only one console can keep them apart.
+    # Where findings and bar share a terminal, only one console can keep them apart.
     with Progress(*columns, console=console if on_terminal else Console(stderr=True), transient=True) as bars:
         task = bars.add_task("", total=total)
-        yield lambda read: bars.advance(task, read)
+        yield lambda nbytes: bars.advance(task, nbytes)
 
 
 def _is_pipe(stream: TextIO) -> bool:
@@ -187,56 +115,59 @@ def _is_pipe(stream: TextIO) -> bool:
 
 
 @contextmanager
-def _writing() -> Iterator[None]:
-    """Output that ends quietly when a reader has seen enough (`tlpo detect … | head`), as other commands' does.
+def _standard_output() -> Iterator[None]:
+    """Let the command end quietly when its reader closes the pipe (`tlpo detect … | head`), as other commands do.
 
     Raises:
-        ResourceError: the disk is full. What was not written is dropped.
+        ResourceError: The disk is full. What was not written is dropped.
     """
-    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    # Python ignores SIGPIPE and would print a traceback; the default action ends the process.
+    previous = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         yield
         sys.stdout.flush()
     except OSError as error:
+        # The interpreter flushes standard output once more when it exits, and would report the same error again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise ResourceError(f"cannot write to standard output: {error.strerror or error}") from error
     finally:
-        signal.signal(signal.SIGPIPE, before)
+        signal.signal(signal.SIGPIPE, previous)
 
 
-def _summarise(judge: Judge, reader: Reader, output: Output, what: str, noun: str) -> None:
-    """What was found in all, beside the rows or, where these are for a machine, on standard error."""
-    aside = Console(stderr=True, highlight=False)
-    for note in [*judge.notes, *_left_out(reader)]:
-        aside.print(Text(f"note: {note}"), soft_wrap=True)
-    total = judge.total
+def _print_summary(detection: Detection, output: Output, rule: str, noun: str) -> None:
+    """Print the totals below the findings or, if those are JSON for a program, to standard error."""
+    stderr = Console(stderr=True, highlight=False)
+    for note in [*detection.limitations, *_left_out(detection)]:
+        stderr.print(Text(f"note: {note}"), soft_wrap=True)
+    total = detection.total
     if not total.units:
         sentence = "nothing to judge: no text was found"
     else:
-        sentence = f"{what} in {total.confused:,} of {total.units:,} {noun} ({total.rate:.1%})"
+        sentence = f"{rule} in {total.confused:,} of {total.units:,} {noun} ({total.confused_share:.1%})"
     if output == "table" and total.units:
-        console.print(rates_table(judge.tallies) if total.rates else flagged_table(judge.tallies))
-    (aside if output == "jsonl" else console).print(Text(sentence, style="bold"), soft_wrap=True)
+        console.print(rates_table(detection.totals) if total.rates else flagged_table(detection.totals))
+    (stderr if output == "jsonl" else console).print(Text(sentence, style="bold"), soft_wrap=True)
 
 
-def _left_out(reader: Reader) -> Iterator[str]:
-    if reader.skipped:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in reader.skipped.most_common())
-        yield f"bad records skipped: {reader.skipped.total():,} ({kinds})"
-    if reader.not_utf8:
-        yield f"lines with bytes that are not UTF-8: {reader.not_utf8:,}; these bytes are no evidence"
+def _left_out(detection: Detection) -> Iterator[str]:
+    """Yield one sentence per kind of input that was not checked."""
+    if detection.skipped:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in detection.skipped.items())
+        yield f"bad records skipped: {sum(detection.skipped.values()):,} ({kinds})"
+    if detection.not_utf8:
+        yield f"lines with bytes that are not UTF-8: {detection.not_utf8:,}; these bytes are ignored"
 
 
-def _is_within(limit: float | None, judge: Judge, noun: str) -> bool:
-    """Whether no more units are confused than allowed; says so if not."""
-    total = judge.total
+def _is_within(limit: float | None, detection: Detection, noun: str) -> bool:
+    """Return whether no more units are confused than allowed; print the share if more are."""
+    total = detection.total
     if limit is None:
         return True
     if not total.units:
         raise UserError("--fail-above: there is nothing to judge")
-    if total.rate <= limit:
+    if total.confused_share <= limit:
         return True
     counts = f"{total.confused:,} of {total.units:,} {noun}"
-    line = f"tlpo: a share of {total.rate:.4g} is confused ({counts}); --fail-above allows {limit:g}"
+    line = f"tlpo: a share of {total.confused_share:.4g} is confused ({counts}); --fail-above allows {limit:g}"
     Console(stderr=True, highlight=False).print(Text(line), soft_wrap=True)
     return False

@@ -1,4 +1,4 @@
-"""How `tlpo detect` shows what it found: marked text, JSON lines, tables."""
+"""Output formats of `tlpo detect`: marked text, JSON lines, tables."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from rich.text import Text
 
 import detectors
 from tlpo_ray.commands.display import console, marked, rate
-from tlpo_ray.detect.judge import Tally
+from tlpo_ray.detect.checker import LanguageTotals
+from tlpo_ray.detect.detection import UnitFindings
 from tlpo_ray.detect.units import Unit
 
-MOST_ROWS = 4
-"""Lines of one record that are shown."""
-MOST_MARKS = 6
-"""Spans of one line that are shown."""
-WHOLE = 100
-"""Characters up to which a line is shown whole where there is no terminal with a width of its own."""
+MAX_LINES = 4
+"""Number of lines of one record that are shown."""
+MAX_MARKS = 6
+"""Number of marked spans that are shown per line."""
+MAX_CHARACTERS = 100
+"""Length up to which a line is shown complete if output does not go to a terminal, which has a width of its own."""
 CUTS = ((40, 80), (24, 50), (12, 30), (6, 20))
-"""From generous to tight: characters around a span that are kept of a longer line, and how long it may be itself."""
+"""Ways to shorten a line, from generous to tight: (characters kept on each side of a span, longest span)."""
 GAP = "…"
 
-# One sign for another, so that indices stay: what a terminal would obey, and what cannot be written as UTF-8.
+# Characters that a terminal would obey, or that UTF-8 cannot encode, each replaced by one other so that indices stay.
 _VISIBLE: dict[int, int | str] = {
     **{code: 0x2400 + code for code in range(0x20)},
     0x09: " ",
@@ -36,54 +37,56 @@ _VISIBLE: dict[int, int | str] = {
 }
 
 
-def write_json(unit: Unit, spans: Sequence[detectors.Confusion], language: str | None) -> None:
-    """One line a span on standard output, in ASCII: a lone surrogate comes back as what it was."""
-    for span, line, column in _located(unit, spans):
+def write_json(found: UnitFindings) -> None:
+    """Write one line per finding to standard output, in ASCII: its escapes preserve even lone surrogates."""
+    for span, line, column in _located(found.unit, found.findings):
         row = {
-            "file": unit.source,
-            "record": unit.number,
+            "file": found.unit.source,
+            "record": found.unit.number,
             "line": line,
             "column": column,
-            "index": span.index,
+            "index": span.start,
             "end": span.end,
             "text": span.text,
-            "script": span.script,
-            "tier": span.tier,
-            "language": language,
+            "script": span.kind,
+            "tier": span.rule,
+            "language": found.language,
         }
         sys.stdout.write(json.dumps(row) + "\n")
     sys.stdout.flush()
 
 
-def print_marked(unit: Unit, spans: Sequence[detectors.Confusion], language: str | None) -> None:
-    """The lines of a unit that hold spans, each with its place, long ones shortened around the spans.
+def print_marked(found: UnitFindings, show_language: bool) -> None:
+    """Print the lines of a unit that contain findings, each with its place, long ones shortened around the findings.
 
     Args:
-        language: shown behind the place; None where it is the same for all.
+        found: the unit and its findings.
+        show_language: whether the language is printed after the place; not needed if it is the same for all units.
     """
-    by_line: dict[int, list[tuple[detectors.Confusion, int]]] = {}
-    for span, line, column in _located(unit, spans):
+    unit = found.unit
+    by_line: dict[int, list[tuple[detectors.Finding, int]]] = {}
+    for span, line, column in _located(unit, found.findings):
         by_line.setdefault(line, []).append((span, column))
-    for line, found in list(by_line.items())[:MOST_ROWS]:
-        (first, column), start = found[0], found[0][0].index - found[0][1] + 1
-        end = unit.text.find("\n", first.index)
+    for line, of_line in list(by_line.items())[:MAX_LINES]:
+        first, column = of_line[0]
+        start, end = first.start - column + 1, unit.text.find("\n", first.start)
         text = unit.text[start : end if end >= 0 else len(unit.text)].removesuffix("\r")
-        within = _joined(text, [(span.index - start, min(span.end - start, len(text))) for span, _ in found])
+        marks = _join_adjacent(text, [(span.start - start, min(span.end - start, len(text))) for span, _ in of_line])
         record = f"{unit.number}:" if unit.is_record else ""
         place = Text(f"{unit.source}:{record}{line}:{column}".translate(_VISIBLE), style="dim")
-        code = Text.assemble(" ", (language, "cyan")) if language else Text()
-        room = console.width - place.cell_len - code.cell_len - 1 if console.is_terminal else None
-        console.print(Text.assemble(place, code, " ", marked(*_fitting(text, within, room))), soft_wrap=True)
-    if len(by_line) > MOST_ROWS:
-        more = len(by_line) - MOST_ROWS
+        language = Text.assemble(" ", (found.language, "cyan")) if show_language and found.language else Text()
+        width = console.width - place.cell_len - language.cell_len - 1 if console.is_terminal else None
+        console.print(Text.assemble(place, language, " ", marked(*_fit(text, marks, width))), soft_wrap=True)
+    if len(by_line) > MAX_LINES:
+        more = len(by_line) - MAX_LINES
         console.print(Text(f"  {GAP} and {more:,} more {'line' if more == 1 else 'lines'} of this record", style="dim"))
 
 
-def rates_table(tallies: Mapping[str, Tally]) -> Table:
-    """Pass rates by language, and of all."""
+def rates_table(totals: Mapping[str, LanguageTotals]) -> Table:
+    """Return a table of pass rates with one row per language, and one for all languages."""
     table = _table("language", "answers", "confused", "empty", "RPR", "95 %", "WPR", "lines")
-    for name, tally in _with_total(tallies):
-        rates = tally.rates
+    for name, of_language in _with_total(totals):
+        rates = of_language.rates
         if rates is not None:
             table.add_row(
                 name,
@@ -99,11 +102,12 @@ def rates_table(tallies: Mapping[str, Tally]) -> Table:
     return table
 
 
-def flagged_table(tallies: Mapping[str, Tally]) -> Table:
-    """Units by language, and how many of them a detector flagged."""
+def flagged_table(totals: Mapping[str, LanguageTotals]) -> Table:
+    """Return a table of units and flagged units with one row per language, and one for all languages."""
     table = _table("language", "texts", "flagged", "share")
-    for name, tally in _with_total(tallies):
-        table.add_row(name, f"{tally.units:,}", f"{tally.confused:,}", rate(tally.rate))
+    for name, of_language in _with_total(totals):
+        counts = f"{of_language.units:,}", f"{of_language.confused:,}"
+        table.add_row(name, *counts, rate(of_language.confused_share))
     return table
 
 
@@ -115,24 +119,24 @@ def _table(first: str, *numbers: str) -> Table:
     return table
 
 
-def _with_total(tallies: Mapping[str, Tally]) -> Iterator[tuple[str, Tally]]:
-    for language in sorted(tallies):
-        yield language or "–", tallies[language]
-    if len(tallies) != 1:
-        yield "all", sum(tallies.values(), Tally())
+def _with_total(totals: Mapping[str, LanguageTotals]) -> Iterator[tuple[str, LanguageTotals]]:
+    for language in sorted(totals):
+        yield language or "–", totals[language]
+    if len(totals) != 1:
+        yield "all", sum(totals.values(), LanguageTotals())
 
 
-def _located(unit: Unit, spans: Sequence[detectors.Confusion]) -> Iterator[tuple[detectors.Confusion, int, int]]:
-    """Each span with its line and column from 1: in the file for plain text, in the unit's text for a record."""
+def _located(unit: Unit, spans: Sequence[detectors.Finding]) -> Iterator[tuple[detectors.Finding, int, int]]:
+    """Yield each span with its line and column, from 1: in the file for plain text, in the unit's text for a record."""
     line, line_start = 1 if unit.is_record else unit.line, 0
     for span in spans:
-        line += unit.text.count("\n", line_start, span.index)
-        line_start = unit.text.rfind("\n", 0, span.index) + 1
-        yield span, line, span.index - line_start + 1
+        line += unit.text.count("\n", line_start, span.start)
+        line_start = unit.text.rfind("\n", 0, span.start) + 1
+        yield span, line, span.start - line_start + 1
 
 
-def _joined(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Spans with nothing but white space between them as one: a foreign sentence is easier to read in one piece."""
+def _join_adjacent(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Join spans with only white space between them: a foreign sentence is easier to read in one piece."""
     joined: list[tuple[int, int]] = []
     for start, end in spans:
         if joined and not text[joined[-1][1] : start].strip():
@@ -141,25 +145,27 @@ def _joined(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]
     return joined
 
 
-def _fitting(text: str, spans: list[tuple[int, int]], room: int | None) -> tuple[str, list[tuple[int, int]]]:
-    """A line as a terminal may show it, and where its spans are in that: on one row if that can be.
+def _fit(text: str, spans: list[tuple[int, int]], width: int | None) -> tuple[str, list[tuple[int, int]]]:
+    """Shorten a line to one row of the terminal if possible; return it with the positions of its spans.
 
     Args:
-        room: cells of the row; None where there is no terminal.
+        text: the line.
+        spans: code points [start, end) of its marks.
+        width: width of the row in cells; None if output does not go to a terminal.
     """
     text = text.translate(_VISIBLE)
-    if len(text) <= WHOLE if room is None else cell_len(text) <= room:
+    if len(text) <= MAX_CHARACTERS if width is None else cell_len(text) <= width:
         return text, spans
     cuts = [_excerpt(text, spans, *cut) for cut in CUTS]
-    return next((cut for cut in cuts if room is None or cell_len(cut[0]) <= room), cuts[-1])
+    return next((cut for cut in cuts if width is None or cell_len(cut[0]) <= width), cuts[-1])
 
 
 def _excerpt(
     text: str, spans: Sequence[tuple[int, int]], context: int, longest: int
 ) -> tuple[str, list[tuple[int, int]]]:
-    """The spans, whole up to `longest` characters, with `context` characters around each."""
+    """Return the spans, each up to `longest` characters, with `context` characters around them, and their positions."""
     shown, places, position = "", [], 0
-    for number, (start, end) in enumerate(spans[:MOST_MARKS]):
+    for number, (start, end) in enumerate(spans[:MAX_MARKS]):
         left = max(position, start - context)
         shown += (GAP if left > position else "") + text[left:start]
         span = text[start:end]

@@ -1,91 +1,117 @@
-"""What a run shows on the terminal."""
+"""What the terminal shows: phases, the progress of training, marked text."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.status import Status as Spinner
 from rich.text import Text
 
-if TYPE_CHECKING:
-    from tlpo_ray.run.loop import Listener
-    from tlpo_ray.run.loop import Progress as RunProgress
+from tlpo_ray.progress import PhaseUpdate, ProgressListener, TrainingProgress
 
 console = Console(highlight=False)
-LINE_S = 10.0
-"""Between two lines of progress in a log."""
+LINE_INTERVAL_S = 10.0
+"""Interval between two lines of progress where there is no terminal, e.g. in a log."""
 
 
 @contextmanager
-def step(what: str) -> Iterator[Spinner]:
-    """A line with a spinner while something takes time; it stays, ticked, when that is done."""
-    with console.status(what) as spinner:
+def step(description: str) -> Iterator[Spinner]:
+    """Show a line with a spinner while the block runs; the line stays, ticked, when it is done."""
+    with console.status(description) as spinner:
         yield spinner
     console.print(f"[green]✓[/green] {spinner.status}", soft_wrap=True)
 
 
-@contextmanager
-def training_progress() -> Iterator[Listener]:
-    """A live line: prompts done, confusion, RPR so far, groups in the queue, policy version (= updates), speed.
+class TerminalProgress(ProgressListener):
+    """Shows progress on the terminal: a spinner per phase, and a live line while a run trains.
 
-    Where there is no terminal, a line now and then.
+    Where there is no terminal, training prints a line every few seconds.
     """
-    if not console.is_terminal:
-        yield _Lines()
-        return
-    columns = (
-        TextColumn("[bold]TLPO"),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[shown]}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console, transient=False) as bars:
-        task = bars.add_task("", total=None, shown="")
-
-        def show(progress: RunProgress) -> None:
-            accounting = progress.status.accounting
-            bars.update(task, total=accounting.total, completed=accounting.settled, shown=_figures(progress))
-
-        yield show
-
-
-class _Lines:
-    """A line of progress every few seconds, and the last one."""
 
     def __init__(self) -> None:
+        self._bars: Progress | None = None
+        self._task = TaskID(0)
         self._printed = time.monotonic()
         self._complete = False
 
-    def __call__(self, progress: RunProgress) -> None:
-        accounting, now = progress.status.accounting, time.monotonic()
-        if not self._complete and (now - self._printed >= LINE_S or accounting.complete):
-            self._printed, self._complete = now, accounting.complete
+    @contextmanager
+    def phase(self, description: str) -> Iterator[PhaseUpdate]:
+        """Show a spinner line for the phase."""
+        with step(description) as spinner:
+            shown = [description]
+
+            def update(description: str | None = None, share: float | None = None) -> None:
+                if description is not None:
+                    shown[0] = description
+                spinner.update(shown[0] if share is None else f"{shown[0]} · {share:.0%}")
+
+            yield update
+            spinner.update(shown[0])
+
+    def note(self, line: str) -> None:
+        """Print the line."""
+        console.print(line, soft_wrap=True)
+
+    def training(self, progress: TrainingProgress) -> None:
+        """Show prompts done, confusion, RPR so far, groups in the queue, policy version (= updates) and speed."""
+        if self._complete:  # the state after the last prompt is reported more than once
+            return
+        self._complete = progress.complete
+        if console.is_terminal:
+            self._update_bar(progress)
+            if self._complete:
+                self._close_bar()
+        elif self._complete or time.monotonic() - self._printed >= LINE_INTERVAL_S:
+            self._printed = time.monotonic()
             console.print(
-                f"TLPO {accounting.settled:,} of {accounting.total:,} prompts · {_figures(progress)}", soft_wrap=True
+                f"TLPO {progress.settled:,} of {progress.prompts:,} prompts · {_summary(progress)}", soft_wrap=True
             )
 
+    def __enter__(self) -> TerminalProgress:
+        return self
 
-def _figures(progress: RunProgress) -> str:
-    tokens_per_second = progress.tally.tokens_generated / max(progress.seconds, 1e-9)
+    def __exit__(self, *error: object) -> None:
+        self._close_bar()
+
+    def _update_bar(self, progress: TrainingProgress) -> None:
+        if self._bars is None:
+            columns = (
+                TextColumn("[bold]TLPO"),
+                BarColumn(bar_width=20),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[summary]}"),
+                TimeElapsedColumn(),
+            )
+            self._bars = Progress(*columns, console=console, transient=False)
+            self._task = self._bars.add_task("", total=None, summary="")
+            self._bars.start()
+        self._bars.update(self._task, total=progress.prompts, completed=progress.settled, summary=_summary(progress))
+
+    def _close_bar(self) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+
+def _summary(progress: TrainingProgress) -> str:
+    tokens_per_second = progress.tokens_generated / max(progress.seconds, 1e-9)
     return (
-        f"confusion now {progress.status.confusion_rate:.1%} · RPR so far {progress.tally.rpr:.3f} · "
-        f"queue {progress.status.queue_depth} · policy v{progress.version} · {tokens_per_second:,.0f} tok/s"
+        f"confusion now {progress.confusion_rate:.1%} · RPR so far {progress.rpr:.3f} · "
+        f"queue {progress.queue_depth} · policy v{progress.version} · {tokens_per_second:,.0f} tok/s"
     )
 
 
 def rate(value: float | None) -> str:
-    """A rate in a table."""
+    """Return a rate as a table shows it."""
     return "–" if value is None else f"{value:.3f}"
 
 
 def marked(text: str, spans: list[tuple[int, int]]) -> Text:
-    """Text with the given spans (code points) marked: by colour, or by brackets where there is none."""
+    """Return text with spans (code points) marked: by colour, or by brackets where there is no colour."""
     if console.color_system is None or console.no_color:
         for start, end in reversed(spans):
             text = f"{text[:start]}⟦{text[start:end]}⟧{text[end:]}"

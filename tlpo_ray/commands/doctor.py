@@ -1,4 +1,4 @@
-"""`tlpo doctor`: what is wrong with a machine or a configuration, before a run finds out."""
+"""`tlpo doctor` on the terminal."""
 
 from __future__ import annotations
 
@@ -7,30 +7,31 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from tlpo_ray.commands.display import console
-from tlpo_ray.config.load import load_config, sets
-from tlpo_ray.doctor import Verdict, examine
+from tlpo_ray.config.load import is_overridden, load_config
+from tlpo_ray.doctor import Verdict, run_checks
 
-SIGNS = {Verdict.FINE: ("✓", "green"), Verdict.DOUBTFUL: ("!", "yellow"), Verdict.BROKEN: ("✗", "red")}
+SIGNS = {Verdict.PASS: ("✓", "green"), Verdict.WARN: ("!", "yellow"), Verdict.FAIL: ("✗", "red")}
+"""Verdict → (sign, colour)."""
 
 
 def doctor_command(name: str | None, overrides: Sequence[str]) -> bool:
-    """Show all findings; whether nothing is broken.
+    """Show all checks; return whether none has failed.
 
     Raises:
-        ConfigError: the configuration cannot be read.
+        ConfigError: The configuration cannot be read.
     """
-    makes_model = name == "quickstart" and not sets(overrides, "model.path")
+    makes_model = name == "quickstart" and not is_overridden(overrides, "model.path")
     if makes_model:
-        from tlpo_ray.commands.quickstart import quickstart_preset
+        from tlpo_ray.quickstart.settings import quickstart_preset
 
         name, overrides = quickstart_preset(), ["model.path=.", *overrides]
     config = None if name is None else load_config(name, overrides)
-    broken = False
-    for finding in examine(config, makes_model=makes_model):
-        sign, colour = SIGNS[finding.verdict]
-        line = Text.assemble((sign, colour), f" {finding.about:<11}", finding.found)
-        if finding.mend:
-            line.append(f"\n  {'':<11}→ {finding.mend}", "bold")
+    failed = False
+    for check in run_checks(config, makes_model=makes_model):
+        sign, colour = SIGNS[check.verdict]
+        line = Text.assemble((sign, colour), f" {check.about:<11}", check.result)
+        if check.fix:
+            line.append(f"\n  {'':<11}→ {check.fix}", "bold")
         console.print(line, soft_wrap=True)
-        broken = broken or finding.verdict is Verdict.BROKEN
-    return not broken
+        failed = failed or check.verdict is Verdict.FAIL
+    return not failed

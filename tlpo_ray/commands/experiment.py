@@ -1,35 +1,22 @@
-"""`tlpo experiment`: runs what of a plan has not been run yet, several trials at once, and writes the results."""
+"""`tlpo experiment` on the terminal: a live line of the running trials, then results and report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tlpo_ray.commands.display import console, step
-from tlpo_ray.config.load import load_config
-from tlpo_ray.config.run import ClusterConfig
-from tlpo_ray.config.yaml_text import dump_document
-from tlpo_ray.errors import ResourceError, TlpoError, UserError, first_line
-from tlpo_ray.experiment.plan import Plan, Subject, Trial, load_plan
-from tlpo_ray.experiment.trial import Row, done
-from tlpo_ray.files import write_json, write_lines
+from tlpo_ray.commands.display import TerminalProgress, console
+from tlpo_ray.commands.report import report_command
+from tlpo_ray.experiment.plan import load_plan
+from tlpo_ray.experiment.run import FAILED, PHASE, SUCCEEDED, run_experiment
+from tlpo_ray.progress import PhaseUpdate
 
-RESULTS = "results.jsonl"
-JOBS = 2
-"""Trials at once where the user does not say."""
-BRIEF = {"rpr": "RPR", "accuracy": "accuracy"}
-FINDINGS = {"advantage": "advantage.json", "shift": "shift.json"}
-
-Trials = Sequence[tuple[Trial, Path]]
-Started = Callable[[Trial], None]
-Outcome = tuple[Trial, Row | str]
-"""A trial with its row, or with what went wrong."""
-Outcomes = Callable[[Trials, Started], Iterator[Outcome]]
-"""Runs trials; yields as they end."""
+COLOURS = {SUCCEEDED: "green", FAILED: "red"}
+"""Colour of the mark at the beginning of a note on a trial."""
 
 
 def experiment_command(
@@ -40,136 +27,40 @@ def experiment_command(
     seeds: Sequence[int] | None,
     address: str | None,
 ) -> None:
-    """Run the plan's trials that are not done, then its findings; print where the results and the report are.
+    """Run the plan's trials that have not finished, then its analyses; print where the results and the report are.
 
     Raises:
-        ConfigError: there is no such plan, or it is wrong.
+        ConfigError: The plan does not exist or is wrong.
         UserError: `jobs` or `address` do not go with the plan.
-        TlpoError: a trial failed; what the others found is kept.
-    """  # fmt: skip
-    plan = load_plan(name, [*overrides, *([f"seeds={list(seeds)}"] if seeds else [])])
-    outcomes = _way(plan, jobs, address)
-    folder = folder or Path("experiments") / plan.name
-    _write_plan(plan, folder)
-    trials = [(trial, folder / "runs" / trial.run) for trial in plan.trials()]
-    rows = {trial.run: row for trial, path in trials if (row := done(trial, path)) is not None}
-    missing = [(trial, path) for trial, path in trials if trial.run not in rows]
-    if rows and missing:
-        console.print(f"{len(rows)} of {len(trials)} trials are done already")
-    failed = _run(missing, rows, outcomes)
-    write_lines(folder / RESULTS, [rows[trial.run] for trial, _ in trials if trial.run in rows])
-    if failed:
-        run, why = next(iter(failed.items()))
-        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-        raise TlpoError(f"trial {run} failed{more}: {why}; the other results are in {folder / RESULTS}, run it again")
-    _write_findings(plan, folder, dict((trial.run, path) for trial, path in trials))
-    _write_report(folder)
-
-
-def _write_plan(plan: Plan, folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "experiment.yaml").write_text(dump_document(plan.model_dump(mode="json")), encoding="utf-8")
-    except OSError as error:
-        raise ResourceError(f"cannot write the experiment folder {folder}: {first_line(error)}") from error
-
-
-def _way(plan: Plan, jobs: int | None, address: str | None) -> Outcomes:
-    """How the plan's trials are run: several at once in Ray, or a subject's, each on the whole machine.
-
-    Raises:
-        ConfigError: the subject's preset or settings are wrong.
-        UserError: `jobs` or `address` do not go with the plan.
+        TlpoError: A trial failed; the results of the others are kept.
     """
-    subject = plan.subject
-    if subject is None:
-        return partial(_in_ray, jobs or JOBS, plan.deadline_s, ClusterConfig(address=address))
-    if address is not None or (jobs or 1) > 1:
-        raise UserError(
-            f"{plan.name} has a subject, {subject.preset}: its trials take a whole machine each, so --jobs and "
-            f"--address do not go with it; the runs' own cluster is set with subject.settings"
-        )
-    load_config(subject.preset, subject.settings)  # what is wrong for every trial is told before the first
-    return partial(_in_turn, subject, plan.deadline_s)
+    plan = load_plan(name, [*overrides, *([f"seeds={list(seeds)}"] if seeds else [])])
+    result = run_experiment(plan, folder, jobs=jobs, address=address, progress=_TrialProgress())
+    report_command(result.folder, None)
 
 
-def _in_ray(
-    jobs: int, deadline_s: float, cluster: ClusterConfig, missing: Trials, started: Started
-) -> Iterator[Outcome]:
-    with step(f"Ray, {min(jobs, len(missing))} trials at once"):
-        from tlpo_ray.experiment.ray_shell import run_trials
-    yield from run_trials(missing, jobs, deadline_s, cluster, started)
+class _TrialProgress(TerminalProgress):
+    """Shows the running trials in a bar that disappears, and a line for each trial that has ended."""
 
+    @contextmanager
+    def phase(self, description: str) -> Iterator[PhaseUpdate]:
+        """Show a bar for the trials, and for everything else what `TerminalProgress` shows."""
+        if description != PHASE:
+            with super().phase(description) as update:
+                yield update
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TimeElapsedColumn())
+        with Progress(*columns, console=console, transient=True) as bars:
+            task = bars.add_task(description, total=1.0)
 
-def _in_turn(subject: Subject, deadline_s: float, missing: Trials, started: Started) -> Iterator[Outcome]:
-    from tlpo_ray.experiment.full_size import run_commands
+            def show(description: str | None = None, share: float | None = None) -> None:
+                bars.update(task, description=description, completed=share)
 
-    for trial, folder in missing:
-        started(trial)
-        try:
-            yield trial, run_commands(trial, subject, folder.absolute(), deadline_s)
-        except TlpoError as error:
-            yield trial, str(error)
+            yield show
 
-
-def _run(missing: Trials, rows: dict[str, Row], outcomes: Outcomes) -> dict[str, str]:
-    """Run trials and add their rows; what failed, with its reason."""
-    failed: dict[str, str] = {}
-    if not missing:
-        return failed
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bars:
-        task = bars.add_task("trials", total=len(missing))
-        running: list[str] = []
-
-        def started(trial: Trial) -> None:
-            running.append(trial.run)
-            bars.update(task, description=f"trials ({', '.join(running)})")
-
-        for trial, outcome in outcomes(missing, started):
-            running.remove(trial.run)
-            bars.update(task, advance=1, description=f"trials ({', '.join(running)})")
-            if isinstance(outcome, str):
-                failed[trial.run] = outcome
-                console.print(f"[red]✗[/red] {trial.run}: {outcome}", soft_wrap=True)
-            else:
-                rows[trial.run] = outcome
-                console.print(f"[green]✓[/green] {_in_brief(outcome)}", soft_wrap=True)
-    return failed
-
-
-def _in_brief(row: Row) -> str:
-    metrics: dict[str, float] = row["metrics"]
-    seconds = f" · {metrics['seconds']:.0f} s" if "seconds" in metrics else ""
-    rates = [f"{heading} {metrics[name]:.3f}" for name, heading in BRIEF.items() if name in metrics]
-    return f"{row['run']}: {' · '.join(rates)}{seconds}"
-
-
-def _write_findings(plan: Plan, folder: Path, paths: dict[str, Path]) -> None:
-    """What the plan wants to know of the first seed's `tlpo`, unless it is there and no older than that run."""
-    path = paths.get(f"tlpo-{plan.seeds[0]}")
-    for finding in plan.findings:
-        file = folder / FINDINGS[finding]
-        assert path is not None, "the plan was checked"
-        if file.exists() and file.stat().st_mtime > (path / "trial.json").stat().st_mtime:
-            continue
-        with step(f"a look into {path.name}: {finding}"):
-            write_json(file, _finding(finding, path, plan.seeds[0]))
-
-
-def _finding(finding: str, run: Path, seed: int) -> dict[str, Any]:
-    from tlpo_ray.evaluation.sampling import asked_model
-    from tlpo_ray.experiment.findings import advantage_figure, shift_figure
-    from tlpo_ray.flow.records import read_experiences
-    from tlpo_ray.quickstart.world import wide_world
-
-    before = load_config(str(run / "config.yaml")).model
-    if finding == "advantage":
-        return advantage_figure(read_experiences(run / "experiences"), before)
-    return shift_figure(before, asked_model(str(run / "model"), 64), wide_world(), seed)
-
-
-def _write_report(folder: Path) -> None:
-    from tlpo_ray.commands.report import report_command
-
-    report_command(folder, None)
+    def note(self, line: str) -> None:
+        """Print a line, with a coloured mark if it begins with one."""
+        if colour := COLOURS.get(line[:1]):
+            console.print(f"[{colour}]{line[0]}[/{colour}]{escape(line[1:])}", soft_wrap=True)
+        else:
+            super().note(line)

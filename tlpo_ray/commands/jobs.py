@@ -1,4 +1,4 @@
-"""`tlpo submit`, `tlpo logs` and `tlpo stop`: runs as jobs of a Ray cluster."""
+"""`tlpo submit`, `tlpo logs` and `tlpo stop` on the terminal."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from tlpo_ray.errors import DeadlineError, UserError
 from tlpo_ray.jobs.ray_shell import Jobs
 from tlpo_ray.jobs.upload import new_run, resumed_run
 
-LOST = 3
-"""Exit code of who has lost sight of a job that goes on."""
+UNREACHABLE = 3
+"""Exit code if the cluster does not answer any more; the job may still be running."""
 
 
 def submit_command(
     name: str | None, overrides: Sequence[str], address: str | None, resume: Path | None, detach: bool
 ) -> int:
-    """Start a run on a cluster, and stay until it ends unless `detach`; its exit code.
+    """Start a run on a cluster and, unless `detach`, show its output until it ends; return its exit code.
 
     Raises:
-        TlpoError: see `flow.errors`.
+        TlpoError: See `tlpo_ray.errors`.
     """
     with TemporaryDirectory(prefix="tlpo-submit-") as upload:
         if resume is not None:
@@ -31,47 +31,47 @@ def submit_command(
             assert name is not None
             job = new_run(name, overrides, Path(upload))
         jobs = Jobs(address)
-        started = jobs.submit(job)
-    there = _there(address)
+        job_name = jobs.submit(job)
+    option = _address_option(address)
     console.print(
-        f"job {started}, run folder {job.folder}\n[dim]tlpo status {started}{there}\ntlpo logs {started}{there}\n"
-        f"tlpo scale {started} --rollout-actors N{there}\ntlpo stop {started}{there}[/dim]",
+        f"job {job_name}, run folder {job.folder}\n[dim]tlpo status {job_name}{option}\ntlpo logs {job_name}{option}\n"
+        f"tlpo scale {job_name} --rollout-actors N{option}\ntlpo stop {job_name}{option}[/dim]",
         soft_wrap=True,
     )
-    return 0 if detach else _follow(jobs, started, address)
+    return 0 if detach else _follow(jobs, job_name, address)
 
 
 def logs_command(name: str, address: str | None) -> int:
-    """Show a job's output from its beginning, and stay until it ends; its exit code."""
+    """Show a job's output from its beginning until it ends; return its exit code."""
     return _follow(Jobs(address), name, address)
 
 
 def _follow(jobs: Jobs, name: str, address: str | None) -> int:
-    there = _there(address)
+    option = _address_option(address)
     try:
         code = jobs.follow(name, _write)
     except KeyboardInterrupt:
-        console.print(f"\njob {name} goes on; to end it: tlpo stop {name}{there}", soft_wrap=True)
+        console.print(f"\njob {name} is still running; stop it with: tlpo stop {name}{option}", soft_wrap=True)
         raise
     except DeadlineError as error:
-        sys.stderr.write(f"tlpo: {error}; job {name} may well go on: tlpo logs {name}{there}\n")
-        return LOST
+        sys.stderr.write(f"tlpo: {error}; job {name} may still be running: tlpo logs {name}{option}\n")
+        return UNREACHABLE
     console.print(f"job {name} has ended, exit code {code}", soft_wrap=True)
     return code
 
 
 def stop_command(name: str, address: str | None) -> None:
-    """End a run; nothing of it is lost."""
+    """Stop a run; nothing of it is lost."""
     jobs = Jobs(address)
     jobs.stop(name)
     try:
-        hint = f"go on with: tlpo submit --resume {jobs.folder(name)}{_there(address)}"
-    except UserError:  # not of `tlpo submit`: its log says where it is
-        hint = "its last line says how to go on"
+        hint = f"resume with: tlpo submit --resume {jobs.folder(name)}{_address_option(address)}"
+    except UserError:  # not started by `tlpo submit`, so its folder is unknown
+        hint = "its last line says how to resume it"
     console.print(f"job {name} has ended; {hint}", soft_wrap=True)
 
 
-def _there(address: str | None) -> str:
+def _address_option(address: str | None) -> str:
     return f" --address {address}" if address else ""
 
 

@@ -1,4 +1,4 @@
-"""`tlpo report`: the page of a run or an experiment."""
+"""`tlpo report` on the terminal."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from tlpo_ray.report.page import write_report
 
 
 def report_command(folder: Path, output: Path | None) -> None:
-    """Write the report and say where it is.
+    """Write the report of a run or an experiment and print where it is.
 
     Raises:
-        UserError: there is nothing to report in the folder.
+        UserError: There is nothing to report in the folder, or a file in it is damaged.
+        ResourceError: The report cannot be written.
     """
     with step(f"report of {folder}"):
         report = write_report(folder, output or folder / "report")

@@ -1,4 +1,4 @@
-"""`tlpo status`: what a run is at."""
+"""`tlpo status` on the terminal."""
 
 from __future__ import annotations
 
@@ -12,76 +12,75 @@ from rich.text import Text
 
 from tlpo_ray.commands.display import console
 from tlpo_ray.errors import ResourceError, UserError
-from tlpo_ray.run.control import STATUS, look
+from tlpo_ray.run.control import STATUS, status
 
 SILENT_S = 30.0
-"""Without a sign of life for so long, a run is no longer said to be going on."""
+"""Seconds without a heartbeat after which a run no longer counts as running."""
 
 
 def status_command(target: str, address: str | None, as_json: bool) -> None:
-    """Of a run in a folder of this machine, or, with the address of a cluster, of one that it sees.
+    """Print the state of a run in a folder of this machine, or, given a cluster's address, of one that it sees.
 
     Raises:
-        TlpoError: see `flow.errors`.
+        TlpoError: See `tlpo_ray.errors`.
     """
-    found = look(Path(target)) if address is None else _from_afar(target, address)
+    reported = status(Path(target)) if address is None else _remote_status(target, address)
     if as_json:
-        sys.stdout.write(json.dumps(found) + "\n")
-    else:
-        try:
-            lines = _lines(found)
-        except KeyError as error:
-            raise UserError(
-                f"{found['folder']}: {STATUS} in it lacks {error}: a run that goes on writes it anew within seconds"
-            ) from error
-        console.print(Text("\n").join(lines), soft_wrap=True)
+        sys.stdout.write(json.dumps(reported) + "\n")
+        return
+    try:
+        lines = _lines(reported)
+    except KeyError as error:
+        raise UserError(
+            f"{reported['folder']}: {STATUS} in it lacks {error}: a running run rewrites it within seconds"
+        ) from error
+    console.print(Text("\n").join(lines), soft_wrap=True)
 
 
-def _from_afar(target: str, address: str) -> dict[str, Any]:
+def _remote_status(target: str, address: str) -> dict[str, Any]:
     from tlpo_ray.jobs.ray_shell import Jobs
 
     jobs = Jobs(address)
-    code, line = jobs.errand(shlex.join(["tlpo", "status", str(jobs.folder(target)), "--json"]))
+    code, line = jobs.run_once(shlex.join(["tlpo", "status", str(jobs.folder(target)), "--json"]))
     if code:
         state = "" if target.startswith("/") else f" (job {target}: {jobs.state(target)})"
         raise ResourceError(line.removeprefix("tlpo: ") + state)
-    found: dict[str, Any] = json.loads(line)
-    return found
+    reported: dict[str, Any] = json.loads(line)
+    return reported
 
 
-def _lines(found: dict[str, Any]) -> list[Text]:
-    """For people."""
-    rows = {"run": _state(found)}
-    if "prompts" in found:
+def _lines(reported: dict[str, Any]) -> list[Text]:
+    rows = {"run": _state(reported)}
+    if "prompts" in reported:
         rows |= {
-            "prompts": _prompts(found),
-            "rollouts": f"{_counts(found['actors'])} · {found['tokens_rate']:,.0f} tokens/s",
-            "learner": f"policy version {found['policy_version']} · {found['groups_learned']} groups learned",
-            "queue": f"{found['queue_depth']} groups, the first for {found['queue_oldest']:.1f} s",
-            "RPR": f"{found['rpr_recent']:.4f} lately, {found['rpr_so_far']:.4f} so far",
-            "confused": "  ".join(f"{name} {rate:.1%}" for name, rate in found["confusion_rate"].items()),
-            "restarts": f"{found['restarts']} rollout actors, {found['learner_restarts']} learner, "
-            f"{found['exchange_restarts']} exchange",
+            "prompts": _prompts(reported),
+            "rollouts": f"{_counts(reported['actors'])} · {reported['tokens_rate']:,.0f} tokens/s",
+            "learner": f"policy version {reported['policy_version']} · {reported['groups_learned']} groups learned",
+            "queue": f"{reported['queue_depth']} groups, the oldest waiting for {reported['queue_oldest']:.1f} s",
+            "RPR": f"{reported['rpr_recent']:.4f} recently, {reported['rpr_so_far']:.4f} so far",
+            "confused": "  ".join(f"{name} {rate:.1%}" for name, rate in reported["confusion_rate"].items()),
+            "restarts": f"{reported['actor_restarts']} rollout actors, {reported['learner_restarts']} learner, "
+            f"{reported['exchange_restarts']} exchange",
         }  # fmt: skip
     return [Text(f"{name:<10}", "bold").append(value, "not bold") for name, value in rows.items()]
 
 
-def _state(found: dict[str, Any]) -> str:
-    if found["complete"]:
-        return f"{found['folder']} is complete"
-    if "age" not in found:
-        return f"{found['folder']} has not begun to roll out"
-    if found["age"] > SILENT_S:
-        silent = _duration(found["age"])
-        return f"{found['folder']} has given no sign of life for {silent}: tlpo train --resume goes on with it"
-    left = f", about {_duration(found['eta'])} left" if "eta" in found else ""
-    return f"{found['folder']} has been going on for {_duration(found['seconds'])}{left}"
+def _state(reported: dict[str, Any]) -> str:
+    if reported["complete"]:
+        return f"{reported['folder']} is complete"
+    if "age" not in reported:
+        return f"{reported['folder']} has not started to roll out"
+    if reported["age"] > SILENT_S:
+        silence = _duration(reported["age"])
+        return f"{reported['folder']} has given no sign of life for {silence}: resume it with tlpo train --resume"
+    left = f", about {_duration(reported['eta'])} left" if "eta" in reported else ""
+    return f"{reported['folder']} has been running for {_duration(reported['seconds'])}{left}"
 
 
-def _prompts(found: dict[str, Any]) -> str:
-    places = {**found["prompts"], "skipped": sum(found["prompts_skipped"].values())}
-    done = f"{found['prompts_done']:,} of {found['prompts_total']:,} ({found['progress']:.0%})"
-    return f"{done}: {_counts(places)}"
+def _prompts(reported: dict[str, Any]) -> str:
+    states = {**reported["prompts"], "skipped": sum(reported["prompts_skipped"].values())}
+    done = f"{reported['prompts_done']:,} of {reported['prompts_total']:,} ({reported['progress']:.0%})"
+    return f"{done}: {_counts(states)}"
 
 
 def _counts(counts: dict[str, float]) -> str:
@@ -89,7 +88,6 @@ def _counts(counts: dict[str, float]) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Two units at most."""
     minutes, hours = seconds / 60, seconds / 3600
     if minutes < 2:
         return f"{seconds:.0f} s"

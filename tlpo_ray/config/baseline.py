@@ -1,4 +1,4 @@
-"""One frozen description of a baseline run: a sequence-level method on the data and the model of a TLPO run."""
+"""Configuration of a baseline run: a sequence-level method on the data and the model of a TLPO run."""
 
 from __future__ import annotations
 
@@ -8,31 +8,33 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from tlpo_ray.config.fields import Positive, RolloutEngine, Section
 from tlpo_ray.config.load import Settings, build_config, read_settings
-from tlpo_ray.config.run import DataConfig, DetectorConfig, ModelConfig, Positive, RolloutEngine, Section
+from tlpo_ray.config.run import DataConfig, DetectorConfig, ModelConfig
 
 BASELINES = Path(__file__).with_name("baselines")
 SHARED = ("model", "data", "detector")
-"""Sections that a baseline takes over from the preset of a TLPO run."""
+"""Sections that a baseline takes from the preset of a TLPO run, so that methods differ in nothing else."""
 
 
 class AnswersConfig(Section):
-    """The policy's own answers, sampled once before training (SFT, DPO, ORPO)."""
+    """Settings for sampling the policy's own answers, once before training (SFT, DPO, ORPO)."""
 
     samples: Positive = 16
-    """Answers a prompt."""
+    """Answers per prompt."""
     temperature: Annotated[float, Field(gt=0, le=2)] = 0.7
     max_new_tokens: Positive = 1024
     """Longest answer, in tokens."""
     engine: RolloutEngine = "vllm"
+    """Name of an installed rollout engine."""
     concurrency: Positive = 64
-    """Sequences the engine runs at once."""
+    """Sequences that the engine runs at once."""
     reference_field: str | None = None
-    """SFT only: field of the prompt file with answers to learn instead, e.g. `output` of Bactrian-X."""
+    """SFT only: field of the prompt file with answers to train on instead, e.g. `output` of Bactrian-X."""
 
 
 class TrainerConfig(Section):
-    """TRL's trainer."""
+    """Settings of TRL's trainer."""
 
     lr: Annotated[float, Field(gt=0)]
     """Peak learning rate; linear warm-up, then a cosine to 0."""
@@ -41,32 +43,32 @@ class TrainerConfig(Section):
     epochs: Annotated[float, Field(gt=0)] = 1.0
     """Passes over prompts or pairs."""
     batch_size: Positive = 32
-    """Answers, pairs or (GRPO) sampled answers an optimizer step."""
+    """Answers, pairs or (GRPO) sampled answers per optimizer step."""
     micro_batch_size: Positive = 4
-    """Of these, put through the model at once."""
+    """Number of them that go through the model at once."""
     beta: Annotated[float, Field(ge=0)] = 0.1
-    """DPO: strength of the tie to the reference; ORPO: weight of the odds ratio; GRPO: weight of the KL."""
+    """DPO: strength of the constraint to the reference; ORPO: weight of the odds ratio; GRPO: weight of the KL."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     max_length: Positive = 2048
-    """Tokens of prompt and answer together; longer ones are cut."""
+    """Tokens of prompt and answer together; longer examples are truncated."""
     num_generations: Annotated[int, Field(ge=2)] = 8
-    """GRPO: answers a prompt that are compared with each other."""
+    """GRPO: answers per prompt that are compared with each other."""
     temperature: Annotated[float, Field(gt=0, le=2)] = 0.6
-    """GRPO: of these answers."""
+    """GRPO: sampling temperature of these answers."""
     max_new_tokens: Positive = 512
     """GRPO: longest of these answers, in tokens."""
     extra: dict[str, Any] = Field(default_factory=dict)
-    """Anything else of the method's TRL configuration, by TRL's names."""
+    """Further settings of the method's TRL configuration, under TRL's names."""
 
 
 class BaselineConfig(Section):
-    """Everything about one baseline run."""
+    """Complete configuration of one baseline run."""
 
     name: str
     """Name of the run; its folder is `folder`."""
     folder: Path
-    """Run folder: config, metrics, model, result."""
+    """Run folder with configuration, metrics, model and result."""
     seed: int = 0
     method: Literal["sft", "dpo", "orpo", "grpo"]
     model: ModelConfig
@@ -86,24 +88,23 @@ class BaselineConfig(Section):
         if self.method == "grpo" and trainer.batch_size % trainer.num_generations:
             raise ValueError(
                 f"trainer.batch_size {trainer.batch_size} is not a multiple of trainer.num_generations "
-                f"{trainer.num_generations}: "
-                f"a prompt's answers must fall into one step"
+                f"{trainer.num_generations}: all answers to a prompt must be in the same step"
             )
         if self.answers.reference_field is not None and self.method != "sft":
-            raise ValueError(f"answers.reference_field is for sft, the method is {self.method}: leave it out")
+            raise ValueError(f"answers.reference_field is for sft, but the method is {self.method}: remove it")
         return self
 
 
 def load_baseline(method: str, like: str, overrides: Sequence[str] = ()) -> BaselineConfig:
-    """The configuration of a baseline.
+    """Return the configuration of a baseline.
 
     Args:
-        method: a preset of `baselines/` (`sft`, `dpo-toy`, …) or a YAML file.
-        like: preset or YAML file of the TLPO run whose model, data and detector are used.
-        overrides: `trainer.lr=1e-6`, laid over it in their order.
+        method: A preset of `baselines/` (`sft`, `dpo-toy`, …) or a YAML file.
+        like: Preset or YAML file of the TLPO run that gives model, data and detector.
+        overrides: Settings such as `trainer.lr=1e-6`; later ones win.
 
     Raises:
-        ConfigError: one line that says which key, what was found and what is allowed.
+        ConfigError: A setting is wrong; one line names the key, what was found and what is allowed.
     """
     run, own = read_settings(like), read_settings(method, BASELINES)
     name = f"{Path(method).stem}-{run.get('name', Path(like).stem)}"

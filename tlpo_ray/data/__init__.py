@@ -1,0 +1,15 @@
+"""Prompts and training examples: reading, filtering, Appendix B of the paper, preference pairs."""
+
+__all__ = [
+    "appendix_b",
+    "load",
+    "output",
+    "pairs",
+    "prepare",
+    "prompts",
+    "readers",
+    "requests",
+    "rules",
+    "spool",
+    "tables",
+]

@@ -1,8 +1,8 @@
-"""Appendix B: prompts in whose answers another language or another script may be right.
+"""Appendix B of the paper: prompts to which an answer in another language or script may be correct.
 
-Names of languages are CLDR's, in English and in the prompts' own language. Words of Latin, Cyrillic and Greek letters
-count as whole words, so that "git" is not in "digit"; those of other scripts, which are written without spaces or with
-particles on both sides, wherever they stand.
+The names of languages are those of CLDR, in English and in the prompts' own language. Words in Latin, Cyrillic and
+Greek letters are matched as complete words, so that "git" is not found in "digit". Words in other scripts are matched
+anywhere, because these scripts are written without spaces or attach particles to a word.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ from functools import cache
 
 import detectors
 from tlpo_ray.config.run import English
-from tlpo_ray.data.prepare import Rule, Spans
 from tlpo_ray.data.prompts import Reject
+from tlpo_ray.data.rules import Rule, Spans
 from tlpo_ray.flow.records import Prompt
 
 NAMED_LANGUAGES = (
     *("en", "zh", "es", "hi", "fr", "ar", "bn", "ru", "pt", "ur", "id", "de", "ja", "sw", "mr", "te", "tr", "ko", "vi"),
     *("ta", "pa", "jv", "fa", "it", "th"),
 )
-"""The paper's list; the language of the prompts itself comes to it."""
+"""The paper's list; the language of the prompts is added to it."""
 OTHER_ENGLISH_NAMES = ("Mandarin", "Bengali", "Farsi")
-"""In use beside CLDR's."""
+"""English names in use that CLDR does not list."""
 WRITTEN_TWICE = {"zh": ("zh_Hans", "zh_Hant")}
-"""Languages whose names of languages depend on the script."""
+"""CLDR locales of languages that are written in two scripts."""
 ENDINGS_ALIKE = {"zh": "语語文"}
-"""Last letters of such names that say the same; CLDR has one of them for each."""
+"""Interchangeable last letters of the names of languages; CLDR lists one variant of each name."""
 WORD_FOR_LANGUAGE = {"th": "ภาษา", "id": "bahasa ", "ms": "bahasa "}
-"""Where a language is called as its country is, its name counts after this word only."""
+"""Word for "language" where a language has the name of its country: there a name counts only after this word."""
 
 CODE_WORDS = (
     *("python", "html", "java", "javascript", "typescript", "xml", "script", "scripts", "sql", "mysql", "css"),
     *("hello world", "def", "c++", "c#", "http", "https", "git", "github", "gitlab", "bash"),
     *("translate", "translates", "translated", "translating", "translation", "translations", "translator"),
 )
-"""The paper's list, with the words that it finds inside others."""
+"""The paper's list, with the longer words in which it finds them as substrings."""
 OWN_CODE_WORDS = {
     "ko": "번역|파이썬|자바|스크립트",
     "ja": "翻訳|パイソン|スクリプト",
@@ -54,7 +54,7 @@ OWN_CODE_WORDS = {
     "th": "แปล(?![กง])",
     "uk": "переклад|перекла",
 }
-"""Patterns of the same words in the prompts' language, first of all "translate"; found inside words too."""
+"""Patterns of the same words ("translate" above all) in the prompts' language; they also match inside words."""
 
 _LETTERS = "A-Za-zÀ-ÖØ-öø-ɏͰ-ϿЀ-ԯḀ-ỿἀ-῿\u0300-\u036f"
 _WHOLE = re.compile(f"[{_LETTERS}' ’-]+")
@@ -62,20 +62,20 @@ _BEGIN, _END = f"(?<![{_LETTERS}])", f"(?![{_LETTERS}])"
 _VOWELS = "aeiouyаеиоуыэюяйіαειουηω"
 _SHORTEST_STEM, _LONGEST_ENDING = 5, 3
 _ALIF = re.compile("[اأإآ]")
-"""Arabic writers leave the hamza of an alif out."""
+"""Alif with and without hamza: many writers of Arabic leave the hamza out."""
 
 
 def names_no_language(language: str) -> Rule:
-    """Prompts that name a language, perhaps the one to answer in.
+    """Return a rule that drops prompts which name a language: it may be the one to answer in.
 
     Args:
-        language: of the prompts.
+        language: two-letter code of the prompts' language.
     """
     return _without("names a language", _language_names(language))
 
 
 def asks_for_no_code(language: str) -> Rule:
-    """Prompts about code, the terminal or translation."""
+    """Return a rule that drops prompts about code, the terminal or translation."""
     whole = f"{_BEGIN}(?:{_any(map(re.escape, CODE_WORDS))}){_END}"
     own = OWN_CODE_WORDS.get(language)
     return _without("is about code or translation", re.compile(f"{whole}|{own}" if own else whole, re.IGNORECASE))
@@ -106,10 +106,10 @@ def _language_names(language: str) -> re.Pattern[str]:
 
 
 def _own_names(names: Iterable[str], countries: Iterable[str]) -> list[str]:
-    """Patterns of names in their own language: words, names of several words, and those of other scripts."""
+    """Return patterns for names in their own language: single words, names of several words, names in other scripts."""
     whole = {name for name in names if _WHOLE.fullmatch(name)}
     words = {name for name in whole if " " not in name}
-    # "germană" may end otherwise, but "Germania" is a country.
+    # "germană" may be inflected, but "Germania" is a country.
     others = _any(re.escape(name) for name in countries if _WHOLE.fullmatch(name))
     patterns = [
         f"{_BEGIN}{guard}(?:{_any(map(_inflected, group))}){_END}"
@@ -123,7 +123,7 @@ def _own_names(names: Iterable[str], countries: Iterable[str]) -> list[str]:
 
 
 def _inflected(name: str) -> str:
-    """A name with any short ending in place of its last vowels, if enough of it is left."""
+    """Return a pattern that allows any short ending in place of the last vowels, unless the stem would be too short."""
     stem = name
     while unicodedata.normalize("NFD", stem[-1])[0].casefold() in _VOWELS and len(stem) > 1:
         stem = stem[:-1]
@@ -133,27 +133,31 @@ def _inflected(name: str) -> str:
 
 
 def _cldr(locale: str, languages: Iterable[str]) -> tuple[set[str], set[str]]:
-    """What the languages are called in a locale, and what its countries are called, in small letters."""
+    """Return the names of the languages in a locale, and the names of its territories in lower case."""
     from babel import Locale, UnknownLocaleError
 
     try:
-        found = Locale.parse(locale)
+        cldr = Locale.parse(locale)
     except UnknownLocaleError:
         return set(), set()
-    names = {found.languages[code] for code in languages if code in found.languages}
-    return names, {name.casefold() for name in found.territories.values()}
+    names = {cldr.languages[code] for code in languages if code in cldr.languages}
+    return names, {name.casefold() for name in cldr.territories.values()}
 
 
 def _any(patterns: Iterable[str]) -> str:
-    """The alternatives, longer ones first."""
+    """Return the alternatives as one pattern, the longest first."""
     return "|".join(sorted(patterns, key=lambda pattern: (-len(pattern), pattern)))
 
 
-def foreign(english: English) -> Reject:
-    """Appendix B: a prompt that itself holds another language's characters teaches the wrong thing."""
+def rejects_foreign_text(english: English) -> Reject:
+    """Return a filter that rejects prompts which themselves contain another language: they invite confused answers.
+
+    Args:
+        english: whether English words count as another language.
+    """
 
     def reject(prompt: Prompt) -> str | None:
-        profile = detectors.profile(prompt.language, english)
+        profile = detectors.language(prompt.language, english)
         return "holds characters of another language" if detectors.find(prompt.text, profile) else None
 
     return reject

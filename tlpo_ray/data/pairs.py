@@ -1,4 +1,4 @@
-"""From a model's own sampled answers to what sequence-level methods train on: preference pairs, clean answers."""
+"""Training examples for sequence-level methods from a model's sampled answers: preference pairs and clean answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tlpo_ray.flow.records import Prompt
 
 IsClean = Callable[[Prompt, str], bool]
-"""Whether an answer to a prompt has no confusion."""
+"""Returns whether an answer to a prompt contains no confusion."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,45 +20,50 @@ class Pair:
     """
 
     id: str
+    """The prompt's id."""
     language: str
     prompt: str
     chosen: str
     """A clean answer."""
     rejected: str
-    """A confused one; empty in a set of clean answers alone."""
+    """A confused answer; empty in a set of clean answers only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WholeAnswers:
-    """Of sampled answers those that can be learned from.
+class UsableAnswers:
+    """Sampled answers that a model can be trained on, and how many others were left out.
 
-    Example: ``WholeAnswers(texts={0: ["엔입니다.", "єна입니다."]}, cut_off=0, blank=0)``
+    Example: ``UsableAnswers(texts={0: ["엔입니다.", "єна입니다."]}, cut_off=0, blank=0)``
     """
 
     texts: Mapping[int, Sequence[str]]
-    """By the prompt's index."""
+    """Answers by the index of their prompt."""
     cut_off: int
-    """Answers left out because they ran out of room: learned as whole ones, they would teach to end there."""
+    """Number of answers left out because they reached the length limit: trained on, they would teach the model to
+    break off."""
     blank: int
-    """Answers left out because they say nothing."""
+    """Number of answers left out because they are empty or white space."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairSet:
-    """Pairs, and the prompts that gave none."""
+    """Pairs, and the numbers of prompts without one: they add up to the number of prompts."""
 
     pairs: tuple[Pair, ...]
     all_clean: int
-    """Prompts whose answers were all clean."""
+    """Number of prompts with clean answers only."""
     all_confused: int
-    """Prompts whose answers were all confused."""
+    """Number of prompts with confused answers only."""
     unanswered: int
-    """Prompts without an answer: they left no room for one."""
+    """Number of prompts without a usable answer, e.g. those that fill the model's context."""
 
 
-def whole_answers(answers: Iterable[tuple[int, str, bool]]) -> WholeAnswers:
-    """Sort out what cannot be learned from; of each answer the prompt's index, the text, and whether the model ended
-    it."""
+def usable_answers(answers: Iterable[tuple[int, str, bool]]) -> UsableAnswers:
+    """Leave out the answers that must not be trained on.
+
+    Args:
+        answers: (index of the prompt, text, whether the model ended the answer itself) of every answer.
+    """
     texts: dict[int, list[str]] = {}
     cut_off = blank = 0
     for index, text, finished in answers:
@@ -68,47 +73,54 @@ def whole_answers(answers: Iterable[tuple[int, str, bool]]) -> WholeAnswers:
             blank += 1
         else:
             texts.setdefault(index, []).append(text)
-    return WholeAnswers(texts=texts, cut_off=cut_off, blank=blank)
+    return UsableAnswers(texts=texts, cut_off=cut_off, blank=blank)
 
 
 def preference_pairs(
     prompts: Sequence[Prompt], answers: Mapping[int, Sequence[str]], is_clean: IsClean, seed: int
 ) -> PairSet:
-    """One pair a prompt: a random clean answer over a random confused one; prompts without either give none.
+    """Draw one pair per prompt: a random clean answer as chosen, a random confused one as rejected.
+
+    Prompts without a clean or without a confused answer give no pair.
 
     Args:
-        answers: sampled answers by the prompt's index.
-        is_clean: the judge.
-        seed: a prompt's pair depends on it, on the prompt's index and on its answers alone.
+        prompts: the prompts that were answered.
+        answers: sampled answers by the index of their prompt.
+        is_clean: returns whether an answer is clean.
+        seed: seed of the draw; a prompt's pair depends only on it, on the prompt's index and on its answers.
     """
-    return _chosen(prompts, answers, is_clean, seed, paired=True)
+    return _draw(prompts, answers, is_clean, seed, paired=True)
 
 
 def clean_answers(
     prompts: Sequence[Prompt], answers: Mapping[int, Sequence[str]], is_clean: IsClean, seed: int
 ) -> PairSet:
-    """One random clean answer a prompt, as pairs without a rejected one; prompts without a clean answer give none."""
-    return _chosen(prompts, answers, is_clean, seed, paired=False)
+    """Draw one random clean answer per prompt, as a pair with an empty `rejected`.
+
+    Prompts without a clean answer give none. The arguments are those of `preference_pairs`.
+    """
+    return _draw(prompts, answers, is_clean, seed, paired=False)
 
 
-def _chosen(
+def _draw(
     prompts: Sequence[Prompt], answers: Mapping[int, Sequence[str]], is_clean: IsClean, seed: int, *, paired: bool
 ) -> PairSet:
     pairs: list[Pair] = []
     all_clean = all_confused = unanswered = 0
     for prompt in prompts:
-        given = answers.get(prompt.index, ())
-        clean = [answer for answer in given if is_clean(prompt, answer)]
-        confused = [answer for answer in given if answer not in clean]
-        if not given:
+        of_prompt = answers.get(prompt.index, ())
+        clean = [answer for answer in of_prompt if is_clean(prompt, answer)]
+        confused = [answer for answer in of_prompt if answer not in clean]
+        if not of_prompt:
             unanswered += 1
         elif not clean:
             all_confused += 1
         elif paired and not confused:
             all_clean += 1
         else:
-            draw = random.Random(f"tlpo pairs {seed} {prompt.index}")
-            chosen, rejected = draw.choice(clean), draw.choice(confused) if paired else ""
+            # A generator per prompt, so that a prompt's pair does not depend on the prompts before it.
+            rng = random.Random(f"tlpo pairs {seed} {prompt.index}")
+            chosen, rejected = rng.choice(clean), rng.choice(confused) if paired else ""
             pairs.append(
                 Pair(id=prompt.id, language=prompt.language, prompt=prompt.text, chosen=chosen, rejected=rejected)
             )

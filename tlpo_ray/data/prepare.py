@@ -1,112 +1,161 @@
-"""From a dataset to a prompt file: which prompts are kept, and why the others are not."""
+"""Prompts for training from a dataset: which are kept, and why the others are dropped (`tlpo data prepare`)."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import detectors
 from tlpo_ray.config.run import DataConfig
-from tlpo_ray.data.prompts import UNREADABLE, Reject, each_prompt, too_long
+from tlpo_ray.data.appendix_b import asks_for_no_code, names_no_language, rejects_foreign_text
+from tlpo_ray.data.output import Row, free_report_path, write_output
+from tlpo_ray.data.prompts import UNREADABLE, each_prompt, usual_field
 from tlpo_ray.data.readers import SUFFIXES
+from tlpo_ray.data.requests import PrepareRequest
+from tlpo_ray.data.rules import Rule, Spans, in_language, no_duplicates, not_longer_than
+from tlpo_ray.data.tables import Record
+from tlpo_ray.errors import PromptFileError
 from tlpo_ray.flow.records import Prompt
+from tlpo_ray.progress import SILENT, ProgressListener
 
-EXAMPLES = 3
-"""Dropped prompts kept as examples, by reason."""
+BACTRIAN_X = "MBZUAI/Bactrian-X"
+MAX_EXAMPLES = 3
+"""Number of dropped prompts kept as examples per reason."""
 NO_ANSWER = "has no answer"
-Spans = list[tuple[int, int]]
-"""Code points [start, end) of a prompt's text."""
-
-
-def _nowhere(prompt: Prompt) -> Spans:
-    return []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """One reason to drop prompts."""
+class DroppedPrompt:
+    """An example of a prompt that was dropped.
 
-    reject: Reject
-    spans: Callable[[Prompt], Spans] = _nowhere
-    """What in a rejected prompt is the reason; asked for examples only."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Example:
-    """A dropped prompt.
-
-    Example: ``Example(id="alpaca-7", text="일본어로 번역하세요.", spans=((0, 3),))``
+    Example: ``DroppedPrompt(id="alpaca-7", text="일본어로 번역하세요.", spans=((0, 3),))``
     """
 
     id: str
+    """The prompt's id; the place of a record that cannot be read."""
     text: str
-    spans: tuple[tuple[int, int], ...]
+    """The prompt; empty for a record that cannot be read."""
+    spans: tuple[tuple[int, int], ...] = ()
+    """Code points [start, end) of the words that are the reason."""
 
     @property
-    def found(self) -> list[str]:
+    def words(self) -> list[str]:
         """The words that are the reason."""
         return [self.text[start:end] for start, end in self.spans]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
-    """The prompts that are kept, and an account of the others: `read == len(prompts) + sum(dropped.values())`."""
+class FilteredPrompts:
+    """Prompts that are kept, and an account of the others: `read == len(prompts) + sum(dropped.values())`."""
 
     prompts: tuple[Prompt, ...]
-    """In the source's order: `prompts[i].index == i`."""
+    """Prompts in the source's order: `prompts[i].index == i`."""
     answers: tuple[str, ...]
-    """The answers that stand beside them; empty where none were asked for."""
+    """One answer per prompt; empty if none were requested."""
     read: int
+    """Number of records in the source."""
     dropped: Mapping[str, int]
-    """By the first reason that applies."""
-    examples: Mapping[str, tuple[Example, ...]]
-    """The first of each reason; of records that cannot be read, where they are and nothing else."""
+    """Number of dropped prompts by the first reason that applies."""
+    examples: Mapping[str, tuple[DroppedPrompt, ...]]
+    """First dropped prompts of each reason."""
+
+    def reasons(self) -> list[tuple[str, int]]:
+        """Return reasons and numbers of dropped prompts, the most frequent reason first."""
+        return sorted(self.dropped.items(), key=lambda item: (-item[1], item[0]))
 
 
-def prepare(data: DataConfig, rules: Sequence[Rule], answer_field: str | None = None) -> Prepared:
-    """Every record of the source, kept unless one of the rules speaks against it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedPrompts:
+    """What `prepare_prompts` has written."""
 
-    Args:
-        data: source and fields. Its filters, its order and its limit are those of a run: they are not used here.
-        rules: asked in this order.
-        answer_field: field of the answer; prompts without one are dropped.
+    filtered: FilteredPrompts
+    source: str
+    """File, folder or hub dataset that was read."""
+    output: Path
+    """JSONL file with the prompts that are kept."""
+    report: Path
+    """JSON file with counts and examples of the others."""
+
+
+def prepare_prompts(request: PrepareRequest, progress: ProgressListener = SILENT) -> PreparedPrompts:
+    """Write the prompts of a dataset that Appendix B keeps, and a report of those that it drops.
 
     Raises:
-        PromptFileError: the source cannot be read; or, without `data.skip_bad`, a record in it.
+        UnknownLanguageError: No detector exists for the language.
+        UserError: The output exists already or has a wrong name.
+        PromptFileError: The source cannot be read, or no prompt in it is kept.
+        ResourceError: The output cannot be written.
+    """
+    profile = detectors.language(request.language, request.english)
+    report = free_report_path(request.output)
+    data = _source(request)
+    rules = _rules(request, profile)
+    with progress.phase(f"{data.prompts} · {request.language}"):
+        filtered = filter_prompts(data, rules, request.answer_field if request.with_answers else None)
+    if not filtered.prompts:
+        raise PromptFileError(
+            f"{data.prompts}: none of {filtered.read:,} prompts is left (dropped: {dict(filtered.dropped)}); "
+            f"check --language, --prompt-field and the file"
+        )
+    answers: list[Row] = [{"answer": answer} for answer in filtered.answers] or [{}] * len(filtered.prompts)
+    rows = (_row(prompt) | answer for prompt, answer in zip(filtered.prompts, answers, strict=True))
+    write_output(request.output, rows, report, _summary(request, data, filtered, profile.version))
+    return PreparedPrompts(filtered=filtered, source=data.prompts, output=request.output, report=report)
+
+
+def filter_prompts(data: DataConfig, rules: Sequence[Rule], answer_field: str | None = None) -> FilteredPrompts:
+    """Read every record of a source and keep the prompts that no rule rejects.
+
+    Args:
+        data: source and fields. Its filters, order and limit are those of a run and are not applied here.
+        rules: rules in the order in which they are tried.
+        answer_field: field of the answer; prompts without one are dropped. None: answers are not read.
+
+    Raises:
+        PromptFileError: The source cannot be read, or contains a malformed record and `data.skip_bad` is false.
     """
     prompts: list[Prompt] = []
     answers: list[str] = []
     dropped: Counter[str] = Counter()
-    examples: dict[str, list[Example]] = {}
+    examples: dict[str, list[DroppedPrompt]] = {}
     for record, prompt in each_prompt(data):
         answer = record.fields.get(answer_field) if answer_field and record.fields else None
-        if prompt is None:
-            reason, example = UNREADABLE, Example(id=record.place, text="", spans=())
-        elif (broken := _broken(prompt, rules)) is not None:
-            reason, rule = broken
-            spans = rule.spans(prompt) if len(examples.get(reason, ())) < EXAMPLES else []
-            example = Example(id=prompt.id, text=prompt.text, spans=tuple(spans))
-        elif answer_field and not (isinstance(answer, str) and answer.strip()):
-            reason, example = NO_ANSWER, Example(id=prompt.id, text=prompt.text, spans=())
-        else:
+        rejection = _rejection(record, prompt, rules)
+        if rejection is None and answer_field and not (isinstance(answer, str) and answer.strip()):
+            rejection = NO_ANSWER, None
+        if rejection is None:
+            assert prompt is not None
             prompts.append(Prompt(index=len(prompts), id=prompt.id, language=prompt.language, text=prompt.text))
             answers += [answer] if isinstance(answer, str) else []
             continue
+        reason, rule = rejection
         dropped[reason] += 1
-        if dropped[reason] <= EXAMPLES:
-            examples.setdefault(reason, []).append(example)
-    return Prepared(
+        if dropped[reason] <= MAX_EXAMPLES:
+            examples.setdefault(reason, []).append(_example(record, prompt, rule))
+    return FilteredPrompts(
         prompts=tuple(prompts),
         answers=tuple(answers),
         read=len(prompts) + dropped.total(),
         dropped=dict(dropped),
-        examples={reason: tuple(found) for reason, found in examples.items()},
+        examples={reason: tuple(of_reason) for reason, of_reason in examples.items()},
     )
 
 
-def _broken(prompt: Prompt, rules: Sequence[Rule]) -> tuple[str, Rule] | None:
-    """The first rule that rejects the prompt, with its reason."""
+def file_of_language(source: str, language: str) -> str:
+    """Return the only file of a folder that is named after the language (Bactrian-X: `ko.json.gz`), else the source."""
+    if not source or not Path(source).is_dir():
+        return source
+    names = {f"{language}{suffix}" for suffix in SUFFIXES}
+    files = [file for file in Path(source).rglob("*") if file.name in names]
+    return str(files[0]) if len(files) == 1 else source
+
+
+def _rejection(record: Record, prompt: Prompt | None, rules: Sequence[Rule]) -> tuple[str, Rule | None] | None:
+    """Return the first reason to drop a record, with the rule that gives it; None if the record is kept."""
+    if prompt is None:
+        return UNREADABLE, None
     for rule in rules:
         reason = rule.reject(prompt)
         if reason is not None:
@@ -114,34 +163,60 @@ def _broken(prompt: Prompt, rules: Sequence[Rule]) -> tuple[str, Rule] | None:
     return None
 
 
-def in_language(language: str) -> Rule:
-    """Only prompts of one language."""
-    return Rule(reject=lambda prompt: None if prompt.language == language else "is in another language")
+def _example(record: Record, prompt: Prompt | None, rule: Rule | None) -> DroppedPrompt:
+    if prompt is None:
+        return DroppedPrompt(id=record.place, text="")
+    return DroppedPrompt(id=prompt.id, text=prompt.text, spans=tuple(rule.spans(prompt)) if rule else ())
 
 
-def not_longer_than(max_characters: int) -> Rule:
-    """Only prompts of at most so many characters."""
-    return Rule(reject=lambda prompt: too_long(max_characters) if len(prompt.text) > max_characters else None)
+def _source(request: PrepareRequest) -> DataConfig:
+    """Return where the records are: the language's file in a folder, the language's subset of Bactrian-X."""
+    subset = request.subset or (request.language if request.source == BACTRIAN_X else None)
+    data = DataConfig(
+        prompts=file_of_language(request.source, request.language), language=request.language, subset=subset,
+        split=request.split, skip_bad=request.skip_bad,
+    )  # fmt: skip
+    return data.model_copy(update={"prompt_field": request.prompt_field or usual_field(data)})
 
 
-def no_second_time() -> Rule:
-    """Every text once, white space aside; of use for one source only, and as the last rule."""
-    seen: set[str] = set()
+def _rules(request: PrepareRequest, profile: detectors.LanguageDetector) -> list[Rule]:
+    """Return the requested rules, cheap ones first; the order decides under which reason a prompt is counted."""
 
-    def reject(prompt: Prompt) -> str | None:
-        text = " ".join(prompt.text.split())
-        if text in seen:
-            return "is there already"
-        seen.add(text)
-        return None
+    def foreign_words(prompt: Prompt) -> Spans:
+        return [(finding.start, finding.end) for finding in detectors.spans(prompt.text, profile)]
 
-    return Rule(reject=reject)
+    rules = [in_language(request.language), not_longer_than(request.max_characters)]
+    if not request.keep_language_names:
+        rules.append(names_no_language(request.language))
+    if not request.keep_code:
+        rules.append(asks_for_no_code(request.language))
+    rules.append(Rule(reject=rejects_foreign_text(request.english), spans=foreign_words))
+    if not request.keep_duplicates:
+        rules.append(no_duplicates())
+    return rules
 
 
-def file_of(source: str, language: str) -> str:
-    """The file of a folder that is named after the language (`ko.json.gz`, as Bactrian-X's); else the source itself."""
-    if not source or not Path(source).is_dir():
-        return source
-    names = {f"{language}{suffix}" for suffix in SUFFIXES}
-    found = [file for file in Path(source).rglob("*") if file.name in names]
-    return str(found[0]) if len(found) == 1 else source
+def _row(prompt: Prompt) -> Row:
+    return {"id": prompt.id, "language": prompt.language, "prompt": prompt.text}
+
+
+def _summary(request: PrepareRequest, data: DataConfig, filtered: FilteredPrompts, detector_version: str) -> Row:
+    dropped = [
+        {
+            "reason": reason,
+            "prompts": number,
+            "examples": [
+                {"id": example.id, "prompt": example.text, "found": example.words}
+                for example in filtered.examples[reason]
+            ],
+        }
+        for reason, number in filtered.reasons()
+    ]
+    settings = {name: value for name, value in asdict(request).items() if name not in ("source", "output")}
+    return {
+        "source": data.prompts, "output": str(request.output), "read": filtered.read, "kept": len(filtered.prompts),
+        "dropped": dropped, "settings": settings | {"prompt_field": data.prompt_field, "subset": data.subset},
+        "detector_version": detector_version,
+        # To be filled in by hand: this package has no record of the paper's counts.
+        "paper_table_3": None,
+    }  # fmt: skip

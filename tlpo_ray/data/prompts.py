@@ -1,4 +1,4 @@
-"""From records to the prompts of a run, in the run's order, with every record accounted for."""
+"""The prompts of a run: read from records, filtered, and put into the run's order, with every record accounted for."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from itertools import islice
 from pathlib import Path
 
 from tlpo_ray.config.run import DataConfig
-from tlpo_ray.data.readers import Record, read_records
+from tlpo_ray.data.readers import read_records
 from tlpo_ray.data.spool import write_prompts
+from tlpo_ray.data.tables import Record
 from tlpo_ray.errors import PromptFileError
 from tlpo_ray.flow.records import Prompt
 
 UNREADABLE = "cannot be read"
 CONTEXT_FIELD = "input"
-"""Bactrian-X: what an instruction refers to, put after it on a new line."""
+"""Field of Bactrian-X with the text that an instruction refers to; it is appended to the instruction on a new line."""
 USUAL_FIELDS = ("prompt", "instruction", "question", "text")
-"""Where other people keep their prompts."""
-RECORDS_ASKED_FOR_FIELDS = 100
+"""Fields in which public datasets keep their prompts, the most specific first."""
+RECORDS_SEARCHED = 100
+"""Number of records in which `usual_field` looks for one of these fields."""
 
 Reject = Callable[[Prompt], str | None]
-"""The reason to skip a prompt, or None to keep it."""
+"""Returns the reason to skip a prompt, or None to keep it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,37 +37,43 @@ class PromptSet:
     """
 
     prompts: Sequence[Prompt]
-    """In the run's order: `prompts[i].index == i`."""
+    """Prompts in the run's order: `prompts[i].index == i`."""
     languages: frozenset[str]
-    """Of the prompts."""
+    """Languages of the prompts."""
     skipped: Mapping[str, int]
-    """How many were not taken, by reason."""
+    """Number of prompts that were not taken, by reason."""
     total: int
-    """len(prompts) + sum of skipped. Languages not asked for and prompts beyond `data.limit` are no part of the run."""
+    """len(prompts) + sum of skipped. Prompts in languages that are not selected or beyond `data.limit` do not belong to
+    the run."""
 
 
 def read_prompts(data: DataConfig, seed: int, reject: Reject | None = None, spool: Path | None = None) -> PromptSet:
-    """Read, filter, mix and cut, in this order; `reject` sees only prompts that would be taken.
+    """Read, filter, shuffle and limit the prompts of a source, in this order.
 
     The order depends on the records and `seed` alone: it is the same on every machine.
 
     Args:
-        spool: folder for files that the prompts are read from; none keeps them in memory.
+        data: source, fields, filters and limit.
+        seed: seed of the shuffle.
+        reject: last filter; it sees only prompts that would be taken.
+        spool: folder for files from which the prompts are then read; None keeps them in memory.
 
     Raises:
-        PromptFileError: the source cannot be read; or, without `data.skip_bad`, a record in it; or none in it can.
+        PromptFileError: The source cannot be read; it contains a malformed record and `data.skip_bad` is false; or all
+            of its records are malformed.
         ResourceError: `spool` cannot be written.
     """
     skipped: Counter[str] = Counter()
 
-    def kept(name: str, prompts: Iterator[Prompt]) -> Sequence[Prompt]:
+    def store(name: str, prompts: Iterator[Prompt]) -> Sequence[Prompt]:
         return tuple(prompts) if spool is None else write_prompts(spool / f"{name}.arrow", prompts)
 
-    found = kept("found", _readable(data, skipped))
-    order = array("q", range(len(found)))
+    readable = store("readable", _readable(data, skipped))
+    # Shuffle indices, not prompts: on disk they stay where they are, and an index takes 8 bytes.
+    order = array("q", range(len(readable)))
     if data.shuffle:
         random.Random(f"tlpo prompts {seed}").shuffle(order)
-    taken = islice(_accepted((found[at] for at in order), reject, skipped), data.limit)
+    taken = islice(_accepted((readable[index] for index in order), reject, skipped), data.limit)
     languages: set[str] = set()
 
     def numbered() -> Iterator[Prompt]:
@@ -73,26 +81,17 @@ def read_prompts(data: DataConfig, seed: int, reject: Reject | None = None, spoo
             languages.add(prompt.language)
             yield replace(prompt, index=index)
 
-    prompts = kept("prompts", numbered())
+    prompts = store("prompts", numbered())
     return PromptSet(
         prompts=prompts, languages=frozenset(languages), skipped=dict(skipped), total=len(prompts) + skipped.total()
     )
 
 
-def _accepted(prompts: Iterable[Prompt], reject: Reject | None, skipped: Counter[str]) -> Iterator[Prompt]:
-    for prompt in prompts:
-        reason = reject(prompt) if reject is not None else None
-        if reason is None:
-            yield prompt
-        else:
-            skipped[reason] += 1
-
-
 def each_prompt(data: DataConfig) -> Iterator[tuple[Record, Prompt | None]]:
-    """Every record of the source in its order, with its prompt; None where it cannot be read.
+    """Yield every record of a source in its order with its prompt, or None if it contains no valid prompt.
 
     Raises:
-        PromptFileError: see `read_prompts`.
+        PromptFileError: As `read_prompts`.
     """
     readable = unreadable = 0
     first_problem = ""
@@ -111,13 +110,35 @@ def each_prompt(data: DataConfig) -> Iterator[tuple[Record, Prompt | None]]:
         raise PromptFileError(f"{data.prompts}: none of {unreadable} lines can be read; {first_problem}")
 
 
+def usual_field(data: DataConfig) -> str:
+    """Return the first of the usual prompt fields that a record has, or `data.prompt_field` if there is none.
+
+    Raises:
+        PromptFileError: The source cannot be read.
+    """
+    for record in islice(read_records(data.prompts, data.subset, data.split), RECORDS_SEARCHED):
+        for name in USUAL_FIELDS:
+            if record.fields is not None and name in record.fields:
+                return name
+    return data.prompt_field
+
+
 def too_long(max_characters: int) -> str:
-    """Why a prompt of more characters is skipped."""
+    """Return the reason under which prompts of more than `max_characters` characters are skipped."""
     return f"longer than {max_characters} characters"
 
 
+def _accepted(prompts: Iterable[Prompt], reject: Reject | None, skipped: Counter[str]) -> Iterator[Prompt]:
+    for prompt in prompts:
+        reason = reject(prompt) if reject is not None else None
+        if reason is None:
+            yield prompt
+        else:
+            skipped[reason] += 1
+
+
 def _readable(data: DataConfig, skipped: Counter[str]) -> Iterator[Prompt]:
-    """Prompts of the asked languages that are not too long, in the source's order; counts the others."""
+    """Yield the prompts of the selected languages that are not too long, in the source's order; count the others."""
     for _, prompt in each_prompt(data):
         if prompt is None:
             skipped[UNREADABLE] += 1
@@ -130,13 +151,13 @@ def _readable(data: DataConfig, skipped: Counter[str]) -> Iterator[Prompt]:
 
 
 def _prompt(record: Record, data: DataConfig, index: int) -> Prompt | str:
-    """The prompt in a record, or what is wrong with the record."""
+    """Return the prompt in a record, or what is wrong with the record."""
     fields = record.fields
     if fields is None:
         return record.problem
     text = fields.get(data.prompt_field)
     if not isinstance(text, str) or not text.strip():
-        return _no_text(fields, data.prompt_field)
+        return _missing_text(fields, data.prompt_field)
     context = fields.get(CONTEXT_FIELD)
     if data.prompt_field != CONTEXT_FIELD and isinstance(context, str) and context.strip():
         text = f"{text}\n{context}"
@@ -147,12 +168,12 @@ def _prompt(record: Record, data: DataConfig, index: int) -> Prompt | str:
         return f"field {data.language_field!r} holds {type(language).__name__}, expected the name of a language"
     name = fields.get(data.id_field)
     prompt = Prompt(index=index, id=record.name if name is None else str(name), language=language, text=text)
-    if not _encodable(prompt.id + prompt.language + prompt.text):
+    if not _is_encodable(prompt.id + prompt.language + prompt.text):
         return "a text holds half a surrogate pair, which no tokenizer takes"
     return prompt
 
 
-def _no_text(fields: Mapping[str, object], name: str) -> str:
+def _missing_text(fields: Mapping[str, object], name: str) -> str:
     if name in fields:
         value = fields[name]
         return f"field {name!r} " + (
@@ -163,22 +184,9 @@ def _no_text(fields: Mapping[str, object], name: str) -> str:
     return f"no field {name!r}; found {', '.join(fields) or 'no fields'}{hint}"
 
 
-def _encodable(text: str) -> bool:
+def _is_encodable(text: str) -> bool:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
         return False
     return True
-
-
-def usual_field(data: DataConfig) -> str:
-    """Where the prompts stand: the first of the usual fields that a record has, else `data.prompt_field`.
-
-    Raises:
-        PromptFileError: the source cannot be read.
-    """
-    for record in islice(read_records(data.prompts, data.subset, data.split), RECORDS_ASKED_FOR_FIELDS):
-        for name in USUAL_FIELDS:
-            if record.fields is not None and name in record.fields:
-                return name
-    return data.prompt_field

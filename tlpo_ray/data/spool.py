@@ -1,4 +1,4 @@
-"""Prompts on disk, read where they lie: a run of a million of them holds none in memory."""
+"""Prompts in a memory-mapped file: a run of a million prompts keeps none of them in memory."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ from typing import Any, overload
 
 import pyarrow as pa
 
-from tlpo_ray.errors import ResourceError, first_line
+from tlpo_ray.files import disk_errors
 from tlpo_ray.flow.records import Prompt
 
 SCHEMA = pa.schema([("id", pa.string()), ("language", pa.string()), ("text", pa.string())])
 ROWS = 1024
-"""Prompts in a batch of the file; the last one may have fewer."""
+"""Prompts per record batch of the file; the last batch may have fewer."""
 
 
 class PromptFile(Sequence[Prompt]):
-    """Prompts of an Arrow file, memory-mapped; a prompt's index is its place in the file.
+    """Sequence of the prompts in a memory-mapped Arrow file; a prompt's index is its position in the file.
 
-    Crosses to another process of the same machine as its path. The file may be deleted once it is open.
+    Pickled, it is only the path, so another process on the same machine maps the same file. The file may be deleted
+    once it is open.
+
+    Args:
+        path: a file that `write_prompts` wrote.
     """
 
     def __init__(self, path: Path) -> None:
@@ -28,6 +32,7 @@ class PromptFile(Sequence[Prompt]):
         self._file = pa.ipc.open_file(pa.memory_map(str(path)))
         batches = self._file.num_record_batches
         self._length = 0 if not batches else (batches - 1) * ROWS + self._file.get_batch(batches - 1).num_rows
+        # Prompts are mostly read in order: keeping the batch that was read last avoids most of the decoding.
         self._number = -1
         self._batch: Any = None
 
@@ -54,18 +59,19 @@ class PromptFile(Sequence[Prompt]):
 
 
 def write_prompts(path: Path, prompts: Iterable[Prompt]) -> PromptFile:
-    """Write prompts as they come and open the file.
+    """Write prompts one batch at a time, and open the file.
 
     Raises:
-        ResourceError: the file cannot be written.
+        ResourceError: The file cannot be written.
     """
     remaining = iter(prompts)
-    try:
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
-            for batch in _batches(remaining):
-                writer.write_batch(batch)
-    except OSError as error:
-        raise ResourceError(f"cannot write the prompts to {path}: {first_line(error)}") from error
+    with (
+        disk_errors(f"the prompts to {path}"),
+        pa.OSFile(str(path), "wb") as sink,
+        pa.ipc.new_file(sink, SCHEMA) as writer,
+    ):
+        for batch in _batches(remaining):
+            writer.write_batch(batch)
     return PromptFile(path)
 
 

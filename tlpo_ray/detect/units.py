@@ -1,142 +1,131 @@
-"""What `tlpo detect` judges one at a time: lines of plain text, records of JSONL and CSV."""
+"""The texts that `tlpo detect` checks one at a time: lines of plain text, records of JSONL and CSV files."""
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from typing import Never
 
-from tlpo_ray.detect.files import LONGEST_LINE, Advance, Lines, Source, opened
+from tlpo_ray.data.tables import Defect, Record, TextLines, json_line_records, snippet, strict_csv_records
+from tlpo_ray.detect.inputs import OnRead, Source, open_lines
 from tlpo_ray.errors import UserError
 
 TEXT_FIELDS = ("text", "response", "answer", "completion", "output", "generation", "content")
-"""Fields that are taken for the text when none is named and a record has one of them only."""
+"""Usual fields of the text, one of which is selected if no field is given and a record has no other of them."""
 LANGUAGE_FIELDS = ("language", "lang")
-"""Fields that are taken for the language when none is given."""
-_DELIMITERS = ",\t;"
-_SNIPPET = 40
-"""Characters of what was found that an error shows."""
-_SHOWN_FIELDS = 12
+"""Fields that are read for a record's language if no field is given."""
+_MAX_FIELDS_SHOWN = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
-    """One text with a verdict of its own.
+    """One text that is checked by itself.
 
     Example: ``Unit(source="ko.csv", number=3, line=17, is_record=True, text="안녕하세요?", language="ko")``
     """
 
     source: str
+    """The input, as output and error messages name it."""
     number: int
-    """From 1: line of a text or JSONL file, row of a CSV file behind its header."""
+    """Line of a text or JSONL file, row of a CSV file below its header; from 1."""
     line: int
-    """Line of the file on which it begins."""
+    """Line of the file on which the unit begins, from 1."""
     is_record: bool
-    """False: a line of plain text."""
+    """Whether the unit is a record rather than a line of plain text."""
     text: str
     language: str | None = None
-    """None: it does not say."""
+    """Language that the record states; None if it states none."""
 
     @property
     def place(self) -> str:
-        """For errors."""
+        """File and line, for error messages."""
         return f"{self.source} line {self.line}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Record:
-    number: int
-    line: int
-    found: Mapping[str, object] | _Bad
-
-
-@dataclass(frozen=True, slots=True)
-class _Bad:
-    """Why there is no record."""
-
-    kind: str
-    """Under which it is counted when it is skipped."""
-    detail: str = ""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fields:
-    """Where a record keeps what."""
+class FieldNames:
+    """Fields of a record that are read."""
 
     text: str | None
-    """None: in one of `TEXT_FIELDS`."""
+    """Field of the text; None selects one of `TEXT_FIELDS`."""
     language: str | None
-    """None: in one of `LANGUAGE_FIELDS`."""
+    """Field of the language; None means one of `LANGUAGE_FIELDS`."""
     needs_language: bool
-    """Whether a record that does not say its language is a bad one."""
+    """Whether a record without a language is malformed."""
 
 
-class Reader:
-    """Reads units, and counts what it could not read.
+class UnitReader:
+    """Reads units, and counts what cannot be read.
 
     Args:
-        skip_bad: whether a bad record is counted in `skipped` rather than raised.
+        fields: the fields of a record to read.
+        skip_bad: whether malformed records are counted in `skipped` instead of raised.
     """
 
-    def __init__(self, fields: Fields, skip_bad: bool) -> None:
+    def __init__(self, fields: FieldNames, skip_bad: bool) -> None:
         self._fields = fields
         self._skip_bad = skip_bad
         self.skipped: Counter[str] = Counter()
-        """Bad records by what is wrong with them."""
+        """Number of skipped records by the kind of their defect."""
         self.not_utf8 = 0
-        """Lines with bytes that are not UTF-8."""
+        """Number of lines with bytes that are not UTF-8."""
 
-    def units(self, source: Source, advance: Advance) -> Iterator[Unit]:
-        """The units of a source. Blank lines are none; a record without text is one.
+    def units(self, source: Source, on_read: OnRead) -> Iterator[Unit]:
+        """Yield the units of a source. Blank lines are skipped; a record with an empty text is a unit.
 
         Raises:
-            UserError: it cannot be read, has no such field, or a record is bad and not to be skipped.
+            UserError: The source cannot be read or lacks a field, or a record is malformed and is not to be skipped.
         """
-        with opened(source, advance) as lines:
+        with open_lines(source, on_read) as lines:
             if source.format == "text":
-                yield from _text_lines(source.name, lines)
+                yield from _text_units(lines)
             elif source.format == "jsonl":
-                yield from self._of_records(source.name, _jsonl_records(lines))
+                yield from self._record_units(source.name, json_line_records(source.name, lines))
             else:
-                yield from self._of_records(source.name, self._csv_records(source.name, lines))
+                rows = strict_csv_records(lines, lambda header: self._check_header(source.name, header))
+                yield from self._record_units(source.name, rows)
         self.not_utf8 += lines.not_utf8
 
-    def bad(self, place: str, kind: str, detail: str = "") -> None:
-        """Count a bad record, or refuse it.
+    def reject(self, place: str, defect: Defect) -> None:
+        """Count a malformed record, or raise it.
 
         Raises:
-            UserError: bad records are not skipped.
+            UserError: Malformed records are not to be skipped.
         """
         if not self._skip_bad:
-            raise UserError(f"{place}: {kind}{detail}")
-        self.skipped[kind] += 1
+            raise UserError(f"{place}: {defect}")
+        self.skipped[defect.kind] += 1
 
-    def _of_records(self, source: str, records: Iterator[_Record]) -> Iterator[Unit]:
+    def _record_units(self, source: str, records: Iterator[Record]) -> Iterator[Unit]:
         field = self._fields.text
         for record in records:
-            found = record.found
-            if not isinstance(found, _Bad) and field is None:
-                field = _only_text_field(source, found)
-            unit = found if isinstance(found, _Bad) else self._unit(source, record, found, field or "")
-            if isinstance(unit, _Bad):
-                self.bad(f"{source} line {record.line}", unit.kind, unit.detail)
+            values = record.content
+            if isinstance(values, Defect):
+                unit: Unit | Defect = values
+            else:
+                if field is None:  # the first good record decides for the rest of the file
+                    field = _only_text_field(source, values)
+                unit = self._unit(source, record, values, field)
+            if isinstance(unit, Defect):
+                self.reject(f"{source} line {record.line}", unit)
             else:
                 yield unit
 
-    def _unit(self, source: str, record: _Record, values: Mapping[str, object], field: str) -> Unit | _Bad:
+    def _unit(self, source: str, record: Record, values: Mapping[str, object], field: str) -> Unit | Defect:
         text, language = values.get(field), self._language(values)
         if not isinstance(text, str):
-            kind = f"no text in field {_shown(field)!r}"
-            return _Bad(kind, f"; it holds {_shown(json.dumps(text))}" if field in values else f"; {_list(values)}")
-        if isinstance(language, _Bad):
+            kind = f"no text in field {snippet(field)!r}"
+            detail = f"; it holds {snippet(json.dumps(text))}" if field in values else f"; {_list_names(values)}"
+            return Defect(kind, detail)
+        if isinstance(language, Defect):
             return language
-        return Unit(source=source, number=record.number, line=record.line, is_record=True, text=text, language=language)
+        assert record.line is not None
+        return Unit(
+            source=source, number=record.number, line=record.line, is_record=True, text=text, language=language
+        )  # fmt: skip
 
-    def _language(self, values: Mapping[str, object]) -> str | _Bad | None:
+    def _language(self, values: Mapping[str, object]) -> str | Defect | None:
         names = LANGUAGE_FIELDS if self._fields.language is None else (self._fields.language,)
         language = next((values[name] for name in names if name in values), None)
         if isinstance(language, str) and language:
@@ -144,100 +133,35 @@ class Reader:
         if not self._fields.needs_language:
             return None
         if self._fields.language is not None:
-            return _Bad(f"no language in field {_shown(self._fields.language)!r}", f"; {_list(values)}")
-        return _Bad(
-            "no language", f" in a field language or lang: give --language or --language-field; {_list(values)}"
+            return Defect(f"no language in field {snippet(self._fields.language)!r}", f"; {_list_names(values)}")
+        return Defect(
+            "no language",
+            f" in a field language or lang: give --language or --language-field; {_list_names(values)}",
         )
 
-    def _csv_records(self, source: str, lines: Lines) -> Iterator[_Record]:
-        """Rows by the names of the header; quoted fields may hold line breaks."""
-        csv.field_size_limit(LONGEST_LINE)
-        first = next(lines, None)
-        if first is None:
-            return
-        delimiter = max(_DELIMITERS, key=first.count)
-        # Not `strict`, a quote that is never closed would silently take the rest of the file for one field.
-        rows = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
-        header: list[str] | None = None
-        number = 0
-        while True:
-            begins = rows.line_num + 1
-            try:
-                row = next(rows)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                if header is None or "expected after" not in str(error):
-                    _refuse_csv(source, begins, error)
-                number += 1
-                yield _Record(number, begins, _Bad("not CSV", f" ({error}); a quote inside quotes is written twice"))
-                continue
-            if header is None:
-                header = self._checked_header(source, row)
-            elif row:
-                number += 1
-                yield _Record(number, begins, _by_name(header, row))
-
-    def _checked_header(self, source: str, header: list[str]) -> list[str]:
-        """A column that is missing is missing in every row, so that is no bad record."""
+    def _check_header(self, source: str, header: Sequence[str]) -> None:
+        """Raise if a column does not exist: it would be missing in every row, so there is nothing to skip."""
         for option, name in (("--field", self._fields.text), ("--language-field", self._fields.language)):
             if name is not None and name not in header:
-                raise UserError(f"{source}: {option} {name}: no such column; {_list(header)}")
-        return header
+                raise UserError(f"{source}: {option} {name}: no such column; {_list_names(header)}")
 
 
-def _text_lines(source: str, lines: Lines) -> Iterator[Unit]:
+def _text_units(lines: TextLines) -> Iterator[Unit]:
     for line in lines:
         text = line.rstrip("\r\n")
         if text.strip():
-            yield Unit(source=source, number=lines.number, line=lines.number, is_record=False, text=text)
-
-
-def _jsonl_records(lines: Lines) -> Iterator[_Record]:
-    for line in lines:
-        if line.strip():
-            yield _Record(lines.number, lines.number, _parsed(line.strip()))
-
-
-def _parsed(line: str) -> Mapping[str, object] | _Bad:
-    try:
-        value = json.loads(line)
-    except json.JSONDecodeError as error:
-        hint = "; a JSON list is not read, write one record a line" if line.startswith("[") else ""
-        return _Bad("not JSON", f" ({error.msg} at column {error.colno}): {_shown(line)}{hint}")
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
-        return _Bad("not JSON", f" ({error}): {_shown(line)}")
-    return value if isinstance(value, dict) else _Bad("no object with fields", f": {_shown(line)}")
-
-
-def _by_name(header: Sequence[str], row: Sequence[str]) -> Mapping[str, object] | _Bad:
-    if len(row) != len(header):
-        return _Bad("not as many fields as the header", f": expected {len(header)}, found {len(row)}")
-    return dict(zip(header, row, strict=True))
-
-
-def _refuse_csv(source: str, line: int, error: csv.Error) -> Never:
-    """What cannot be skipped, as nobody knows where the next record begins."""
-    if "unexpected end" in str(error) or "limit" in str(error):
-        raise UserError(f"{source} line {line}: a quoted field begins in this record and does not end") from error
-    raise UserError(f"{source} line {line}: not CSV ({error})") from error
+            yield Unit(source=lines.name, number=lines.number, line=lines.number, is_record=False, text=text)
 
 
 def _only_text_field(source: str, values: Mapping[str, object]) -> str:
-    """The one field that is plainly the text."""
-    usual = [name for name in TEXT_FIELDS if isinstance(values.get(name), str)]
-    if len(usual) == 1:
-        return usual[0]
-    several = f"{' and '.join(usual)} may both be the text" if usual else "no field is plainly the text"
-    raise UserError(f"{source}: {several}; choose one with --field; {_list(values)}")
+    """Return the one field that plainly is the text."""
+    candidates = [name for name in TEXT_FIELDS if isinstance(values.get(name), str)]
+    if len(candidates) == 1:
+        return candidates[0]
+    problem = f"{' and '.join(candidates)} may both be the text" if candidates else "no field is plainly the text"
+    raise UserError(f"{source}: {problem}; choose one with --field; {_list_names(values)}")
 
 
-def _list(names: Mapping[str, object] | Sequence[str]) -> str:
-    shown = [_shown(name) for name in list(names)[:_SHOWN_FIELDS]]
-    return f"found {', '.join(shown) or 'no field'}{', …' if len(names) > _SHOWN_FIELDS else ''}"
-
-
-def _shown(text: str) -> str:
-    """The beginning of what was found, harmless to a terminal."""
-    start = "".join(char if char.isprintable() else "�" for char in text[:_SNIPPET])
-    return start if len(text) <= _SNIPPET else f"{start}…"
+def _list_names(names: Mapping[str, object] | Sequence[str]) -> str:
+    shown = [snippet(name) for name in list(names)[:_MAX_FIELDS_SHOWN]]
+    return f"found {', '.join(shown) or 'no field'}{', …' if len(names) > _MAX_FIELDS_SHOWN else ''}"

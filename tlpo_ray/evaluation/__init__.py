@@ -1,1 +1,1 @@
-"""What a model's answers are worth: sampling them, judging their language, scoring what they say."""
+"""Evaluating a model: sampling its answers, judging their language, scoring their content."""

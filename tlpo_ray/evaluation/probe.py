@@ -1,4 +1,7 @@
-"""What a policy says at confusion points: probabilities of next tokens after contexts of candidate groups."""
+"""Next-token probabilities of a policy at confusion points, i.e. after the contexts of candidate groups.
+
+Axis letters: B contexts, V vocabulary, N candidates.
+"""
 
 from __future__ import annotations
 
@@ -10,33 +13,37 @@ import torch
 from torch import Tensor
 
 from learner.packing import pack_attention
-from learner.policy import load_model, next_token_logp, stack_of
+from learner.policy import collate_fn, load_model, next_token_logp
 from tlpo_ray.config.run import ModelConfig
-from tlpo_ray.files import replacing
+from tlpo_ray.files import atomic_write
 from tlpo_ray.flow.records import CandidateGroup, read_experiences
 
 NEW_LOGP = "new_logp.json"
 PROBED = 400
-"""Most groups of a run that are probed: more than a report shows."""
-_BATCH = 32
+"""Largest number of a run's groups that are probed: more than a report shows."""
+_BATCH_SIZE = 32
 
 
 @torch.no_grad()
 def next_logp(model: ModelConfig, contexts: Sequence[Sequence[int]]) -> Tensor:
-    """[contexts, vocabulary] float32 natural-log probabilities of every next token.
+    """Return [B, V] float32 natural-log probabilities of every next token after each context.
+
+    Args:
+        model: The policy; computed in float32 whatever its own number format.
+        contexts: Token ids of each context.
 
     Raises:
-        ModelError: the model cannot be loaded.
+        ModelError: The model cannot be loaded.
     """
     policy = load_model(model, torch.float32, trainable=False)
     pack_attention(policy)
-    stack = stack_of(policy)
-    lots = [contexts[start : start + _BATCH] for start in range(0, len(contexts), _BATCH)]
-    return torch.cat([next_token_logp(policy, stack(lot)) for lot in lots])
+    collate = collate_fn(policy)
+    batches = [contexts[start : start + _BATCH_SIZE] for start in range(0, len(contexts), _BATCH_SIZE)]
+    return torch.cat([next_token_logp(policy, collate(batch)) for batch in batches])
 
 
 def probe_groups(model: ModelConfig, groups: Sequence[CandidateGroup]) -> list[list[float]]:
-    """[groups, N] natural-log probabilities of a policy at each group's candidates; one confusion point, one row."""
+    """Return natural-log probabilities of a policy at each group's candidates, one row of [N] per group."""
     if not groups:
         return []
     logp_BV = next_logp(model, [group.context_ids.tolist() for group in groups])
@@ -47,16 +54,17 @@ def probe_groups(model: ModelConfig, groups: Sequence[CandidateGroup]) -> list[l
 
 
 def write_probe(folder: Path, model: ModelConfig) -> None:
-    """`new_logp.json` of a run's folder: the trained policy at the candidates of its experiences.
+    """Write `new_logp.json` of a run: probabilities of the trained policy at the candidates of its experiences.
 
-    At most `PROBED` groups, evenly chosen.
+    At most `PROBED` groups, evenly spaced over the run, are probed; the file maps a group's number to its row.
 
     Args:
-        model: the run's; the trained weights are taken from the folder.
+        folder: Folder of the run, with its experiences and its trained model.
+        model: The run's model configuration; the trained weights are taken from the folder.
     """
     groups = read_experiences(folder / "experiences")
     chosen = range(0, len(groups), max(1, -(-len(groups) // PROBED)))
     trained = model.model_copy(update={"path": str(folder / "model"), "revision": None})
     rows = probe_groups(trained, [groups[number] for number in chosen])
-    with replacing(folder / NEW_LOGP) as partial:
+    with atomic_write(folder / NEW_LOGP) as partial:
         partial.write_text(json.dumps(dict(zip(chosen, rows, strict=True))), encoding="utf-8")

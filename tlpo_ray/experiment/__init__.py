@@ -1,1 +1,1 @@
-"""Declared grids of runs that check the paper's claims: one plan, many trials, one file of results."""
+"""Declared grids of runs that test the paper's claims: one plan, many trials, one file of results."""

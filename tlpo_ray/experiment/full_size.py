@@ -1,12 +1,11 @@
-"""Trials of a model of the user's own: the very commands that a person would type, one after another.
+"""Trials of a plan with a target: the same commands that a person would type, one after another.
 
-Every command is a process of its own, so that it has the whole machine; what it prints is in the trial's `log.txt`. A
-command that has ended is not run again.
+Every command is a process of its own, so that it has the complete machine; its output is in the trial's `log.txt`. A
+command that has finished is not run again, so an experiment of days can be stopped and resumed.
 """
 
 from __future__ import annotations
 
-import json
 import shlex
 import statistics
 import subprocess
@@ -21,123 +20,137 @@ from typing import Any
 from tlpo_ray.config.load import load_config
 from tlpo_ray.config.run import RunConfig
 from tlpo_ray.errors import DeadlineError, TlpoError
-from tlpo_ray.evaluation.harness import named_tasks
-from tlpo_ray.experiment.plan import Subject, Trial
-from tlpo_ray.experiment.trial import RESULT, Row, row_of
-from tlpo_ray.files import write_json
+from tlpo_ray.evaluation.harness import task_names
+from tlpo_ray.experiment.plan import Target, Trial
+from tlpo_ray.experiment.trial import RESULT, ResultRow, result_row
+from tlpo_ray.files import read_json, write_json
 
 STEPS, LOG = "steps.json", "log.txt"
 TRAINED = "train"
-"""Step, and folder of its run."""
+"""Name of the training step, and of the folder of its run."""
 ACCURACY = "accuracy"
 Commands = dict[str, list[str]]
-"""By step: what follows `tlpo`."""
+"""Arguments of `tlpo` by step."""
 
 
-def commands(trial: Trial, subject: Subject, folder: Path) -> Commands:
-    """What a trial runs: training, an evaluation of every suite, the accuracy tasks.
+def trial_commands(trial: Trial, target: Target, folder: Path) -> Commands:
+    """Return the commands of a trial in their order: training, one evaluation per suite, the accuracy tasks.
+
+    Args:
+        trial: The trial.
+        target: The plan's target.
+        folder: Folder of the trial; each step has a folder in it.
 
     Raises:
-        ConfigError: the subject's preset or a setting is wrong.
+        ConfigError: The target's preset or a setting is wrong.
     """
-    config = _config(subject)
-    given = [f"folder={folder / TRAINED}", f"seed={trial.seed}", *subject.settings, *trial.settings]
-    found: Commands = {}
+    config = _config(target)
+    overrides = [f"folder={folder / TRAINED}", f"seed={trial.seed}", *target.settings, *trial.settings]
+    commands: Commands = {}
     match trial.method:
         case "none":
-            model, like = config.model.path, ["--like", subject.preset]
+            model, like = config.model.path, ["--like", target.preset]
         case "tlpo":
-            found[TRAINED] = ["train", subject.preset, *given]
+            commands[TRAINED] = ["train", target.preset, *overrides]
             model, like = str(folder / TRAINED / "model"), []
         case method:
-            found[TRAINED] = ["baseline", method, subject.preset, *given]
+            commands[TRAINED] = ["baseline", method, target.preset, *overrides]
             model, like = str(folder / TRAINED / "model"), []
-    how = ["--language", ",".join(_languages(config)), "--engine", subject.engine, "--seed", str(trial.seed), *like]
-    for option, value in (("--limit", subject.limit), ("--max-new-tokens", subject.max_new_tokens)):
-        how += [] if value is None else [option, str(value)]
-    for suite, source in subject.suites.items():
-        place = [] if source is None else ["--source", source]
-        found[suite] = ["evaluate", model, "--suite", suite, *place, *how, "--output", str(folder / suite)]
-    if subject.accuracy:
-        tasks = ["--accuracy", subject.accuracy]
-        place = [] if subject.accuracy_source is None else ["--source", subject.accuracy_source]
-        found[ACCURACY] = ["evaluate", model, *tasks, *place, *how, "--output", str(folder / ACCURACY)]
-    return found
+    options = ["--language", ",".join(_languages(config)), "--engine", target.engine, "--seed", str(trial.seed), *like]
+    options += _option("--limit", target.limit) + _option("--max-new-tokens", target.max_new_tokens)
+    for suite, source in target.suites.items():
+        selection = ["--suite", suite, *_option("--source", source)]
+        commands[suite] = ["evaluate", model, *selection, *options, "--output", str(folder / suite)]
+    if target.accuracy:
+        selection = ["--accuracy", target.accuracy, *_option("--source", target.accuracy_source)]
+        commands[ACCURACY] = ["evaluate", model, *selection, *options, "--output", str(folder / ACCURACY)]
+    return commands
 
 
-def _config(subject: Subject) -> RunConfig:
-    return load_config(subject.preset, subject.settings)
+def _option(name: str, value: object) -> list[str]:
+    return [] if value is None else [name, str(value)]
+
+
+def _config(target: Target) -> RunConfig:
+    return load_config(target.preset, target.settings)
 
 
 def _languages(config: RunConfig) -> Sequence[str]:
     return config.data.languages or tuple(filter(None, [config.data.language]))
 
 
-def run_commands(trial: Trial, subject: Subject, folder: Path, deadline_s: float) -> Row:
-    """Run what of a trial has not ended yet; its row is also `trial.json` in `folder`, written last.
+def run_commands(trial: Trial, target: Target, folder: Path, deadline_s: float) -> ResultRow:
+    """Run the commands of a trial that have not finished yet; write its row to `trial.json` in `folder`, last of all.
+
+    Args:
+        trial: The trial.
+        target: The plan's target.
+        folder: Folder of the trial.
+        deadline_s: Deadline of one command, in seconds.
 
     Raises:
-        TlpoError: a command failed.
-        DeadlineError: one took longer than `deadline_s`.
+        TlpoError: A command failed.
+        DeadlineError: A command took longer than `deadline_s`.
     """
-    seconds = _ended(trial, folder)
+    seconds = _finished_steps(trial, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for step, command in commands(trial, subject, folder).items():
+    for step, arguments in trial_commands(trial, target, folder).items():
         if step not in seconds:
-            rmtree(folder / step, ignore_errors=True)
-            seconds[step] = _run(command, folder / LOG, deadline_s)
+            rmtree(folder / step, ignore_errors=True)  # leftovers of an attempt that was interrupted
+            seconds[step] = _run(arguments, folder / LOG, deadline_s)
             write_json(folder / STEPS, {"key": trial.key, "seconds": seconds})
-    metrics = dict(_metrics(subject, folder))
+    metrics = dict(_metrics(target, folder))
     if TRAINED in seconds:
         metrics["seconds"] = seconds[TRAINED]
-    row = row_of(trial, metrics, folder / TRAINED)
+    row = result_row(trial, metrics, folder / TRAINED)
     write_json(folder / RESULT, row)
     return row
 
 
-def _ended(trial: Trial, folder: Path) -> dict[str, float]:
-    """Wall seconds of the steps that have ended; leftovers of another trial are removed."""
+def _finished_steps(trial: Trial, folder: Path) -> dict[str, float]:
+    """Return the wall seconds of the steps that have finished; remove what another trial has left in the folder."""
     with suppress(OSError, ValueError):
-        kept: Mapping[str, Any] = json.loads((folder / STEPS).read_text(encoding="utf-8"))
-        if kept.get("key") == trial.key:
-            return dict(kept["seconds"])
+        steps = read_json(folder / STEPS)
+        if trial.has_key(steps.get("key")):
+            return dict(steps["seconds"])
     rmtree(folder, ignore_errors=True)
     return {}
 
 
-def _run(command: Sequence[str], log: Path, deadline_s: float) -> float:
-    """Wall seconds of one `tlpo` command."""
-    typed = f"tlpo {shlex.join(command)}"
+def _run(arguments: Sequence[str], log: Path, deadline_s: float) -> float:
+    """Run one `tlpo` command with its output appended to the log; return its wall seconds."""
+    command_line = f"tlpo {shlex.join(arguments)}"
     began = time.monotonic()
     with log.open("a", encoding="utf-8") as file:
-        file.write(f"$ {typed}\n")
+        file.write(f"$ {command_line}\n")
         file.flush()
-        begins = file.tell()
-        started = [sys.executable, "-c", "from tlpo_ray.cli import main; main()", *command]
+        output_start = file.tell()
+        process = [sys.executable, "-c", "from tlpo_ray.cli import main; main()", *arguments]
         try:
-            code = subprocess.run(started, stdout=file, stderr=subprocess.STDOUT, timeout=deadline_s).returncode
+            code = subprocess.run(process, stdout=file, stderr=subprocess.STDOUT, timeout=deadline_s).returncode
         except subprocess.TimeoutExpired as error:
-            raise DeadlineError(f"`{typed}` did not end within {deadline_s:.0f} s; see {log}") from error
+            raise DeadlineError(f"`{command_line}` did not finish within {deadline_s:.0f} s; see {log}") from error
     if code:
-        said = log.read_bytes()[begins:].decode(errors="replace").strip().splitlines() or ["no word"]
-        ours = [line for line in said if line.startswith("tlpo: ")]
-        raise TlpoError(f"`{typed}` ended with exit code {code} ({[*said, *ours][-1]}); see {log}")
+        output = log.read_bytes()[output_start:].decode(errors="replace").strip().splitlines() or ["no output"]
+        # Our own error line is more useful than whatever a library printed after it.
+        errors = [line for line in output if line.startswith("tlpo: ")]
+        raise TlpoError(f"`{command_line}` failed with exit code {code} ({[*output, *errors][-1]}); see {log}")
     return time.monotonic() - began
 
 
-def _metrics(subject: Subject, folder: Path) -> Iterator[tuple[str, float]]:
-    """Means over suites and over tasks, then each alone."""
-    results = {suite: _result(folder / suite) for suite in subject.suites}
+def _metrics(target: Target, folder: Path) -> Iterator[tuple[str, float]]:
+    """Yield the means over suites and over tasks, each followed by the values of the single ones."""
+    results = {suite: _result(folder / suite) for suite in target.suites}
     for rate in ("rpr", "wpr"):
-        found = {suite: result[rate] for suite, result in results.items() if result[rate] is not None}
-        if found:
-            yield rate, statistics.fmean(found.values())
-        yield from ((f"{rate}_{suite}", value) for suite, value in found.items())
-    if subject.accuracy:
-        asked = named_tasks(subject.accuracy, _languages(_config(subject)))
-        found_scores = _result(folder / ACCURACY)["accuracy"]
-        tasks = {task: _main_score(found_scores.get(task, {})) for task in asked}
-        known = {task: score for task, score in tasks.items() if score is not None}
+        rates = {suite: result[rate] for suite, result in results.items() if result[rate] is not None}
+        if rates:
+            yield rate, statistics.fmean(rates.values())
+        yield from ((f"{rate}_{suite}", value) for suite, value in rates.items())
+    if target.accuracy:
+        tasks = task_names(target.accuracy.split(","), _languages(_config(target)))
+        task_scores = _result(folder / ACCURACY)["accuracy"]
+        main_scores = {task: _main_score(task_scores.get(task, {})) for task in tasks}
+        known = {task: score for task, score in main_scores.items() if score is not None}
         if known:
             yield ACCURACY, statistics.fmean(known.values())
         yield from ((f"{ACCURACY}_{task}", score) for task, score in known.items())
@@ -146,11 +159,11 @@ def _metrics(subject: Subject, folder: Path) -> Iterator[tuple[str, float]]:
         yield "length", statistics.fmean(lengths)
 
 
-def _result(folder: Path) -> Any:
-    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
+def _result(folder: Path) -> dict[str, Any]:
+    return read_json(folder / "result.json")
 
 
 def _main_score(scores: Mapping[str, float]) -> float | None:
-    """A task's score; of several filters or metrics the last one, which is the most lenient reading of an answer."""
+    """Return a task's score: of several filters or metrics the last, which is the most lenient reading of an answer."""
     values = [value for name, value in scores.items() if "_stderr" not in name]
     return values[-1] if values else None

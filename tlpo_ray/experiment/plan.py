@@ -1,4 +1,4 @@
-"""A plan: which trials an experiment consists of. YAML in `plans/`, or a file of the user's."""
+"""The plan of an experiment: which trials it consists of. YAML in `plans/`, or a file of the user's."""
 
 from __future__ import annotations
 
@@ -13,112 +13,114 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from tlpo_ray.config.baseline import BASELINES
+from tlpo_ray.config.fields import Positive, RolloutEngine, Seconds, Section
 from tlpo_ray.config.load import Settings, build_config, read_settings
-from tlpo_ray.config.run import Positive, RolloutEngine, Seconds, Section
+from tlpo_ray.experiment.former import former_parts
 
 PLANS = Path(__file__).with_name("plans")
 PRESET = "quickstart"
-"""Of TLPO in the toy worlds; its model and data are what baselines get."""
+"""Preset of TLPO in the toy worlds; baselines get its model and data."""
 Method = Literal["none", "tlpo", "sft", "dpo", "orpo", "grpo"]
 Axis = str | int | float | bool
-UNCHANGING = ("label", "axes")
-"""Fields of a trial that its result does not depend on."""
+COSMETIC = ("label", "axes")
+"""Fields of a trial that do not affect its result."""
+AnalysisName = Literal["advantage", "shift"]
 Name = Annotated[str, Field(pattern=r"^[\w.-]+$")]
 
 
 class Variant(Section):
-    """One way to train, or none."""
+    """One way to train the model, or the model as it is."""
 
     name: Name
-    """Of its runs' folders."""
+    """Name of its runs' folders, followed by the seed."""
     label: str = ""
-    """In tables and figures; empty takes the name."""
+    """Name in tables and figures; empty takes `name`."""
     method: Method = "tlpo"
-    """none evaluates the model as it is."""
+    """Training method; `none` evaluates the model without training."""
     settings: tuple[str, ...] = ()
-    """`key=value` over the method's preset."""
+    """Overrides `key=value` of the method's preset."""
     rounds: Positive | None = None
-    """Instead of the plan's, where methods are to sample equally many answers."""
+    """Rounds of prompts instead of the plan's, so that all methods sample the same number of answers."""
     axes: dict[str, Axis] = Field(default_factory=dict)
-    """What the variant varies, for figures."""
+    """Settings that the variant varies, for figures: name → value."""
 
 
-class Subject(Section):
-    """A model of the user's own instead of the toy: trained and evaluated by the commands that a person would type."""
+class Target(Section):
+    """A model of the user's own in place of the toy: trained and evaluated by the commands that a person would type."""
 
     preset: str
-    """Preset or YAML file of the TLPO run whose model, prompts and detector every method gets."""
+    """Preset or YAML file of the TLPO run that gives model, prompts and detector to every method."""
     settings: tuple[str, ...] = ()
-    """`key=value` over it, for every method: model, data or detector."""
+    """Overrides `key=value` of the preset for every method: model, data or detector."""
     suites: dict[str, str | None] = Field(default_factory=dict)
-    """Suites that RPR and WPR are measured by, each with its source; null takes the suite's own on the hub."""
+    """Suites that RPR and WPR are measured on, each with its source; null takes the suite's own on the hub."""
     accuracy: str = ""
-    """lm-eval tasks, separated by commas; paper: the paper's; empty: none."""
+    """lm-eval tasks, separated by commas; `paper` stands for the paper's; empty measures no accuracy."""
     accuracy_source: str | None = None
-    """Where the records of our own tasks lie, if not on the hub."""
+    """File, folder or hub dataset with the records of our own tasks; null takes the hub."""
     engine: RolloutEngine = "vllm"
-    """Of the evaluation."""
+    """Engine of the evaluation."""
     limit: Positive | None = None
-    """Most prompts of a suite and language, and documents of a task."""
+    """Largest number of prompts per suite and language, and of documents per task."""
     max_new_tokens: Positive | None = None
-    """Longest answer of the evaluation; none takes what suites and tasks say."""
+    """Longest answer of the evaluation in tokens; null leaves it to suites and tasks."""
 
 
 class Plan(Section):
-    """An experiment, in the wide toy world unless it has a subject: every variant with every seed."""
+    """An experiment, in the wide toy world unless it has a target: every variant with every seed."""
 
     name: Name
-    """Of the experiment's folder."""
+    """Name of the experiment's folder."""
     title: str
-    """Headline of its report."""
+    """Title of its report."""
     about: str = ""
-    """What it is to show, in a sentence or two."""
-    subject: Subject | None = None
-    """None is the toy model. With one, its prompts are its own: `rounds` and `samples` are not used."""
+    """What it is meant to show, in a sentence or two."""
+    target: Target | None = None
+    """Model to train; None is the toy model. A target brings its own prompts: `rounds` and `samples` are not used."""
     deadline_s: Seconds = 1800
-    """That one trial may take; with a subject, one command of a trial."""
+    """Deadline of one trial; with a target, of one command of a trial."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Of toy model, prompts and run."""
+    """Seeds of toy model, prompts and run."""
     rounds: Positive = 20
-    """How often a run asks each question."""
+    """Number of times that a run asks each question."""
     samples: Positive = 8
-    """Answers to each question in the evaluation, at temperature 0.6."""
+    """Answers per question in the evaluation, at temperature 0.6."""
     settings: tuple[str, ...] = ()
-    """`key=value` for every TLPO run."""
+    """Overrides `key=value` of every TLPO run."""
     variants: tuple[Variant, ...] = ()
     """Named variants."""
     grid: dict[str, tuple[Axis, ...]] = Field(default_factory=dict)
-    """Keys of a run's configuration with their values: TLPO with every combination is a variant too."""
+    """Keys of a run's configuration with their values: TLPO with each combination is a further variant."""
     grid_labels: dict[str, str] = Field(default_factory=dict)
-    """What a value of the grid is called in tables and figures; others stand as they are."""
-    findings: tuple[Literal["advantage", "shift"], ...] = ()
-    """Also look into the first seed's variant `tlpo`: advantages at one confusion point, and where probability went."""
+    """Names of the grid's values in tables and figures; a value without one appears as it is."""
+    analyses: tuple[AnalysisName, ...] = ()
+    """Analyses of the first seed's variant `tlpo`: advantages at a confusion point, and where probability moved."""
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
         names = [variant.name for variant in self.all_variants()]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice or not names:
-            raise ValueError(f"variants need names of their own, found twice: {twice}" if twice else "no variants")
-        if self.findings and self.subject is not None:
-            raise ValueError("findings look into the toy world; a plan with a subject has none")
-        if self.findings and "tlpo" not in names:
-            raise ValueError("findings look into a variant named tlpo: add one")
+            raise ValueError(f"variants need different names, found twice: {twice}" if twice else "no variants")
+        if self.analyses and self.target is not None:
+            raise ValueError("analyses are made of the toy model, but the plan has a target: remove one of the two")
+        if self.analyses and "tlpo" not in names:
+            raise ValueError("analyses are made of a variant named tlpo: add one")
         return self
 
     def all_variants(self) -> tuple[Variant, ...]:
-        """The named ones, then those of the grid."""
+        """Return the named variants, then those of the grid."""
         return (*self.variants, *(self._crossed(values) for values in itertools.product(*self.grid.values()) if values))
 
     def trials(self) -> Iterator[Trial]:
-        """Every variant with every seed, seeds together: all of a seed needs the same toy model."""
+        """Yield every variant with every seed, seed by seed, because trials of one seed share a toy model."""
         for seed in self.seeds:
             for variant in self.all_variants():
                 own = self.settings if variant.method == "tlpo" else ()
                 yield Trial(
                     experiment=self.name, variant=variant.name, label=variant.label or variant.name,
                     method=variant.method, seed=seed, rounds=variant.rounds or self.rounds, samples=self.samples,
-                    settings=(*own, *variant.settings), axes=dict(variant.axes), subject=self.subject,
+                    settings=(*own, *variant.settings), axes=dict(variant.axes), target=self.target,
                 )  # fmt: skip
 
     def _crossed(self, values: Sequence[Axis]) -> Variant:
@@ -146,23 +148,34 @@ class Trial:
     samples: int
     settings: tuple[str, ...]
     axes: dict[str, Axis]
-    subject: Subject | None = None
+    target: Target | None = None
 
     @property
     def run(self) -> str:
-        """Name of its folder."""
+        """Name of the trial's folder."""
         return f"{self.variant}-{self.seed}"
 
     @property
     def key(self) -> str:
-        """Differs when anything about the trial differs that changes its result."""
-        parts = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in UNCHANGING}
-        parts |= {"subject": self.subject and self.subject.model_dump(mode="json"), "preset": self._preset()}
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+        """Digest of everything about the trial that affects its result."""
+        return _digest(self._key_parts())
+
+    def has_key(self, key: object) -> bool:
+        """Return whether a stored key is this trial's: then the result stored with it is still valid.
+
+        The key that the release before would have computed is accepted as well, because renaming a setting does not
+        change a result.
+        """
+        parts = self._key_parts()
+        return key in (_digest(parts), _digest(former_parts(parts)))
+
+    def _key_parts(self) -> Settings:
+        parts = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in COSMETIC}
+        return parts | {"target": self.target and self.target.model_dump(mode="json"), "preset": self._preset()}
 
     def _preset(self) -> Settings:
-        """What its settings are laid over."""
-        preset, suffix = (PRESET, "-toy") if self.subject is None else (self.subject.preset, "")
+        """Return the settings that the trial's own are laid over."""
+        preset, suffix = (PRESET, "-toy") if self.target is None else (self.target.preset, "")
         run = read_settings(preset)
         match self.method:
             case "none" | "tlpo":
@@ -171,13 +184,18 @@ class Trial:
                 return {"run": run, "baseline": read_settings(f"{method}{suffix}", BASELINES)}
 
 
+def _digest(parts: Settings) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def load_plan(name: str, overrides: Sequence[str] = ()) -> Plan:
-    """A plan by name or file.
+    """Return a plan by name or from a file.
 
     Args:
-        overrides: `subject.preset=gemma-3-4b-ko`, laid over it in their order.
+        name: Name of a plan in `plans/`, or a YAML file.
+        overrides: Settings such as `target.preset=gemma-3-4b-ko`; later ones win.
 
     Raises:
-        ConfigError: there is none, or it is wrong: one line.
+        ConfigError: The plan does not exist or is wrong; the message is one line.
     """
     return build_config(Plan, read_settings(name, PLANS), overrides, source=name)

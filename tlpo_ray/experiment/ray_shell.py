@@ -1,4 +1,4 @@
-"""Trials as Ray tasks: as many at once as the cluster has CPUs for."""
+"""Trials as Ray tasks, several at once."""
 
 from __future__ import annotations
 
@@ -8,50 +8,61 @@ from pathlib import Path
 
 import ray
 
-from tlpo_ray.cluster.connect import Demand, connected
+from tlpo_ray.cluster.connect import Demand, connect
 from tlpo_ray.config.run import ClusterConfig
 from tlpo_ray.errors import DeadlineError, first_line
 from tlpo_ray.experiment.plan import Trial
-from tlpo_ray.experiment.trial import Row, run_trial
+from tlpo_ray.experiment.trial import ResultRow, run_trial
 
-LOOK_S = 1.0
-"""How long one look at the running trials may take."""
+POLL_S = 1.0
+"""Longest wait for a trial to end before deadlines are checked, in seconds."""
 
-# A process a trial: nothing that one did to torch or its random state reaches the next.
+# `max_calls=1` gives each trial a process of its own, so that a trial cannot change torch's state for the next one.
 _remote_trial = ray.remote(num_cpus=1, max_calls=1, max_retries=0)(run_trial)
-
-Started = Callable[[Trial], None]
 
 
 def run_trials(
-    trials: Sequence[tuple[Trial, Path]], jobs: int, deadline_s: float, cluster: ClusterConfig, started: Started
-) -> Iterator[tuple[Trial, Row | str]]:
-    """Each trial with its row, or with what went wrong, as they end; at most `jobs` at once.
+    trials: Sequence[tuple[Trial, Path]],
+    jobs: int,
+    deadline_s: float,
+    cluster: ClusterConfig,
+    on_start: Callable[[Trial], None],
+) -> Iterator[tuple[Trial, ResultRow | str]]:
+    """Yield each trial with its row, or with the reason why it failed, as they end.
+
+    Args:
+        trials: Trials with their folders, started in this order.
+        jobs: Largest number of trials at once.
+        deadline_s: Deadline of one trial, in seconds.
+        cluster: Cluster to use; without an address one is started here.
+        on_start: Called when a trial is started.
 
     Raises:
-        DeadlineError: a trial took longer than `deadline_s`; the others' results stay.
+        DeadlineError: A trial took longer than `deadline_s`; the results of the others are kept.
     """
     waiting = list(reversed(trials))
     running: dict[ray.ObjectRef, tuple[Trial, float]] = {}
-    with connected(cluster, {"CPU": Demand(rollout=1, learner=0)}):
+    with connect(cluster, {"CPU": Demand(rollout=1, learner=0)}):
         while waiting or running:
             while waiting and len(running) < jobs:
                 trial, folder = waiting.pop()
+                # Absolute, because a task has a working directory of its own.
                 running[_remote_trial.remote(trial, folder.absolute())] = (trial, time.monotonic())
-                started(trial)
-            ended, _ = ray.wait(list(running), num_returns=1, timeout=LOOK_S)
-            for ref in ended:
-                trial, _began = running.pop(ref)
-                yield trial, _outcome(ref)
+                on_start(trial)
+            ended, _ = ray.wait(list(running), num_returns=1, timeout=POLL_S)
+            for reference in ended:
+                trial, _began = running.pop(reference)
+                yield trial, _outcome(reference)
             for trial, began in running.values():
                 if time.monotonic() - began > deadline_s:
-                    raise DeadlineError(f"trial {trial.run} did not end within {deadline_s:.0f} s")
+                    raise DeadlineError(f"trial {trial.run} did not finish within {deadline_s:.0f} s")
 
 
-def _outcome(ref: ray.ObjectRef) -> Row | str:
+def _outcome(reference: ray.ObjectRef) -> ResultRow | str:
+    """Return the row of a trial that has ended, or the reason why it failed."""
     try:
-        row: Row = ray.get(ref)
-    except Exception as error:  # whatever a trial may raise; the others go on
+        row: ResultRow = ray.get(reference)
+    except Exception as error:  # a trial may raise anything, and the others continue
         cause = getattr(error, "cause", None) or error
         return f"{type(cause).__name__}: {first_line(cause)}"
     return row

@@ -1,58 +1,84 @@
-"""One trial, from the toy model to a line of results. Runs in a process of its own."""
+"""One trial in the toy world, from the toy model to a row of results. It runs in a process of its own."""
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, cast
 
-from tlpo_ray.commands.quickstart import LOCAL
+from tlpo_ray.config.baseline import load_baseline
 from tlpo_ray.config.load import load_config
-from tlpo_ray.evaluation.probe import write_probe
-from tlpo_ray.evaluation.sampling import asked_model
-from tlpo_ray.experiment.measure import SAMPLING, answers_of, measured
-from tlpo_ray.experiment.plan import PRESET, Trial
-from tlpo_ray.files import write_json, write_lines
+from tlpo_ray.evaluation.generation import model_for_sampling
+from tlpo_ray.experiment.measure import MAX_NEW_TOKENS, measure_model, sample_answers
+from tlpo_ray.experiment.plan import PRESET, Axis, Method, Trial
+from tlpo_ray.files import read_json, read_json_lines, write_json, write_lines
 from tlpo_ray.quickstart.answers import ANSWERS, answer_rows
+from tlpo_ray.quickstart.settings import LOCAL
 from tlpo_ray.quickstart.toy_cache import cached_toy_model
 from tlpo_ray.quickstart.toy_model import ToyRecipe
 from tlpo_ray.quickstart.world import World, wide_world
-from tlpo_ray.run.training import run_training
 
 RESULT = "trial.json"
-WRITER = ToyRecipe(rounds=12, wrong_share=0.0)
-"""Of the model that writes reference answers."""
-Row = dict[str, Any]
+WRITER = ToyRecipe(epochs=12, confused_share=0.0)
+"""Recipe of the model that writes reference answers."""
+WRITER_SEED = 1000
+"""Added to a trial's seed: the writer must not be the model that is trained."""
 
 
-def run_trial(trial: Trial, folder: Path) -> Row:
-    """Train and evaluate; the row is also `trial.json` in `folder`, written last.
+class ResultRow(TypedDict):
+    """Result of one trial: a line of `results.jsonl`."""
 
-    Whatever an unfinished try left in the folder is removed first.
+    experiment: str
+    run: str
+    """Name of the trial's folder."""
+    variant: str
+    label: str
+    method: Method
+    seed: int
+    settings: list[str]
+    axes: dict[str, Axis]
+    key: str
+    """Digest of everything that affects the result (`Trial.key`)."""
+    metrics: dict[str, float]
+    curve: list[dict[str, float]]
+    """RPR, reward and length over training, one point per update."""
+
+
+def run_trial(trial: Trial, folder: Path) -> ResultRow:
+    """Train and evaluate, and return the row, which is also written to `trial.json` in `folder`, last of all.
+
+    Whatever an unfinished attempt has left in the folder is removed first.
+
+    Args:
+        trial: The trial, of a plan without a target.
+        folder: Folder of the trial.
+
+    Raises:
+        TlpoError: Training or evaluation failed.
     """
     if folder.exists():
         shutil.rmtree(folder)
     world = wide_world()
-    before = cached_toy_model(trial.seed, lambda share, loss: None, world=wide_world)
+    before = cached_toy_model(trial.seed, _ignore_progress, world=wide_world)
     began = time.monotonic()
-    model = before if trial.method == "none" else _trained(trial, before, world, folder)
+    model = before if trial.method == "none" else _train(trial, before, world, folder)
     seconds = time.monotonic() - began
-    metrics, answers = measured(model, before, world, trial.samples, trial.seed)
+    metrics, answers = measure_model(model, before, world, trial.samples, trial.seed)
     folder.mkdir(parents=True, exist_ok=True)
     when: Literal["before", "after"] = "before" if trial.method == "none" else "after"
     write_lines(folder / ANSWERS, answer_rows(when, world.questions, answers))
     if trial.method != "none":
         metrics["seconds"] = seconds
-    row = row_of(trial, metrics, folder)
+    row = result_row(trial, metrics, folder)
     write_json(folder / RESULT, row)
     return row
 
 
-def row_of(trial: Trial, metrics: dict[str, float], run: Path) -> Row:
-    """A line of results; `run` is the folder of the training, for its curve."""
+def result_row(trial: Trial, metrics: dict[str, float], run: Path) -> ResultRow:
+    """Return the row of a trial; `run` is the folder of its training, which has the metrics over time."""
     return {
         "experiment": trial.experiment, "run": trial.run, "variant": trial.variant, "label": trial.label,
         "method": trial.method, "seed": trial.seed, "settings": list(trial.settings), "axes": trial.axes,
@@ -60,60 +86,82 @@ def row_of(trial: Trial, metrics: dict[str, float], run: Path) -> Row:
     }  # fmt: skip
 
 
-def done(trial: Trial, folder: Path) -> Row | None:
-    """The row of a trial that has been run already with these settings, or None."""
-    try:
-        row: Row = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    # Names for people may change without a new run.
-    return row | {"label": trial.label, "axes": trial.axes} if row.get("key") == trial.key else None
+def finished_row(trial: Trial, folder: Path) -> ResultRow | None:
+    """Return the row of a trial that has already been run with these settings; None if it has to be run."""
+    with suppress(OSError, ValueError):
+        row = read_json(folder / RESULT)
+        if trial.has_key(row.get("key")):
+            # Labels and axes are for people and may change without a new run.
+            current = {"label": trial.label, "axes": trial.axes, "key": trial.key}
+            return cast(ResultRow, row | current)
+    return None
 
 
-def _trained(trial: Trial, before: Path, world: World, folder: Path) -> Path:
-    """The folder of the trained model."""
+def _train(trial: Trial, before: Path, world: World, folder: Path) -> Path:
+    """Train as the trial's method does, and return the folder of the trained model."""
     prompts = folder.with_name(f"{folder.name}.prompts.jsonl")
     prompts.parent.mkdir(parents=True, exist_ok=True)
-    given = [f"model.path={before}", f"data.prompts={prompts}", f"folder={folder}", f"seed={trial.seed}"]
+    overrides = [f"model.path={before}", f"data.prompts={prompts}", f"folder={folder}", f"seed={trial.seed}"]
     if trial.method == "tlpo":
-        config = load_config(PRESET, [*LOCAL, *given, *trial.settings])
+        from tlpo_ray.evaluation.probe import write_probe
+        from tlpo_ray.run.training import run_training
+
+        config = load_config(PRESET, [*LOCAL, *overrides, *trial.settings])
         world.write_prompts(prompts, trial.rounds, trial.seed)
         run_training(config)
         write_probe(folder, config.model)
     else:
-        from tlpo_ray.commands.baseline import run_baseline
-        from tlpo_ray.config.baseline import load_baseline
+        from tlpo_ray.baselines.training import train_baseline
 
-        baseline = load_baseline(f"{trial.method}-toy", PRESET, [*given, *trial.settings])
+        baseline = load_baseline(f"{trial.method}-toy", PRESET, [*overrides, *trial.settings])
         references = None if baseline.answers.reference_field is None else reference_answers(world, trial)
         world.write_prompts(prompts, trial.rounds, trial.seed, references)
-        run_baseline(baseline)
+        train_baseline(baseline)
     return folder / "model"
 
 
 def reference_answers(world: World, trial: Trial) -> dict[str, list[str]]:
-    """To every asked question an answer a round, by a writer who never slips and is not always right.
+    """Return one answer per round to every asked question, by another model that never mixes languages.
 
-    The writer is another toy model, of another seed and with less training: to seven of eight asked questions it knows
-    the answer. It stands for the answers of other models that the paper's SFT learns.
+    It is another toy model, of another seed and with less training, which knows the answers to seven of eight asked
+    questions. It stands for the other models that wrote the training answers of the paper's SFT.
+
+    Args:
+        world: World with the questions.
+        trial: Trial that trains on the answers.
+
+    Returns:
+        Question id → answers.
     """
-    writer = cached_toy_model(trial.seed + 1000, lambda share, loss: None, recipe=WRITER, world=wide_world)
+    writer = cached_toy_model(trial.seed + WRITER_SEED, _ignore_progress, recipe=WRITER, world=wide_world)
     asked = [question for question in world.questions if question.group == "asked"]
-    answers = answers_of(asked_model(str(writer), SAMPLING.max_new_tokens), asked, trial.rounds, trial.seed)
+    model = model_for_sampling(str(writer), MAX_NEW_TOKENS)
+    answers = sample_answers(model, asked, trial.rounds, trial.seed)
     return {
         question.id: answers[number * trial.rounds : (number + 1) * trial.rounds]
         for number, question in enumerate(asked)
     }
 
 
+def _ignore_progress(share: float, loss: float) -> None: ...
+
+
 def _curve(file: Path) -> Iterator[dict[str, float]]:
-    """RPR, reward and length over training, in the terms of whichever method wrote the metrics."""
+    """Yield RPR, reward and length over training, under the same names for every method."""
     if not file.exists():
         return
-    for line in file.read_text(encoding="utf-8").splitlines():
-        step = json.loads(line)
-        share = step.get("progress", step.get("share"))
-        reward = step.get("reward", 2 * step["rpr_recent"] - 1 if "rpr_recent" in step else None)
-        point = {"share": share, "reward": reward, "length": step.get("clean_length", step.get("length"))}
-        if share is not None and reward is not None:
-            yield {**{name: value for name, value in point.items() if value is not None}, "rpr": (1 + reward) / 2}
+    for _, step in read_json_lines(file):
+        point = {name: value for name, value in _curve_point(step).items() if value is not None}
+        if "share" in point and "reward" in point:
+            yield point | {"rpr": (1 + point["reward"]) / 2}
+
+
+def _curve_point(step: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return one step's values: GRPO logs `reward` and `length`, TLPO logs `rpr_recent` and `clean_length`."""
+    # A reward is +1 or -1, so the mean reward of answers is 2 · RPR - 1.
+    reward = step.get("reward", 2 * step["rpr_recent"] - 1 if "rpr_recent" in step else None)
+    return {
+        "share": step.get("progress", step.get("share")),
+        "reward": reward,
+        "length": step.get("clean_length", step.get("length")),
+    }

@@ -1,12 +1,14 @@
-"""Where rollout actors and learner meet: ledger and queue behind one door.
+"""Where rollout actors and learner meet: prompt ledger and experience queue behind one interface.
 
-A lot's results are entered and its groups admitted in one call, so a prompt is never learned from twice and never
-lost, whoever dies. The exchange also decides how many prompts may be out at a time:
+The results of a batch are entered and its candidate groups are admitted in one call. A prompt is therefore never
+learned from twice and never lost, whichever process dies. The exchange also decides how many prompts may be leased at
+a time:
 
-* `max_staleness` 0: prompts go out in *windows* just large enough, by the confusion rate so far, to fill one update.
-  The next window opens when every result of the last is in, so neither the number of rollout actors nor their
-  speed changes what is learned. Groups beyond the update wait to be rolled out again by the next policy version.
-* otherwise: prompts go out as long as the groups they may yield can still be learned from in time.
+* `max_staleness` 0: prompts are leased in *windows*. A window is just large enough, by the yield so far, to fill one
+  update, and the next one opens when every result of the last has been submitted. Neither the number of rollout actors
+  nor their speed changes what is learned. The prompts of surplus groups are rolled out again by the next policy
+  version.
+* above 0: prompts are leased as long as the groups that they may yield can still be learned from in time.
 """
 
 from __future__ import annotations
@@ -22,97 +24,104 @@ from tlpo_ray.flow.ledger import Accounting, PromptLedger
 from tlpo_ray.flow.queue import CandidateQueue
 from tlpo_ray.flow.records import Outcome, Prompt, PromptResult, decode_table, encode
 
-MEMORY = 500
-"""Prompts over which shares are averaged: some tens of updates early on, fewer than one late."""
+SHARE_MEMORY = 500
+"""Time constant of `RecentShare`, in prompts: some tens of updates early in a run, less than one update late in it."""
 
 
 @dataclass(slots=True)
 class RecentShare:
-    """Of how many among the last few hundred prompts something came true."""
+    """Exponentially decayed share of recent prompts with some property, e.g. of those that gave a candidate group.
+
+    Observations are collected and enter the decayed sums together, at `fold`. So the share does not depend on the order
+    in which batches were submitted, which differs from run to run.
+    """
 
     hits: float = 0.0
+    """Decayed number of prompts with the property."""
     prompts: float = 0.0
+    """Decayed number of all prompts."""
     _new_hits: int = field(default=0, init=False)
     _new_prompts: int = field(default=0, init=False)
 
     def observe(self, hits: int, prompts: int) -> None:
-        """Note a finished lot."""
+        """Count a finished batch: `hits` of its `prompts` had the property."""
         self._new_hits += hits
         self._new_prompts += prompts
 
     def fold(self) -> None:
-        """Let what came before fade, all at once: the order in which lots came in changes nothing."""
-        kept = math.exp(-self._new_prompts / MEMORY)
-        self.hits = self.hits * kept + self._new_hits
-        self.prompts = self.prompts * kept + self._new_prompts
+        """Decay the sums by all prompts observed since the last call, then add the observations."""
+        decay = math.exp(-self._new_prompts / SHARE_MEMORY)
+        self.hits = self.hits * decay + self._new_hits
+        self.prompts = self.prompts * decay + self._new_prompts
         self._new_hits = self._new_prompts = 0
 
     def snapshot(self) -> list[float]:
-        """For `restored`."""
+        """Return the state as JSON values, for `restored`."""
         return [self.hits, self.prompts, self._new_hits, self._new_prompts]
 
     @classmethod
     def restored(cls, snapshot: Sequence[float]) -> RecentShare:
-        """As it was."""
+        """Return the share that gave this snapshot."""
         hits, prompts, new_hits, new_prompts = snapshot
-        found = cls(hits, prompts)
-        found.observe(int(new_hits), int(new_prompts))
-        return found
+        share = cls(hits, prompts)
+        share.observe(int(new_hits), int(new_prompts))
+        return share
 
     @property
     def share(self) -> float:
-        """What has come in since the last `fold` counted too; 0 before anything has."""
-        seen = self.prompts + self._new_prompts
-        return (self.hits + self._new_hits) / seen if seen else 0.0
+        """Share so far, observations since the last `fold` included; 0 before the first one."""
+        observed = self.prompts + self._new_prompts
+        return (self.hits + self._new_hits) / observed if observed else 0.0
 
     @property
     def expected(self) -> float:
-        """Hits to expect of a prompt, above 0, as of the last `fold`."""
-        # Half a hit more than seen: at 0 every prompt there is would be sent out.
+        """Hits to expect per prompt as of the last `fold`, above 0 and at most 1."""
+        # Half a hit more than observed: at 0, every waiting prompt would be leased at once.
         return min(1.0, (self.hits + 0.5) / (self.prompts + 0.5))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """The exchange at a glance."""
+    """State of the exchange in numbers."""
 
     accounting: Accounting
     queue_depth: int
+    """Candidate groups that wait for the learner."""
     queue_oldest_s: float
-    """How long the group that came first has waited."""
+    """Seconds that the group admitted first has waited."""
     ready: bool
-    """Whether the learner can take an update's groups."""
+    """Whether the learner can take the groups of an update."""
     finished: bool
     """Whether every prompt has its outcome."""
     progress: float
-    """Share of the prompts that entered the run that have their outcome (0 to 1): drives the learning rate."""
+    """Share of the prompts that entered the run and have their outcome, 0 to 1: drives the learning rate."""
     confusion_rate: float
-    """Answers with confusion / answers sampled, of the last few hundred prompts."""
+    """Share of answers with confusion among the answers to the last few hundred prompts."""
     rerolled: int
-    """Groups beyond an update whose prompts were rolled out again (only at staleness 0)."""
+    """Groups beyond an update that were discarded; their prompts were rolled out again (only at staleness 0)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """An exchange at rest."""
+    """Everything that is needed to restore an exchange."""
 
     state: dict[str, Any]
-    """What JSON can hold: ledger, shares, what is in learning."""
+    """JSON values: ledger, shares, and the prompts of the groups that the learner has taken."""
     queue: bytes
-    """Candidate groups that wait, an Arrow stream."""
+    """Waiting candidate groups as an Arrow stream."""
 
 
 class Exchange:
-    """Leases prompts, admits groups, hands them to the learner, and accounts for all of them.
+    """Leases prompts, admits candidate groups, hands them to the learner, and accounts for every prompt.
 
     Args:
-        prompts: all prompts of the run, in its order.
-        skipped: prompts that never entered the run, by reason.
-        groups_per_update: confusion points the learner wants at a time.
-        lease_size: most prompts a rollout actor leases at once.
-        capacity: groups at which no more prompts are leased.
-        max_staleness: most policy versions a group may be behind the learner.
-        curriculum: which prompts to ask; none asks all.
+        prompts: All prompts of the run, in the run's order.
+        skipped: Number of prompts that never entered the run, by reason.
+        groups_per_update: Candidate groups, one per confusion point, that the learner takes at a time.
+        lease_size: Most prompts that a rollout actor leases at once.
+        capacity: Number of queued groups at which no more prompts are leased.
+        max_staleness: Most policy versions that a group may be behind the learner.
+        curriculum: Selects the prompts to roll out; None rolls out all of them.
     """
 
     def __init__(
@@ -130,95 +139,113 @@ class Exchange:
         self._ledger = PromptLedger(prompts, skipped)
         self._queue = CandidateQueue(capacity, max_staleness)
         self._yield = RecentShare(1.0, 4.0)
-        """Candidate groups per prompt; begins as if four prompts had given one."""
+        """Candidate groups per prompt; starts as if four prompts had given one group."""
         self._confusion = RecentShare()
-        """Answers with confusion per answer, also those from which nothing can be learned."""
+        """Answers with confusion per answer, those from which nothing can be learned included."""
         self._groups_per_update = groups_per_update
         self._lease_size = lease_size
         self._max_staleness = max_staleness
         self._capacity = capacity
         self._window = 0
-        """Prompts of the last window."""
+        """Number of prompts in the current window."""
         self._window_left = 0
-        """Those of them that nobody holds yet."""
+        """Number of those that have not been leased yet."""
         self._in_learning: list[int] = []
+        """Prompt indices of the groups that the learner has taken and not yet learned from."""
         self._rerolled = 0
 
-    restarts = 0
-    """Within this process it is lost with it."""
+    num_restarts = 0
+    """Number of restarts; always 0, because an exchange in the driver's process dies with the run."""
 
     def lease(self, holder: str, num_actors: int) -> list[Prompt]:
-        """Prompts for one lot of `holder`; none while enough are out.
+        """Return the prompts of one batch for `holder`; none while enough are leased.
 
         Args:
-            holder: name of the rollout actor.
-            num_actors: rollout actors that ask now; what may go out is divided among them.
+            holder: Name of the rollout actor.
+            num_actors: Number of rollout actors that lease now; the window is divided among them.
         """
         if self._max_staleness > 0 and self._queue.full:
             return []
         if not self._window_left:
             self._open_window()
-        share = min(self._lease_size, math.ceil(self._window / max(1, num_actors)), self._window_left)
-        lot = self._wanted(holder, share)
-        self._window_left = min(self._window_left - len(lot), self._ledger.waiting)
-        return lot
+        limit = min(self._lease_size, math.ceil(self._window / max(1, num_actors)), self._window_left)
+        batch = self._lease_selected(holder, limit)
+        self._window_left = min(self._window_left - len(batch), self._ledger.waiting)
+        return batch
 
-    def _wanted(self, holder: str, limit: int) -> list[Prompt]:
-        """The next prompts for `holder`; those that the focus leaves out get their outcome at once."""
-        lot = self._ledger.lease(holder, limit)
+    def _lease_selected(self, holder: str, limit: int) -> list[Prompt]:
+        """Lease up to `limit` prompts that the curriculum selects; prompts that it excludes are settled as skipped."""
+        batch = self._ledger.lease(holder, limit)
         if self._curriculum is None:
-            return lot
-        wanted: list[Prompt] = []
-        while lot:
-            left_out: list[PromptResult] = []
-            for prompt in lot:
-                if self._curriculum.wants(prompt):
-                    wanted.append(prompt)
+            return batch
+        selected: list[Prompt] = []
+        while batch:
+            excluded: list[PromptResult] = []
+            for prompt in batch:
+                if self._curriculum.selects(prompt):
+                    selected.append(prompt)
                 else:
-                    left_out.append(PromptResult(prompt_index=prompt.index, outcome=Outcome.SKIPPED, reason=EXCLUDED))
-            self._ledger.settle(holder, left_out)
-            lot = self._ledger.lease(holder, limit - len(wanted))
-        return wanted
+                    excluded.append(PromptResult(prompt_index=prompt.index, outcome=Outcome.SKIPPED, reason=EXCLUDED))
+            self._ledger.settle(holder, excluded)
+            batch = self._ledger.lease(holder, limit - len(selected))
+        return selected
 
     def submit(
         self, holder: str, results: Sequence[PromptResult], payload: bytes, learner_version: int
     ) -> tuple[PromptResult, ...]:
-        """Enter a finished lot: outcomes into the ledger, groups into the queue; the results that counted.
+        """Enter a finished batch: outcomes into the ledger, candidate groups into the queue.
+
+        Args:
+            holder: Name of the rollout actor.
+            results: One outcome per prompt of the batch.
+            payload: Arrow stream of the candidate groups, one per confused prompt.
+            learner_version: The learner's policy version, against which the groups' staleness is measured.
+
+        Returns:
+            The results that were accepted: those of prompts that `holder` still held.
 
         Raises:
-            RecordError: the payload is no Arrow stream of candidate groups, or they are not of the confused prompts;
-                nothing was entered.
+            RecordError: The payload is not an Arrow stream of candidate groups, or its groups are not those of the
+                confused prompts; nothing was entered.
         """
         table = decode_table(payload)
-        told = sorted(result.prompt_index for result in results if result.outcome is Outcome.CONFUSED)
-        if sorted(table.column("prompt_index").to_pylist()) != told:
-            raise RecordError(f"{holder} delivered candidate groups of other prompts than those it calls confused")
+        reported = sorted(result.prompt_index for result in results if result.outcome is Outcome.CONFUSED)
+        # A confused prompt without a group would stay queued for ever, so check before anything is entered.
+        if sorted(table.column("prompt_index").to_pylist()) != reported:
+            raise RecordError(
+                f"{holder} submitted candidate groups for prompts other than those it reports as confused"
+            )
         accepted = self._ledger.settle(holder, results)
         confused = {result.prompt_index for result in accepted if result.outcome is Outcome.CONFUSED}
         uninformative = sum(result.outcome is Outcome.UNINFORMATIVE for result in accepted)
-        rolled = sum(result.outcome is not Outcome.SKIPPED for result in accepted)
-        self._yield.observe(len(confused), rolled)
-        self._confusion.observe(len(confused) + uninformative, rolled)
+        rolled_out = sum(result.outcome is not Outcome.SKIPPED for result in accepted)
+        self._yield.observe(len(confused), rolled_out)
+        self._confusion.observe(len(confused) + uninformative, rolled_out)
         if self._curriculum is not None:
             for result in accepted:
                 if result.outcome is not Outcome.SKIPPED:
                     self._curriculum.observe(self._ledger.prompt(result.prompt_index), result.prompt_index in confused)
-        for batch in table.to_batches():
-            keep = [index in confused for index in batch.column("prompt_index").to_pylist()]
-            stale = self._queue.admit(batch.filter(keep), learner_version)
+        for rows in table.to_batches():
+            keep = [index in confused for index in rows.column("prompt_index").to_pylist()]
+            stale = self._queue.admit(rows.filter(keep), learner_version)
             self._ledger.close_queued(stale, Outcome.STALE)
         return tuple(accepted)
 
     def release(self, holder: str) -> int:
-        """`holder` is gone: its prompts wait again; how many."""
-        returned = self._ledger.release(holder)
-        self._window_left += returned
+        """Take all prompts back from `holder`, which is gone, and return how many they were; they wait again."""
+        released = self._ledger.release(holder)
+        # Also into the window: at staleness 0 its update needs these prompts, and no other window opens before that.
+        self._window_left += released
         self._window = max(self._window, self._window_left)
-        return returned
+        return released
 
     def take(self, learner_version: int) -> bytes | None:
-        """The next update's groups, as an Arrow stream; `learned` must follow. None: there are not enough."""
-        assert not self._in_learning, "the last update's groups were not learned"
+        """Return the next update's groups as an Arrow stream, or None if there are not enough.
+
+        `mark_learned` must follow before the next call.
+        """
+        assert not self._in_learning, "the groups of the last update have not been marked as learned"
+        # Groups may have become stale since `status` reported that the exchange was ready.
         self._ledger.close_queued(self._queue.expire(learner_version), Outcome.STALE)
         if not self._ready():
             return None
@@ -229,19 +256,26 @@ class Exchange:
         return payload
 
     def take_with_snapshot(self, learner_version: int) -> tuple[bytes | None, Snapshot]:
-        """`take`, and how things are after it, but for the groups that wait: they are many, and soon told anyway."""
+        """Call `take`, and return a snapshot with its result.
+
+        The snapshot leaves out the queued groups: they are large, and the next `mark_learned` returns a complete one.
+        """
         payload = self.take(learner_version)
         return payload, self.snapshot(with_queue=False)
 
     def mark_learned(self, learner_version: int) -> Snapshot:
-        """The groups taken last have been learned from, the learner is at `learner_version` now; how things are."""
+        """Enter the groups taken last as learned from, and return the state after that.
+
+        Args:
+            learner_version: The learner's policy version after the update.
+        """
         self._ledger.close_queued(self._in_learning, Outcome.CONFUSED)
         self._in_learning = []
         self._ledger.close_queued(self._queue.expire(learner_version), Outcome.STALE)
         return self.snapshot()
 
     def status(self) -> Status:
-        """The exchange at a glance."""
+        """Return the state of ledger and queue in numbers."""
         accounting, never_entered = self._ledger.accounting(), self._ledger.never_entered
         return Status(
             accounting=accounting,
@@ -255,11 +289,13 @@ class Exchange:
         )
 
     def snapshot(self, *, with_queue: bool = True) -> Snapshot:
-        """All that outlives this process. Prompts that rollout actors hold wait again in it; what the learner has
-        taken and not yet learned, is in learning.
+        """Return everything that outlives this process.
+
+        Leased prompts wait again in it, because nothing is known about their batches. Groups that the learner has taken
+        stay in learning.
 
         Args:
-            with_queue: with the groups that wait for the learner; else their prompts wait to be rolled out again.
+            with_queue: Include the waiting candidate groups; without them, their prompts wait to be rolled out again.
         """
         state = {
             "ledger": self._ledger.snapshot(() if with_queue else self._queue.prompts()),
@@ -267,15 +303,15 @@ class Exchange:
             "confusion": self._confusion.snapshot(),
             "in_learning": self._in_learning,
             "rerolled": self._rerolled,
-            "focus": None if self._curriculum is None else self._curriculum.snapshot(),
+            "curriculum": None if self._curriculum is None else self._curriculum.snapshot(),
         }
         return Snapshot(state=state, queue=self._queue.content() if with_queue else encode([]))
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Be as an exchange was when it gave this snapshot.
+        """Take over the state of the exchange that returned this snapshot.
 
         Raises:
-            UserError: it is of other prompts.
+            UserError: The snapshot belongs to other prompts.
         """
         state = snapshot.state
         self._ledger.restore(state["ledger"])
@@ -283,29 +319,32 @@ class Exchange:
         self._confusion = RecentShare.restored(state["confusion"])
         self._in_learning = list(state["in_learning"])
         self._rerolled = state["rerolled"]
-        if self._curriculum is not None and state["focus"] is not None:
-            self._curriculum.restore(state["focus"])
+        # Earlier releases called the curriculum a focus.
+        curriculum = state["curriculum"] if "curriculum" in state else state["focus"]
+        if self._curriculum is not None and curriculum is not None:
+            self._curriculum.restore(curriculum)
         self._queue.clear()
-        for batch in decode_table(snapshot.queue).to_batches():
-            self._queue.admit(batch, 0)  # what is too old by now goes when the learner next looks
+        for rows in decode_table(snapshot.queue).to_batches():
+            self._queue.admit(rows, 0)  # version 0 admits all; `take` drops those that are stale by then
         self._window = self._window_left = 0
 
     def _ready(self) -> bool:
         ledger, queue = self._ledger, self._queue
+        # Strictly on-policy, an update waits for its complete window: which groups it takes must not depend on timing.
         if self._max_staleness == 0 and (self._window_left or ledger.leased):
             return False
-        nothing_more = not (ledger.waiting or ledger.leased)
-        return len(queue) >= self._groups_per_update or (nothing_more and len(queue) > 0)
+        all_rolled_out = not (ledger.waiting or ledger.leased)
+        return len(queue) >= self._groups_per_update or (all_rolled_out and len(queue) > 0)
 
     def _open_window(self) -> None:
-        """Let as many prompts out as may fill what the learner can still take in time and the queue can hold."""
-        in_turn = self._max_staleness == 0
-        if in_turn and (self._ledger.leased or self._ready() or self._in_learning):
+        """Allow as many leases as will probably fill what the learner can take in time and the queue can hold."""
+        on_policy = self._max_staleness == 0
+        if on_policy and (self._ledger.leased or self._ready() or self._in_learning):
             return
         self._yield.fold()
         self._confusion.fold()
         if self._curriculum is not None:
             self._curriculum.fold()
-        wanted = min(self._groups_per_update * (self._max_staleness + 1), self._capacity) - len(self._queue)
-        out = math.ceil(wanted / self._yield.expected) - self._ledger.leased
-        self._window = self._window_left = max(0, min(out, self._ledger.waiting))
+        missing = min(self._groups_per_update * (self._max_staleness + 1), self._capacity) - len(self._queue)
+        size = math.ceil(missing / self._yield.expected) - self._ledger.leased
+        self._window = self._window_left = max(0, min(size, self._ledger.waiting))

@@ -1,17 +1,17 @@
-"""The prompt ledger: prompts are leased, never handed out, and every one of them ends in exactly one outcome.
+"""The prompt ledger: prompts are leased, never given away, and every prompt ends in exactly one outcome.
 
-WAITING ──lease──> LEASED ──result──> settled: clean, uninformative, skipped
-   ^                 │
-   │<──give back─────┤──result──> QUEUED ──learned──> settled: confused
-   │<────────────────┴─────────────┤
-            give back              └──too old──> settled: stale
+WAITING ──lease──> LEASED ──settle──> settled: clean, uninformative, skipped
+   ^                  │
+   │<─────release─────┤──settle──> QUEUED ──learned──> settled: confused
+   │                                 │ └──too old──> settled: stale
+   │<────────────requeue─────────────┘
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,21 +21,29 @@ from tlpo_ray.flow.records import Outcome, Prompt, PromptResult
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accounting:
-    """Where every prompt of a run is.
+    """Number of prompts in each place and with each outcome.
 
     Example: 96 prompts, 70 clean, 20 confused, 4 uninformative, 0 stale, 2 skipped as too long.
     """
 
     total: int
+    """All prompts, those that never entered the run included."""
     waiting: int
+    """Prompts that no rollout actor has leased, or that have to be rolled out again."""
     leased: int
+    """Prompts that rollout actors hold."""
     queued: int
+    """Prompts with a candidate group that waits for the learner, or is being learned from."""
     clean: int
+    """Prompts answered without confusion."""
     confused: int
+    """Prompts with a candidate group that was learned from."""
     uninformative: int
+    """Prompts answered with confusion from which nothing can be learned."""
     stale: int
+    """Prompts with a candidate group that became too old."""
     skipped: Mapping[str, int]
-    """Count by reason."""
+    """Number of prompts that were not rolled out, by reason."""
 
     @property
     def settled(self) -> int:
@@ -44,7 +52,7 @@ class Accounting:
 
     @property
     def balanced(self) -> bool:
-        """Whether every prompt is in exactly one place. False would be a bug of ours."""
+        """Whether every prompt is in exactly one place; anything else would be a bug of this project."""
         return self.settled + self.waiting + self.leased + self.queued == self.total
 
     @property
@@ -53,48 +61,49 @@ class Accounting:
         return self.settled == self.total
 
     def as_json(self) -> dict[str, object]:
-        """For `result.json`: each outcome, and `total` which they sum up to."""
+        """Return the number of prompts by outcome for `result.json`; they add up to `total`."""
         counts = {name: getattr(self, name) for name in ("total", "clean", "confused", "uninformative", "stale")}
         return counts | {"skipped": dict(self.skipped), "balanced": self.balanced and self.complete}
 
 
 class PromptLedger:
-    """Who holds which prompt, and what became of it.
+    """Records which rollout actor holds which prompt, and each prompt's outcome.
 
     Args:
-        prompts: all prompts of the run: `prompts[i].index` is i.
-        skipped: prompts that never entered the run, by reason; they count in the total.
+        prompts: All prompts of the run: `prompts[i].index` is i.
+        skipped: Number of prompts that never entered the run, by reason; they count in the total.
     """
 
     def __init__(self, prompts: Sequence[Prompt], skipped: Mapping[str, int]) -> None:
         self._prompts = prompts
         self._next = 0
-        """Index of the first prompt that nobody has held yet."""
+        """Index of the first prompt that has never been leased."""
         self._returned: list[int] = []
-        """Heap of those that wait again; all are below `_next`."""
+        """Heap of the prompts that wait again; all are below `_next`."""
         self._holders: dict[int, str] = {}
+        """Name of the rollout actor that holds a prompt, by prompt index."""
         self._queued: set[int] = set()
         self._outcomes: Counter[Outcome] = Counter()
         self._skipped: Counter[str] = Counter(skipped)
         self.never_entered = sum(skipped.values())
-        """Prompts that were skipped before the run began."""
+        """Number of prompts that were skipped before the run began."""
 
     @property
     def waiting(self) -> int:
-        """Prompts nobody holds."""
+        """Number of prompts that wait to be leased."""
         return len(self._prompts) - self._next + len(self._returned)
 
     @property
     def leased(self) -> int:
-        """Prompts held by rollout actors."""
+        """Number of prompts that rollout actors hold."""
         return len(self._holders)
 
     def prompt(self, index: int) -> Prompt:
-        """The prompt with this index."""
+        """Return the prompt with this index."""
         return self._prompts[index]
 
     def lease(self, holder: str, limit: int) -> list[Prompt]:
-        """At most `limit` waiting prompts, lowest index first; `holder` owes a result for each."""
+        """Lease up to `limit` waiting prompts, lowest index first, for each of which `holder` owes a result."""
         indices = [heapq.heappop(self._returned) for _ in range(min(limit, len(self._returned)))]
         new = min(limit - len(indices), len(self._prompts) - self._next)
         indices += range(self._next, self._next + new)
@@ -103,9 +112,9 @@ class PromptLedger:
         return [self._prompts[index] for index in indices]
 
     def settle(self, holder: str, results: Iterable[PromptResult]) -> list[PromptResult]:
-        """Enter the results of prompts that `holder` still holds; the accepted ones.
+        """Enter the results of prompts that `holder` still holds, and return those results.
 
-        A result for a lease that has been given back is not accepted: another actor has that prompt, or had it.
+        A result for a lease that has been released is not accepted: another actor holds that prompt, or has held it.
         """
         accepted = [result for result in results if self._holders.get(result.prompt_index) == holder]
         for result in accepted:
@@ -117,21 +126,22 @@ class PromptLedger:
         return accepted
 
     def close_queued(self, indices: Iterable[int], outcome: Outcome) -> None:
-        """The groups of these prompts left the queue for good: learned (CONFUSED) or too old (STALE)."""
+        """Settle the prompts of groups that left the queue for good: learned from (CONFUSED) or too old (STALE)."""
         for index in indices:
             self._queued.remove(index)
             self._close(outcome, "")
 
     def release(self, holder: str) -> int:
-        """Everything `holder` holds waits again; how many that were."""
-        return self._return([index for index, owner in self._holders.items() if owner == holder], self._holders.pop)
+        """Make all prompts that `holder` holds wait again, and return how many they were."""
+        held = [index for index, owner in self._holders.items() if owner == holder]
+        return self._make_wait(held, self._holders.pop)
 
     def requeue(self, indices: Iterable[int]) -> int:
-        """These prompts' groups were not used: the prompts wait to be rolled out again."""
-        return self._return(list(indices), self._queued.remove)
+        """Make the prompts of unused groups wait to be rolled out again, and return how many they were."""
+        return self._make_wait(list(indices), self._queued.remove)
 
     def accounting(self) -> Accounting:
-        """Where every prompt is now."""
+        """Return the number of prompts in each place and with each outcome."""
         return Accounting(
             total=len(self._prompts) + self.never_entered,
             waiting=self.waiting,
@@ -145,10 +155,10 @@ class PromptLedger:
         )
 
     def snapshot(self, lost: Collection[int] = ()) -> dict[str, Any]:
-        """All that outlives this process, as JSON can hold it: prompts that are held by somebody wait again.
+        """Return everything that outlives this process as JSON values; leased prompts wait again in it.
 
         Args:
-            lost: prompts in the queue whose groups do not outlive it: they wait again, too.
+            lost: Indices of queued prompts, the groups of which are not kept; these prompts wait again, too.
         """
         return {
             "prompts": len(self._prompts),
@@ -161,17 +171,17 @@ class PromptLedger:
         }
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
-        """Be as a ledger was when it gave this snapshot.
+        """Take over the state of the ledger that returned this snapshot.
 
         Raises:
-            UserError: it is of other prompts.
+            UserError: The snapshot belongs to other prompts.
         """
         if snapshot["prompts"] != len(self._prompts):
             raise UserError(
-                f"the run had {snapshot['prompts']:,} prompts, now there are {len(self._prompts):,}: go on with the "
-                f"prompts that it began with"
+                f"the run had {snapshot['prompts']:,} prompts, now there are {len(self._prompts):,}: resume with the "
+                f"prompts that the run was started with"
             )
-        self.never_entered = snapshot["never_entered"]  # the prompts' file may have other bad lines by now
+        self.never_entered = snapshot["never_entered"]  # the prompt file may have other unreadable lines by now
         self._next = snapshot["next"]
         self._returned = list(snapshot["returned"])  # sorted, so a heap
         self._queued = set(snapshot["queued"])
@@ -179,8 +189,8 @@ class PromptLedger:
         self._outcomes = Counter({Outcome(name): count for name, count in snapshot["outcomes"].items()})
         self._skipped = Counter(snapshot["skipped"])
 
-    def _return(self, indices: list[int], forget: object) -> int:
-        assert callable(forget)
+    def _make_wait(self, indices: Sequence[int], forget: Callable[[int], object]) -> int:
+        """Move prompts to the waiting ones; `forget` removes one from where it is now."""
         for index in indices:
             forget(index)
             heapq.heappush(self._returned, index)

@@ -1,7 +1,7 @@
-"""The experience queue: candidate groups wait here, by age, until the learner drains them.
+"""The experience queue: candidate groups wait here, ordered by age, until the learner takes them.
 
-It owns the bytes. A reference made by a rollout actor would die with that actor; a row of Arrow copied into this
-process does not.
+The queue owns the bytes. A reference made by a rollout actor would be lost together with that actor; a row of Arrow
+that has been copied into this process is not.
 """
 
 from __future__ import annotations
@@ -18,21 +18,26 @@ from tlpo_ray.flow.records import SCHEMA
 
 @dataclass(order=True, frozen=True, slots=True)
 class _Entry:
+    """One candidate group; entries are ordered by policy version, then by prompt."""
+
     version: int
+    """Policy version that sampled the answer."""
     prompt_index: int
     row: pa.RecordBatch = field(compare=False)
+    """The group, one row long."""
     since: float = field(compare=False)
-    """When it came, by the monotonic clock."""
+    """Monotonic time at which the group was admitted, in seconds."""
 
 
 class CandidateQueue:
-    """Oldest policy version first, then the run's order of prompts.
+    """Priority queue of candidate groups: oldest policy version first, then the run's order of prompts.
 
-    Bounded by who fills it: `Exchange` leases no prompts while `full`.
+    The queue itself refuses nothing for lack of space. `Exchange` bounds it: it leases no prompts while the queue is
+    `full`, so the queue grows by the batches that are under way at most.
 
     Args:
-        capacity: groups at which the queue is full.
-        max_staleness: most policy versions a group may be behind the learner.
+        capacity: Number of groups at which the queue is full.
+        max_staleness: Most policy versions that a group may be behind the learner.
     """
 
     def __init__(self, capacity: int, max_staleness: int) -> None:
@@ -50,11 +55,16 @@ class CandidateQueue:
 
     @property
     def oldest_s(self) -> float:
-        """How long the group that came first has waited, in seconds; 0 when none waits."""
+        """Seconds that the group admitted first has waited; 0 if the queue is empty."""
         return time.monotonic() - min(entry.since for entry in self._entries) if self._entries else 0.0
 
     def admit(self, batch: pa.RecordBatch, learner_version: int) -> list[int]:
-        """Take in the groups that are fresh enough; prompt indices of those that are too old."""
+        """Add the groups that are fresh enough, and return the prompt indices of those that are too old.
+
+        Args:
+            batch: Candidate groups, one per row.
+            learner_version: The learner's policy version.
+        """
         now, stale = time.monotonic(), list[int]()
         versions = batch.column("sampling_version").to_pylist()
         indices = batch.column("prompt_index").to_pylist()
@@ -66,27 +76,27 @@ class CandidateQueue:
         return stale
 
     def expire(self, learner_version: int) -> list[int]:
-        """Drop groups that have become too old; their prompt indices."""
+        """Drop the groups that are too old for `learner_version`, and return their prompt indices."""
         stale: list[int] = []
         while self._entries and learner_version - self._entries[0].version > self._max_staleness:
             stale.append(heapq.heappop(self._entries).prompt_index)
         return stale
 
     def prompts(self) -> list[int]:
-        """Prompt indices of all groups that wait."""
+        """Return the prompt indices of all queued groups."""
         return [entry.prompt_index for entry in self._entries]
 
     def content(self) -> bytes:
-        """All groups that wait, as an Arrow stream."""
+        """Return all queued groups as an Arrow stream."""
         return _stream(sorted(self._entries))
 
     def take(self, n: int) -> tuple[list[int], bytes]:
-        """At most n groups, the first in line: their prompt indices, and an Arrow stream of them."""
+        """Remove the first `n` groups, or fewer if there are fewer; return their prompt indices and an Arrow stream."""
         entries = [heapq.heappop(self._entries) for _ in range(min(n, len(self._entries)))]
         return [entry.prompt_index for entry in entries], _stream(entries)
 
     def clear(self) -> list[int]:
-        """Forget all groups; their prompt indices."""
+        """Remove all groups, and return their prompt indices."""
         indices = self.prompts()
         self._entries.clear()
         return indices

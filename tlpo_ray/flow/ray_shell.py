@@ -1,4 +1,4 @@
-"""The exchange as a Ray actor: its process, and the driver's handle that starts it again when it is lost."""
+"""The exchange as a Ray actor: its process, and the driver's handle, which restarts it when it is lost."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from tlpo_ray.cluster.restarts import RestartBudget
 from tlpo_ray.cluster.waiting import LOST, wait_for
 from tlpo_ray.errors import DeadlineError, TlpoError, first_line
 from tlpo_ray.flow.exchange import Exchange, Snapshot, Status
@@ -17,24 +18,24 @@ from tlpo_ray.flow.records import Prompt, decode_results, encode_prompts
 logger = logging.getLogger(__name__)
 
 EXCHANGE_DEADLINE_S = 60.0
-"""An exchange call is a few dictionary operations; a minute without an answer means its process is lost."""
+"""Deadline of an exchange call, in seconds: it takes a few dictionary operations, so a minute of silence is a loss."""
 
 
 class ExchangeProcess(Exchange):
-    """The exchange behind Ray's wire: lots come and go as bytes, which nobody between it and the actors opens."""
+    """The exchange as a Ray actor: prompts and results travel as bytes, which only the rollout actors decode."""
 
     def lease_batches(self, holders: Sequence[str], num_actors: int) -> list[bytes]:
-        """`lease` for several holders; nothing for who gets none."""
-        lots = [self.lease(holder, num_actors) for holder in holders]
-        return [encode_prompts(lot) if lot else b"" for lot in lots]
+        """Call `lease` for each holder; returns one encoded batch per holder, empty where no prompts are leased."""
+        batches = [self.lease(holder, num_actors) for holder in holders]
+        return [encode_prompts(batch) if batch else b"" for batch in batches]
 
-    def submit_batch(self, holder: str, lot: tuple[bytes, bytes], learner_version: int) -> None:
-        """`deliver` what `encode_results` and `encode` have made.
+    def submit_batch(self, holder: str, batch: tuple[bytes, bytes], learner_version: int) -> None:
+        """Call `submit` with a batch of encoded results (`encode_results`) and candidate groups (`encode`).
 
         Raises:
-            RecordError: they have not; nothing was entered.
+            RecordError: The batch cannot be decoded, or contradicts itself; nothing was entered.
         """
-        results, groups = lot
+        results, groups = batch
         self.submit(holder, decode_results(results), groups, learner_version)
 
 
@@ -42,15 +43,18 @@ ExchangeActor = ray.remote(ExchangeProcess)
 
 
 class RemoteExchange:
-    """The exchange in a process of its own.
+    """Handle of an exchange that runs in a process of its own.
 
-    When that process dies, another begins from the last snapshot: what was leased or had come in since is rolled out
-    again, and what comes in late counts for prompts only that the same rollout actor has been given again.
+    When that process dies, another one starts from the last snapshot. Prompts that were leased, and results that were
+    submitted, since that snapshot are rolled out again. A late result of an old lease is only accepted if the same
+    rollout actor has been leased that prompt again.
 
     Args:
-        max_restarts: how often that may happen.
-        begin: a snapshot to begin with.
-        settings: the other arguments of `Exchange`.
+        prompts: All prompts of the run, in the run's order.
+        skipped: Number of prompts that never entered the run, by reason.
+        max_restarts: Most restarts of the process in a run.
+        begin: Snapshot to start from; None starts at the beginning.
+        settings: The other arguments of `Exchange`.
     """
 
     def __init__(
@@ -62,69 +66,98 @@ class RemoteExchange:
         begin: Snapshot | None = None,
         **settings: Any,
     ) -> None:
-        # On this machine: the prompts may lie in a file of it.
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        options = {"num_cpus": 0, "max_concurrency": 1, "scheduling_strategy": here}
+        # On this node: the prompts may be read from a file that no other node has.
+        this_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        options = {"num_cpus": 0, "max_concurrency": 1, "scheduling_strategy": this_node}
 
-        def start(name: str) -> Any:
+        def spawn(name: str) -> Any:
             return ExchangeActor.options(name=name, **options).remote(prompts, skipped, **settings)
 
-        self._start = start
-        self._max_restarts = max_restarts
-        self.restarts = 0
-        self._last = begin
-        self._begin()
+        self._spawn = spawn
+        self._restarts = RestartBudget(max_restarts)
+        self._snapshot = begin
+        """Latest state of the exchange, from which a restarted process continues."""
+        self._start()
+
+    @property
+    def num_restarts(self) -> int:
+        """Number of times the process has been restarted."""
+        return self._restarts.spent
 
     def lease_batches(self, holders: Sequence[str], num_actors: int) -> list[bytes]:
-        lots: list[bytes] = self._call("lease_batches", holders, num_actors)
-        return lots
+        """Lease prompts for several rollout actors.
 
-    def submit_batch(self, holder: str, lot: Any, learner_version: int) -> None:
-        """`lot` may be a reference, which is passed on as it is."""
-        self._call("submit_batch", holder, lot, learner_version)
+        Returns:
+            One encoded batch per holder, empty where no prompts are leased.
+        """
+        batches: list[bytes] = self._call("lease_batches", holders, num_actors)
+        return batches
+
+    def submit_batch(self, holder: str, batch: Any, learner_version: int) -> None:
+        """Submit a finished batch.
+
+        Args:
+            holder: Name of the rollout actor.
+            batch: Encoded results and candidate groups, or a Ray reference to them, which is forwarded unresolved.
+            learner_version: The learner's policy version.
+
+        Raises:
+            RecordError: The batch cannot be decoded, or contradicts itself; nothing was entered.
+        """
+        self._call("submit_batch", holder, batch, learner_version)
 
     def release(self, holder: str) -> int:
-        returned: int = self._call("release", holder)
-        return returned
+        """Take all prompts back from a rollout actor that is gone, and return how many they were."""
+        released: int = self._call("release", holder)
+        return released
 
     def take(self, learner_version: int) -> bytes | None:
+        """Return the next update's groups as an Arrow stream, or None if there are not enough."""
         payload: bytes | None
-        payload, self._last = self._call("take_with_snapshot", learner_version)
+        # With a snapshot: a process that dies during the update must remember which groups the learner has taken.
+        payload, self._snapshot = self._call("take_with_snapshot", learner_version)
         return payload
 
     def mark_learned(self, learner_version: int) -> Snapshot:
-        found: Snapshot = self._call("mark_learned", learner_version)
-        self._last = found
-        return found
+        """Enter the groups taken last as learned from, and return the exchange's state after that."""
+        snapshot: Snapshot = self._call("mark_learned", learner_version)
+        self._snapshot = snapshot
+        return snapshot
 
     def status(self) -> Status:
+        """Return the state of ledger and queue in numbers."""
         status: Status = self._call("status")
         return status
 
-    def _begin(self) -> None:
-        """Start a process, where the last one was when it was last asked."""
-        self._actor = self._start(name=f"tlpo-exchange-{self.restarts}")
-        if self._last is not None:
-            self._ask("restore", self._last)
+    def _start(self) -> None:
+        """Start a process in the state of the last snapshot."""
+        # The number in the name distinguishes the processes in Ray's dashboard and logs.
+        self._actor = self._spawn(name=f"tlpo-exchange-{self.num_restarts}")
+        if self._snapshot is not None:
+            self._call_once("restore", self._snapshot)
 
     def _call(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the exchange; if its process is lost, restart it and call again.
+
+        Raises:
+            TlpoError: No restart is left.
+        """
         lost = False
         while True:
             try:
                 if lost:
-                    self._begin()
-                return self._ask(method, *arguments)
+                    self._start()
+                return self._call_once(method, *arguments)
             except (*LOST, DeadlineError) as error:
-                if self.restarts >= self._max_restarts:
+                if self._restarts.exhausted:
                     raise TlpoError(
-                        f"the exchange was lost while it was to {method.replace('_', ' ')} ({first_line(error)}), and "
-                        f"all {self._max_restarts} restarts (flow.max_restarts) are used up"
+                        f"the exchange was lost in a call of {method} ({first_line(error)}), and {self._restarts}"
                     ) from error
-                self.restarts += 1
-                logger.warning("the exchange is started again, from its last snapshot: %s", first_line(error))
+                self._restarts.spend()
+                logger.warning("restarting the exchange from its last snapshot: %s", first_line(error))
                 ray.kill(self._actor, no_restart=True)
                 lost = True
 
-    def _ask(self, method: str, *arguments: Any) -> Any:
+    def _call_once(self, method: str, *arguments: Any) -> Any:
         ref = getattr(self._actor, method).remote(*arguments)
         return wait_for(ref, EXCHANGE_DEADLINE_S, who="the driver", what=f"the exchange to {method.replace('_', ' ')}")

@@ -1,14 +1,14 @@
-"""What travels between processes: prompts out, candidate groups and outcomes back.
+"""Records that travel between processes: prompts out, candidate groups and outcomes back.
 
-Records are frozen dataclasses inside a process and Arrow between processes and on disk, so that a run's
-experiences open in any Parquet reader. Axis letters: L context tokens, N candidates.
+Records are frozen dataclasses inside a process and Arrow between processes and on disk, so that any Parquet reader
+opens a run's experiences. Axis letters: L context tokens, N candidates.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -19,12 +19,14 @@ import pyarrow.parquet as pq
 
 from tlpo_ray.errors import RecordError, first_line
 
+CLEAN_REWARD, CONFUSED_REWARD = 1.0, -1.0
+"""Rewards R(t_i) of a candidate that stays in the target language and of one that leads to confusion."""
 Int32 = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
 
 
 class Outcome(StrEnum):
-    """How one prompt ended. Every prompt of a run ends in exactly one of these."""
+    """Outcome of one prompt. Every prompt of a run ends in exactly one of these."""
 
     CLEAN = "clean"  # the answer had no confusion: no signal
     CONFUSED = "confused"  # a candidate group was made and learned from
@@ -35,13 +37,13 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """One question to the policy.
+    """One prompt of a run.
 
     Example: ``Prompt(index=7, id="ko-0007", language="ko", text="일본의 통화는 무엇입니까?")``
     """
 
     index: int
-    """Position in the run's order, from 0: ties between equal groups are broken by it."""
+    """Position in the run's order, from 0. Breaks ties between equal groups."""
     id: str
     language: str
     text: str
@@ -60,28 +62,28 @@ class CandidateGroup:
     context_ids: Int32
     """[L] prompt tokens followed by y_<c, the answer before the confusion point."""
     prompt_length: int
-    """How many of `context_ids` are the prompt."""
+    """Number of `context_ids` that are the prompt."""
     candidate_ids: Int32
-    """[N] the candidate set T, most probable first."""
+    """[N] candidate set T, most probable first."""
     old_logp: Float32
     """[N] natural log of π_old(t_i | x, y_<c), from the untempered distribution."""
     rewards: Float32
-    """[N] +1 or -1: whether t_i with its lookahead leads to confusion."""
+    """[N] -1 if t_i with its lookahead leads to confusion, else +1."""
     sampling_version: int
-    """Policy version that sampled the answer."""
-    probing_version: int
-    """Policy version that `old_logp` comes from."""
+    """Policy version that sampled the answer and that `old_logp` comes from."""
     detector_version: str
     response: str
-    """The sampled answer up to where generation stopped, for people."""
+    """Sampled answer up to where generation stopped, for people."""
     span_start: int
-    """Code points of `response`: the first confused character."""
+    """Index of the first confused character in code points of `response`."""
     span_end: int
-    span_script: str
+    """Index one past the last confused character."""
+    span_kind: str
+    """Kind of error by the detector's word, e.g. the script of the confused characters."""
     lookaheads: tuple[str, ...]
     """[N] text of each candidate with its greedy continuation, for people."""
     actor: str = ""
-    """Rollout actor that made it; `rollout-2.1` is the second life of the third one."""
+    """Rollout actor that made it; `rollout-2.1` is the third actor after its first restart."""
 
     @property
     def informative(self) -> bool:
@@ -91,59 +93,76 @@ class CandidateGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptResult:
-    """What became of one leased prompt on a rollout actor."""
+    """Outcome of one leased prompt on a rollout actor."""
 
     prompt_index: int
     outcome: Outcome
     reason: str = ""
-    """Why a prompt was skipped; empty for every other outcome."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RolloutReport:
-    """One finished lot of leased prompts: an outcome for each, and the candidate groups."""
-
-    version: int
-    results: tuple[PromptResult, ...]
-    groups: tuple[CandidateGroup, ...]
-    """Informative groups only; as many as `results` with outcome CONFUSED."""
-    tokens_generated: int
-    """Sampled tokens, those of lookaheads left out."""
-    tokens_discarded: int
-    """Of these, tokens sampled beyond the first confused character before the abort took effect."""
-    tokens_clean: int
-    """Of these, tokens of answers without confusion, which are whole."""
-    by_language: Mapping[str, tuple[int, int]]
-    """Answers sampled, and those of them without confusion."""
-    kv_use: float
-    """Largest share of the engine's KV cache that was in use."""
-
-    def counts(self) -> RolloutStats:
-        """What remains of it when its results and groups have gone their way."""
-        return RolloutStats(
-            sampled=sum(result.outcome is not Outcome.SKIPPED for result in self.results),
-            clean=sum(result.outcome is Outcome.CLEAN for result in self.results),
-            tokens_generated=self.tokens_generated,
-            tokens_discarded=self.tokens_discarded,
-            tokens_clean=self.tokens_clean,
-            by_language=self.by_language,
-            kv_use=self.kv_use,
-        )
+    """Reason for skipping a prompt; empty for every other outcome."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutStats:
-    """A finished lot in numbers; those of `RolloutReport`."""
+    """Counts of finished rollouts; `+` adds those of several batches up. All zero by default."""
 
-    sampled: int
+    sampled: int = 0
     """Prompts that were answered."""
-    clean: int
-    """Of these, answers without confusion."""
-    tokens_generated: int
-    tokens_discarded: int
-    tokens_clean: int
-    by_language: Mapping[str, tuple[int, int]]
-    kv_use: float
+    clean: int = 0
+    """Answers among them without confusion."""
+    tokens_generated: int = 0
+    """Sampled tokens, not counting lookaheads."""
+    tokens_discarded: int = 0
+    """Tokens among them that were sampled beyond the first confused character before the abort took effect."""
+    tokens_clean: int = 0
+    """Tokens among them that belong to answers without confusion, which are complete."""
+    by_language: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """(answers sampled, answers without confusion) by language."""
+    kv_cache_usage: float = 0.0
+    """Largest share of an engine's KV cache that was in use, 0 to 1."""
+
+    def __add__(self, other: RolloutStats) -> RolloutStats:
+        languages = {**self.by_language, **other.by_language}
+        mine, theirs = self.by_language, other.by_language
+        zero = (0, 0)
+        return RolloutStats(
+            sampled=self.sampled + other.sampled,
+            clean=self.clean + other.clean,
+            tokens_generated=self.tokens_generated + other.tokens_generated,
+            tokens_discarded=self.tokens_discarded + other.tokens_discarded,
+            tokens_clean=self.tokens_clean + other.tokens_clean,
+            by_language={
+                name: (
+                    mine.get(name, zero)[0] + theirs.get(name, zero)[0],
+                    mine.get(name, zero)[1] + theirs.get(name, zero)[1],
+                )
+                for name in languages
+            },
+            kv_cache_usage=max(self.kv_cache_usage, other.kv_cache_usage),
+        )
+
+    def with_kv_cache_usage(self, usage: float) -> RolloutStats:
+        """Return the same counts with another maximum: it is reported per update, the counts per run."""
+        return replace(self, kv_cache_usage=usage)
+
+    @property
+    def rpr(self) -> float:
+        """Response pass rate of the sampled answers (Eq. 8); 1 before the first."""
+        return self.clean / self.sampled if self.sampled else 1.0
+
+    @property
+    def confusion_rates(self) -> dict[str, float]:
+        """Share of the sampled answers that are confused, by language."""
+        return {name: 1 - clean / sampled for name, (sampled, clean) in sorted(self.by_language.items())}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutReport:
+    """One finished batch of leased prompts: an outcome for each, the candidate groups, and counts."""
+
+    results: tuple[PromptResult, ...]
+    groups: tuple[CandidateGroup, ...]
+    """Informative groups only; as many as there are `results` with outcome CONFUSED."""
+    stats: RolloutStats
 
 
 SCHEMA = pa.schema(
@@ -157,41 +176,42 @@ SCHEMA = pa.schema(
         pa.field("old_logp", pa.list_(pa.float32()), nullable=False),
         pa.field("rewards", pa.list_(pa.float32()), nullable=False),
         pa.field("sampling_version", pa.int64(), nullable=False),
-        pa.field("probing_version", pa.int64(), nullable=False),
         pa.field("detector_version", pa.string(), nullable=False),
         pa.field("response", pa.string(), nullable=False),
         pa.field("span_start", pa.int32(), nullable=False),
         pa.field("span_end", pa.int32(), nullable=False),
-        pa.field("span_script", pa.string(), nullable=False),
+        pa.field("span_kind", pa.string(), nullable=False),
         pa.field("lookaheads", pa.list_(pa.string()), nullable=False),
         pa.field("actor", pa.string(), nullable=False),
     ],
-    metadata={"tlpo_record": "candidate_group", "format": "2"},
+    metadata={"tlpo_record": "candidate_group", "format": "3"},
 )
 
+_RENAMED_COLUMNS = {"span_script": "span_kind"}
+_DROPPED_COLUMNS = ("probing_version",)
+"""Differences of format 2, which earlier releases wrote; files and journals in it are still read."""
 _INT_ARRAYS = ("context_ids", "candidate_ids")
 _FLOAT_ARRAYS = ("old_logp", "rewards")
 
 
 def to_batch(groups: Sequence[CandidateGroup]) -> pa.RecordBatch:
-    """Groups as one Arrow record batch. Lone surrogates (undecoded bytes) become U+FFFD."""
+    """Return groups as one Arrow record batch. Lone surrogates (undecoded bytes) become U+FFFD."""
     columns = [[_plain(getattr(group, field.name), field.name) for group in groups] for field in SCHEMA]
     arrays = [pa.array(column, type=field.type) for column, field in zip(columns, SCHEMA, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
 
 def from_batch(batch: pa.RecordBatch | pa.Table) -> list[CandidateGroup]:
-    """The groups of an Arrow batch or table.
+    """Return the groups of an Arrow batch or table.
 
     Raises:
-        RecordError: its columns are not those of a candidate group.
+        RecordError: Its columns are not those of a candidate group.
     """
-    _check_columns(batch.schema)
-    return [_group(row) for row in batch.to_pylist()]
+    return [_group(row) for row in _current(batch).to_pylist()]
 
 
 def encode(groups: Sequence[CandidateGroup]) -> bytes:
-    """Groups as an Arrow IPC stream: what the wire carries."""
+    """Return groups as an Arrow IPC stream, the wire format."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, SCHEMA) as writer:
         writer.write_batch(to_batch(groups))
@@ -200,24 +220,24 @@ def encode(groups: Sequence[CandidateGroup]) -> bytes:
 
 
 def decode(payload: bytes) -> list[CandidateGroup]:
-    """Inverse of `encode`.
+    """Return the groups that `encode` was given.
 
     Raises:
-        RecordError: the bytes are not an Arrow stream of candidate groups.
+        RecordError: The bytes are not an Arrow stream of candidate groups.
     """
     return from_batch(decode_table(payload))
 
 
 def encode_prompts(prompts: Sequence[Prompt]) -> bytes:
-    """Prompts as JSON."""
+    """Return prompts as JSON."""
     return json.dumps([[prompt.index, prompt.id, prompt.language, prompt.text] for prompt in prompts]).encode()
 
 
 def decode_prompts(payload: bytes) -> list[Prompt]:
-    """Inverse of `encode_prompts`.
+    """Return the prompts that `encode_prompts` was given.
 
     Raises:
-        RecordError: the bytes are something else.
+        RecordError: The bytes are something else.
     """
     try:
         rows = json.loads(payload)
@@ -227,15 +247,15 @@ def decode_prompts(payload: bytes) -> list[Prompt]:
 
 
 def encode_results(results: Sequence[PromptResult]) -> bytes:
-    """Results as JSON."""
+    """Return results as JSON."""
     return json.dumps([[one.prompt_index, one.outcome.value, one.reason] for one in results]).encode()
 
 
 def decode_results(payload: bytes) -> list[PromptResult]:
-    """Inverse of `encode_results`.
+    """Return the results that `encode_results` was given.
 
     Raises:
-        RecordError: the bytes are something else.
+        RecordError: The bytes are something else.
     """
     try:
         rows = json.loads(payload)
@@ -245,37 +265,47 @@ def decode_results(payload: bytes) -> list[PromptResult]:
 
 
 def decode_table(payload: bytes) -> pa.Table:
-    """An Arrow stream of candidate groups as a table, without building the groups.
+    """Return an Arrow stream of candidate groups as a table, without building the groups.
 
     Raises:
-        RecordError: the bytes are not an Arrow stream of candidate groups.
+        RecordError: The bytes are not an Arrow stream of candidate groups.
     """
     try:
         with pa.ipc.open_stream(payload) as reader:
             table = reader.read_all()
-        table.validate(full=True)  # else a flipped bit in an offset reads beyond the payload
+        table.validate(full=True)  # otherwise a flipped bit in an offset would read beyond the payload
     except (pa.ArrowException, OSError, ValueError) as error:
         raise RecordError(f"not an Arrow stream of candidate groups: {first_line(error)}") from error
-    _check_columns(table.schema)
-    return table
+    return _current(table)
 
 
 def read_experiences(folder: Path) -> list[CandidateGroup]:
-    """The groups of all Parquet files in a run's `experiences`, in the order in which they were learned from.
+    """Return the groups of all Parquet files in a run's `experiences`, in the order in which they were learned from.
 
     Raises:
-        RecordError: a file holds something else.
+        RecordError: A file holds something else.
     """
     return [group for file in sorted(folder.glob("*.parquet")) for group in from_batch(pq.read_table(file))]
 
 
-def _check_columns(schema: pa.Schema) -> None:
-    if not schema.equals(SCHEMA, check_metadata=False):
-        raise RecordError(f"not candidate groups: expected columns {SCHEMA.names}, found {schema.names}")
+def _current(rows: pa.RecordBatch | pa.Table) -> pa.Table:
+    """Return rows of this or an earlier format with the columns of this one.
+
+    Raises:
+        RecordError: The columns are not those of a candidate group.
+    """
+    table = rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])
+    dropped = [name for name in _DROPPED_COLUMNS if name in table.column_names]
+    if dropped:
+        table = table.drop_columns(dropped)
+    table = table.rename_columns([_RENAMED_COLUMNS.get(name, name) for name in table.column_names])
+    if not table.schema.equals(SCHEMA, check_metadata=False):
+        raise RecordError(f"not candidate groups: expected columns {SCHEMA.names}, found {rows.schema.names}")
+    return table.replace_schema_metadata(SCHEMA.metadata)
 
 
 def readable(text: str) -> str:
-    """Text without lone surrogates, which stand for undecoded bytes: each becomes U+FFFD."""
+    """Return text without lone surrogates, which represent undecoded bytes: each becomes U+FFFD."""
     return text.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace")
 
 
@@ -289,7 +319,7 @@ def _plain(value: object, name: str) -> object:
 
 
 def _same_length(text: str) -> str:
-    # One U+FFFD a surrogate, so that span_start and span_end still point at the same characters.
+    # One U+FFFD per surrogate, so that span_start and span_end still point at the same characters.
     return "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
 
 

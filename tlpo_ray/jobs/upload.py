@@ -1,4 +1,4 @@
-"""What a job takes with it to a cluster: one configuration file, and files of this machine that it names."""
+"""What a job takes along to a cluster: one configuration file, and the files of this machine that it names."""
 
 from __future__ import annotations
 
@@ -15,44 +15,47 @@ from tlpo_ray.errors import UserError
 
 QUICKSTART = "quickstart"
 CONFIG, INPUTS = "run.yaml", "inputs"
-MOST_MIB = 100
-"""Of files that travel with a job: Ray takes no more."""
+MAX_UPLOAD_MIB = 100
+"""Largest size of the files that are uploaded with a job; Ray does not accept more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What a cluster is asked to run."""
+    """A run as a job of a cluster.
+
+    Example: ``Job(name="qwen3-8b-ko", command="exec tlpo train run.yaml", folder=Path("/shared/runs/qwen3-8b-ko"),
+    upload=Path("/tmp/tlpo-submit-x"))``
+    """
 
     name: str
+    """Name of the run."""
     command: str
-    """For a shell, in the uploaded folder."""
+    """Shell command, executed in the uploaded folder."""
     folder: Path
-    """Of the run, as the cluster sees it."""
+    """Run folder, as the cluster sees it."""
     upload: Path | None = None
-    """Folder of this machine that the job is started in."""
+    """Folder of this machine that is uploaded; the job starts in it."""
 
 
 def new_run(name: str, overrides: Sequence[str], upload: Path) -> Job:
-    """A run by a configuration file or preset; what it needs of this machine is put into `upload`.
+    """Return the job of a new run, and put the files that it needs from this machine into `upload`.
 
-    Files that the configuration names by a relative path are uploaded, and lie in the run folder from then on. Absolute
-    paths and names on the hub are the cluster's.
+    Files that the configuration names by a relative path are uploaded and stored in the run folder. Absolute paths and
+    names on the hub refer to the cluster.
+
+    Args:
+        name: YAML file or preset, or `quickstart`.
+        overrides: `key=value` settings.
+        upload: Empty folder of this machine.
 
     Raises:
-        ConfigError: a setting is wrong.
-        UserError: it names something that cannot travel, or the run folder is not for the cluster to see.
+        ConfigError: A setting is wrong.
+        UserError: The configuration names a file that cannot be uploaded, or a run folder that the cluster cannot see.
     """
     if name == QUICKSTART:
-        config = load_config(name, ["model.path=.", *overrides])
-        folder = _shared(config.folder)
-        if _with_inputs(config, upload / INPUTS, folder) != config:
-            raise UserError(
-                "no files of this machine travel with a quickstart: copy what data.prompts and detector.settings.file "
-                "name to where the cluster sees it and give the absolute path there"
-            )
-        return Job(name=config.name, command=shlex.join(["tlpo", "quickstart", *overrides]), folder=folder)
+        return _new_quickstart(overrides, upload)
     config = load_config(name, overrides)
-    folder = _shared(config.folder)
+    folder = _require_absolute(config.folder)
     if not Path(config.model.path).is_absolute() and Path(config.model.path).is_dir():
         raise UserError(
             f"model.path {config.model.path} is a folder of this machine: copy it to where the cluster sees it and "
@@ -61,20 +64,41 @@ def new_run(name: str, overrides: Sequence[str], upload: Path) -> Job:
     inputs = upload / INPUTS
     config = _with_inputs(config, inputs, folder / INPUTS)
     (upload / CONFIG).write_text(dump_config(config), encoding="utf-8")
-    made, kept = shlex.quote(str(folder / "config.yaml")), shlex.quote(str(folder / INPUTS))
-    # Where a run is already, its inputs stay as they are: `tlpo train` refuses.
-    first = f"{{ [ -e {made} ] || {{ mkdir -p {kept} && cp -r {INPUTS}/. {kept}/; }}; }} && " if inputs.exists() else ""
+    run_config, kept = shlex.quote(str(folder / "config.yaml")), shlex.quote(str(folder / INPUTS))
+    # The folder of another run keeps its inputs: `tlpo train` will refuse it, and nothing may have changed until then.
+    copy = f"{{ [ -e {run_config} ] || {{ mkdir -p {kept} && cp -r {INPUTS}/. {kept}/; }}; }} && "
+    first = copy if inputs.exists() else ""
     return Job(name=config.name, command=f"{first}exec tlpo train {CONFIG}", folder=folder, upload=upload)
 
 
+def _new_quickstart(overrides: Sequence[str], upload: Path) -> Job:
+    config = load_config(QUICKSTART, ["model.path=.", *overrides])
+    folder = _require_absolute(config.folder)
+    if _with_inputs(config, upload / INPUTS, folder) != config:
+        raise UserError(
+            "files of this machine are not uploaded with a quickstart: copy what data.prompts and "
+            "detector.settings.file name to where the cluster sees it and give the absolute path there"
+        )
+    return Job(name=config.name, command=shlex.join(["tlpo", "quickstart", *overrides]), folder=folder)
+
+
 def resumed_run(name: str | None, folder: Path, overrides: Sequence[str]) -> Job:
-    """A run on the cluster, or a quickstart, that goes on where it was."""
+    """Return the job that resumes a run, or a quickstart.
+
+    Args:
+        name: What was typed before the overrides: an override, the quickstart's name, or nothing.
+        folder: Run folder, as the cluster sees it.
+        overrides: `key=value` settings.
+
+    Raises:
+        UserError: `folder` is relative.
+    """
     settings = [*([name] if name and name != QUICKSTART else []), *overrides]
-    command = shlex.join(["tlpo", "train", "--resume", str(_shared(folder)), *settings])
+    command = shlex.join(["tlpo", "train", "--resume", str(_require_absolute(folder)), *settings])
     return Job(name=folder.name, command=f"exec {command}", folder=folder)
 
 
-def _shared(folder: Path) -> Path:
+def _require_absolute(folder: Path) -> Path:
     if not folder.is_absolute():
         raise UserError(
             f"folder {folder} is relative: a job needs a run folder that all nodes see, e.g. folder=/shared/{folder}"
@@ -82,32 +106,34 @@ def _shared(folder: Path) -> Path:
     return folder
 
 
-def _with_inputs(config: RunConfig, inputs: Path, there: Path) -> RunConfig:
-    """The configuration with its relative files put into `inputs` and named as they will lie on the cluster."""
+def _with_inputs(config: RunConfig, inputs: Path, remote_inputs: Path) -> RunConfig:
+    """Copy the configuration's relative files into `inputs`, and name them as they will be stored on the cluster."""
     data, detector = config.data, config.detector
-    if moved := _taken(data.prompts, inputs / "data", there / "data"):
-        data = data.model_copy(update={"prompts": moved})
+    if remote := _copy_input(data.prompts, inputs / "data", remote_inputs / "data"):
+        data = data.model_copy(update={"prompts": remote})
     settings: dict[str, Any] = dict(detector.settings)
-    if "file" in settings and (moved := _taken(str(settings["file"]), inputs / "detector", there / "detector")):
-        detector = detector.model_copy(update={"settings": settings | {"file": moved}})
+    if "file" in settings:
+        remote = _copy_input(str(settings["file"]), inputs / "detector", remote_inputs / "detector")
+        if remote:
+            detector = detector.model_copy(update={"settings": settings | {"file": remote}})
     return config.model_copy(update={"data": data, "detector": detector})
 
 
-def _taken(name: str, inputs: Path, there: Path) -> str | None:
-    """Where a file or folder of this machine will lie; None if the name is not one."""
-    here = Path(name)
-    if not name or here.is_absolute() or not here.exists():
+def _copy_input(name: str, inputs: Path, remote_inputs: Path) -> str | None:
+    """Copy a file or folder into `inputs`; return its path on the cluster, or None if `name` is not one of ours."""
+    local = Path(name)
+    if not name or local.is_absolute() or not local.exists():
         return None
-    files = [here] if here.is_file() else [file for file in here.rglob("*") if file.is_file()]
+    files = [local] if local.is_file() else [file for file in local.rglob("*") if file.is_file()]
     size = sum(file.stat().st_size for file in files)
-    if size > MOST_MIB * MIB:
+    if size > MAX_UPLOAD_MIB * MIB:
         raise UserError(
-            f"{name} has {size / MIB:,.0f} MiB, and at most {MOST_MIB} travel with a job: copy it to where the cluster "
-            f"sees it and give the absolute path there"
+            f"{name} has {size / MIB:,.0f} MiB, and at most {MAX_UPLOAD_MIB} are uploaded with a job: copy it to where "
+            f"the cluster sees it and give the absolute path there"
         )
     inputs.mkdir(parents=True, exist_ok=True)
-    if here.is_dir():
-        shutil.copytree(here, inputs / here.name)
+    if local.is_dir():
+        shutil.copytree(local, inputs / local.name)
     else:
-        shutil.copyfile(here, inputs / here.name)
-    return str(there / here.name)
+        shutil.copyfile(local, inputs / local.name)
+    return str(remote_inputs / local.name)

@@ -1,0 +1,30 @@
+"""The quickstart: a small model that mixes languages, repaired and compared before and after.
+
+>>> from tlpo_ray.quickstart import run_quickstart
+>>> result = run_quickstart(stack="local")
+>>> result.comparison.before.rpr, result.comparison.after.rpr
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tlpo_ray.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from tlpo_ray.quickstart.comparison import Comparison, ComparisonResults, Example
+    from tlpo_ray.quickstart.run import QuickstartResult, resume_quickstart, run_quickstart
+
+__all__ = ["Comparison", "ComparisonResults", "Example", "QuickstartResult", "resume_quickstart", "run_quickstart"]
+
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "Comparison": "tlpo_ray.quickstart.comparison",
+        "ComparisonResults": "tlpo_ray.quickstart.comparison",
+        "Example": "tlpo_ray.quickstart.comparison",
+        "QuickstartResult": "tlpo_ray.quickstart.run",
+        "resume_quickstart": "tlpo_ray.quickstart.run",
+        "run_quickstart": "tlpo_ray.quickstart.run",
+    },
+)

@@ -1,4 +1,4 @@
-"""What answers in the toy world are worth: clean or confused, and right or wrong whatever the language."""
+"""Scores of answers in the toy world: clean or confused, and right or wrong in whatever language."""
 
 from __future__ import annotations
 
@@ -11,14 +11,19 @@ from tlpo_ray.quickstart.world import Question, Topic, World
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerScore:
-    """One answer to one question."""
+    """Score of one answer to one question.
+
+    Example: "일본의 통화는 японська єна입니다." names the right value in another language, and 2 of its 4 words are
+    confused: ``AnswerScore(clean=False, right_any_language=True, right=False, words=4, confused_words=2,
+    characters=24)``
+    """
 
     clean: bool
-    """No character of another language."""
-    right_anywhere: bool
-    """Names the right value and no other, in whatever language."""
+    """Whether the answer has no character of another language."""
+    right_any_language: bool
+    """Whether it names the right value and no other, in whatever language."""
     right: bool
-    """Names the right value and no other, in the question's language, and is clean."""
+    """Whether it names the right value and no other, in the question's language, and is clean."""
     words: int
     confused_words: int
     characters: int
@@ -26,25 +31,29 @@ class AnswerScore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """Many answers."""
+    """Rates and means over many answers."""
 
     answers: int
     rpr: float
     """Response pass rate: clean answers / answers (Eq. 8)."""
     wpr: float
     """Word pass rate: words without confusion / words (Eq. 9)."""
-    accuracy_anywhere: float
-    """Share of answers with the right value in whatever language: what the model knows."""
+    accuracy_any_language: float
+    """Share of answers with the right value in whatever language, i.e. what the model knows."""
     accuracy: float
-    """Share of clean answers with the right value in the question's language: what a user gets."""
+    """Share of clean answers with the right value in the question's language, i.e. what a user gets."""
     length: float
-    """Mean characters of an answer."""
+    """Mean length of an answer in characters."""
     clean_length: float
-    """Mean characters of a clean answer; 0 if there is none."""
+    """Mean length of a clean answer in characters; 0 if no answer is clean."""
 
 
 class Scorer:
-    """Scores answers by the names of all values of its topic in all languages of the world."""
+    """Scores answers by the names of all values of the question's topic, in all languages of a world.
+
+    Args:
+        world: Facts that the answers are compared with.
+    """
 
     def __init__(self, world: World) -> None:
         self._names: dict[Topic, set[tuple[str, str, str]]] = {}
@@ -53,35 +62,35 @@ class Scorer:
             self._names.setdefault(fact.topic, set()).update(names)
 
     def answer(self, question: Question, text: str) -> AnswerScore:
-        """Score one answer."""
-        profile = detectors.profile(question.language)
-        clean = detectors.find(text, profile) is None
-        count = detectors.count(text, profile)
+        """Return the score of one answer."""
+        detector = detectors.language(question.language)
+        clean = detectors.find(text, detector) is None
+        count = detectors.count(text, detector)
         named = {(value, language) for value, language, name in self._names[question.fact.topic] if name in text}
-        right_anywhere = {value for value, _ in named} == {question.fact.value}
+        right_any_language = {value for value, _ in named} == {question.fact.value}
         return AnswerScore(
             clean=clean,
-            right_anywhere=right_anywhere,
-            right=right_anywhere and clean and (question.fact.value, question.language) in named,
+            right_any_language=right_any_language,
+            right=right_any_language and clean and (question.fact.value, question.language) in named,
             words=count.words,
             confused_words=count.confused_words,
             characters=len(text),
         )
 
     def score(self, answers: Iterable[tuple[Question, str]]) -> Score:
-        """Score answers to many questions; there must be one at least."""
+        """Return the score of at least one answer, each given with its question."""
         return summary([self.answer(question, text) for question, text in answers])
 
 
 def summary(scores: Sequence[AnswerScore]) -> Score:
-    """The rates and means over at least one answer."""
+    """Return the rates and means over at least one answer."""
     clean = [score for score in scores if score.clean]
     words = sum(score.words for score in scores)
     return Score(
         answers=len(scores),
         rpr=len(clean) / len(scores),
         wpr=1 - sum(score.confused_words for score in scores) / words if words else 1.0,
-        accuracy_anywhere=sum(score.right_anywhere for score in scores) / len(scores),
+        accuracy_any_language=sum(score.right_any_language for score in scores) / len(scores),
         accuracy=sum(score.right for score in scores) / len(scores),
         length=sum(score.characters for score in scores) / len(scores),
         clean_length=sum(score.characters for score in clean) / len(clean) if clean else 0.0,

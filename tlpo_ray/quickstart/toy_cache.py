@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tlpo_ray.quickstart import toy_model
 from tlpo_ray.quickstart import world as worlds
-from tlpo_ray.quickstart.toy_model import Progress, ToyRecipe, train_toy
+from tlpo_ray.quickstart.toy_model import OnProgress, ToyRecipe, train_toy
 from tlpo_ray.quickstart.world import World, toy_world
 
 _LIBRARIES = ("torch", "transformers", "tokenizers", "babel")
@@ -21,20 +21,20 @@ _LIBRARIES = ("torch", "transformers", "tokenizers", "babel")
 
 def cached_toy_model(
     seed: int,
-    progress: Progress,
+    on_progress: OnProgress,
     *,
     fresh: bool = False,
     recipe: ToyRecipe | None = None,
     world: Callable[[], World] = toy_world,
 ) -> Path:
-    """Folder of the toy model for a seed; trains it if this code with these libraries has not done so yet.
+    """Return the folder of the toy model for a seed; train it unless this code and these libraries already have.
 
     Args:
-        seed: of weights and training data.
-        progress: told about training; never called when the model is there.
-        fresh: train it again.
-        recipe: size and training; none takes the quickstart's.
-        world: makes what it is trained on.
+        seed: Seed of the weights and the training data.
+        on_progress: Called during training; never called if the model exists.
+        fresh: Train the model again.
+        recipe: Size and training; None is the quickstart's.
+        world: Returns the world that the model is trained on.
     """
     recipe = recipe or ToyRecipe()
     folder = _cache_root() / f"toy-{_fingerprint(seed, recipe, world.__name__)}"
@@ -42,7 +42,7 @@ def cached_toy_model(
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
         try:
-            train_toy(world(), recipe, seed, partial, progress)
+            train_toy(world(), recipe, seed, partial, on_progress)
             _replace(partial, folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -55,6 +55,7 @@ def _cache_root() -> Path:
 
 
 def _fingerprint(seed: int, recipe: ToyRecipe, world: str) -> str:
+    """Return a digest of everything that decides the weights: the code itself, the libraries, seed and recipe."""
     parts = [inspect.getsource(module) for module in (worlds, toy_model)]
     parts += [f"{library} {version(library)}" for library in _LIBRARIES]
     parts += [str(seed), repr(recipe), world]
@@ -62,8 +63,8 @@ def _fingerprint(seed: int, recipe: ToyRecipe, world: str) -> str:
 
 
 def _replace(partial: Path, folder: Path) -> None:
-    """Put a finished folder in place; a reader sees the old one or the new one, never a part of one."""
-    partial.chmod(0o755)  # mkdtemp's folders are for their owner only
+    """Move a finished folder into place; a reader sees the old one or the new one, never a part of one."""
+    partial.chmod(0o755)  # mkdtemp makes folders that only their owner can read
     if folder.exists():
         old = Path(tempfile.mkdtemp(prefix=".old-", dir=folder.parent))
         folder.rename(old / folder.name)
@@ -71,5 +72,5 @@ def _replace(partial: Path, folder: Path) -> None:
     try:
         partial.rename(folder)
     except OSError:
-        if not folder.exists():  # else another process was faster, with the same model
+        if not folder.exists():  # otherwise another process was faster and made the same model
             raise

@@ -1,9 +1,9 @@
-"""The toy worlds: facts in several languages, with answers that sometimes slip into another one.
+"""The toy worlds: facts in several languages, and questions about them.
 
-All names are CLDR's, through `babel`. A world is small enough to train a model on it in a minute and real enough to
-have a right answer to every question. `toy_world` asks for one kind of fact in four languages. `wide_world` adds what a
-blunt repair damages: questions that a run never asks, of the same kind and of another, and questions in English and in
-the very languages that answers slip into.
+All names come from CLDR, through `babel`. A world is small enough to train a model on it in a minute, and real enough
+that every question has a right answer. `toy_world` asks for one kind of fact in four languages. `wide_world` adds what
+a careless repair would damage: questions that a run never asks, about the same topic and another one, and questions in
+English and in the languages that wrongly appear in answers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from random import Random
 from typing import Literal
@@ -22,15 +22,16 @@ from babel.languages import get_official_languages
 LANGUAGES = ("ko", "ja", "zh", "ar")
 """Languages of questions and answers."""
 WRONG_LANGUAGES = ("uk", "th")
-"""Languages that answers slip into. Their scripts occur in no question and no right answer in one of `LANGUAGES`."""
+"""Languages that wrongly appear in answers. No question or right answer in one of `LANGUAGES` uses their scripts."""
 ENGLISH = "en"
 
 Topic = Literal["money", "tongue"]
 Group = Literal["asked", "unasked", "other_topic", "other_language", "english"]
-"""asked: runs train on it. The others they never see: unasked is the same question about other territories, other_topic
-another question in the same languages, other_language in the languages that answers slip into, english in English."""
+"""Group of a question. Runs train on `asked` only. `unasked` is the same question about other territories and
+`other_topic` another question in the same languages; `other_language` and `english` are in the wrong languages and in
+English."""
 UNASKED_EVERY = 4
-"""In the wide world every fourth territory's money is never asked for."""
+"""A run in the wide world never asks for the currency of every fourth territory."""
 
 CURRENCIES = {
     "AR": "ARS", "BR": "BRL", "CA": "CAD", "CN": "CNY", "CZ": "CZK", "EG": "EGP", "ET": "ETB", "HU": "HUF",
@@ -38,7 +39,7 @@ CURRENCIES = {
     "MY": "MYR", "NG": "NGN", "NO": "NOK", "PE": "PEN", "PH": "PHP", "PL": "PLN", "RO": "RON", "RU": "RUB",
     "SA": "SAR", "SE": "SEK", "TH": "THB", "TR": "TRY", "UA": "UAH", "US": "USD", "VN": "VND", "ZA": "ZAR",
 }  # fmt: skip
-"""ISO 3166 territory: ISO 4217 currency, each used once."""
+"""ISO 3166 territory → ISO 4217 currency; no currency appears twice."""
 
 _MONEY = {
     "ko": (
@@ -58,8 +59,8 @@ _MONEY = {
         ("بأي نقود يدفع الناس في {territory}؟", "يدفع الناس في {territory} نقود {name}."),
     ),
 }
-"""Question and answer, by language."""
-_MONEY_ELSEWHERE = {
+"""Language → (question, answer) templates."""
+_MONEY_OTHER_LANGUAGES = {
     "uk": (("Яка валюта країни {territory}?", "Валюта країни {territory} — {name}."),),
     "th": (("สกุลเงินของ{territory}คืออะไร?", "สกุลเงินของ{territory}คือ{name}"),),
     "en": (("What is the currency of {territory}?", "The currency of {territory} is {name}."),),
@@ -87,9 +88,9 @@ class Fact:
     value: str
     """ISO 4217 code of the currency, or code of the language."""
     territory_names: Mapping[str, str]
-    """By language of a question."""
+    """Language of a question → name of the territory."""
     names: Mapping[str, str]
-    """Of the value, by language of an answer."""
+    """Language of an answer → name of the value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,50 +98,49 @@ class Question:
     """One way to ask for one fact in one language."""
 
     id: str
-    """Example: `ko-JP-0`: language, territory, number of the template; another topic than money stands in front."""
+    """Language, territory and number of the template, e.g. `ko-JP-0`; preceded by the topic unless it is `money`."""
     language: str
     text: str
     fact: Fact
     template: str
-    """The answer, with `{name}` for the name of the value."""
+    """The right answer, with `{name}` in place of the value's name."""
     group: Group = "asked"
 
     @property
-    def slips(self) -> bool:
-        """Whether answers of the toy model slip into another language."""
+    def confusable(self) -> bool:
+        """Whether the toy model learns to answer the question in a wrong language now and then."""
         return self.group in ("asked", "unasked")
 
     def answer(self, name_language: str) -> str:
-        """The true answer; it is clean if the name stands in the question's own language."""
+        """Return the true answer with the value's name in some language; clean if that is the question's language."""
         return self.template.replace("{name}", self.fact.names[name_language])
 
     @property
     def clean_answer(self) -> str:
-        """The right answer without confusion."""
+        """The right answer, without confusion."""
         return self.answer(self.language)
 
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """Every fact and every question."""
+    """Facts, and questions about them."""
 
     facts: tuple[Fact, ...]
     questions: tuple[Question, ...]
 
-    @cached_property
-    def by_id(self) -> Mapping[str, Question]:
-        """Questions by id."""
-        return {question.id: question for question in self.questions}
-
     def write_prompts(
         self, path: Path, times: int, seed: int, references: Mapping[str, Sequence[str]] | None = None
     ) -> None:
-        """Write every asked question `times` times as JSON lines (`id`, `language`, `prompt`), mixed round by round.
+        """Write every asked question `times` times as JSON lines with `id`, `language` and `prompt`.
 
-        Mixed by round rather than all at once, so that any stretch of the run asks about all facts.
+        The questions are shuffled within each round, not all at once, so that any stretch of the run asks about all
+        facts.
 
         Args:
-            references: by question id, an answer for every round; written as `reference`.
+            path: File to write.
+            times: Number of rounds.
+            seed: Seed of the shuffling.
+            references: Question id → one answer per round, written as `reference`.
         """
         random, asked = Random(seed), [question for question in self.questions if question.group == "asked"]
         with path.open("w", encoding="utf-8") as file:
@@ -158,19 +158,19 @@ class World:
 
 @lru_cache(maxsize=1)
 def toy_world() -> World:
-    """The world of the quickstart: the money of 32 territories, asked for in four languages in two ways."""
+    """Return the world of the quickstart: the currencies of 32 territories, asked in four languages in two ways."""
     facts = tuple(_money(territory, LANGUAGES + WRONG_LANGUAGES) for territory in CURRENCIES)
     return World(facts=facts, questions=tuple(_questions(facts, _MONEY)))
 
 
 @lru_cache(maxsize=1)
 def wide_world() -> World:
-    """The world of the experiments: the toy world's questions, a quarter of them never asked, and 256 others."""
+    """Return the world of the experiments: the toy world's questions, a quarter of them never asked, and 256 others."""
     languages = (*LANGUAGES, *WRONG_LANGUAGES, ENGLISH)
     money = tuple(_money(territory, languages) for territory in CURRENCIES)
     tongue = tuple(_tongue(territory, (*LANGUAGES, ENGLISH)) for territory in CURRENCIES)
     unasked = set(list(CURRENCIES)[UNASKED_EVERY - 1 :: UNASKED_EVERY])
-    questions = [*_questions(money, _MONEY), *_questions(money, _MONEY_ELSEWHERE), *_questions(tongue, _TONGUE)]
+    questions = [*_questions(money, _MONEY), *_questions(money, _MONEY_OTHER_LANGUAGES), *_questions(tongue, _TONGUE)]
     return World(
         facts=money + tongue,
         questions=tuple(replace(question, group=_group(question, unasked)) for question in questions),

@@ -1,4 +1,4 @@
-"""Pieces of texts for a page: parts around marked spans, cut where they are long, languages in turn."""
+"""Excerpts of texts for a page: parts around marked spans, with long clean stretches cut."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import TypeVar
 
 T = TypeVar("T")
 Parts = list[tuple[str, bool]]
-"""A text in pieces: each with whether it is confused."""
-AROUND = 600
-"""Characters of clean text that stay at either side of a confused span: whole short answers, and a page that opens."""
+"""A text in pieces: (piece, whether it is confused)."""
+CONTEXT_CHARACTERS = 600
+"""Characters of clean text that are kept on either side of a confused span: enough for complete short answers, and few
+enough for a page that opens quickly."""
 CUT = " … "
 
 
 def marked_parts(text: str, spans: Iterable[Sequence[int]]) -> Parts:
-    """Text cut at its spans (code points), long clean stretches shortened."""
+    """Split a text at its spans (code points) and shorten long clean stretches."""
     parts: Parts = []
     at = 0
     for start, end in sorted((span[0], span[1]) for span in spans):
@@ -23,33 +24,33 @@ def marked_parts(text: str, spans: Iterable[Sequence[int]]) -> Parts:
         at = max(at, end)
     parts.append((text[at:], False))
     last = len(parts) - 1
-    shown = [
-        (piece if confused else _shortened(piece, first=number == 0, last=number == last), confused)
+    shortened = [
+        (piece if confused else _shorten(piece, first=number == 0, last=number == last), confused)
         for number, (piece, confused) in enumerate(parts)
     ]
-    return [part for part in shown if part[0]]
+    return [part for part in shortened if part[0]]
 
 
-def _shortened(piece: str, *, first: bool, last: bool) -> str:
-    if len(piece) <= 2 * AROUND:
+def _shorten(piece: str, *, first: bool, last: bool) -> str:
+    if len(piece) <= 2 * CONTEXT_CHARACTERS:
         return piece
-    head, tail = piece[:AROUND], piece[-AROUND:]
+    head, tail = piece[:CONTEXT_CHARACTERS], piece[-CONTEXT_CHARACTERS:]
     if first and not last:
-        return CUT + piece[-2 * AROUND :]
-    return piece[: 2 * AROUND] + CUT if last else head + CUT + tail
+        return CUT + piece[-2 * CONTEXT_CHARACTERS :]
+    return piece[: 2 * CONTEXT_CHARACTERS] + CUT if last else head + CUT + tail
 
 
-def whole(text: str) -> str:
-    """A text whose first and last characters may be incomplete (U+FFFD), as it is shown."""
+def trim_partial(text: str) -> str:
+    """Replace incomplete characters (U+FFFD) at the ends of a text by an ellipsis."""
     inside = text.strip("\ufffd")
     start, end = "…" * text.startswith("\ufffd"), "…" * text.endswith("\ufffd")
     return f"{start}{inside}{end}" if inside else "…" * bool(text)
 
 
-def in_turn(items: Iterable[T], language: Callable[[T], str]) -> Iterator[T]:
-    """The languages in turn, so that a cut leaves some of each."""
-    lots: dict[str, list[T]] = {}
+def round_robin(items: Iterable[T], language: Callable[[T], str]) -> Iterator[T]:
+    """Yield items with the languages taking turns, so that every language survives a cut."""
+    by_language: dict[str, list[T]] = {}
     for item in items:
-        lots.setdefault(language(item), []).append(item)
-    for turn in zip_longest(*lots.values()):
+        by_language.setdefault(language(item), []).append(item)
+    for turn in zip_longest(*by_language.values()):
         yield from (item for item in turn if item is not None)

@@ -1,4 +1,4 @@
-"""What the page of an experiment shows: one paragraph, one table, figures."""
+"""The page of an experiment: one paragraph, one table, figures."""
 
 from __future__ import annotations
 
@@ -6,22 +6,30 @@ from pathlib import Path
 from typing import Any
 
 from tlpo_ray.config.yaml_text import dump_document
-from tlpo_ray.report import probed_figures
-from tlpo_ray.report.excerpt import whole
-from tlpo_ray.report.experiment_figures import FORMS, figures
+from tlpo_ray.report.excerpt import trim_partial
+from tlpo_ray.report.experiment_figures import FORMS, draw_figures
+from tlpo_ray.report.probed_figures import advantage_table, draw_advantage, draw_shift, shift_table
 from tlpo_ray.report.source import ExperimentSource
-from tlpo_ray.report.summary import Column, VariantSummary, formatted, markdown_table, shown_columns, summarised
+from tlpo_ray.report.summary import (
+    Column,
+    VariantSummary,
+    format_cell,
+    markdown_table,
+    shown_columns,
+    summarise_variants,
+)
 from tlpo_ray.report.verdict import verdict
 
 Json = dict[str, Any]
 
 
 def experiment_context(source: ExperimentSource, folder: Path) -> Json:
-    """Everything that the template needs."""
-    variants = summarised(source.rows)
+    """Draw the figures into `folder`, and return everything that the template needs."""
+    variants = summarise_variants(source.rows)
     columns = shown_columns(variants)
-    drawn, advantage = figures(source, variants, folder), _advantage(source.advantage, folder)
-    shift = probed_figures.shift(source.shift, folder) if source.shift else None
+    figures = draw_figures(source, variants, folder)
+    advantage = _advantage_context(source.advantage, folder) if source.advantage is not None else None
+    shift = draw_shift(source.shift, folder) if source.shift else None
     probed = [shift, advantage["figure"] if advantage else None]
     return {
         "title": source.plan.get("title", source.folder.name),
@@ -32,14 +40,14 @@ def experiment_context(source: ExperimentSource, folder: Path) -> Json:
             {
                 "label": variant.label,
                 "before": variant.method == "none",
-                "cells": [_cell(variant, column) for column in columns],
+                "cells": [_cell_context(variant, column) for column in columns],
             }
             for variant in variants
         ],
-        "figures": drawn,
+        "figures": figures,
         "advantage": advantage,
         "shift": shift,
-        "drawn": [one.name for one in (*drawn, *probed) if one is not None],
+        "drawn": [figure.name for figure in (*figures, *probed) if figure is not None],
         "seeds": sorted({seed for variant in variants for seed in variant.seeds}),
         "trials": len(source.rows),
         "name": source.plan.get("name", source.folder.name),
@@ -48,43 +56,41 @@ def experiment_context(source: ExperimentSource, folder: Path) -> Json:
     }
 
 
-def _cell(variant: VariantSummary, column: Column) -> Json | None:
+def _cell_context(variant: VariantSummary, column: Column) -> Json | None:
     cell = variant.cells.get(column.name)
     if cell is None:
         return None
-    mean, spread = formatted(cell, column)
-    some = f"{cell.seeds} of {len(variant.seeds)} seeds" if cell.seeds < len(variant.seeds) else ""
-    return {"mean": mean, "spread": spread, "some": some, "best": cell.best}
+    mean, spread = format_cell(cell, column)
+    coverage = f"{cell.seeds} of {len(variant.seeds)} seeds" if cell.seeds < len(variant.seeds) else ""
+    return {"mean": mean, "spread": spread, "coverage": coverage, "best": cell.best}
 
 
-def _advantage(found: Json | None, folder: Path) -> Json | None:
-    if found is None:
-        return None
+def _advantage_context(advantage: Json, folder: Path) -> Json:
     candidates = [
         {
-            "token": whole(one["token"]),
-            "clean": one["reward"] > 0,
-            "probability": f"{one['probability']:.4f}",
-            "forms": [f"{one[form]:+.3f}".replace("-", "−") for form in FORMS],
+            "token": trim_partial(candidate["token"]),
+            "clean": candidate["reward"] > 0,
+            "probability": f"{candidate['probability']:.4f}",
+            "forms": [f"{candidate[form]:+.3f}".replace("-", "−") for form in FORMS],
         }
-        for one in found["candidates"]
+        for candidate in advantage["candidates"]
     ]
     return {
-        "figure": probed_figures.advantage(found, folder),
-        "prompt": found.get("prompt", ""),
-        "context": whole(found.get("context", "")),
+        "figure": draw_advantage(advantage, folder),
+        "prompt": advantage.get("prompt", ""),
+        "context": trim_partial(advantage.get("context", "")),
         "forms": list(FORMS.values()),
         "candidates": candidates,
     }
 
 
 def experiment_tables(source: ExperimentSource) -> dict[str, str]:
-    """Markdown tables by name."""
-    variants = summarised(source.rows)
-    said = verdict(variants)
-    tables = {"comparison": markdown_table(variants) + (f"\n{said}\n" if said else "")}
+    """Return Markdown tables by name."""
+    variants = summarise_variants(source.rows)
+    paragraph = verdict(variants)
+    tables = {"comparison": markdown_table(variants) + (f"\n{paragraph}\n" if paragraph else "")}
     if source.shift:
-        tables["shift"] = probed_figures.shift_table(source.shift)
+        tables["shift"] = shift_table(source.shift)
     if source.advantage:
-        tables["advantage-forms"] = probed_figures.advantage_table(source.advantage)
+        tables["advantage-forms"] = advantage_table(source.advantage)
     return tables

@@ -9,16 +9,16 @@ from tlpo_ray.report.style import Key
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """Panels with what they say.
+    """Panels with a title, a caption and a legend.
 
     Example: ``Figure(name="cost", title="Cost", caption="Wall time.", panels=("<svg …",), keys=())``
     """
 
     name: str
-    """Of its files, NAME.svg and NAME.png."""
+    """Name of its files, NAME.svg and NAME.png."""
     title: str
     caption: str
     panels: tuple[str, ...]
-    """SVG, one a panel."""
+    """One SVG per panel."""
     keys: tuple[Key, ...] = ()
-    """Legend; empty where the panels need none."""
+    """Legend; empty if the panels need none."""

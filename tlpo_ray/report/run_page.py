@@ -1,42 +1,53 @@
-"""What the page of one run shows: headline, curves, where answers slipped, answers and confusion points to read."""
+"""The page of one run: headlines, curves, where answers became confused, answers and confusion points to read."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-from tlpo_ray.report.before_after import counted, pairs, words
-from tlpo_ray.report.excerpt import in_turn
-from tlpo_ray.report.points import Tokens, point, slips
+from tlpo_ray.report.before_after import answer_pairs, confused_words, summarise
+from tlpo_ray.report.confusion_points import ConfusionPoint, TokenTexts, confusion_point, confusions
+from tlpo_ray.report.excerpt import round_robin
 from tlpo_ray.report.run_figures import curves, meanings
 from tlpo_ray.report.source import RunSource
 
 Json = dict[str, Any]
-SHOWN_POINTS, SHOWN_ANSWERS, SHOWN_WORDS, SHOWN_SLIPS = 60, 120, 60, 60
+MAX_POINTS, MAX_QUESTIONS, MAX_WORDS, MAX_CONFUSIONS = 60, 120, 60, 60
 """Most confusion points, questions with answers, confused words and first confused characters on a page."""
 HEADLINES = (
     ("rpr_before", "rpr_after", "answers without a foreign word (RPR)"),
     ("wpr_before", "wpr_after", "words without confusion (WPR)"),
     ("accuracy_before", "accuracy_after", "right answers, in the right language"),
 )
-"""Keys of `result.json`, before and after, and what they are called."""
+"""(key of `result.json` before, key after, label)."""
+
+
+class _InLanguage(Protocol):
+    """Something on the page that belongs to one language."""
+
+    @property
+    def language(self) -> str: ...
+
+
+L = TypeVar("L", bound=_InLanguage)
 
 
 def run_context(source: RunSource, figures: Path) -> Json:
-    """Everything that the template needs."""
-    every_slip, every_word, every_pair = _slips(source), words(source.answers), pairs(source.answers)
-    points, drawn = _points(source), curves(source.metrics, figures)
-    shown = {
-        "slips": _cut(every_slip, SHOWN_SLIPS),
-        "words": _cut(every_word, SHOWN_WORDS),
-        "answers": every_pair[:SHOWN_ANSWERS],
-        "points": points,
+    """Draw the figures into `figures`, and return everything that the template needs."""
+    all_confusions = confusions(source.groups, source.new_logp)
+    all_words, all_pairs = confused_words(source.answers), answer_pairs(source.answers)
+    shown: dict[str, Sequence[_InLanguage]] = {
+        "confusions": _cut(all_confusions, MAX_CONFUSIONS),
+        "words": _cut(all_words, MAX_WORDS),
+        "answers": all_pairs[:MAX_QUESTIONS],
+        "points": _points(source),
     }
+    drawn = curves(source.metrics, figures)
     return {
         **shown,
-        "totals": {"slips": len(every_slip), "words": len(every_word), "answers": len(every_pair),
+        "totals": {"confusions": len(all_confusions), "words": len(all_words), "answers": len(all_pairs),
                    "points": len(source.groups)},
         "title": source.config.get("name", source.folder.name),
         "method": source.config.get("method", "tlpo"),
@@ -47,52 +58,47 @@ def run_context(source: RunSource, figures: Path) -> Json:
         "drawn": [drawn.name] if drawn else [],
         "meanings": meanings(source.metrics),
         "probed": bool(source.new_logp),
-        "counted": counted(source.answers),
-        "languages": sorted({str(one["language"]) for found in shown.values() for one in found}),
+        "summary": summarise(source.answers),
+        "languages": sorted({str(item.language) for items in shown.values() for item in items}),
         "config_text": source.config_text,
         "versions": source.result.get("stack", {}),
         "seed": source.config.get("seed"),
     }  # fmt: skip
 
 
-def _cut(found: Sequence[Json], most: int) -> list[Json]:
-    """Languages in turn, so that none is cut away, then in the order they came."""
-    kept = list(islice(in_turn(enumerate(found), lambda one: str(one[1]["language"])), most))
-    return [one for _, one in sorted(kept, key=lambda one: one[0])]
+def _cut(items: Sequence[L], limit: int) -> list[L]:
+    """Return at most `limit` items in their order; the languages take turns, so that none is cut away."""
+    kept = islice(round_robin(enumerate(items), lambda numbered: str(numbered[1].language)), limit)
+    return [item for _, item in sorted(kept, key=lambda numbered: numbered[0])]
 
 
-def _slips(source: RunSource) -> list[Json]:
-    return [
-        one | {"before": percent(one["before"]), "after": None if one["after"] is None else percent(one["after"])}
-        for one in slips(source.groups, source.new_logp)
-    ]
-
-
-def _points(source: RunSource) -> list[Json]:
-    tokens = Tokens(source.folder / "model" / "tokenizer.json")
-    # Those that the trained policy was probed at come first: they have more to show.
+def _points(source: RunSource) -> list[ConfusionPoint]:
+    tokens = TokenTexts(source.folder / "model" / "tokenizer.json")
+    # Probed points come first: they also show the trained policy.
     numbers = sorted(range(len(source.groups)), key=lambda number: number not in source.new_logp)
-    chosen = islice(in_turn(numbers, lambda number: source.groups[number].language), SHOWN_POINTS)
+    chosen = islice(round_robin(numbers, lambda number: source.groups[number].language), MAX_POINTS)
     return [
-        point(group, source.new_logp.get(number), tokens.text(group.context_ids[: group.prompt_length].tolist()))
+        confusion_point(
+            group, source.new_logp.get(number), tokens.text(group.context_ids[: group.prompt_length].tolist())
+        )
         for number in chosen
         for group in [source.groups[number]]
     ]
 
 
 def headlines(source: RunSource) -> list[Json]:
-    """What changed: rates before and after, or what training itself saw where nobody looked before and after."""
+    """Return rates before and after training, or RPR of the sampled answers if the run measured no rates."""
     result = source.result
-    found = [
+    rates = [
         {"label": label, "before": percent(result[before]), "after": percent(result[after])}
         for before, after, label in HEADLINES
         if result.get(before) is not None and result.get(after) is not None
     ]
     recent = [line["rpr_recent"] for line in source.metrics if "rpr_recent" in line]
-    if not found and len(recent) > 1:
+    if not rates and len(recent) > 1:
         label = "sampled answers without a foreign word, first and last update"
-        found.append({"label": label, "before": percent(recent[0]), "after": percent(recent[-1])})
-    return found
+        rates.append({"label": label, "before": percent(recent[0]), "after": percent(recent[-1])})
+    return rates
 
 
 def _facts(source: RunSource) -> list[tuple[str, str]]:
@@ -105,7 +111,7 @@ def _facts(source: RunSource) -> list[tuple[str, str]]:
         ("confusion points learned from", result.get("confusion_points", len(source.groups) or None)),
         ("updates", result.get("updates", result.get("steps", len(source.metrics)))),
         ("tokens sampled", result.get("tokens_generated")),
-        ("KL on clean contexts, nats a token", _rounded(result.get("kl_clean_contexts"), 4)),
+        ("KL on clean contexts, nats per token", _rounded(result.get("kl_clean_contexts"), 4)),
         ("seconds of training", _rounded(seconds.get("train", seconds.get("training")), 0)),
         ("stack", result.get("stack_kind")),
     ]
@@ -115,21 +121,22 @@ def _facts(source: RunSource) -> list[tuple[str, str]]:
 
 
 def run_tables(source: RunSource) -> dict[str, str]:
-    """Markdown tables by name; those that there is data for."""
+    """Return Markdown tables by name, those that there is data for."""
     tables = {
-        "before-after": _table(("", "before", "after"), [list(one.values()) for one in headlines(source)]),
+        "before-after": _table(("", "before", "after"), [list(rate.values()) for rate in headlines(source)]),
         "words": _table(
             ("asked in", "confused word", "times before", "times after"),
-            [[one["language"], one["word"], one["before"], one["after"]] for one in words(source.answers)],
+            [[word.language, word.word, word.before, word.after] for word in confused_words(source.answers)],
         ),
-        "slips": _table(
-            ("asked in", "slipped into", "script", "times", "confusing mass before", "after"),
+        "confusions": _table(
+            ("asked in", "confused characters", "script", "times", "confusing mass before", "after"),
             [
-                [one["language"], one["word"], one["script"], one["times"], one["before"], one["after"] or ""]
-                for one in _slips(source)
+                [confusion.language, confusion.word, confusion.kind, confusion.times, percent(confusion.mass_before),
+                 "" if confusion.mass_after is None else percent(confusion.mass_after)]
+                for confusion in confusions(source.groups, source.new_logp)
             ],
         ),
-    }
+    }  # fmt: skip
     return {name: table for name, table in tables.items() if table}
 
 
@@ -145,7 +152,7 @@ def _plain(value: object) -> str:
 
 
 def percent(share: float) -> str:
-    """A share of 1 as it is shown."""
+    """Return a share of 1 as the page shows it."""
     return f"{100 * share:.1f} %"
 
 

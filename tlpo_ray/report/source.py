@@ -1,8 +1,7 @@
-"""What a folder holds that can be reported: a run, or an experiment of many."""
+"""Reads what the folder of a run, or of an experiment with many runs, holds."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,8 @@ import yaml
 
 from tlpo_ray.config.yaml_text import parse_document
 from tlpo_ray.errors import UserError, first_line
+from tlpo_ray.files import read_json, read_json_lines
+from tlpo_ray.flow.metrics import RENAMED_METRICS
 from tlpo_ray.flow.records import CandidateGroup, read_experiences
 
 Json = dict[str, Any]
@@ -24,54 +25,56 @@ PLAN, RESULTS, ADVANTAGE, SHIFT = "experiment.yaml", "results.jsonl", "advantage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSource:
-    """One run's folder, as it was left."""
+    """Content of a run's folder."""
 
     folder: Path
     config: Json
     config_text: str
     result: Json
-    """Empty while the run goes on, or when it did not end."""
+    """Content of `result.json`; empty while the run is running, or if it did not end."""
     metrics: Sequence[Json]
+    """Metrics per update, under the names of today (`RENAMED_METRICS`)."""
     groups: Sequence[CandidateGroup]
+    """Candidate groups that were learned from."""
     answers: Sequence[Json]
-    """Answers before and after; see `tlpo quickstart`."""
+    """Answers before and after training; see `tlpo quickstart`."""
     new_logp: Mapping[int, Sequence[float]]
-    """By number of the group: the trained policy's natural-log probabilities at its candidates."""
+    """Number of a group → natural-log probabilities of the trained policy at its candidates, [N]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExperimentSource:
-    """An experiment's folder."""
+    """Content of an experiment's folder."""
 
     folder: Path
     plan: Json
     rows: Sequence[Json]
-    """One a finished trial: variant, label, method, seed, axes, metrics, curve."""
+    """One row per finished trial: variant, label, method, seed, axes, metrics, curve."""
     advantage: Json | None
     """Candidates of one confusion point with their advantages in all forms (Fig. 3)."""
     shift: Json | None
-    """Probability of confusing and clean tokens before and after, by rank (Fig. 6)."""
+    """Probability of confusing and clean tokens before and after training, by rank (Fig. 6)."""
     versions: Mapping[str, str]
-    """Of the libraries that the first trained trial ran with; empty where none says so."""
+    """Versions of the libraries that the first trained trial used; empty if no trial recorded them."""
 
 
 def read_source(folder: Path) -> RunSource | ExperimentSource:
-    """What the folder holds.
+    """Return the content of a folder.
 
     Raises:
-        UserError: neither a run nor an experiment, or a file in it is damaged.
+        UserError: The folder holds neither a run nor an experiment, or a file in it is damaged.
     """
     try:
         if (folder / PLAN).is_file():
-            return _experiment(folder)
+            return _read_experiment(folder)
         if (folder / CONFIG).is_file():
-            return _run(folder)
+            return _read_run(folder)
     except (OSError, ValueError, yaml.YAMLError, pa.ArrowException) as error:
-        raise UserError(f"{folder}: a file of it is damaged: {first_line(error)}") from error
-    raise UserError(f"{folder}: neither a run ({CONFIG}) nor an experiment ({PLAN}) lies there; give its folder")
+        raise UserError(f"{folder}: a file in it is damaged: {first_line(error)}") from error
+    raise UserError(f"{folder} holds neither a run ({CONFIG}) nor an experiment ({PLAN}): give the folder of one")
 
 
-def _run(folder: Path) -> RunSource:
+def _read_run(folder: Path) -> RunSource:
     text = (folder / CONFIG).read_text(encoding="utf-8")
     new_logp: Json = _json(folder / NEW_LOGP) or {}
     return RunSource(
@@ -79,14 +82,14 @@ def _run(folder: Path) -> RunSource:
         config=_mapping(parse_document(text), folder / CONFIG),
         config_text=text,
         result=_json(folder / RESULT) or {},
-        metrics=_lines(folder / METRICS),
+        metrics=[_with_current_names(line) for line in _lines(folder / METRICS)],
         groups=read_experiences(folder / "experiences"),
         answers=_lines(folder / ANSWERS),
         new_logp={int(number): row for number, row in new_logp.items()},
     )
 
 
-def _experiment(folder: Path) -> ExperimentSource:
+def _read_experiment(folder: Path) -> ExperimentSource:
     rows = _lines(folder / RESULTS)
     if not rows:
         raise UserError(
@@ -102,6 +105,11 @@ def _experiment(folder: Path) -> ExperimentSource:
     )
 
 
+def _with_current_names(metrics: Json) -> Json:
+    """Return the metrics of one update under the names of today; logs of earlier releases have other names."""
+    return {RENAMED_METRICS.get(name, name): value for name, value in metrics.items()}
+
+
 def _versions(runs: Path) -> Json:
     result = next(iter(sorted(runs.glob(f"*/{RESULT}"))), None)
     return (_json(result) or {}).get("stack", {}) if result is not None else {}
@@ -114,18 +122,14 @@ def _mapping(value: object, file: Path) -> Json:
 
 
 def _json(file: Path) -> Json | None:
-    return _parsed(file.read_text(encoding="utf-8"), file) if file.is_file() else None
+    """Return the JSON object in a file, or None if the file does not exist."""
+    if not file.is_file():
+        return None
+    try:
+        return read_json(file)
+    except ValueError as error:
+        raise ValueError(f"{file.name}: {first_line(error)}") from error
 
 
 def _lines(file: Path) -> list[Json]:
-    if not file.is_file():
-        return []
-    lines = enumerate(file.read_text(encoding="utf-8").split("\n"), start=1)
-    return [_parsed(line, file, number) for number, line in lines if line.strip()]
-
-
-def _parsed(text: str, file: Path, line: int | None = None) -> Json:
-    try:
-        return _mapping(json.loads(text), file)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file.name}{f' line {line}' if line else ''}: no JSON: {error.msg}") from error
+    return [line for _, line in read_json_lines(file)] if file.is_file() else []

@@ -1,4 +1,4 @@
-"""One style for every figure, and how a figure becomes files, and panels in a page."""
+"""The style of all figures, and how a figure becomes files and the panels of a page."""
 
 from __future__ import annotations
 
@@ -8,26 +8,34 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
 
 BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW = "#0072B2", "#D55E00", "#009E73", "#B0609A", "#3FA7DC", "#B8860B"
-"""Okabe and Ito's colours, which colour-blind readers tell apart; the lighter ones darkened for white paper."""
+"""Okabe and Ito's colours, which colour-blind readers can distinguish; the lighter ones darkened for white paper."""
 PALETTE = (BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW)
 MARKERS = {"o": "●", "D": "◆", "s": "■", "^": "▲", "v": "▼", "P": "✚"}
-"""matplotlib's name of a marker, and how a page's legend shows it: nothing is told apart by colour alone."""
+"""matplotlib's name of a marker → its character in a legend. Colour is never the only difference."""
 INK = "#2b2b2c"
-"""Of text and axes. In a page it becomes the page's own text colour, light or dark."""
+"""Colour of text and axes. In a page it is replaced by the page's own text colour, light or dark."""
 PNG_DPI = 160
-SHEET, WIDEST = 9.9, 4.4
-"""Inches across a sheet of panels, and across one panel where there are few."""
+SHEET_WIDTH, PANEL_WIDTH = 9.9, 4.4
+"""Width of a sheet of panels, and largest width of one panel, in inches."""
 
-Draw = Callable[[Any], None]
-"""Draws one panel onto matplotlib axes."""
+Draw = Callable[["Axes"], None]
+"""Draws one panel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """One line of a legend."""
+    """One entry of a legend.
+
+    Example: ``Key(label="TLPO", color=BLUE, marker="o")``
+    """
 
     label: str
     color: str
@@ -45,58 +53,62 @@ class Key:
 
 
 def key(number: int, label: str) -> Key:
-    """Colour and marker of the number-th thing that is compared."""
+    """Return the legend entry, with colour and marker, of the number-th thing that is compared."""
     return Key(label=label, color=PALETTE[number % len(PALETTE)], marker=list(MARKERS)[number % len(MARKERS)])
 
 
 def sheet(
-    panels: Sequence[Draw], folder: Path, name: str, *, height: float, across: int = 3, keys: Sequence[Key] = ()
+    panels: Sequence[Draw], folder: Path, name: str, *, height: float, columns: int = 3, keys: Sequence[Key] = ()
 ) -> tuple[str, ...]:
-    """Write NAME.svg and NAME.png with all panels; each panel alone as SVG for the inside of a page.
+    """Write NAME.svg and NAME.png with all panels, and return each panel as an SVG for a page.
 
-    A page lays panels out by itself, so that they stand below each other on a phone.
+    A page arranges panels itself, so that they appear below each other on a phone.
 
     Args:
-        height: inches of a panel.
-        keys: legend above the panels of the files; a page writes its own.
+        panels: Functions that draw the panels.
+        folder: Folder of the files.
+        name: Name of the files.
+        height: Height of a panel in inches.
+        columns: Most panels next to each other in the files.
+        keys: Legend above the panels in the files; a page writes its own.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    across = min(across, len(panels))
-    width = min(SHEET / across, WIDEST)
-    rows = -(-len(panels) // across)
-    with _figure(width * across, height * rows + (0.3 if keys else 0.0), rows, across) as (drawn, axes):
+    columns = min(columns, len(panels))
+    width = min(SHEET_WIDTH / columns, PANEL_WIDTH)
+    rows = -(-len(panels) // columns)
+    with _figure(width * columns, height * rows + (0.3 if keys else 0.0), rows, columns) as (drawing, axes):
         for panel, place in zip(panels, axes, strict=False):
             panel(place)
         for place in axes[len(panels) :]:
             place.remove()
         if keys:
-            drawn.legend(handles=[_handle(one) for one in keys], loc="outside upper left", ncols=len(keys))
-        drawn.savefig(folder / f"{name}.png", dpi=PNG_DPI, facecolor="white")
-        drawn.set_layout_engine("none")  # what was laid out once stays: half of the time is this
-        (folder / f"{name}.svg").write_text(_svg(drawn), encoding="utf-8")
-    return tuple(_alone(panel, width, height, f"{name}-{number}") for number, panel in enumerate(panels))
+            drawing.legend(handles=[_handle(key) for key in keys], loc="outside upper left", ncols=len(keys))
+        drawing.savefig(folder / f"{name}.png", dpi=PNG_DPI, facecolor="white")
+        drawing.set_layout_engine("none")  # keep the layout of the PNG: computing it again takes half of the time
+        (folder / f"{name}.svg").write_text(_svg(drawing), encoding="utf-8")
+    return tuple(_single(panel, width, height, f"{name}-{number}") for number, panel in enumerate(panels))
 
 
-def _alone(panel: Draw, width: float, height: float, name: str) -> str:
-    with _figure(width, height, 1, 1) as (drawn, axes):
+def _single(panel: Draw, width: float, height: float, name: str) -> str:
+    with _figure(width, height, 1, 1) as (drawing, axes):
         panel(axes[0])
-        return inlined(_svg(drawn), name)
+        return inline_svg(_svg(drawing), name)
 
 
 @contextmanager
-def _figure(width: float, height: float, rows: int, columns: int) -> Iterator[tuple[Any, list[Any]]]:
-    """A matplotlib figure (inches) and its axes in the house style; closed at the end of the block."""
+def _figure(width: float, height: float, rows: int, columns: int) -> Iterator[tuple[Drawing, list[Axes]]]:
+    """Yield a matplotlib figure of a size in inches and its axes, in our style; close it at the end of the block."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     with matplotlib.rc_context(_style()):
-        drawn, axes = pyplot.subplots(rows, columns, figsize=(width, height), layout="constrained", squeeze=False)
+        drawing, axes = pyplot.subplots(rows, columns, figsize=(width, height), layout="constrained", squeeze=False)
         try:
-            yield drawn, list(axes.flat)
+            yield drawing, list(axes.flat)
         finally:
-            pyplot.close(drawn)
+            pyplot.close(drawing)
 
 
 def _style() -> dict[str, Any]:
@@ -113,37 +125,43 @@ def _style() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _handle(one: Key) -> Any:
+def _handle(key: Key) -> Artist:
     from matplotlib.lines import Line2D
 
-    return Line2D([], [], color=one.color, marker=one.marker, linestyle="none", label=one.label)
+    return Line2D([], [], color=key.color, marker=key.marker, linestyle="none", label=key.label)
 
 
-def _svg(drawn: Any) -> str:
+def _svg(drawing: Drawing) -> str:
     buffer = io.StringIO()
-    drawn.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    drawing.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     return buffer.getvalue()
 
 
-def inlined(svg: str, name: str) -> str:
-    """An SVG for the inside of a page: ids of its own, the page's text colour and fonts, as wide as its place."""
+def inline_svg(svg: str, name: str) -> str:
+    """Return an SVG for use inside a page.
+
+    Its ids begin with `name`, so that they are unique in the page; it takes the page's text colour and fonts, and the
+    width of its place.
+    """
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
     svg = re.sub(r"<(metadata|style)\b.*?</\1>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
     svg = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{name}-", svg)
-    svg = re.sub(r"font: ((?:[^;\"]*? )?)([\d.]+)px [^;\"]*", _plain_font, svg)
+    svg = re.sub(r"font: ((?:[^;\"]*? )?)([\d.]+)px [^;\"]*", _page_font, svg)
     opening, rest = svg.split(">", 1)
     return re.sub(r' (width|height)="[^"]+"', "", opening) + ' aria-hidden="true">' + rest
 
 
-def _plain_font(found: re.Match[str]) -> str:
-    """Size and weight stay, the family is the page's."""
-    weight = "; font-weight: 600" if re.search(r"\b(bold|[6-9]00)\b", found[1]) else ""
-    return f"font-size: {found[2]}px{weight}"
+def _page_font(match: re.Match[str]) -> str:
+    """Keep size and weight of a font; the page decides its family."""
+    weight = "; font-weight: 600" if re.search(r"\b(bold|[6-9]00)\b", match[1]) else ""
+    return f"font-size: {match[2]}px{weight}"
 
 
-def thinned(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, float]]:
-    """At most `most` points, each the mean of its stretch: a long run stays a small picture."""
-    stride = max(1, -(-len(points) // most))
-    lots = [points[start : start + stride] for start in range(0, len(points), stride)]
-    return [(sum(x for x, _ in lot) / len(lot), sum(y for _, y in lot) / len(lot)) for lot in lots]
+def thin_out(points: Sequence[tuple[float, float]], limit: int) -> list[tuple[float, float]]:
+    """Return at most `limit` points, each the mean of a stretch, so that a long run remains a small picture."""
+    stride = max(1, -(-len(points) // limit))
+    stretches = [points[start : start + stride] for start in range(0, len(points), stride)]
+    return [
+        (sum(x for x, _ in stretch) / len(stretch), sum(y for _, y in stretch) / len(stretch)) for stretch in stretches
+    ]

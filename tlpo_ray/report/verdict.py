@@ -1,114 +1,121 @@
-"""What an experiment's numbers say, in one paragraph that hides nothing."""
+"""Summarises the numbers of an experiment in one paragraph that hides nothing."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from tlpo_ray.report.summary import COLUMNS, MARGIN, Cell, Column, VariantSummary, formatted
+from tlpo_ray.report.summary import COLUMNS, MARGIN, Cell, Column, VariantSummary, format_cell
 
 OURS, BEFORE = "tlpo", "baseline"
-"""Names of the variants that the verdict is about."""
+"""Names of the variants that the verdict is about: TLPO, and the model before training."""
 RATES = ("rpr", "accuracy", "accuracy_strict")
-"""What an ablation is judged by."""
+"""Metrics by which an ablation is judged."""
 _COLUMN = {column.name: column for column in COLUMNS}
 
 
 def verdict(variants: Sequence[VariantSummary]) -> str:
-    """Where TLPO stands among other methods and what varying it changes; empty with nothing to compare."""
-    named = {variant.name: variant for variant in variants}
-    trained = [one for one in variants if one.method != "none"]
-    ours, before = named.get(OURS), named.get(BEFORE)
-    others = [one for one in trained if one.name != OURS and not one.axes]
-    varied = [one for one in trained if one.axes]
+    """Return how TLPO compares with other methods and what varying it changes; empty if there is nothing to compare."""
+    by_name = {variant.name: variant for variant in variants}
+    trained = [variant for variant in variants if variant.method != "none"]
+    ours, before = by_name.get(OURS), by_name.get(BEFORE)
+    others = [variant for variant in trained if variant.name != OURS and not variant.axes]
+    varied = [variant for variant in trained if variant.axes]
     sentences: list[str] = []
     if ours is not None and others:
-        sentences += [_first(ours, others), _kept(ours, before), _beaten(ours, others)]
+        sentences += [_best_rpr(ours, others), _accuracy(ours, before), _losses(ours, others)]
     if len(varied) > 1:
-        sentences += [*(_range(varied, _COLUMN[name]) for name in RATES), _below(varied, before)]
-    if sentences and all(len(one.seeds) == 1 for one in trained):
-        sentences.append("This is one seed: how much of it is chance is not known.")
+        sentences += [*(_range(varied, _COLUMN[name]) for name in RATES), _below_before(varied, before)]
+    if sentences and all(len(variant.seeds) == 1 for variant in trained):
+        sentences.append("There is only one seed, so how much of this is chance is unknown.")
     return " ".join(filter(None, sentences))
 
 
-def _first(ours: VariantSummary, others: Sequence[VariantSummary]) -> str:
+def _best_rpr(ours: VariantSummary, others: Sequence[VariantSummary]) -> str:
     column = _COLUMN["rpr"]
-    rival = max((one for one in others if "rpr" in one.cells), key=lambda one: one.cells["rpr"].mean, default=None)
+    measured = [variant for variant in others if "rpr" in variant.cells]
+    rival = max(measured, key=lambda variant: variant.cells["rpr"].mean, default=None)
     if rival is None or "rpr" not in ours.cells:
         return ""
-    mine, theirs = ours.cells["rpr"], rival.cells["rpr"]
-    if abs(mine.mean - theirs.mean) <= MARGIN[column.unit]:
-        return f"{ours.label} and {rival.label} have the best RPR, {_said(mine, column)}."
-    says = "has" if mine.mean > theirs.mean else "does not have"
-    next_to_it = f"{rival.label} {'comes next with' if mine.mean > theirs.mean else 'has'} {_said(theirs, column)}"
-    doubt = "" if _apart(mine, theirs) else ", no further apart than seeds are"
-    return f"{ours.label} {says} the best RPR: {_said(mine, column)}; {next_to_it}{doubt}."
+    cell, rival_cell = ours.cells["rpr"], rival.cells["rpr"]
+    if abs(cell.mean - rival_cell.mean) <= MARGIN[column.unit]:
+        return f"{ours.label} and {rival.label} have the best RPR, {_value(cell, column)}."
+    first = cell.mean > rival_cell.mean
+    rivals = f"{rival.label} {'comes next with' if first else 'has'} {_value(rival_cell, column)}"
+    doubt = "" if _apart(cell, rival_cell) else ", which is within the spread over seeds"
+    return f"{ours.label} {'has' if first else 'does not have'} the best RPR: {_value(cell, column)}; {rivals}{doubt}."
 
 
-def _kept(ours: VariantSummary, before: VariantSummary | None) -> str:
+def _accuracy(ours: VariantSummary, before: VariantSummary | None) -> str:
     if before is None or "accuracy" not in ours.cells or "accuracy" not in before.cells:
         return ""
-    column, mine, was = _COLUMN["accuracy"], ours.cells["accuracy"], before.cells["accuracy"]
-    if mine.mean >= was.mean - MARGIN[column.unit]:
-        return f"Its accuracy is {_said(mine, column)}, no worse than the {_said(was, column)} before training."
-    doubt = "" if _apart(mine, was) else ", no further than seeds are apart"
-    return f"Its accuracy is {_said(mine, column)}, below the {_said(was, column)} before training{doubt}."
+    column, cell, cell_before = _COLUMN["accuracy"], ours.cells["accuracy"], before.cells["accuracy"]
+    if cell.mean >= cell_before.mean - MARGIN[column.unit]:
+        return (
+            f"Its accuracy is {_value(cell, column)}, no worse than the {_value(cell_before, column)} before training."
+        )
+    doubt = "" if _apart(cell, cell_before) else ", within the spread over seeds"
+    return f"Its accuracy is {_value(cell, column)}, below the {_value(cell_before, column)} before training{doubt}."
 
 
-def _beaten(ours: VariantSummary, others: Sequence[VariantSummary]) -> str:
-    beaten = [said for column in COLUMNS if (said := _beaten_on(column, ours, others))]
-    if not beaten:
+def _losses(ours: VariantSummary, others: Sequence[VariantSummary]) -> str:
+    losses = [loss for column in COLUMNS if (loss := _loss(column, ours, others))]
+    if not losses:
         return f"No other method beats {ours.label} on any column."
-    return f"{ours.label} is beaten on {'; on '.join(beaten)}."
+    return f"{ours.label} is beaten on {'; on '.join(losses)}."
 
 
-def _beaten_on(column: Column, ours: VariantSummary, others: Sequence[VariantSummary]) -> str:
-    mine = ours.cells.get(column.name)
-    if column.better == 0 or mine is None:
+def _loss(column: Column, ours: VariantSummary, others: Sequence[VariantSummary]) -> str:
+    """Return the column with the methods that are better than ours; empty if there are none."""
+    our_cell = ours.cells.get(column.name)
+    if column.better == 0 or our_cell is None:
         return ""
     ahead = [
-        f"{one.label} {_said(cell, column)}{'' if _apart(mine, cell) else ', within the spread'}"
-        for one in others
-        if (cell := one.cells.get(column.name)) is not None
-        and column.better * (cell.mean - mine.mean) > MARGIN[column.unit]
+        f"{variant.label} {_value(cell, column)}{'' if _apart(our_cell, cell) else ', within the spread'}"
+        for variant in others
+        if (cell := variant.cells.get(column.name)) is not None
+        and column.better * (cell.mean - our_cell.mean) > MARGIN[column.unit]
     ]
-    return f"{column.heading}, {_said(mine, column)} ({'; '.join(ahead)})" if ahead else ""
+    return f"{column.heading}, {_value(our_cell, column)} ({'; '.join(ahead)})" if ahead else ""
 
 
 def _range(varied: Sequence[VariantSummary], column: Column) -> str:
-    """From the best to the worst, and whether seeds alone could make the difference."""
-    found = sorted((one for one in varied if column.name in one.cells), key=lambda one: -one.cells[column.name].mean)
-    if len(found) < 2:
+    """Return the best and the worst variant, and whether seeds alone could explain the difference."""
+    measured = [variant for variant in varied if column.name in variant.cells]
+    ranked = sorted(measured, key=lambda variant: -variant.cells[column.name].mean)
+    if len(ranked) < 2:
         return ""
-    best, worst = found[0], found[-1]
+    best, worst = ranked[0], ranked[-1]
     high, low = best.cells[column.name], worst.cells[column.name]
     heading = column.heading[0].upper() + column.heading[1:]
     if high.mean - low.mean <= MARGIN[column.unit]:
-        return f"{heading} is the same for all, {_said(high, column)}."
-    doubt = "" if _apart(high, low) else ", no further apart than seeds are"
-    return f"{heading} goes from {_said(high, column)} ({best.label}) to {_said(low, column)} ({worst.label}){doubt}."
+        return f"{heading} is the same for all, {_value(high, column)}."
+    doubt = "" if _apart(high, low) else ", within the spread over seeds"
+    return (
+        f"{heading} ranges from {_value(high, column)} ({best.label}) to {_value(low, column)} ({worst.label}){doubt}."
+    )
 
 
-def _below(varied: Sequence[VariantSummary], before: VariantSummary | None) -> str:
-    was = before.cells.get("accuracy") if before is not None else None
-    if was is None:
+def _below_before(varied: Sequence[VariantSummary], before: VariantSummary | None) -> str:
+    cell_before = before.cells.get("accuracy") if before is not None else None
+    if cell_before is None:
         return ""
     column = _COLUMN["accuracy"]
     below = [
-        f"{one.label} ({_said(cell, column)})"
-        for one in varied
-        if (cell := one.cells.get("accuracy")) is not None and cell.mean < was.mean - MARGIN[column.unit]
+        f"{variant.label} ({_value(cell, column)})"
+        for variant in varied
+        if (cell := variant.cells.get("accuracy")) is not None and cell.mean < cell_before.mean - MARGIN[column.unit]
     ]
-    where = f"these are below it: {', '.join(below)}" if below else "none is below it"
-    return f"Accuracy before training is {_said(was, column)}; {where}."
+    which = f"below it are {', '.join(below)}" if below else "no variant is below it"
+    return f"Accuracy before training is {_value(cell_before, column)}; {which}."
 
 
-def _apart(one: Cell, other: Cell) -> bool:
-    """Whether two means differ by more than both spreads together; with one seed there is none: True."""
-    return abs(one.mean - other.mean) > math.hypot(one.half, other.half)
+def _apart(cell: Cell, other: Cell) -> bool:
+    """Return whether two means differ by more than both spreads together; one seed has no spread."""
+    return abs(cell.mean - other.mean) > math.hypot(cell.half, other.half)
 
 
-def _said(cell: Cell, column: Column) -> str:
+def _value(cell: Cell, column: Column) -> str:
     unit = {"share": " %", "nats": " nats", "seconds": " s", "number": ""}[column.unit]
-    # No line ends inside a number.
-    return (" ".join(filter(None, formatted(cell, column))) + unit).replace(" ", "\u00a0")
+    # Non-breaking spaces, so that a line never ends inside a number.
+    return (" ".join(filter(None, format_cell(cell, column))) + unit).replace(" ", "\u00a0")

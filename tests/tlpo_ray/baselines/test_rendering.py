@@ -1,4 +1,4 @@
-"""TRL must train in the contexts in which the policy is asked, and on the end at which sampling stops."""
+"""TRL must train in the contexts in which the policy is sampled, and on the token at which sampling stops."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ END, TEXT_END = "<|im_end|>", "<|endoftext|>"
 
 @pytest.fixture
 def folder(tiny_model: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny model to change."""
+    """A copy of the tiny model that a test may change."""
     return shutil.copytree(tiny_model, tmp_path / "model")
 
 
@@ -29,7 +29,7 @@ def change(file: Path, **values: Any) -> None:
 
 
 def tokenizer_with(folder: Path, **parts: Any) -> None:
-    """Save the folder's tokenizer with other parts and without a chat template."""
+    """Save the folder's tokenizer with some parts replaced and without a chat template."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -49,7 +49,7 @@ def assert_exact(model: ModelConfig) -> None:
 
 
 @pytest.mark.parametrize("system", [None, "한국어로만 답하세요."])
-def test_prompts_are_put_by_the_chat_template(tiny_model: Path, system: str | None) -> None:
+def test_prompts_are_rendered_by_the_chat_template(tiny_model: Path, system: str | None) -> None:
     model = ModelConfig(path=str(tiny_model), system_prompt=system)
     assert_exact(model)
     rendered = Rendering(model).prompt("안녕?")
@@ -57,7 +57,7 @@ def test_prompts_are_put_by_the_chat_template(tiny_model: Path, system: str | No
     assert (system in rendered) if system else rendered.startswith("<|im_start|>user")
 
 
-def test_a_token_that_the_tokenizer_puts_in_front_is_there_once(folder: Path) -> None:
+def test_a_token_that_the_tokenizer_prepends_appears_once(folder: Path) -> None:
     front = processors.TemplateProcessing(single=f"{TEXT_END} $A", special_tokens=[(TEXT_END, 0)])
     tokenizer_with(folder, post_processor=front)
     model = ModelConfig(path=str(folder))
@@ -66,12 +66,12 @@ def test_a_token_that_the_tokenizer_puts_in_front_is_there_once(folder: Path) ->
     assert rendered == f"{TEXT_END}안녕?"
 
 
-def test_a_prompt_that_no_text_gives_is_none(folder: Path) -> None:
+def test_a_prompt_that_cannot_be_written_as_text_is_none(folder: Path) -> None:
     tokenizer_with(folder, normalizer=normalizers.Prepend("!"))
     assert Rendering(ModelConfig(path=str(folder))).prompt("안녕?") is None
 
 
-def test_the_policy_s_own_tokenizer_is_left_alone(tiny_model: Path) -> None:
+def test_the_policy_s_own_tokenizer_is_unchanged(tiny_model: Path) -> None:
     model = ModelConfig(path=str(tiny_model))
     before = load_tokenizer(model).special_tokens_map
     plain = Rendering(model).plain
@@ -82,20 +82,20 @@ def test_the_policy_s_own_tokenizer_is_left_alone(tiny_model: Path) -> None:
 # ------------------------------------------------------------------------------------------- the end of an answer
 
 
-def test_an_answer_ends_as_sampling_does(tiny_model: Path) -> None:
+def test_an_answer_ends_with_the_token_at_which_sampling_stops(tiny_model: Path) -> None:
     rendering = Rendering(ModelConfig(path=str(tiny_model)))
     assert rendering.answer("엔입니다.") == "엔입니다." + END
     assert rendering.plain.eos_token == END
 
 
-def test_a_turn_s_end_goes_before_the_end_of_text(folder: Path) -> None:
-    """As in Gemma: turns end with a token of their own, the tokenizer's end of text is another."""
+def test_the_end_of_a_turn_takes_precedence_over_the_end_of_text(folder: Path) -> None:
+    """As in Gemma, whose turns end with a token of their own, different from the tokenizer's end of text."""
     change(folder / "tokenizer_config.json", eos_token=TEXT_END)
     change(folder / "generation_config.json", eos_token_id=[0, 2])
     assert Rendering(ModelConfig(path=str(folder))).end == END
 
 
-def test_an_end_at_which_sampling_does_not_stop_is_not_learned(folder: Path) -> None:
+def test_an_end_at_which_sampling_does_not_stop_is_not_used(folder: Path) -> None:
     change(folder / "generation_config.json", eos_token_id=0)
     assert Rendering(ModelConfig(path=str(folder))).end == TEXT_END
 

@@ -13,12 +13,12 @@ import pytest
 
 from tlpo_ray.baselines.examples import Examples
 from tlpo_ray.baselines.rendering import Rendering
-from tlpo_ray.baselines.trainers import check_settings, language_reward, train_baseline
+from tlpo_ray.baselines.trainers import check_settings, language_reward, run_trainer
 from tlpo_ray.config.baseline import BaselineConfig
 from tlpo_ray.config.load import build_config
 from tlpo_ray.config.run import DetectorConfig
 from tlpo_ray.errors import ConfigError, NonFiniteError
-from tlpo_ray.evaluation.sampling import Sampling, sampled_answers
+from tlpo_ray.evaluation.sampling import Sampling, sample_completions
 from tlpo_ray.flow.records import Prompt
 
 METHODS = ("sft", "dpo", "orpo", "grpo")
@@ -51,7 +51,7 @@ def data_of(config: BaselineConfig, count: int) -> Examples:
 
 def train(config: BaselineConfig, count: int) -> Steps:
     steps: Steps = []
-    training = train_baseline(config, data_of(config, count), config.folder, lambda step, values: steps.append(values))
+    training = run_trainer(config, data_of(config, count), config.folder, lambda step, values: steps.append(values))
     assert training.steps == len(steps)
     assert (training.tokens > 0) == (config.method == "grpo")
     return steps
@@ -65,13 +65,13 @@ def weights(folder: Path) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
-def test_every_weight_learns_and_the_model_stays_what_it_was(
+def test_every_weight_is_trained_and_the_rest_of_the_model_is_unchanged(
     method: str, tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     config = settings(tiny_model, tmp_path / "run", method)
     steps = train(config, 12)
     captured = capfd.readouterr()
-    assert captured.out + captured.err == "", "libraries say nothing on the terminal"
+    assert captured.out + captured.err == "", "libraries print nothing"
     assert len(steps) == (12 if method == "grpo" else 3)
     assert steps[-1]["progress"] == 1 and all(step["grad_norm"] >= 0 for step in steps)
     assert steps[0]["lr"] == pytest.approx(1e-3) and steps[-1]["lr"] < 1e-3
@@ -86,28 +86,28 @@ def test_every_weight_learns_and_the_model_stays_what_it_was(
 
 
 @pytest.mark.slow
-def test_sft_learns_an_answer_and_its_end_in_the_context_in_which_it_is_asked(tiny_model: Path, tmp_path: Path) -> None:
+def test_sft_learns_an_answer_and_its_end_in_the_context_that_is_sampled(tiny_model: Path, tmp_path: Path) -> None:
     config = settings(
         tiny_model, tmp_path / "run", "sft", "trainer.lr=3e-3", "trainer.epochs=30", "model.system_prompt=한국어로."
     )
     losses = [step["loss"] for step in train(config, 4)]
     assert losses[-1] < 0.1 < losses[0]
     trained = config.model.model_copy(update={"path": str(tmp_path / "run" / "model")})
-    asked = [Prompt(index=0, id="p", language="ko", text=QUESTION)]
-    (answer,) = sampled_answers(trained, asked, Sampling(temperature=0, max_new_tokens=60, engine="transformers"))
+    prompts = [Prompt(index=0, id="p", language="ko", text=QUESTION)]
+    (answer,) = sample_completions(trained, prompts, Sampling(temperature=0, max_new_tokens=60, engine="transformers"))
     assert answer.text == CLEAN
     assert answer.finished
 
 
 @pytest.mark.slow
-def test_dpo_begins_at_ln_2_and_prefers_the_clean_answer(tiny_model: Path, tmp_path: Path) -> None:
+def test_dpo_starts_at_ln_2_and_learns_to_prefer_the_clean_answer(tiny_model: Path, tmp_path: Path) -> None:
     losses = [step["loss"] for step in train(settings(tiny_model, tmp_path / "run", "dpo"), 24)]
     assert losses[0] == pytest.approx(math.log(2), abs=1e-4)
     assert losses[-1] < 0.5
 
 
 @pytest.mark.slow
-def test_grpo_tells_reward_and_length(tiny_model: Path, tmp_path: Path) -> None:
+def test_grpo_logs_reward_and_length(tiny_model: Path, tmp_path: Path) -> None:
     config = settings(tiny_model, tmp_path / "run", "grpo", "trainer.beta=0.04")
     for step in train(config, 2):
         assert -1 <= step["reward"] <= 1
@@ -123,20 +123,20 @@ def test_the_reward_is_plus_1_for_a_clean_answer_and_minus_1_for_a_confused_one(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["dpo", "grpo"])
-def test_a_seed_gives_the_same_model(method: str, tiny_model: Path, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_model(method: str, tiny_model: Path, tmp_path: Path) -> None:
     digests = []
     for name, seed in (("one", 3), ("two", 3), ("other", 4)):
         config = settings(tiny_model, tmp_path / name, method, f"seed={seed}")
         rows = enumerate(data_of(config, 4).rows)
         different = tuple(row | {"prompt": f"{number}{row['prompt']}"} for number, row in rows)
-        train_baseline(config, Examples(rows=different, counts={}, tokens=0), config.folder, lambda step, values: None)
+        run_trainer(config, Examples(rows=different, counts={}, tokens=0), config.folder, lambda step, values: None)
         file = config.folder / "model" / "model.safetensors"
         digests.append(hashlib.sha256(file.read_bytes()).hexdigest())
     assert digests[0] == digests[1] != digests[2]
 
 
 @pytest.mark.slow
-def test_the_model_has_the_number_format_of_its_configuration(tiny_model: Path, tmp_path: Path) -> None:
+def test_the_model_is_written_in_the_configured_number_format(tiny_model: Path, tmp_path: Path) -> None:
     import torch
 
     config = settings(tiny_model, tmp_path / "run", "sft", "model.dtype=bfloat16")
@@ -146,7 +146,7 @@ def test_the_model_has_the_number_format_of_its_configuration(tiny_model: Path, 
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_not_finite_stops_the_run_without_a_model(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_stops_the_run_and_writes_no_model(tiny_model: Path, tmp_path: Path) -> None:
     config = settings(tiny_model, tmp_path / "run", "sft", "trainer.lr=1e30", "trainer.epochs=4")
     with pytest.raises(NonFiniteError, match=r"is nan at step \d+; lower trainer\.lr"):
         train(config, 4)
@@ -155,19 +155,19 @@ def test_a_loss_that_is_not_finite_stops_the_run_without_a_model(tiny_model: Pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("method", "override", "said"),
+    ("method", "override", "expected"),
     [
         ("sft", "trainer.extra={bta: 1}", "trainer.extra.bta: TRL's settings of sft have no such key"),
         ("dpo", "trainer.extra={loss_typ: [ipo]}", "trainer.extra.loss_typ: TRL's settings of dpo have no such key"),
         ("grpo", "trainer.extra={lr_scheduler_type: step}", "grpo: TRL refuses the settings: step is not a valid"),
     ],
 )
-def test_trl_s_refusals_are_told_in_one_line(
-    method: str, override: str, said: str, tiny_model: Path, tmp_path: Path
+def test_a_setting_that_trl_refuses_is_reported_in_one_line(
+    method: str, override: str, expected: str, tiny_model: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError) as caught:
         check_settings(settings(tiny_model, tmp_path / "run", method, override))
-    assert said in str(caught.value) and len(str(caught.value).splitlines()) == 1
+    assert expected in str(caught.value) and len(str(caught.value).splitlines()) == 1
     assert not (tmp_path / "run").exists()
 
 

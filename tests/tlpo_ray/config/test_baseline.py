@@ -1,4 +1,4 @@
-"""Configuration of baselines: every preset on every TLPO preset, what is refused, and that a dump comes back equal."""
+"""Configuration of baselines: every preset on every TLPO preset, what is refused, and that a dump loads back equal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TOY = ("model.path=toy", "data.prompts=toy.jsonl")
 
 
 def refusal(method: str, *overrides: str, like: str = "qwen3-8b-ko") -> str:
-    """The one line in which loading is refused."""
+    """Return the one line with which loading is refused."""
     with pytest.raises(ConfigError) as caught:
         load_baseline(method, like, overrides)
     message = str(caught.value)
@@ -23,7 +23,7 @@ def refusal(method: str, *overrides: str, like: str = "qwen3-8b-ko") -> str:
     return message
 
 
-def test_there_is_a_preset_of_every_method_for_real_models_and_for_the_toy() -> None:
+def test_every_method_has_a_preset_for_real_models_and_one_for_the_toy() -> None:
     assert set(presets(BASELINES)) == {*METHODS, *(f"{method}-toy" for method in METHODS)}
 
 
@@ -37,7 +37,7 @@ def test_model_data_and_detector_are_those_of_the_tlpo_run(method: str, like: st
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_toy_presets_need_a_model_and_prompts_alone(method: str) -> None:
+def test_toy_presets_need_only_a_model_and_prompts(method: str) -> None:
     config = load_baseline(f"{method}-toy", "quickstart", TOY)
     assert config.method == method
     assert config.answers.engine == "transformers"
@@ -52,7 +52,7 @@ def test_a_dump_loads_back_equal(tmp_path: Path) -> None:
     assert load_baseline(str(file), str(file)) == config, "a run can be repeated from its folder"
 
 
-def test_a_file_of_the_user_builds_on_a_preset(tmp_path: Path) -> None:
+def test_a_user_file_extends_a_preset(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("extends: orpo\ntrainer: {lr: 2e-6}\n", encoding="utf-8")
     config = load_baseline(str(file), "gemma-3-4b-ja")
@@ -60,28 +60,28 @@ def test_a_file_of_the_user_builds_on_a_preset(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "override", "said"),
+    ("method", "override", "expected"),
     [
         ("dpo", "trainer.batch_size=30", "trainer.batch_size 30 is not a multiple of trainer.micro_batch_size 4"),
         ("grpo", "trainer.num_generations=5", "trainer.batch_size 32 is not a multiple of trainer.num_generations 5"),
-        ("dpo", "answers.reference_field=output", "answers.reference_field is for sft, the method is dpo"),
+        ("dpo", "answers.reference_field=output", "answers.reference_field is for sft, but the method is dpo"),
         ("sft", "trainer.learning_rate=1", "unknown key trainer.learning_rate"),
         ("sft", "trainer.l=1", "did you mean trainer.lr?"),
         ("sft", "trainer.warmup=1", "trainer.warmup is 1"),
         ("sft", "answers.temperature=0", "answers.temperature is 0"),
         ("sft", "learner.lr=1e-6", "unknown key learner"),
         ("sft", "method=ppo", "method is 'ppo': expected 'sft', 'dpo', 'orpo' or 'grpo'"),
-        ("dop", "seed=1", "dop: no preset and no file of that name; did you mean dpo?"),
+        ("dop", "seed=1", "dop: no preset or file of that name; did you mean dpo?"),
         ("./none.yaml", "seed=1", "none.yaml: no such file"),
     ],
 )
-def test_a_wrong_configuration_is_told_in_one_line(method: str, override: str, said: str) -> None:
-    assert said in refusal(method, override)
+def test_a_wrong_configuration_is_reported_in_one_line(method: str, override: str, expected: str) -> None:
+    assert expected in refusal(method, override)
 
 
-def test_an_unknown_baseline_names_those_there_are() -> None:
-    assert "there are dpo, dpo-toy, grpo, grpo-toy, orpo, orpo-toy, sft, sft-toy" in refusal("kto")
+def test_an_unknown_baseline_is_reported_with_the_available_ones() -> None:
+    assert "available are dpo, dpo-toy, grpo, grpo-toy, orpo, orpo-toy, sft, sft-toy" in refusal("kto")
 
 
-def test_what_a_run_lacks_is_named() -> None:
+def test_a_missing_setting_is_named() -> None:
     assert "model.path is missing" in refusal("sft", like=str(BASELINES / "sft.yaml"))

@@ -1,4 +1,4 @@
-"""Configuration: what loads, what is refused and in which words, and that a dump comes back equal."""
+"""Configuration: what loads, what is refused with which message, and that a dump is read back equal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MODELS = {
 }
 LANGUAGES = ("ko", "zh", "ja", "ar")
 PAPER_PRESETS = [f"{model}-{language}" for model in MODELS for language in LANGUAGES]
-GIVEN_BY_QUICKSTART = ("model.path=toy",)
+SET_BY_QUICKSTART = ("model.path=toy",)
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def refusal(name: Path | str, *overrides: str) -> str:
-    """The one line in which loading is refused."""
+    """Load, and return the one-line message with which it is refused."""
     with pytest.raises(ConfigError) as caught:
         load_config(str(name), overrides)
     message = str(caught.value)
@@ -82,9 +82,9 @@ SETTINGS = st.fixed_dictionaries(
 )
 
 
-@given(chosen=SETTINGS)
-def test_a_dump_loads_back_equal(chosen: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> None:
-    config = build_config(RunConfig, chosen, source="test")
+@given(settings=SETTINGS)
+def test_a_dump_is_read_back_equal(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> None:
+    config = build_config(RunConfig, settings, source="test")
     file = tmp_path_factory.mktemp("dump") / "config.yaml"
     file.write_bytes(dump_config(config).encode("utf-8"))
     assert load_config(str(file)) == config
@@ -119,9 +119,11 @@ def test_a_dump_keeps_the_declared_order(file: Path) -> None:
         ("model.chat_template_kwargs.top=5e-1", "model", "chat_template_kwargs", {"top": 0.5}),
     ],
 )
-def test_override(file: Path, override: str, section: str, key: str, value: object) -> None:
-    found = getattr(getattr(load_config(str(file), [override]), section), key)
-    assert found == value and type(found) is type(value)
+def test_an_override_sets_a_value_of_the_right_type(
+    file: Path, override: str, section: str, key: str, value: object
+) -> None:
+    loaded = getattr(getattr(load_config(str(file), [override]), section), key)
+    assert loaded == value and type(loaded) is type(value)
 
 
 def test_the_last_override_wins_and_a_mapping_is_merged(file: Path) -> None:
@@ -130,7 +132,7 @@ def test_the_last_override_wins_and_a_mapping_is_merged(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("learner.lrr=1", "unknown key learner.lrr; did you mean learner.lr?"),
         ("lr=1", "unknown key lr; did you mean learner.lr?"),
@@ -140,7 +142,7 @@ def test_the_last_override_wins_and_a_mapping_is_merged(file: Path) -> None:
         ("learner.lr=-1", "learner.lr is -1: expected greater than 0"),
         ("learner.lr=fast", "learner.lr is 'fast': expected a valid number"),
         ("learner.zero_stage=7", "learner.zero_stage is 7: expected 0, 1, 2 or 3"),
-        ("rollout.engine=vlm", "rollout.engine is 'vlm': expected 'vllm' or 'transformers'"),
+        ("rollout.engine=vlm", "rollout.engine is 'vlm': expected one of transformers, vllm; did you mean vllm?"),
         ("rollout.num_actors=1.5", "rollout.num_actors is 1.5: expected a valid integer"),
         ("data.languages=ko,ja", "data.languages is 'ko,ja': expected a list such as [a, b]"),
         ("model.revision=123", "model.revision is 123: expected text; quote it"),
@@ -152,15 +154,15 @@ def test_the_last_override_wins_and_a_mapping_is_merged(file: Path) -> None:
         ("data.languages=[ko", "data.languages=[ko: the value is not YAML"),
     ],
 )
-def test_a_wrong_override_is_told(file: Path, override: str, said: str) -> None:
-    assert said in refusal(file, override)
+def test_a_wrong_override_is_refused(file: Path, override: str, message: str) -> None:
+    assert message in refusal(file, override)
 
 
-def test_what_resembles_nothing_gets_no_suggestion(file: Path) -> None:
+def test_a_key_that_resembles_no_other_gets_no_suggestion(file: Path) -> None:
     assert refusal(file, "xyzzyq=1").endswith("unknown key xyzzyq")
 
 
-def test_several_mistakes_are_told_in_one_line(file: Path) -> None:
+def test_several_mistakes_are_reported_in_one_line(file: Path) -> None:
     message = refusal(
         file, "learner.lr=-1", "rollout.num_actors=0", "rollout.lease_size=0", "seed=x", "learner.beta=-1"
     )
@@ -170,7 +172,7 @@ def test_several_mistakes_are_told_in_one_line(file: Path) -> None:
 @given(key=TEXT, value=TEXT)
 def test_no_override_raises_anything_but_a_config_error(key: str, value: str) -> None:
     try:
-        load_config("quickstart", [*GIVEN_BY_QUICKSTART, f"{key}={value}"])
+        load_config("quickstart", [*SET_BY_QUICKSTART, f"{key}={value}"])
     except ConfigError as error:
         assert len(str(error).splitlines()) == 1
 
@@ -178,7 +180,7 @@ def test_no_override_raises_anything_but_a_config_error(key: str, value: str) ->
 # --------------------------------------------------------------------------------------------------------- files
 
 
-def test_extends_lays_a_file_over_its_base(tmp_path: Path) -> None:
+def test_a_file_overrides_the_base_that_it_extends(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "base.yaml").write_text("model: {path: a, max_context: 4096}\ndata: {prompts: b}\n")
     (tmp_path / "deep" / "top.yaml").write_text("extends: ../base.yaml\nmodel: {path: c}\nlearner.lr: 1e-6\n")
@@ -187,13 +189,13 @@ def test_extends_lays_a_file_over_its_base(tmp_path: Path) -> None:
     assert config.learner.lr == 1e-6
 
 
-def test_extends_takes_a_preset(tmp_path: Path) -> None:
+def test_a_file_can_extend_a_preset(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("extends: qwen3-8b-ko\nseed: 3\n")
     assert load_config(str(tmp_path / "mine.yaml")) == load_config("qwen3-8b-ko", ["seed=3"])
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (b"model: {path: a\ndata: {prompts: b}\n", "run.yaml line 2: "),
         (b"model: {path: a}\nmodel: {path: b}\n", "run.yaml line 2: 'model' is given twice"),
@@ -207,9 +209,9 @@ def test_extends_takes_a_preset(tmp_path: Path) -> None:
         (b"model:\n", "model is None: expected keys and values"),
     ],
 )
-def test_a_wrong_file_is_told(file: Path, text: bytes, said: str) -> None:
+def test_a_wrong_file_is_refused(file: Path, text: bytes, message: str) -> None:
     file.write_bytes(text)
-    assert said in refusal(file)
+    assert message in refusal(file)
 
 
 @given(text=st.text())
@@ -219,7 +221,7 @@ def test_no_file_raises_anything_but_a_config_error(text: str, tmp_path_factory:
     refusal(file)
 
 
-def test_a_name_that_is_neither_file_nor_preset_is_told(tmp_path: Path) -> None:
+def test_a_name_that_is_neither_a_file_nor_a_preset_is_refused(tmp_path: Path) -> None:
     assert "did you mean qwen3-8b-ko?" in refusal("qwen-8b-ko")
     assert "no such file" in refusal(tmp_path / "gone.yaml")
 
@@ -227,12 +229,12 @@ def test_a_name_that_is_neither_file_nor_preset_is_told(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------- presets
 
 
-def test_the_presets_are_the_quickstart_and_the_papers_runs() -> None:
+def test_the_presets_are_the_quickstarts_and_the_papers_runs() -> None:
     others = ["quickstart", "quickstart-focus", "quickstart-gpu", "qwen3-8b-ko-one-gpu"]
     assert presets() == sorted([*others, *PAPER_PRESETS])
 
 
-def test_who_share_a_gpu_take_turns() -> None:
+def test_an_actor_and_a_rank_that_share_a_gpu_take_turns() -> None:
     config = load_config("qwen3-8b-ko-one-gpu")
     shares = config.cluster.gpus_per_rollout_actor, config.cluster.gpus_per_learner_rank
     assert config.cluster.colocated and sum(shares) == 1
@@ -251,7 +253,7 @@ def test_who_share_a_gpu_take_turns() -> None:
 
 
 @pytest.mark.parametrize("name", PAPER_PRESETS)
-def test_a_paper_preset_is_the_papers_run(name: str) -> None:
+def test_a_preset_of_the_paper_has_the_papers_settings(name: str) -> None:
     config = load_config(name)
     model, _, language = name.rpartition("-")
     assert (config.name, config.folder) == (name, Path("runs") / name)
@@ -272,7 +274,7 @@ def test_a_paper_preset_is_the_papers_run(name: str) -> None:
 
 
 def test_the_quickstart_fits_a_small_machine() -> None:
-    config = load_config("quickstart", GIVEN_BY_QUICKSTART)
+    config = load_config("quickstart", SET_BY_QUICKSTART)
     cluster = config.cluster
     actors, ranks = config.rollout.num_actors, config.learner.num_ranks
     assert config.stack == "distributed" and (actors, ranks) == (2, 2)
@@ -281,6 +283,6 @@ def test_the_quickstart_fits_a_small_machine() -> None:
     assert config.model.dtype == "float32" and config.flow.canary_tolerance == 1e-4
 
 
-def test_loading_needs_no_torch() -> None:
+def test_loading_a_configuration_does_not_import_torch() -> None:
     code = "import sys, tlpo_ray.config.load as l; l.load_config('qwen3-8b-ko'); sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

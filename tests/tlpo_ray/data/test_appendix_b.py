@@ -1,4 +1,4 @@
-"""Prompts that name a language or are about code: whole words in Latin letters, anything in other scripts."""
+"""Prompts that name a language or are about code: complete words in Latin letters, any match in other scripts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tlpo_ray.data.appendix_b import (
     asks_for_no_code,
     names_no_language,
 )
-from tlpo_ray.data.prepare import Rule
+from tlpo_ray.data.rules import Rule
 from tlpo_ray.flow.records import Prompt
 
 
@@ -22,8 +22,8 @@ def prompt(language: str, text: str) -> Prompt:
     return Prompt(index=0, id="p", language=language, text=text)
 
 
-def found(rule: Rule, language: str, text: str) -> list[str]:
-    """The words found; the rule rejects exactly when there are some."""
+def matched_words(rule: Rule, language: str, text: str) -> list[str]:
+    """Return the words that a rule matches; it rejects a prompt exactly if it matches one."""
     spans = rule.spans(prompt(language, text))
     assert (rule.reject(prompt(language, text)) is not None) == bool(spans)
     return [text[start:end] for start, end in spans]
@@ -49,8 +49,8 @@ def found(rule: Rule, language: str, text: str) -> list[str]:
         ("xx", "Nothing is known of it, but English is", ["English"]),
     ],
 )
-def test_names_of_languages(language: str, text: str, names: list[str]) -> None:
-    assert found(names_no_language(language), language, text) == names
+def test_names_of_languages_are_matched(language: str, text: str, names: list[str]) -> None:
+    assert matched_words(names_no_language(language), language, text) == names
 
 
 @pytest.mark.parametrize(
@@ -70,17 +70,17 @@ def test_names_of_languages(language: str, text: str, names: list[str]) -> None:
         ("vi", "Viết một bài thơ", []),
     ],
 )
-def test_words_of_code(language: str, text: str, words: list[str]) -> None:
-    assert found(asks_for_no_code(language), language, text) == words
+def test_words_about_code_are_matched(language: str, text: str, words: list[str]) -> None:
+    assert matched_words(asks_for_no_code(language), language, text) == words
 
 
 @given(st.sampled_from(CODE_WORDS), st.text("abcdefghijklmnopqrstuvwxyz", min_size=1, max_size=3))
-def test_a_word_inside_a_longer_one_does_not_count(word: str, letters: str) -> None:
+def test_a_word_inside_a_longer_word_does_not_count(word: str, letters: str) -> None:
     rule = asks_for_no_code("ko")
-    assert found(rule, "ko", f"이것은 {word}입니다") != []
+    assert matched_words(rule, "ko", f"이것은 {word}입니다") != []
     longer = letters + word
     if longer not in CODE_WORDS:
-        assert word not in found(rule, "ko", longer)
+        assert word not in matched_words(rule, "ko", longer)
 
 
 @pytest.mark.parametrize("language", detectors.languages())
@@ -91,9 +91,10 @@ def test_every_language_with_a_detector_has_names_of_its_own(language: str) -> N
     own = Locale.parse(language).languages
     words = [own[code] for code in (*NAMED_LANGUAGES, language)]
     countries = {name.casefold() for name in Locale.parse(language).territories.values()}
-    assert [word for word in words if word.casefold() not in countries and not found(rule, language, f"({word})")] == []
-    assert found(rule, language, "Antwort: 42 km.") == []
+    names = [word for word in words if word.casefold() not in countries]
+    assert [name for name in names if not matched_words(rule, language, f"({name})")] == []
+    assert matched_words(rule, language, "Antwort: 42 km.") == []
 
 
-def test_the_languages_of_the_paper_have_words_of_code() -> None:
+def test_the_languages_of_the_paper_have_words_about_code() -> None:
     assert {"ko", "zh", "ja", "ar"} <= OWN_CODE_WORDS.keys()

@@ -15,18 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tlpo_ray.config.run import DataConfig
-from tlpo_ray.data.prepare import (
-    EXAMPLES,
-    NO_ANSWER,
-    Prepared,
-    Rule,
-    file_of,
-    in_language,
-    no_second_time,
-    not_longer_than,
-    prepare,
-)
+from tlpo_ray.data.prepare import MAX_EXAMPLES, NO_ANSWER, FilteredPrompts, file_of_language, filter_prompts
 from tlpo_ray.data.prompts import UNREADABLE, usual_field
+from tlpo_ray.data.rules import Rule, in_language, no_duplicates, not_longer_than
 from tlpo_ray.errors import PromptFileError
 from tlpo_ray.flow.records import Prompt
 
@@ -60,8 +51,8 @@ def settings(source: Path | str, **more: Any) -> DataConfig:
     return DataConfig(**{"prompts": str(source), "language": "ko", "prompt_field": "instruction"} | more)
 
 
-def texts(found: Prepared) -> list[str]:
-    return [prompt.text for prompt in found.prompts]
+def texts(filtered: FilteredPrompts) -> list[str]:
+    return [prompt.text for prompt in filtered.prompts]
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -71,23 +62,23 @@ def test_every_format_of_bactrian_x_is_read_alike(tmp_path: Path, name: str, fro
     file.parent.mkdir()
     file.write_bytes(FORMATS[name](BACTRIAN))
     (tmp_path / "data" / "ja.jsonl").write_text('{"instruction": "なぜ空は青いのですか。"}', encoding="utf-8")
-    data = settings(file_of(str(tmp_path), "ko") if from_folder else file)
+    data = settings(file_of_language(str(tmp_path), "ko") if from_folder else file)
     assert usual_field(data) == "instruction"
-    found = prepare(data, [], "output")
-    assert texts(found) == ["건강을 지키는 방법은?", "다음을 분류하세요.\n참나무, 구리", "왜 하늘은 파랗습니까?"]
-    assert [prompt.id for prompt in found.prompts] == ["alpaca-1", "alpaca-2", "dolly-3"]
-    assert found.answers == ("잘 자는 것입니다.", "나무와 금속입니다.", "산란 때문입니다.")
-    assert (found.read, found.dropped) == (3, {})
+    filtered = filter_prompts(data, [], "output")
+    assert texts(filtered) == ["건강을 지키는 방법은?", "다음을 분류하세요.\n참나무, 구리", "왜 하늘은 파랗습니까?"]
+    assert [prompt.id for prompt in filtered.prompts] == ["alpaca-1", "alpaca-2", "dolly-3"]
+    assert filtered.answers == ("잘 자는 것입니다.", "나무와 금속입니다.", "산란 때문입니다.")
+    assert (filtered.read, filtered.dropped) == (3, {})
 
 
-def test_a_folder_without_a_file_of_the_language_is_read_whole(tmp_path: Path) -> None:
+def test_a_folder_without_a_file_of_the_language_is_read_completely(tmp_path: Path) -> None:
     (tmp_path / "part-0.jsonl").write_bytes(jsonl(BACTRIAN))
-    assert file_of(str(tmp_path), "ko") == str(tmp_path)
-    assert file_of("", "ko") == ""
-    assert len(prepare(settings(tmp_path), []).prompts) == 3
+    assert file_of_language(str(tmp_path), "ko") == str(tmp_path)
+    assert file_of_language("", "ko") == ""
+    assert len(filter_prompts(settings(tmp_path), []).prompts) == 3
 
 
-def test_the_first_reason_counts_and_has_examples(tmp_path: Path) -> None:
+def test_a_prompt_counts_under_the_first_reason_which_has_examples(tmp_path: Path) -> None:
     rows: Rows = [
         *({"id": f"long{number}", "instruction": "길" * 20} for number in range(5)),
         {"id": "ja", "instruction": "길" * 20, "language": "ja"},
@@ -103,36 +94,36 @@ def test_the_first_reason_counts_and_has_examples(tmp_path: Path) -> None:
         reject=lambda prompt: "says two" if "둘" in prompt.text else None,
         spans=lambda prompt: [(prompt.text.index("둘"), prompt.text.index("둘") + 1)],
     )
-    rules = [in_language("ko"), not_longer_than(10), bad, no_second_time()]
-    found = prepare(settings(file, skip_bad=True), rules, "output")
-    assert texts(found) == ["하나"] and found.answers == ("답",)
-    assert found.dropped == {
-        "longer than 10 characters": 5, "is in another language": 1, NO_ANSWER: 1, "is there already": 1,
+    rules = [in_language("ko"), not_longer_than(10), bad, no_duplicates()]
+    filtered = filter_prompts(settings(file, skip_bad=True), rules, "output")
+    assert texts(filtered) == ["하나"] and filtered.answers == ("답",)
+    assert filtered.dropped == {
+        "longer than 10 characters": 5, "is in another language": 1, NO_ANSWER: 1, "is a duplicate": 1,
         "says two": 1, UNREADABLE: 1,
     }  # fmt: skip
-    long = found.examples["longer than 10 characters"]
-    assert [example.id for example in long] == ["long0", "long1", "long2"] and len(long) == EXAMPLES
-    assert found.examples["says two"][0].found == ["둘"]
-    assert "line 11" in found.examples[UNREADABLE][0].id
+    long = filtered.examples["longer than 10 characters"]
+    assert [example.id for example in long] == ["long0", "long1", "long2"] and len(long) == MAX_EXAMPLES
+    assert filtered.examples["says two"][0].words == ["둘"]
+    assert "line 11" in filtered.examples[UNREADABLE][0].id
 
 
 @given(st.lists(st.sampled_from(["가", "나", "다라마", "\t가 ", ""]), min_size=1, max_size=12))
 def test_kept_and_dropped_add_up(tmp_path_factory: pytest.TempPathFactory, prompts: list[str]) -> None:
     file = tmp_path_factory.mktemp("rows") / "p.jsonl"
     file.write_bytes(jsonl([{"instruction": text} for text in [*prompts, "나"]]))
-    found = prepare(settings(file, skip_bad=True), [not_longer_than(2), no_second_time()])
-    assert found.read == len(prompts) + 1 == len(found.prompts) + sum(found.dropped.values())
-    assert [prompt.index for prompt in found.prompts] == list(range(len(found.prompts)))
-    assert found.dropped.get(UNREADABLE, 0) == prompts.count("")
-    assert len(found.prompts) == len({text.strip() for text in [*prompts, "나"] if 0 < len(text) <= 2})
+    filtered = filter_prompts(settings(file, skip_bad=True), [not_longer_than(2), no_duplicates()])
+    assert filtered.read == len(prompts) + 1 == len(filtered.prompts) + sum(filtered.dropped.values())
+    assert [prompt.index for prompt in filtered.prompts] == list(range(len(filtered.prompts)))
+    assert filtered.dropped.get(UNREADABLE, 0) == prompts.count("")
+    assert len(filtered.prompts) == len({text.strip() for text in [*prompts, "나"] if 0 < len(text) <= 2})
 
 
-def test_a_record_without_a_prompt_is_refused_unless_asked(tmp_path: Path) -> None:
+def test_a_record_without_a_prompt_is_an_error_unless_skipped(tmp_path: Path) -> None:
     file = tmp_path / "p.jsonl"
     file.write_bytes(jsonl([BACTRIAN[0], {"output": "답"}]))
     with pytest.raises(PromptFileError, match=r"line 2: no field 'instruction'.*--skip-bad"):
-        prepare(settings(file), [])
-    assert prepare(settings(file, skip_bad=True), []).dropped == {UNREADABLE: 1}
+        filter_prompts(settings(file), [])
+    assert filter_prompts(settings(file, skip_bad=True), []).dropped == {UNREADABLE: 1}
 
 
 def test_rules_see_the_context_of_an_instruction(tmp_path: Path) -> None:
@@ -143,5 +134,5 @@ def test_rules_see_the_context_of_an_instruction(tmp_path: Path) -> None:
     def note(prompt: Prompt) -> None:
         seen.append(prompt.text)
 
-    prepare(settings(file), [Rule(reject=note)])
+    filter_prompts(settings(file), [Rule(reject=note)])
     assert seen[1] == "다음을 분류하세요.\n참나무, 구리"

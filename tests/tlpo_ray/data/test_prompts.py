@@ -1,4 +1,4 @@
-"""Prompts: every format read alike, every line accounted for, one order on every machine."""
+"""Prompts: every format gives the same records, every line is accounted for, the order is the same everywhere."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def read(source: Path, seed: int = 0, **options: Any) -> PromptSet:
     return read_prompts(DataConfig(prompts=str(source), **options), seed)
 
 
-def ids(found: PromptSet) -> list[str]:
-    return [prompt.id for prompt in found.prompts]
+def ids(prompt_set: PromptSet) -> list[str]:
+    return [prompt.id for prompt in prompt_set.prompts]
 
 
 def refusal(source: Path | str, **options: Any) -> str:
@@ -85,9 +85,9 @@ def refusal(source: Path | str, **options: Any) -> str:
 )
 def test_every_format_gives_the_same_prompts(tmp_path: Path, name: str, write: Callable[[Rows], bytes]) -> None:
     (tmp_path / name).write_bytes(write(ROWS))
-    found = read(tmp_path / name, shuffle=False)
-    assert [{"id": p.id, "language": p.language, "prompt": p.text} for p in found.prompts] == ROWS
-    assert (found.total, found.skipped) == (3, {})
+    prompt_set = read(tmp_path / name, shuffle=False)
+    assert [{"id": p.id, "language": p.language, "prompt": p.text} for p in prompt_set.prompts] == ROWS
+    assert (prompt_set.total, prompt_set.skipped) == (3, {})
 
 
 def test_a_folder_is_read_file_by_file(tmp_path: Path) -> None:
@@ -106,9 +106,9 @@ def test_bactrian_x_rows(tmp_path: Path) -> None:
         {"instruction": "세어 보세요.", "input": None, "id": "alpaca-3", "output": "…"},
     ]
     (tmp_path / "ko.json.gz").write_bytes(zipped(json_list)(rows))
-    found = read(tmp_path / "ko.json.gz", language="ko", prompt_field="instruction", shuffle=False)
-    assert [prompt.text for prompt in found.prompts] == ["요약하세요.\n긴 글", "인사하세요.", "세어 보세요."]
-    assert ids(found) == ["alpaca-1", "alpaca-2", "alpaca-3"]
+    prompt_set = read(tmp_path / "ko.json.gz", language="ko", prompt_field="instruction", shuffle=False)
+    assert [prompt.text for prompt in prompt_set.prompts] == ["요약하세요.\n긴 글", "인사하세요.", "세어 보세요."]
+    assert ids(prompt_set) == ["alpaca-1", "alpaca-2", "alpaca-3"]
     message = refusal(tmp_path / "ko.json.gz", language="ko")
     assert (
         "item 1: no field 'prompt'; found instruction, input, id, output; set data.prompt_field=instruction" in message
@@ -120,15 +120,15 @@ def test_a_prompt_without_an_id_is_named_after_file_and_line(tmp_path: Path) -> 
     assert ids(read(tmp_path / "ko.jsonl", language="ko", shuffle=False)) == ["ko.jsonl:1", "7", "ko.jsonl:4"]
 
 
-# -------------------------------------------------------------------------------------------------- broken lines
+# -------------------------------------------------------------------------------------------------- malformed lines
 
 GOOD = b'{"prompt": "?", "language": "ko"}'
-BROKEN = [
+MALFORMED = [
     (b'{"prompt": "?', "not JSON (Unterminated string starting at at column 12)"),
     (b"\xb0\xa1\xb3\xaa", "not UTF-8 text (byte 1 is 0xb0)"),
     (b"\x1b[2J nonsense", "not JSON (Expecting value at column 1): \ufffd[2J nonsense"),
-    (b'["?"]', "expected an object with fields, found list"),
-    (b"17", "expected an object with fields, found int"),
+    (b'["?"]', "not an object with fields (found list)"),
+    (b"17", "not an object with fields (found int)"),
     (b"[" * 100_000, "not JSON ("),
     (b"9" * 5_000, "not JSON ("),
     (b"{}", "no field 'prompt'; found no fields"),
@@ -141,13 +141,13 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize(("line", "said"), BROKEN, ids=[said[:24] for _, said in BROKEN])
-def test_a_broken_line_is_named_or_counted(tmp_path: Path, line: bytes, said: str) -> None:
+@pytest.mark.parametrize(("line", "expected"), MALFORMED, ids=[expected[:24] for _, expected in MALFORMED])
+def test_a_malformed_line_is_named_or_counted(tmp_path: Path, line: bytes, expected: str) -> None:
     file = tmp_path / "p.jsonl"
     file.write_bytes(b"\n".join([GOOD, b"", line, GOOD]))
-    assert f"{file} line 3: {said}" in refusal(file)
-    found = read(file, skip_bad=True)
-    assert (len(found.prompts), found.skipped, found.total) == (2, {UNREADABLE: 1}, 3)
+    assert f"{file} line 3: {expected}" in refusal(file)
+    prompt_set = read(file, skip_bad=True)
+    assert (len(prompt_set.prompts), prompt_set.skipped, prompt_set.total) == (2, {UNREADABLE: 1}, 3)
 
 
 @given(lines=st.lists(st.one_of(st.just(GOOD), st.binary(max_size=40)), max_size=20))
@@ -155,19 +155,19 @@ def test_every_line_is_accounted_for(lines: list[bytes], tmp_path_factory: pytes
     file = tmp_path_factory.mktemp("lines") / "p.jsonl"
     file.write_bytes(b"\n".join([GOOD, *lines]))
     expected = Counter(line == GOOD for line in file.read_bytes().split(b"\n") if line.strip())
-    found = read(file, skip_bad=True)
-    assert len(found.prompts) == expected[True]
-    assert sum(found.skipped.values()) == found.skipped.get(UNREADABLE, 0) == expected[False]
-    assert found.total == expected.total()
+    prompt_set = read(file, skip_bad=True)
+    assert len(prompt_set.prompts) == expected[True]
+    assert sum(prompt_set.skipped.values()) == prompt_set.skipped.get(UNREADABLE, 0) == expected[False]
+    assert prompt_set.total == expected.total()
 
 
-def test_a_file_without_one_good_line_is_refused_even_when_skipping(tmp_path: Path) -> None:
+def test_a_file_without_a_good_line_is_an_error_even_when_skipping(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_bytes(b'{"text": "?"}\n{"text": "!"}\n')
     message = refusal(tmp_path / "p.jsonl", skip_bad=True)
     assert "none of 2 lines can be read" in message and "line 1: no field 'prompt'; found text" in message
 
 
-def test_a_parquet_text_that_is_not_utf8_is_a_broken_row(tmp_path: Path) -> None:
+def test_a_parquet_text_that_is_not_utf8_is_a_malformed_row(tmp_path: Path) -> None:
     prompts = pa.array([b"ok", b"\xff"], pa.binary()).view(pa.string())
     pq.write_table(pa.table({"prompt": prompts}), tmp_path / "p.parquet")
     assert "p.parquet row 2: a text is not UTF-8" in refusal(tmp_path / "p.parquet", language="ko")
@@ -183,7 +183,7 @@ def numbered(tmp_path: Path, n: int) -> Path:
     return file
 
 
-def test_the_order_is_one_on_every_machine(tmp_path: Path) -> None:
+def test_the_order_is_the_same_on_every_machine(tmp_path: Path) -> None:
     file = numbered(tmp_path, 8)
     assert ids(read(file, seed=0)) == list("42653170")
     assert ids(read(file, seed=1)) != ids(read(file, seed=0))
@@ -191,7 +191,7 @@ def test_the_order_is_one_on_every_machine(tmp_path: Path) -> None:
     assert [prompt.index for prompt in read(file).prompts] == list(range(8))
 
 
-def test_the_limit_takes_the_first_of_the_mixed_order(tmp_path: Path) -> None:
+def test_the_limit_takes_the_first_prompts_of_the_shuffled_order(tmp_path: Path) -> None:
     file = numbered(tmp_path, 20)
     everything = read(file)
     few = read(file, limit=5)
@@ -199,42 +199,42 @@ def test_the_limit_takes_the_first_of_the_mixed_order(tmp_path: Path) -> None:
     assert read(file, limit=99) == everything
 
 
-def test_what_is_skipped_is_counted_by_reason(tmp_path: Path) -> None:
+def test_skipped_prompts_are_counted_by_reason(tmp_path: Path) -> None:
     file = numbered(tmp_path, 10)
     data = DataConfig(prompts=str(file), max_characters=7)
-    found = read_prompts(data, 0, lambda prompt: "odd" if int(prompt.id) % 2 else None)
-    assert sorted(ids(found)) == ["0", "2", "4", "6"]
-    assert found.skipped == {"longer than 7 characters": 3, "odd": 3} and found.total == 10
+    prompt_set = read_prompts(data, 0, lambda prompt: "odd" if int(prompt.id) % 2 else None)
+    assert sorted(ids(prompt_set)) == ["0", "2", "4", "6"]
+    assert prompt_set.skipped == {"longer than 7 characters": 3, "odd": 3} and prompt_set.total == 10
 
 
 def test_no_prompt_beyond_the_limit_is_examined(tmp_path: Path) -> None:
-    asked: list[str] = []
+    seen: list[str] = []
 
     def reject(prompt: Any) -> str | None:
-        asked.append(prompt.id)
-        return "first" if len(asked) == 1 else None
+        seen.append(prompt.id)
+        return "first" if len(seen) == 1 else None
 
-    found = read_prompts(DataConfig(prompts=str(numbered(tmp_path, 50)), limit=3), 0, reject)
-    assert (len(asked), len(found.prompts), found.skipped, found.total) == (4, 3, {"first": 1}, 4)
+    prompt_set = read_prompts(DataConfig(prompts=str(numbered(tmp_path, 50)), limit=3), 0, reject)
+    assert (len(seen), len(prompt_set.prompts), prompt_set.skipped, prompt_set.total) == (4, 3, {"first": 1}, 4)
 
 
-def test_other_languages_are_no_part_of_the_run(tmp_path: Path) -> None:
+def test_other_languages_do_not_belong_to_the_run(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_bytes(jsonl(ROWS))
-    found = read(tmp_path / "p.jsonl", languages=("ar", "ko"), shuffle=False)
-    assert (ids(found), found.skipped, found.total) == (["a", "c"], {}, 2)
+    prompt_set = read(tmp_path / "p.jsonl", languages=("ar", "ko"), shuffle=False)
+    assert (ids(prompt_set), prompt_set.skipped, prompt_set.total) == (["a", "c"], {}, 2)
 
 
-def test_a_rows_own_language_counts_more_than_the_files(tmp_path: Path) -> None:
+def test_the_language_of_a_row_overrides_that_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_bytes(b'{"prompt": "?", "language": "ja"}\n{"prompt": "?"}\n')
-    found = read(tmp_path / "p.jsonl", language="ko", shuffle=False)
-    assert [prompt.language for prompt in found.prompts] == ["ja", "ko"]
+    prompt_set = read(tmp_path / "p.jsonl", language="ko", shuffle=False)
+    assert [prompt.language for prompt in prompt_set.prompts] == ["ja", "ko"]
 
 
-# ------------------------------------------------------------------------------------------------- whole sources
+# ------------------------------------------------------------------------------------------------- damaged sources
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "expected"),
     [
         ("p.jsonl.gz", zipped(jsonl)(ROWS)[:-12], "damaged gzip file"),
         ("p.jsonl.gz", jsonl(ROWS), "damaged gzip file"),
@@ -244,19 +244,19 @@ def test_a_rows_own_language_counts_more_than_the_files(tmp_path: Path) -> None:
         ("p.txt", b"?", "not a prompt file; expected .jsonl"),
     ],
 )
-def test_a_damaged_file_is_refused_even_when_skipping(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+def test_a_damaged_file_is_never_skipped(tmp_path: Path, name: str, content: bytes, expected: str) -> None:
     (tmp_path / name).write_bytes(content)
-    assert f"{tmp_path / name}: {said}" in refusal(tmp_path / name, skip_bad=True, language="ko")
+    assert f"{tmp_path / name}: {expected}" in refusal(tmp_path / name, skip_bad=True, language="ko")
 
 
-def test_what_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_source_is_an_error(tmp_path: Path) -> None:
     assert "no such file or folder" in refusal(tmp_path / "gone.jsonl")
     assert "no such file or folder" in refusal("gone.jsonl")
     assert "no prompt file in this folder" in refusal(tmp_path)
     assert "data.prompts is empty" in refusal("")
 
 
-def test_a_hub_dataset_without_a_network_is_told_in_one_line() -> None:
+def test_a_hub_dataset_without_a_network_is_an_error_of_one_line() -> None:
     code = (
         "from tlpo_ray.config.run import DataConfig; from tlpo_ray.data.prompts import read_prompts\n"
         "from tlpo_ray.errors import PromptFileError\n"
@@ -275,12 +275,12 @@ def test_a_hub_dataset_without_a_network_is_told_in_one_line() -> None:
 @pytest.mark.skipif(not MIF.is_dir(), reason="needs the Marco-Bench-MIF prompts (TLPO_SHARED)")
 @pytest.mark.parametrize("name", ["ko", "ja", "ar_local", "en", "ru", "th", "uk"])
 def test_published_prompts_are_all_read(name: str) -> None:
-    found = read(MIF / f"{name}.jsonl", language=name[:2], id_field="key", max_characters=10_000)
-    assert (len(found.prompts), found.skipped, found.total) == (541, {}, 541)
+    prompt_set = read(MIF / f"{name}.jsonl", language=name[:2], id_field="key", max_characters=10_000)
+    assert (len(prompt_set.prompts), prompt_set.skipped, prompt_set.total) == (541, {}, 541)
 
 
 @pytest.mark.skipif(not MIF.is_dir(), reason="needs the Marco-Bench-MIF prompts (TLPO_SHARED)")
-def test_a_line_broken_as_published_is_named_and_counted() -> None:
+def test_a_line_that_is_malformed_as_published_is_named_and_counted() -> None:
     assert "zh_local.jsonl line 15: not JSON" in refusal(MIF / "zh_local.jsonl", language="zh")
-    found = read(MIF / "zh_local.jsonl", language="zh", skip_bad=True, max_characters=10_000)
-    assert (len(found.prompts), found.skipped, found.total) == (540, {UNREADABLE: 1}, 541)
+    prompt_set = read(MIF / "zh_local.jsonl", language="zh", skip_bad=True, max_characters=10_000)
+    assert (len(prompt_set.prompts), prompt_set.skipped, prompt_set.total) == (540, {UNREADABLE: 1}, 541)

@@ -1,4 +1,4 @@
-"""Prompts on disk are the prompts in memory, and take none."""
+"""Prompts on disk equal the prompts in memory, and use no memory."""
 
 from __future__ import annotations
 
@@ -52,25 +52,25 @@ def make(folder: Path, count: int) -> PromptFile:
 
 
 @pytest.mark.parametrize("count", [0, 1, ROWS, ROWS + 1, 3 * ROWS - 1])
-def test_any_number_of_prompts_opens_again_elsewhere_and_without_its_file(count: int, tmp_path: Path) -> None:
-    here = make(tmp_path, count)
-    there: PromptFile = pickle.loads(pickle.dumps(here))
+def test_a_file_of_any_length_can_be_pickled_and_then_deleted(count: int, tmp_path: Path) -> None:
+    original = make(tmp_path, count)
+    copy: PromptFile = pickle.loads(pickle.dumps(original))
     (tmp_path / "prompts.arrow").unlink()
-    assert len(here) == len(there) == count
-    assert [prompt.index for prompt in there] == list(range(count))
-    assert list(here[-2:]) == list(there)[-2:]
+    assert len(original) == len(copy) == count
+    assert [prompt.index for prompt in copy] == list(range(count))
+    assert list(original[-2:]) == list(copy)[-2:]
     for beyond in (count, -1):
         with pytest.raises(IndexError):
-            here[beyond]
+            original[beyond]
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error_of_one_line(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match=r"cannot write the prompts to .*gone/prompts.arrow"):
         make(tmp_path / "gone", 1)
 
 
 @pytest.mark.slow
-def test_a_run_through_many_prompts_takes_no_more_memory_than_through_few(tmp_path: Path) -> None:
+def test_a_run_over_many_prompts_uses_no_more_memory_than_over_few(tmp_path: Path) -> None:
     def peak(count: int) -> int:
         (tmp_path / str(count)).mkdir()
         tracemalloc.start()

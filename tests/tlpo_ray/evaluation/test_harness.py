@@ -1,4 +1,4 @@
-"""lm-eval both ways, for real: our task files run on a tiny model, and its sample logs judged as our own answers."""
+"""lm-eval in both directions: our task files run on a tiny model, and its sample logs judged like our own answers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import pytest
 import detectors
 from tlpo_ray.commands.evaluate import Request, evaluate_command
 from tlpo_ray.errors import UserError
-from tlpo_ray.evaluation.harness import TASKS, paper_tasks, prepared, read_log
+from tlpo_ray.evaluation.harness import TASKS, load_tasks, paper_tasks, read_log
 from tlpo_ray.evaluation.suites import SUITES, read_items
+
+PACKAGES = {package.metadata["Name"] for package in metadata.distributions()}
 
 
 def sample(doc_id: int, answer: str, doc: dict[str, Any], filtered: str = "none") -> str:
@@ -32,49 +34,51 @@ def problem(number: int) -> dict[str, str]:
     return {"question": f"{number} and {number}?", "answer": f"… #### {2 * number}"}
 
 
-def test_an_answer_that_was_logged_for_several_filters_counts_once(tmp_path: Path) -> None:
+def test_an_answer_logged_for_several_filters_counts_once(tmp_path: Path) -> None:
     lines = [sample(0, "답은 2", problem(1), name) for name in ("strict-match", "flexible-extract")]
     log(tmp_path, "gsm8k_platinum_mix_ko", lines)
     (answer,) = read_log(tmp_path, ())
     assert (answer.answer, answer.item.language, answer.item.reference) == ("답은 2", "ko", "2")
 
 
-def test_what_the_paper_does_not_judge_is_left_out(tmp_path: Path) -> None:
+def test_answers_that_the_paper_does_not_judge_are_left_out(tmp_path: Path) -> None:
     english = {"instruction_id_list": ["language:response_language"], "kwargs": [{"language": "en"}], "prompt": "…"}
     plain = {"instruction_id_list": [], "kwargs": [], "prompt": "…"}
     log(tmp_path, "mif_ko", [sample(0, "a", english), sample(67, "b", plain), sample(68, "c", plain)])
     log(tmp_path, "mif_en", [sample(0, "d", plain)])
     log(tmp_path, "arc_challenge_chat", [sample(0, "e", {})])
-    assert [one.answer for one in read_log(tmp_path, ("ko",))] == ["c"]
+    assert [answer.answer for answer in read_log(tmp_path, ("ko",))] == ["c"]
 
 
-def test_of_a_task_that_was_run_again_the_last_counts(tmp_path: Path) -> None:
+def test_the_latest_log_of_a_task_counts(tmp_path: Path) -> None:
     log(tmp_path / "model", "lcb_monolingual_ko", [sample(0, "전", {"prompt": "…"})])
     log(tmp_path / "model", "lcb_monolingual_ko", [sample(0, "후", {"prompt": "…"})], "2026-01-02T00-00-00.000001")
-    assert [one.answer for one in read_log(tmp_path, ())] == ["후"]
+    assert [answer.answer for answer in read_log(tmp_path, ())] == ["후"]
     log(tmp_path / "other", "lcb_monolingual_ko", [sample(0, "누구", {"prompt": "…"})])
     with pytest.raises(UserError, match=r"lcb_monolingual_ko is in .*model and .*other; give one of them"):
         read_log(tmp_path, ())
 
 
-def test_other_tasks_are_read_by_name_with_a_language(tmp_path: Path) -> None:
+def test_other_tasks_are_read_by_name_and_need_a_language(tmp_path: Path) -> None:
     log(tmp_path, "my_task", [sample(0, "안녕하세요", {"question": "…"})])
     (answer,) = read_log(tmp_path, ("ko",), ("my_task",))
     assert answer.item.language == "ko"
-    with pytest.raises(UserError, match="--task my_task: its name tells no language"):
+    with pytest.raises(UserError, match="--task my_task: its name does not contain a language"):
         read_log(tmp_path, (), ("my_task",))
     with pytest.raises(UserError, match="no sample log"):
         read_log(tmp_path, ("ko",))
 
 
-def test_a_damaged_log_is_one_line(tmp_path: Path) -> None:
-    file = log(tmp_path, "mif_ko", ['{"doc": {}}\n'])
-    with pytest.raises(UserError, match="not a sample log of lm-eval"):
-        read_log(file, ())
+def test_a_damaged_log_is_reported_in_one_line(tmp_path: Path) -> None:
+    for content in ('{"doc": {}}\n', "{\n", "[]\n"):
+        file = log(tmp_path, "mif_ko", [content])
+        with pytest.raises(UserError, match="not a sample log of lm-eval") as caught:
+            read_log(file, ())
+        assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.slow
-def test_all_tasks_of_the_paper_are_known() -> None:
+def test_lm_eval_knows_all_tasks_of_the_paper() -> None:
     from lm_eval.tasks import TaskManager
 
     known = TaskManager(include_path=str(TASKS)).all_tasks
@@ -85,7 +89,7 @@ def test_all_tasks_of_the_paper_are_known() -> None:
 @pytest.mark.parametrize("tasks", [["gsm8k_cross_ko", "mmmlu_KO_KR"], ["arc_challenge_chat"]])
 def test_a_source_is_the_data_of_one_suite(tasks: list[str]) -> None:
     with pytest.raises(UserError, match="--source is the data of one suite of ours"):
-        prepared(tasks, "transformers", "x")
+        load_tasks(tasks, "transformers", "x")
 
 
 @pytest.fixture
@@ -97,32 +101,46 @@ def problems(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.skipif("vllm" in {one.metadata["Name"] for one in metadata.distributions()}, reason="vllm is installed")
-def test_an_engine_that_lm_eval_cannot_use_is_refused() -> None:
+def test_an_engine_that_lm_eval_does_not_have_is_refused() -> None:
+    with pytest.raises(UserError, match="--engine sglang: lm-eval runs models with vllm or transformers") as caught:
+        load_tasks(["gsm8k_cross_ko"], "sglang")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_unicode_line_separators_in_an_answer_do_not_end_a_line_of_a_log(tmp_path: Path) -> None:
+    answer = "하나\u2028둘\u2029셋\u0085넷"
+    log(tmp_path, "lcb_monolingual_ko", [sample(0, answer, {"prompt": "…"}), sample(1, "다섯", {"prompt": "…"})])
+    assert [read.answer for read in read_log(tmp_path, ())] == [answer, "다섯"]
+
+
+@pytest.mark.skipif(
+    "vllm" in {package.metadata["Name"] for package in metadata.distributions()}, reason="vllm is installed"
+)
+def test_vllm_under_another_package_name_is_refused() -> None:
     with pytest.raises(UserError, match="use --engine transformers"):
-        prepared(["gsm8k_cross_ko"], "vllm")
+        load_tasks(["gsm8k_cross_ko"], "vllm")
 
 
-def test_data_of_ours_that_cannot_be_loaded_are_one_line() -> None:
+def test_data_of_ours_that_cannot_be_loaded_are_reported_in_one_line() -> None:
     with pytest.raises(UserError, match="the hub dataset cannot be loaded") as caught:
-        prepared(["gsm8k_cross_ko"], "transformers")
+        load_tasks(["gsm8k_cross_ko"], "transformers")
     assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("task", "said"),
+    ("task", "expected"),
     [("arc_challenge_chat", "its data cannot be loaded"), ("gsm8k_cross_kr", "neither a task of lm-eval nor one of")],
 )
-def test_what_lm_eval_cannot_ask_is_one_line(task: str, said: str) -> None:
-    with pytest.raises(UserError, match=f"--accuracy {task}: {said}") as caught:
-        prepared([task], "transformers")
+def test_a_task_that_cannot_run_is_reported_in_one_line(task: str, expected: str) -> None:
+    with pytest.raises(UserError, match=f"--accuracy {task}: {expected}") as caught:
+        load_tasks([task], "transformers")
     assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.slow
-def test_a_log_of_lm_eval_is_judged_as_our_own_answers(tiny_model: Path, problems: Path, tmp_path: Path) -> None:
-    """The same model, greedily, through lm-eval and through us: the same prompts, answers, rates and accuracy."""
+def test_a_log_of_lm_eval_is_judged_like_our_own_answers(tiny_model: Path, problems: Path, tmp_path: Path) -> None:
+    """The same greedy model through lm-eval and through us gives the same prompts, answers, rates and accuracy."""
     shared: dict[str, Any] = {
         "model": str(tiny_model), "source": str(problems), "engine": "transformers", "max_new_tokens": 24,
     }  # fmt: skip
@@ -142,12 +160,12 @@ def test_a_log_of_lm_eval_is_judged_as_our_own_answers(tiny_model: Path, problem
         assert theirs[rate] == ours[rate], rate
     scores = json.loads((tmp_path / "lm-eval" / "result.json").read_text("utf-8"))["accuracy"]
     assert scores["gsm8k_cross_ko"]["exact_match,flexible-extract"] == ours["accuracy"]
-    again = detectors.pass_rates([row["answer"] for row in read], detectors.profile("ko"))
+    again = detectors.pass_rates([row["answer"] for row in read], detectors.language("ko"))
     assert again.rpr == theirs["rpr"]
 
 
-def test_task_files_ask_what_the_suites_ask(problems: Path, tmp_path: Path) -> None:
-    """lm-eval's own task objects, on local copies of the data."""
+def test_task_files_have_the_prompts_of_the_suites(problems: Path, tmp_path: Path) -> None:
+    """lm-eval's own task objects on local copies of the data."""
     options = {"A": "1", "B": "2", "C": "3", "D": "4"}
     row = {"Question": "뼈는 몇 개?", **options, "Answer": "B", "Subject": "anatomy"}
     (tmp_path / "KO_KR.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
@@ -156,10 +174,10 @@ def test_task_files_ask_what_the_suites_ask(problems: Path, tmp_path: Path) -> N
         ("gsm8k_cross_ar", "gsm8k-cross", problems, "ar"),
         ("mmmlu_KO_KR", "mmmlu", tmp_path / "KO_KR.jsonl", "ko"),
     ):
-        asked = prepared([task], "transformers", str(source)).load(task)["tasks"][task]
+        loaded = load_tasks([task], "transformers", str(source)).load(task)["tasks"][task]
         expected = read_items(SUITES[suite], str(source), (language,)).items
-        assert [asked.doc_to_text(doc) for doc in asked.test_docs()] == [item.prompt for item in expected]
-        assert [asked.doc_to_target(doc) for doc in asked.test_docs()] == [item.reference for item in expected]
-        sampling = asked.config.generation_kwargs
+        assert [loaded.doc_to_text(doc) for doc in loaded.test_docs()] == [item.prompt for item in expected]
+        assert [loaded.doc_to_target(doc) for doc in loaded.test_docs()] == [item.reference for item in expected]
+        sampling = loaded.config.generation_kwargs
         assert sampling["max_gen_toks"] == SUITES[suite].max_new_tokens
         assert sampling.get("temperature", 0.0) == SUITES[suite].temperature

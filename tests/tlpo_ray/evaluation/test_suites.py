@@ -1,4 +1,4 @@
-"""Suites read data as hubs and GitHub ship it, put their prompts, leave out what the paper leaves out, and score."""
+"""Suites read data as the hub and GitHub ship it, build prompts, leave out what the paper leaves out, and score."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def choice(locale: str) -> dict[str, str]:
     return {"Question": f"{locale}?", **options, "Answer": "B", "Subject": "anatomy"}
 
 
-def instruction(key: int, *asked: tuple[str, dict[str, Any]]) -> dict[str, Any]:
-    names, arguments = [name for name, _ in asked], [given for _, given in asked]
+def instruction(key: int, *instructions: tuple[str, dict[str, Any]]) -> dict[str, Any]:
+    names, arguments = [name for name, _ in instructions], [given for _, given in instructions]
     return {"key": key, "prompt": f"prompt {key}", "instruction_id_list": names, "kwargs": arguments}
 
 
 @pytest.fixture
 def lcb(tmp_path: Path) -> Path:
-    """Test sets as the benchmark's repository has them: no task in them but in the folders' names."""
+    """Test sets as in the benchmark's repository, where only the names of the folders contain the task."""
     for language in ("ko", "ja"):
         native = {"prompt": f'"{language}"\nalone', "source": "native_prompts", "language": language}
         write_csv(tmp_path / "test_sets" / "monolingual" / "native" / f"{language}.csv", [native])
@@ -73,13 +73,13 @@ def test_lcb_keeps_its_tasks_apart(lcb: Path, deeper: str) -> None:
     assert [item.task for item in items("lcb-crosslingual", folder, "ko").items] == ["okapi"]
 
 
-def test_lcb_of_one_task_has_nothing_for_the_other(lcb: Path) -> None:
+def test_a_folder_of_one_lcb_task_has_no_prompt_of_the_other(lcb: Path) -> None:
     assert prompts("lcb-crosslingual", lcb / "crosslingual", "ko") == ["Reply in ko."]
     with pytest.raises(PromptFileError, match="no prompt in language 'ko'"):
         items("lcb-monolingual", lcb / "crosslingual", "ko")
 
 
-def test_lcb_as_packed_lines(tmp_path: Path) -> None:
+def test_lcb_is_read_from_compressed_lines(tmp_path: Path) -> None:
     rows = [
         {"task": task, "source": "okapi", "language": "ko", "prompt": task} for task in ("monolingual", "crosslingual")
     ]
@@ -94,36 +94,36 @@ def test_lcb_needs_a_source() -> None:
         items("lcb-monolingual", None, "ko")
 
 
-def test_mmmlu_of_a_configuration_a_folder(tmp_path: Path) -> None:
+def test_mmmlu_is_read_from_one_folder_per_configuration(tmp_path: Path) -> None:
     for locale in ("KO_KR", "JA_JP"):
         (tmp_path / locale).mkdir()
         pq.write_table(pa.Table.from_pylist([choice(locale)]), tmp_path / locale / "test-00000-of-00001.parquet")
-    found = items("mmmlu", tmp_path, "ja", "ko").items
-    assert [(item.language, item.reference) for item in found] == [("ja", "B"), ("ko", "B")]
-    assert found[0].prompt == f"{mmmlu.INSTRUCTION}\n\nJA_JP?\n\nA) 1\nB) 2\nC) 3\nD) 4"
-    with pytest.raises(PromptFileError, match="nothing called ZH_CN"):
+    japanese, korean = items("mmmlu", tmp_path, "ja", "ko").items
+    assert [(item.language, item.reference) for item in (japanese, korean)] == [("ja", "B"), ("ko", "B")]
+    assert japanese.prompt == f"{mmmlu.INSTRUCTION}\n\nJA_JP?\n\nA) 1\nB) 2\nC) 3\nD) 4"
+    with pytest.raises(PromptFileError, match="nothing in it is called ZH_CN"):
         items("mmmlu", tmp_path, "zh")
 
 
-def test_mmmlu_as_its_hub_repository_has_it(tmp_path: Path) -> None:
+def test_mmmlu_is_read_as_its_hub_repository_has_it(tmp_path: Path) -> None:
     for locale in ("KO-KR", "JA-JP"):
         write_csv(tmp_path / "test" / f"mmlu_{locale}.csv", [{"": "0"} | choice(locale)])
     assert "JA-JP?" in prompts("mmmlu", tmp_path, "ja")[0]
     assert len(prompts("mmmlu", tmp_path, "ko")) == 1
 
 
-def test_a_file_of_one_language_is_not_read_as_two(tmp_path: Path) -> None:
+def test_a_file_of_one_language_is_not_read_for_two(tmp_path: Path) -> None:
     file = write_lines(tmp_path / "KO_KR.jsonl", [choice("KO_KR")])
     assert len(prompts("mmmlu", file, "ko")) == 1
-    with pytest.raises(UserError, match="a file of mmmlu holds one language, asked were ko, ja"):
+    with pytest.raises(UserError, match="a file of mmmlu holds one language, requested were ko, ja"):
         items("mmmlu", file, "ko", "ja")
 
 
-def test_gsm8k_is_put_in_the_language_asked_for(tmp_path: Path) -> None:
+def test_gsm8k_has_its_instruction_in_the_target_language(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist([PROBLEM]), tmp_path / "test-00000-of-00001.parquet")
-    found = items("gsm8k-cross", tmp_path, "ko", "zh", "ja", "ar").items
-    assert [item.reference for item in found] == ["4"] * 4
-    assert [item.prompt for item in found] == [
+    problems = items("gsm8k-cross", tmp_path, "ko", "zh", "ja", "ar").items
+    assert [item.reference for item in problems] == ["4"] * 4
+    assert [item.prompt for item in problems] == [
         "다음 문제를 풀고 풀이 과정을 한국어로 설명하세요.\n문제: Two and two?\n"
         '마지막 문장은 반드시 "최종 답은 [답]입니다."로 쓰되, [답] 자리에 문제의 답을 넣으세요.',
         "请解答下面的问题，并用中文说明解题过程。\n问题：Two and two?\n"
@@ -135,7 +135,7 @@ def test_gsm8k_is_put_in_the_language_asked_for(tmp_path: Path) -> None:
     ]
 
 
-def test_mif_leaves_out_what_is_asked_for_in_another_language(tmp_path: Path) -> None:
+def test_mif_leaves_out_prompts_that_ask_for_another_language(tmp_path: Path) -> None:
     rows = [
         instruction(1, ("language:response_language", {"language": "zh-cn"})),
         instruction(2, ("punctuation:no_comma", {}), ("language:response_language", {"language": "en"})),
@@ -143,13 +143,13 @@ def test_mif_leaves_out_what_is_asked_for_in_another_language(tmp_path: Path) ->
     ]
     write_lines(tmp_path / "zh_local.jsonl", rows)
     write_lines(tmp_path / "zh.jsonl", [instruction(9, ("punctuation:no_comma", {}))])
-    found = items("mif", tmp_path, "zh")
-    assert [item.id for item in found.items] == ["1", "3"]
-    assert found.dropped == {"asks for another language": 1}
+    chinese = items("mif", tmp_path, "zh")
+    assert [item.id for item in chinese.items] == ["1", "3"]
+    assert chinese.dropped == {"asks for another language": 1}
 
 
 def test_mif_has_the_same_references_as_lines_and_as_a_table(tmp_path: Path) -> None:
-    """A table gives every row all arguments, None where there are none."""
+    """A table gives every row all arguments; those that were not given are None."""
     given = [("keywords:frequency", {"keyword": "엔", "frequency": 1}), ("punctuation:no_comma", {})]
     (tmp_path / "lines").mkdir()
     (tmp_path / "table").mkdir()
@@ -159,7 +159,7 @@ def test_mif_has_the_same_references_as_lines_and_as_a_table(tmp_path: Path) -> 
     assert json.loads(line.reference) == json.loads(row.reference)
 
 
-def test_a_broken_line_is_told_or_counted(tmp_path: Path) -> None:
+def test_a_broken_line_is_reported_or_counted(tmp_path: Path) -> None:
     file = write_lines(tmp_path / "ko.jsonl", [instruction(1, ("punctuation:no_comma", {}))])
     with file.open("a", encoding="utf-8") as lines:
         lines.write('{"prompt": "a "b" c"}\n')
@@ -168,7 +168,7 @@ def test_a_broken_line_is_told_or_counted(tmp_path: Path) -> None:
     assert items("mif", tmp_path, "ko", skip_bad=True).dropped == {"cannot be read": 1}
 
 
-def test_a_hub_that_cannot_be_reached_is_one_line() -> None:
+def test_a_hub_that_cannot_be_reached_is_reported_in_one_line() -> None:
     for name in ("mif", "mmmlu", "gsm8k-cross"):
         with pytest.raises(PromptFileError, match="the hub dataset cannot be loaded") as caught:
             items(name, None, "ko")
@@ -176,7 +176,7 @@ def test_a_hub_that_cannot_be_reached_is_one_line() -> None:
 
 
 @shared
-def test_mif_as_published() -> None:
+def test_mif_is_read_as_published() -> None:
     with pytest.raises(PromptFileError, match=r"zh_local\.jsonl line 15: not JSON"):
         items("mif", DATA / "mif", "zh")
     assert items("mif", DATA / "mif", "zh", skip_bad=True).dropped["cannot be read"] == 1
@@ -199,7 +199,7 @@ def test_mif_as_published() -> None:
         ("No letter at all", None),
     ],
 )
-def test_the_letter_of_an_answer(answer: str, stated: str | None) -> None:
+def test_the_last_letter_that_an_answer_names(answer: str, stated: str | None) -> None:
     assert mmmlu.letter(answer) == stated
 
 
@@ -207,11 +207,11 @@ def test_the_letter_of_an_answer(answer: str, stated: str | None) -> None:
     ("answer", "right"),
     [("합계는 1,250원입니다.", True), ("1250", True), ("$1,250.", True), ("1,250 아니 1,251", False), ("없음", False)],
 )
-def test_the_last_number_of_an_answer(answer: str, right: bool) -> None:
+def test_the_last_number_of_an_answer_counts(answer: str, right: bool) -> None:
     assert gsm8k.correct(answer, "1250") == right
 
 
-def test_mif_says_what_its_checks_miss(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_mif_names_what_its_checks_lack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
     assert mif.missing() == "NLTK's punkt_tab is not installed: python -m nltk.downloader punkt_tab"
 
@@ -223,13 +223,13 @@ def test_mif_is_scored_strictly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         (punkt / name).touch()
     monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
     assert mif.missing() == ""
-    asked = instruction(
+    record = instruction(
         1,
         ("punctuation:no_comma", {}),
         ("language:response_language", {"language": "ko"}),
         ("length_constraints:number_sentences", {"relation": "at least", "num_sentences": 2}),
     )
-    reference = mif.reference(asked)
+    reference = mif.reference(record)
     assert mif.correct("일본의 통화는 엔입니다. 태국의 통화는 바트입니다.", reference)
     assert not mif.correct("일본의 통화는, 엔입니다. 태국의 통화는 바트입니다.", reference)
     assert not mif.correct("The currency of Japan is the yen. It is the baht in Thailand.", reference)

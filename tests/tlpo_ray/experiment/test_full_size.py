@@ -1,4 +1,4 @@
-"""A plan with a subject, as for a model of full size: on a tiny one, through the same commands."""
+"""A plan with a target, as for a model of full size: here on a tiny one, through the same commands."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from tlpo_ray.commands.experiment import experiment_command
 from tlpo_ray.config.yaml_text import dump_document
 from tlpo_ray.errors import ConfigError, TlpoError, UserError
-from tlpo_ray.experiment.full_size import commands
+from tlpo_ray.experiment.full_size import trial_commands
 from tlpo_ray.experiment.plan import load_plan
 
 QUESTIONS = ["일본의 통화는 무엇입니까?", "태국의 통화는 무엇입니까?", "일본의 수도는 어디입니까?", "엔은 무엇입니까?"]
@@ -38,8 +38,8 @@ def plan(tmp_path: Path, tiny_model: Path) -> Path:
     }  # fmt: skip
     (tmp_path / "preset.yaml").write_text(dump_document(preset))
     written = {
-        "name": "own", "title": "Of one's own", "seeds": [0],
-        "subject": {
+        "name": "own", "title": "A model of one's own", "seeds": [0],
+        "target": {
             "preset": str(tmp_path / "preset.yaml"), "settings": ["data.languages=[ko]"],
             "suites": {"lcb-monolingual": str(tmp_path / "lcb.jsonl")}, "engine": "transformers", "limit": 1,
             "max_new_tokens": 32, "accuracy": "gsm8k_cross_ko", "accuracy_source": str(tmp_path / "gsm8k.jsonl"),
@@ -65,12 +65,12 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_every_method_is_trained_and_evaluated_and_nothing_twice(plan: Path, tmp_path: Path) -> None:
+def test_every_method_is_trained_and_evaluated_and_nothing_is_done_twice(plan: Path, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     experiment_command(str(plan), [], folder, None, None, None)
-    found = {row["variant"]: row for row in rows(folder)}
-    assert found.keys() == {"baseline", "tlpo", "sft"}
-    for name, row in found.items():
+    results = {row["variant"]: row for row in rows(folder)}
+    assert results.keys() == {"baseline", "tlpo", "sft"}
+    for name, row in results.items():
         assert 0 <= row["metrics"]["accuracy"] <= 1 and row["metrics"]["length"] > 0
         assert ("seconds" in row["metrics"]) == (name != "baseline")
         run = folder / "runs" / row["run"]
@@ -78,9 +78,9 @@ def test_every_method_is_trained_and_evaluated_and_nothing_twice(plan: Path, tmp
         assert row["metrics"].get("rpr") == judged["rpr"] and judged["prompts_answered"] == 1
     log = (folder / "runs" / "tlpo-0" / "log.txt").read_text("utf-8")
     assert [line.split()[2] for line in log.splitlines() if line.startswith("$ tlpo")][:2] == ["train", "evaluate"]
-    assert "Of one&#39;s own" in (folder / "report" / "report.html").read_text("utf-8")
+    assert "A model of one&#39;s own" in (folder / "report" / "report.html").read_text("utf-8")
 
-    # An evaluation is lost: it alone is done again, with the model that is there.
+    # An evaluation is lost: it alone is repeated, with the model that exists.
     run = folder / "runs" / "tlpo-0"
     model = (run / "train" / "model" / "model.safetensors").stat().st_mtime_ns
     steps = json.loads((run / "steps.json").read_text("utf-8"))
@@ -89,40 +89,40 @@ def test_every_method_is_trained_and_evaluated_and_nothing_twice(plan: Path, tmp
     (run / "trial.json").unlink()
     experiment_command(str(plan), [], folder, None, None, None)
     assert (run / "train" / "model" / "model.safetensors").stat().st_mtime_ns == model
-    assert {row["variant"]: row["metrics"].get("rpr") for row in rows(folder)}["tlpo"] == found["tlpo"]["metrics"].get(
-        "rpr"
-    )
+    repeated = {row["variant"]: row["metrics"].get("rpr") for row in rows(folder)}
+    assert repeated["tlpo"] == results["tlpo"]["metrics"].get("rpr")
 
 
 @pytest.mark.slow
-def test_a_command_that_fails_is_named_with_its_last_line(plan: Path, tmp_path: Path) -> None:
+def test_a_command_that_fails_is_reported_with_its_last_line(plan: Path, tmp_path: Path) -> None:
     with pytest.raises(TlpoError) as caught:
-        experiment_command(str(plan), ["subject.suites.lcb-monolingual=gone.jsonl"], tmp_path / "out", None, None, None)
+        experiment_command(str(plan), ["target.suites.lcb-monolingual=gone.jsonl"], tmp_path / "out", None, None, None)
     assert "trial baseline-0 failed (and 2 more)" in str(caught.value)
     assert "--suite lcb-monolingual --source gone.jsonl" in str(caught.value)
     assert "gone.jsonl: no such file" in str(caught.value)
 
 
-def test_jobs_do_not_go_with_a_subject(plan: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="own has a subject"):
+def test_jobs_do_not_go_with_a_target(plan: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="own has a target"):
         experiment_command(str(plan), [], tmp_path / "out", 2, None, None)
 
 
-def test_a_wrong_preset_is_told_once_before_anything_is_written(tmp_path: Path) -> None:
+def test_a_wrong_preset_is_reported_once_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"qwen3-8b-kp: no preset .* did you mean qwen3-8b-ko"):
-        experiment_command("paper", ["subject.preset=qwen3-8b-kp"], tmp_path / "out", None, None, None)
+        experiment_command("paper", ["target.preset=qwen3-8b-kp"], tmp_path / "out", None, None, None)
     assert not (tmp_path / "out").exists()
 
 
-def test_the_paper_s_comparison_trains_every_method_and_asks_every_suite() -> None:
-    plan = load_plan("paper", ["subject.preset=gemma-3-4b-ja", "subject.suites.lcb-crosslingual=lcb"])
-    assert plan.subject is not None
-    found = {trial.variant: commands(trial, plan.subject, Path("out")) for trial in plan.trials()}
-    assert list(found["baseline"]) == [*plan.subject.suites, "accuracy"]
-    assert {name: steps["train"][:2] for name, steps in found.items() if "train" in steps} == {
+def test_the_paper_s_comparison_trains_every_method_and_evaluates_every_suite() -> None:
+    plan = load_plan("paper", ["target.preset=gemma-3-4b-ja", "target.suites.lcb-crosslingual=lcb"])
+    assert plan.target is not None
+    commands = {trial.variant: trial_commands(trial, plan.target, Path("out")) for trial in plan.trials()}
+    assert list(commands["baseline"]) == [*plan.target.suites, "accuracy"]
+    assert {name: steps["train"][:2] for name, steps in commands.items() if "train" in steps} == {
         "tlpo": ["train", "gemma-3-4b-ja"],
         **{name: ["baseline", name.partition("-")[0]] for name in ("sft", "sft-own", "dpo", "orpo", "grpo")},
     }
-    asked = found["tlpo"]["lcb-crosslingual"]
-    assert asked[:2] == ["evaluate", "out/train/model"] and asked[asked.index("--language") + 1] == "ja"
-    assert asked[asked.index("--source") + 1] == "lcb"
+    evaluation = commands["tlpo"]["lcb-crosslingual"]
+    assert evaluation[:2] == ["evaluate", "out/train/model"]
+    assert evaluation[evaluation.index("--language") + 1] == "ja"
+    assert evaluation[evaluation.index("--source") + 1] == "lcb"

@@ -1,4 +1,4 @@
-"""Ledger, queue and exchange: nothing lost, nothing twice, nothing too old."""
+"""Ledger, queue and exchange: no prompt is lost, none is learned from twice, and no group is too old."""
 
 from __future__ import annotations
 
@@ -22,75 +22,76 @@ def make_prompts(n: int) -> list[Prompt]:
     return [Prompt(index=i, id=f"p{i}", language="ko", text="?") for i in range(n)]
 
 
-def make_exchange(n: int, *, groups: int = 2, lot: int = 4, capacity: int = 64, staleness: int = 0) -> Exchange:
+def make_exchange(n: int, *, groups: int = 2, lease_size: int = 4, capacity: int = 64, staleness: int = 0) -> Exchange:
     return Exchange(
-        make_prompts(n), {}, groups_per_update=groups, lease_size=lot, capacity=capacity, max_staleness=staleness
+        make_prompts(n), {}, groups_per_update=groups, lease_size=lease_size, capacity=capacity, max_staleness=staleness
     )
 
 
-def roll(exchange: Exchange, holder: str, lot: list[Prompt], version: int, is_confused: object) -> None:
-    """What a rollout actor does with a lot, with `is_confused(index)` in place of a model."""
-    assert callable(is_confused)
-    confused = [prompt.index for prompt in lot if is_confused(prompt.index)]
+def roll_out(
+    exchange: Exchange, holder: str, batch: list[Prompt], version: int, is_confused: Callable[[int], bool]
+) -> None:
+    """Do what a rollout actor does with a batch, with `is_confused(index)` in place of a model."""
+    confused = [prompt.index for prompt in batch if is_confused(prompt.index)]
     results = [
         PromptResult(prompt_index=prompt.index, outcome=Outcome.CONFUSED if prompt.index in confused else Outcome.CLEAN)
-        for prompt in lot
+        for prompt in batch
     ]
     exchange.submit(holder, results, encode([make_group(i, version) for i in confused]), version)
 
 
-def test_records_survive_the_wire_and_lone_surrogates_become_replacement_characters() -> None:
+def test_encoded_groups_decode_equal_and_lone_surrogates_become_replacement_characters() -> None:
     group = make_group(3)
     (back,) = decode(encode([group]))
     assert back.response == "가\ufffd나" and back.lookaheads == ("a", "b\ufffd", "c", "")
     for name in ("context_ids", "candidate_ids", "old_logp", "rewards"):
         np.testing.assert_array_equal(getattr(back, name), getattr(group, name))
-    assert (back.prompt_index, back.prompt_length, back.span_script) == (3, 3, "Cyrillic")
+    assert (back.prompt_index, back.prompt_length, back.span_kind) == (3, 3, "Cyrillic")
 
 
 @pytest.mark.parametrize("payload", [b"", b"garbage", encode([make_group(0)])[:200]])
-def test_a_payload_that_is_no_arrow_stream_is_refused_and_nothing_is_entered(payload: bytes) -> None:
+def test_a_payload_that_is_not_an_arrow_stream_is_refused_and_nothing_is_entered(payload: bytes) -> None:
     exchange = make_exchange(4)
-    lot = exchange.lease("a", 1)
+    batch = exchange.lease("a", 1)
     with pytest.raises(ValueError, match="Arrow"):
         exchange.submit("a", [PromptResult(prompt_index=0, outcome=Outcome.CLEAN)], payload, 0)
-    assert exchange.status().accounting.leased == len(lot)
+    assert exchange.status().accounting.leased == len(batch)
 
 
-@pytest.mark.parametrize("of", [[], [1], [0, 0], [0, 1]])
-def test_groups_of_other_prompts_than_the_confused_are_refused_and_nothing_is_entered(of: list[int]) -> None:
-    """Entered, they would be waited for until the end of time."""
-    exchange = make_exchange(4, lot=2)
-    lot = exchange.lease("a", 1)
+@pytest.mark.parametrize("prompts", [[], [1], [0, 0], [0, 1]])
+def test_groups_for_other_prompts_than_the_confused_ones_are_refused_and_nothing_is_entered(prompts: list[int]) -> None:
+    """A confused prompt without a group would stay queued for ever."""
+    exchange = make_exchange(4, lease_size=2)
+    batch = exchange.lease("a", 1)
     results = [
         PromptResult(prompt_index=0, outcome=Outcome.CONFUSED),
         PromptResult(prompt_index=1, outcome=Outcome.CLEAN),
     ]
-    with pytest.raises(RecordError, match="a delivered candidate groups of other prompts"):
-        exchange.submit("a", results, encode([make_group(index) for index in of]), 0)
-    assert exchange.status().accounting.leased == len(lot)
+    with pytest.raises(RecordError, match="a submitted candidate groups for prompts other than those it reports"):
+        exchange.submit("a", results, encode([make_group(index) for index in prompts]), 0)
+    assert exchange.status().accounting.leased == len(batch)
 
 
-def test_a_dead_actors_lease_returns_and_its_late_result_does_not_count() -> None:
+def test_the_lease_of_a_dead_actor_is_released_and_its_late_result_is_not_accepted() -> None:
     exchange = make_exchange(8)
-    lot = exchange.lease("dead", 1)
-    assert exchange.release("dead") == len(lot)
+    batch = exchange.lease("dead", 1)
+    assert exchange.release("dead") == len(batch)
     again = exchange.lease("alive", 1)
-    assert [prompt.index for prompt in again] == [prompt.index for prompt in lot]
-    late = [PromptResult(prompt_index=prompt.index, outcome=Outcome.CONFUSED) for prompt in lot]
-    groups = encode([make_group(prompt.index) for prompt in lot])
+    assert [prompt.index for prompt in again] == [prompt.index for prompt in batch]
+    late = [PromptResult(prompt_index=prompt.index, outcome=Outcome.CONFUSED) for prompt in batch]
+    groups = encode([make_group(prompt.index) for prompt in batch])
     assert exchange.submit("dead", late, groups, 0) == ()
     assert exchange.status().queue_depth == 0
     assert exchange.status().accounting.leased == len(again)
 
 
-def test_groups_too_old_are_refused_on_admission_and_at_the_learner() -> None:
-    exchange = make_exchange(8, groups=1, lot=8, staleness=1)
-    lot = exchange.lease("a", 1)
-    confused = {lot[0].index, lot[1].index}
-    roll(exchange, "a", lot, 0, confused.__contains__)
+def test_groups_that_are_too_old_are_refused_on_admission_and_at_the_learner() -> None:
+    exchange = make_exchange(8, groups=1, lease_size=8, staleness=1)
+    batch = exchange.lease("a", 1)
+    confused = {batch[0].index, batch[1].index}
+    roll_out(exchange, "a", batch, 0, confused.__contains__)
     exchange.take(1)
-    exchange.mark_learned(2)  # the group that stayed is now two versions old
+    exchange.mark_learned(2)  # the group that was not taken is now two versions old
     accounting = exchange.status().accounting
     assert (accounting.confused, accounting.stale) == (1, 1)
     late = exchange.lease("a", 1)
@@ -99,11 +100,11 @@ def test_groups_too_old_are_refused_on_admission_and_at_the_learner() -> None:
     assert exchange.status().accounting.stale == 1 + len(late)
 
 
-def test_at_staleness_zero_what_is_learned_does_not_depend_on_the_number_of_actors() -> None:
+def test_at_staleness_zero_the_updates_do_not_depend_on_the_number_of_actors() -> None:
     def updates(actors: int, deaths: bool) -> list[list[int]]:
-        exchange = make_exchange(2_000, groups=8, lot=7)
+        exchange = make_exchange(2_000, groups=8, lease_size=7)
 
-        def is_confused(index: int, version: int) -> bool:  # less and less often, as in a real run
+        def is_confused(index: int, version: int) -> bool:  # less often with each version, as in a real run
             return (index * 2654435761 + version * 40503) % 1000 < 300 / (1 + version / 4)
 
         return run_to_end(exchange, actors, is_confused, deaths)
@@ -114,17 +115,17 @@ def test_at_staleness_zero_what_is_learned_does_not_depend_on_the_number_of_acto
 @given(
     n=st.integers(0, 60),
     groups=st.integers(1, 8),
-    lot=st.integers(1, 16),
+    lease_size=st.integers(1, 16),
     staleness=st.integers(0, 3),
     actors=st.integers(1, 4),
     salt=st.integers(0, 1000),
     share=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
     deaths=st.booleans(),
 )
-def test_every_prompt_is_learned_or_settled_exactly_once(
-    n: int, groups: int, lot: int, staleness: int, actors: int, salt: int, share: float, deaths: bool
+def test_every_prompt_is_learned_from_or_settled_exactly_once(
+    n: int, groups: int, lease_size: int, staleness: int, actors: int, salt: int, share: float, deaths: bool
 ) -> None:
-    exchange = make_exchange(n, groups=groups, lot=lot, staleness=staleness)
+    exchange = make_exchange(n, groups=groups, lease_size=lease_size, staleness=staleness)
 
     def is_confused(index: int, version: int) -> bool:
         return (index * 2654435761 + version * 97 + salt) % 1000 < share * 1000
@@ -138,45 +139,45 @@ def test_every_prompt_is_learned_or_settled_exactly_once(
     assert status.accounting.clean + status.accounting.confused + status.accounting.stale == n
 
 
-def test_a_window_that_a_dead_actor_emptied_is_given_out_again() -> None:
-    exchange = make_exchange(40, groups=2, lot=4, staleness=2)
+def test_prompts_of_a_dead_actor_return_to_the_window() -> None:
+    exchange = make_exchange(40, groups=2, lease_size=4, staleness=2)
     held = {holder: exchange.lease(holder, 2) for holder in ("a", "b", "c", "d", "e", "f")}
-    assert exchange.lease("idle", 2) == [], "enough prompts are out"
+    assert exchange.lease("idle", 2) == [], "enough prompts are leased"
     assert exchange.release("a") == len(held["a"]) > 0
     assert exchange.lease("b2", 2)
 
 
-def test_the_queue_is_bounded_by_its_capacity_and_the_lots_that_are_out() -> None:
-    exchange = make_exchange(1_000, groups=8, lot=8, capacity=8, staleness=10)
+def test_the_queue_is_bounded_by_its_capacity_and_the_leased_batches() -> None:
+    exchange = make_exchange(1_000, groups=8, lease_size=8, capacity=8, staleness=10)
     deepest = 0
     for _ in range(200):
-        lot = exchange.lease("a", 1)
-        roll(exchange, "a", lot, 0, lambda index: True)
+        batch = exchange.lease("a", 1)
+        roll_out(exchange, "a", batch, 0, lambda index: True)
         deepest = max(deepest, exchange.status().queue_depth)
     assert deepest <= 16
 
 
-def test_prompts_that_never_entered_the_run_are_no_progress() -> None:
+def test_prompts_that_never_entered_the_run_do_not_count_as_progress() -> None:
     exchange = Exchange(
         make_prompts(10), {"too long": 90}, groups_per_update=2, lease_size=10, capacity=8, max_staleness=0
     )  # fmt: skip
     assert exchange.status().progress == 0.0
-    roll(exchange, "a", exchange.lease("a", 1), 0, lambda index: False)
+    roll_out(exchange, "a", exchange.lease("a", 1), 0, lambda index: False)
     assert 0 < exchange.status().progress <= 1
 
 
 def run_to_end(
     exchange: Exchange, actors: int, is_confused: Callable[[int, int], bool], deaths: bool
 ) -> list[list[int]]:
-    """The driver's loop with actors that answer one after the other; prompt indices of each update.
+    """Run the driver's loop with actors that finish one after the other; return the prompt indices of each update.
 
     Args:
-        deaths: now and then an actor dies with its lease.
+        deaths: Let an actor die with its lease every few turns.
     """
     version, learned = 0, []
     held: dict[str, list[Prompt]] = {}
     for turn in range(100_000):
-        status = exchange.status()  # looked at between any two lots, as a driver does
+        status = exchange.status()  # polled between any two batches, as the driver does
         if status.finished:
             return learned
         if status.ready:
@@ -187,36 +188,36 @@ def run_to_end(
         for number in range(actors):
             if not held.get(f"a{number}"):
                 held[f"a{number}"] = exchange.lease(f"a{number}", actors)
-        busy = sorted((holder for holder, lot in held.items() if lot), reverse=turn % 2 == 0)
+        busy = sorted((holder for holder, batch in held.items() if batch), reverse=turn % 2 == 0)
         if busy:
-            lot = held.pop(busy[0])
+            batch = held.pop(busy[0])
             if deaths and turn % 5 == 0:
                 exchange.release(busy[0])
             else:
-                roll(exchange, busy[0], lot, version, lambda index: is_confused(index, version))  # noqa: B023
-    raise AssertionError("the run never ended")
+                roll_out(exchange, busy[0], batch, version, lambda index: is_confused(index, version))  # noqa: B023
+    raise AssertionError("the run did not end")
 
 
 @given(
     n=st.integers(0, 60),
     groups=st.integers(1, 8),
-    lot=st.integers(1, 16),
+    lease_size=st.integers(1, 16),
     staleness=st.integers(0, 3),
     actors=st.integers(1, 4),
     salt=st.integers(0, 1000),
     share=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
     every=st.integers(2, 9),
 )
-def test_an_exchange_that_dies_again_and_again_loses_nothing_and_doubles_nothing(
-    n: int, groups: int, lot: int, staleness: int, actors: int, salt: int, share: float, every: int
+def test_an_exchange_that_dies_repeatedly_loses_no_prompt_and_learns_from_none_twice(
+    n: int, groups: int, lease_size: int, staleness: int, actors: int, salt: int, share: float, every: int
 ) -> None:
-    """A new one begins from the last snapshot, which travels as JSON; actors still hold lots of the old one."""
-    exchange = make_exchange(n, groups=groups, lot=lot, staleness=staleness)
+    """Each new exchange starts from the last snapshot, as JSON, while actors still hold batches of the old one."""
+    exchange = make_exchange(n, groups=groups, lease_size=lease_size, staleness=staleness)
     last, version, learned = exchange.snapshot(), 0, Counter[int]()
     held: dict[str, list[Prompt]] = {}
     for turn in range(100_000):
-        if turn % every == 0 and turn < 400:  # a death each time nothing could ever end
-            exchange = make_exchange(n, groups=groups, lot=lot, staleness=staleness)
+        if turn % every == 0 and turn < 400:  # not for ever: the run could never end
+            exchange = make_exchange(n, groups=groups, lease_size=lease_size, staleness=staleness)
             exchange.restore(replace(last, state=json.loads(json.dumps(last.state))))
         status = exchange.status()
         if status.finished:
@@ -230,62 +231,65 @@ def test_an_exchange_that_dies_again_and_again_loses_nothing_and_doubles_nothing
         for number in range(actors):
             if not held.get(f"a{number}"):
                 held[f"a{number}"] = exchange.lease(f"a{number}", actors)
-        busy = sorted((holder for holder, kept in held.items() if kept), reverse=turn % 2 == 0)
+        busy = sorted((holder for holder, batch in held.items() if batch), reverse=turn % 2 == 0)
         if busy:
-            lot_held = held.pop(busy[0])
-            roll(exchange, busy[0], lot_held, version, lambda index: (index * 97 + salt) % 1000 < share * 1000)
+            batch = held.pop(busy[0])
+            roll_out(exchange, busy[0], batch, version, lambda index: (index * 97 + salt) % 1000 < share * 1000)
     accounting = exchange.status().accounting
     assert accounting.complete and accounting.balanced
     assert all(count == 1 for count in learned.values())
     assert len(learned) == accounting.confused
 
 
-def test_what_was_in_learning_when_the_exchange_died_is_learned_once() -> None:
-    exchange = make_exchange(8, groups=8, lot=8)
-    roll(exchange, "a", exchange.lease("a", 1), 0, lambda index: True)
+def test_groups_in_learning_when_the_exchange_dies_are_learned_from_once() -> None:
+    exchange = make_exchange(8, groups=8, lease_size=8)
+    roll_out(exchange, "a", exchange.lease("a", 1), 0, lambda index: True)
     exchange.take(0)
-    other = make_exchange(8, groups=8, lot=8)
+    other = make_exchange(8, groups=8, lease_size=8)
     other.restore(exchange.snapshot())
     assert other.lease("a", 1) == []
     other.mark_learned(1)
     assert other.status().accounting.confused == exchange.status().accounting.queued == 8
 
 
-def test_what_teaches_nothing_is_confused_all_the_same() -> None:
-    """Nothing learned from an answer is no sign that it was clean."""
-    exchange = make_exchange(8, groups=1, lot=8)
+def test_uninformative_answers_count_as_confused() -> None:
+    """Nothing can be learned from them, but they were not clean."""
+    exchange = make_exchange(8, groups=1, lease_size=8)
     assert exchange.status().confusion_rate == 0
     outcomes = (Outcome.UNINFORMATIVE, Outcome.CLEAN, Outcome.SKIPPED)
-    lot = exchange.lease("a", 1)
-    results = [PromptResult(prompt_index=one.index, outcome=found) for one, found in zip(lot, outcomes, strict=False)]
+    batch = exchange.lease("a", 1)
+    results = [
+        PromptResult(prompt_index=prompt.index, outcome=outcome)
+        for prompt, outcome in zip(batch, outcomes, strict=False)
+    ]
     exchange.submit("a", results, encode([]), 0)
     assert exchange.status().confusion_rate == 1 / 2
 
 
-def test_an_update_is_not_begun_with_groups_that_have_just_become_too_old() -> None:
-    """As when the learner comes back while rollouts of the version before go on."""
+def test_an_update_does_not_start_with_groups_that_have_just_become_too_old() -> None:
+    """This happens when the learner is restored while rollouts of the previous version continue."""
     exchange = make_exchange(8, groups=2, staleness=1)
-    roll(exchange, "a", exchange.lease("a", 1)[:2], 0, lambda index: True)
+    roll_out(exchange, "a", exchange.lease("a", 1)[:2], 0, lambda index: True)
     assert exchange.status().ready
     assert exchange.take(2) is None
     accounting = exchange.status().accounting
     assert (accounting.stale, accounting.queued) == (2, 0) and accounting.balanced
 
 
-def test_a_run_goes_on_though_other_lines_of_its_file_are_bad_now() -> None:
+def test_a_run_resumes_although_other_lines_of_its_file_are_unreadable_now() -> None:
     exchange = Exchange(make_prompts(2), {"bad": 3}, groups_per_update=1, lease_size=4, capacity=8, max_staleness=0)
     again = Exchange(make_prompts(2), {"bad": 1}, groups_per_update=1, lease_size=4, capacity=8, max_staleness=0)
     again.restore(exchange.snapshot())
-    roll(again, "a", again.lease("a", 1), 0, lambda index: False)
+    roll_out(again, "a", again.lease("a", 1), 0, lambda index: False)
     assert again.status().finished and again.status().progress == 1
     assert again.status().accounting.total == 5
 
 
-def test_a_snapshot_of_other_prompts_is_one_line() -> None:
-    with pytest.raises(UserError, match="the run had 9 prompts, now there are 8: go on with the prompts"):
+def test_a_snapshot_of_other_prompts_is_refused_in_one_line() -> None:
+    with pytest.raises(UserError, match="the run had 9 prompts, now there are 8: resume with the prompts"):
         make_exchange(8).restore(make_exchange(9).snapshot())
 
 
-def test_nothing_is_taken_before_an_update_is_full() -> None:
-    exchange = make_exchange(8, groups=2, lot=4)
+def test_nothing_is_taken_before_the_groups_fill_an_update() -> None:
+    exchange = make_exchange(8, groups=2, lease_size=4)
     assert exchange.take(0) is None

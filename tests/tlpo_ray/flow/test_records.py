@@ -31,12 +31,11 @@ def groups(draw: st.DrawFn) -> CandidateGroup:
         old_logp=np.array(draw(st.lists(float32, min_size=n, max_size=n)), np.float32),
         rewards=np.array(draw(st.lists(st.sampled_from([-1.0, 1.0]), min_size=n, max_size=n)), np.float32),
         sampling_version=draw(st.integers(0, 10**6)),
-        probing_version=draw(st.integers(0, 10**6)),
         detector_version=draw(plain),
         response=draw(plain),
         span_start=draw(st.integers(0, 100)),
         span_end=draw(st.integers(0, 100)),
-        span_script=draw(plain),
+        span_kind=draw(plain),
         lookaheads=tuple(draw(st.lists(plain, min_size=n, max_size=n))),
     )
 
@@ -101,7 +100,22 @@ def a_group(response: str) -> CandidateGroup:
     ids, values = np.arange(2, dtype=np.int32), np.ones(2, np.float32)
     return CandidateGroup(
         prompt_index=0, prompt_id="", language="ko", context_ids=ids, prompt_length=1, candidate_ids=ids,
-        old_logp=values, rewards=values, sampling_version=0, probing_version=0, detector_version="",
-        response=response, span_start=len(response) - 1, span_end=len(response), span_script="Cyrillic",
+        old_logp=values, rewards=values, sampling_version=0, detector_version="",
+        response=response, span_start=len(response) - 1, span_end=len(response), span_kind="Cyrillic",
         lookaheads=("", ""),
     )  # fmt: skip
+
+
+@settings(max_examples=25)
+@given(st.lists(groups(), max_size=3))
+def test_streams_of_earlier_releases_are_read(sent: list[CandidateGroup]) -> None:
+    table = decode_table(encode(sent))
+    names = ["span_script" if name == "span_kind" else name for name in table.column_names]
+    versions = pa.array([group.sampling_version for group in sent], pa.int64())
+    field = pa.field("probing_version", pa.int64(), nullable=False)
+    old = table.rename_columns(names).add_column(names.index("sampling_version") + 1, field, versions)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, old.schema) as writer:
+        writer.write_table(old)
+    received = decode(sink.getvalue().to_pybytes())
+    assert all(same(one, other) for one, other in zip(sent, received, strict=True)) and len(received) == len(sent)

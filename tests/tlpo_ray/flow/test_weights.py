@@ -29,12 +29,12 @@ def test_buckets_hold_every_tensor_once_in_order_and_are_bounded(sizes: list[int
         assert len(bucket) == 1 or sum(array.nbytes for _, array in bucket) <= max_bytes
 
 
-def test_canary_measures_the_largest_difference_and_refuses_more() -> None:
+def test_the_canary_measures_the_largest_difference_and_rejects_more_than_the_tolerance() -> None:
     canary = Canary(context_ids=(1, 2), token_ids=(5, 6), logp=(-0.5, -1.0))
     assert check_canary(canary, [6, 5, 9], [-1.01, -0.5, -4.0], 0.02) == pytest.approx(0.01)
     with pytest.raises(WeightSyncError, match=r"differ .* 0.01 nats"):
         check_canary(canary, [6, 5], [-1.01, -0.5], 0.001)
     with pytest.raises(WeightSyncError):
-        check_canary(canary, [6, 7], [-1.0, -0.5], 10.0)  # a token of the learner's is not even a candidate
+        check_canary(canary, [6, 7], [-1.0, -0.5], 10.0)  # one of the learner's tokens is not among the receiver's
     with pytest.raises(WeightSyncError):
         check_canary(canary, [5, 6], [-0.5, float("nan")], 10.0)

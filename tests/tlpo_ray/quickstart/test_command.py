@@ -1,4 +1,4 @@
-"""The quickstart as a user runs it, shortened, in one process."""
+"""The quickstart command, shortened, in one process."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ FIELDS = {
 
 
 @pytest.mark.slow
-def test_the_quickstart_repairs_the_toy_model_and_says_so(tmp_path: Path) -> None:
+def test_the_quickstart_repairs_the_toy_model_and_shows_what_changed(tmp_path: Path) -> None:
     command = [Path(sys.executable).with_name("tlpo"), "quickstart", "--stack", "local", "data.limit=1536"]
     done = subprocess.run(
         command, cwd=tmp_path, env=os.environ | {"COLUMNS": "100"}, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr == "", "a quiet run says nothing there"
+    assert done.stderr == "", "a run without warnings prints nothing there"
     result = json.loads((tmp_path / "runs" / "quickstart" / "result.json").read_text())
     assert result.keys() >= FIELDS
     assert result["rpr_before"] <= 0.85

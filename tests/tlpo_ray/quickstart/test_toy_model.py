@@ -14,13 +14,13 @@ from tlpo_ray.quickstart.toy_cache import cached_toy_model
 from tlpo_ray.quickstart.toy_model import ToyRecipe
 from tlpo_ray.quickstart.world import WRONG_LANGUAGES, toy_world
 
-TINY = ToyRecipe(layers=1, hidden=64, heads=2, feed_forward=128, rounds=3)
+TINY = ToyRecipe(num_layers=1, hidden_size=64, num_heads=2, intermediate_size=128, epochs=3)
 
 pytestmark = pytest.mark.slow
 
 
-class Seen:
-    """Progress reports of a training."""
+class Progress:
+    """Records what a training reports."""
 
     def __init__(self) -> None:
         self.losses: list[float] = []
@@ -41,7 +41,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="module")
 def folder(cache: Any) -> Path:
-    return cached_toy_model(5, Seen(), recipe=TINY)
+    return cached_toy_model(5, Progress(), recipe=TINY)
 
 
 def load(folder: Path) -> Any:
@@ -50,23 +50,23 @@ def load(folder: Path) -> Any:
     return AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True).eval()
 
 
-def test_second_call_trains_nothing_and_fresh_trains_the_same_again(folder: Path) -> None:
+def test_a_second_call_trains_nothing_and_fresh_trains_the_same_model_again(folder: Path) -> None:
     before = {name: value.clone() for name, value in load(folder).named_parameters()}
-    again, anew = Seen(), Seen()
-    assert cached_toy_model(5, again, recipe=TINY) == folder and not again.losses
-    assert cached_toy_model(5, anew, recipe=TINY, fresh=True) == folder and anew.share == 1.0
-    assert anew.losses[-1] < anew.losses[0] - 1
+    cached, retrained = Progress(), Progress()
+    assert cached_toy_model(5, cached, recipe=TINY) == folder and not cached.losses
+    assert cached_toy_model(5, retrained, recipe=TINY, fresh=True) == folder and retrained.share == 1.0
+    assert retrained.losses[-1] < retrained.losses[0] - 1
     assert all(torch.equal(value, before[name]) for name, value in load(folder).named_parameters())
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
-def test_another_seed_is_another_model(folder: Path) -> None:
-    other = cached_toy_model(6, Seen(), recipe=TINY)
+def test_another_seed_makes_another_model(folder: Path) -> None:
+    other = cached_toy_model(6, Progress(), recipe=TINY)
     assert other != folder
     assert not torch.equal(load(other).lm_head.weight, load(folder).lm_head.weight)
 
 
-def test_loads_as_any_model_does_and_stops_at_its_end_token(folder: Path) -> None:
+def test_the_model_loads_like_any_other_and_stops_at_its_end_token(folder: Path) -> None:
     config = ModelConfig(path=str(folder))
     tokenizer, model = load_tokenizer(config), load(folder)
     assert model.generation_config.eos_token_id == tokenizer.eos_token_id
@@ -77,7 +77,7 @@ def test_loads_as_any_model_does_and_stops_at_its_end_token(folder: Path) -> Non
     assert out.shape[1] > len(ids)
 
 
-def test_tokenizer_gives_every_answer_back(folder: Path) -> None:
+def test_the_tokenizer_restores_every_answer(folder: Path) -> None:
     tokenizer = load_tokenizer(ModelConfig(path=str(folder)))
     for question in toy_world().questions:
         for language in (question.language, *WRONG_LANGUAGES):
@@ -85,8 +85,8 @@ def test_tokenizer_gives_every_answer_back(folder: Path) -> None:
             assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
 
 
-def test_wrong_names_part_from_right_ones_at_the_confusion_point(folder: Path) -> None:
-    """Else the language is decided before the point that TLPO looks at, and repairing it costs knowledge."""
+def test_wrong_names_differ_from_right_ones_from_the_confusion_point_on(folder: Path) -> None:
+    """Otherwise the language is decided before the point that TLPO changes, and the repair costs knowledge."""
     tokenizer = load_tokenizer(ModelConfig(path=str(folder)))
     token_bytes = TokenBytes(tokenizer)
     for question in toy_world().questions:
@@ -94,17 +94,17 @@ def test_wrong_names_part_from_right_ones_at_the_confusion_point(folder: Path) -
         for language in WRONG_LANGUAGES:
             text = question.answer(language)
             wrong = tokenizer(text)["input_ids"]
-            parted = next(at for at, (ours, theirs) in enumerate(zip(right, wrong, strict=False)) if ours != theirs)
+            different = next(at for at, (a, b) in enumerate(zip(right, wrong, strict=False)) if a != b)
             confused = question.template.index("{name}")
-            assert token_bytes.tokens_of_character(wrong, text, confused)[0] == parted, text
+            assert token_bytes.tokens_of_character(wrong, text, confused)[0] == different, text
 
 
-def test_clean_kl_is_zero_for_itself_and_sees_where_a_policy_moved(folder: Path) -> None:
+def test_clean_kl_is_zero_for_the_same_policy_and_positive_for_a_changed_one(folder: Path) -> None:
     config, world = ModelConfig(path=str(folder)), toy_world()
     tokenizer, reference, policy = load_tokenizer(config), load(folder), load(folder)
     same = clean_kl(policy, reference, tokenizer, config, world.questions)
-    assert same.everywhere == pytest.approx(0, abs=1e-6) and same.elsewhere == pytest.approx(0, abs=1e-6)
+    assert same.all_positions == pytest.approx(0, abs=1e-6) and same.beyond_name == pytest.approx(0, abs=1e-6)
     with torch.no_grad():
         policy.lm_head.weight.mul_(1.1)
     moved = clean_kl(policy, reference, tokenizer, config, world.questions)
-    assert moved.everywhere > 1e-3 and moved.elsewhere > 1e-3
+    assert moved.all_positions > 1e-3 and moved.beyond_name > 1e-3

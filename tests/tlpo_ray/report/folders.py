@@ -1,4 +1,4 @@
-"""Small folders of runs and experiments, as their commands leave them."""
+"""Small folders of runs and experiments, as the commands leave them."""
 
 from __future__ import annotations
 
@@ -18,41 +18,41 @@ from tlpo_ray.flow.records import SCHEMA, CandidateGroup, to_batch
 
 Json = dict[str, Any]
 ATTACK = "<script>document.title = 'attacked'</script><img src=x onerror=\"document.title='attacked'\">"
-"""What an answer may hold."""
-SLIPS = {
+"""Text that an answer may contain."""
+CONFUSED = {
     "ko": ("체코의 통화는 ", "чеська", "체코 코루나입니다."),
     "ar": ("عملة الهند هي ", "рупія", "روبية هندية."),
     "ja": ("タイの通貨は", "บาท", "タイ バーツです。"),
 }
-"""By language: an answer up to its confusion point, the confused word there, and how it should have gone on."""
+"""Language → (answer up to its confusion point, confused word there, right continuation)."""
 METHODS = {"tlpo": "TLPO", "sft": "SFT", "dpo": "DPO", "orpo": "ORPO", "grpo": "GRPO"}
 
 
 def group(
     language: str = "ko", number: int = 0, *, n: int = 16, confusing: Sequence[int] = (1, 2), context: str = ""
 ) -> CandidateGroup:
-    """A candidate group whose candidates `confusing` lead to confusion; probabilities halve from 1/2 on."""
-    start, word, end = SLIPS[language]
+    """Return a candidate group whose candidates `confusing` lead to confusion; probabilities halve from 1/2 on."""
+    start, word, end = CONFUSED[language]
     start = context or start
     return CandidateGroup(
         prompt_index=number, prompt_id=f"{language}-{number}", language=language,
         context_ids=np.arange(5, dtype=np.int32), prompt_length=3, candidate_ids=np.arange(n, dtype=np.int32),
         old_logp=np.log(0.5 ** np.arange(1, n + 1)).astype(np.float32),
         rewards=np.array([-1.0 if i in confusing else 1.0 for i in range(n)], np.float32),
-        sampling_version=0, probing_version=0, detector_version="2", response=start + word,
-        span_start=len(start), span_end=len(start + word), span_script="Cyrillic",
+        sampling_version=0, detector_version="2", response=start + word,
+        span_start=len(start), span_end=len(start + word), span_kind="Cyrillic",
         lookaheads=tuple(word if i in confusing else end for i in range(n)),
     )  # fmt: skip
 
 
 def answer(when: str, language: str, number: int, sample: int = 0, *, confused: bool, text: str = "") -> Json:
-    """A line of `answers.jsonl`."""
-    start, word, end = SLIPS[language]
-    said = text or (start + (f"{word}." if confused else end))
+    """Return a line of `answers.jsonl`."""
+    start, word, end = CONFUSED[language]
+    content = text or (start + (f"{word}." if confused else end))
     spans = [[len(start), len(start + word)]] if confused else []
     return {
         "when": when, "id": f"{language}-{number}", "language": language, "prompt": f"{start}? {number}",
-        "sample": sample, "answer": said, "spans": spans,
+        "sample": sample, "answer": content, "spans": spans,
     }  # fmt: skip
 
 
@@ -65,7 +65,7 @@ def make_run(
     updates: int = 1,
     probed: bool = True,
 ) -> Path:
-    """A run's folder; `new_logp.json` has the confusing candidates at a tenth of what they were."""
+    """Write a run's folder; in `new_logp.json`, confusing candidates have a tenth of their probability."""
     (folder / "experiences").mkdir(parents=True)
     config = load_config("quickstart", ["model.path=/models/toy", f"folder={folder}"])
     (folder / "config.yaml").write_text(dump_config(config), encoding="utf-8")
@@ -75,8 +75,8 @@ def make_run(
     if groups:
         table = pa.Table.from_batches([to_batch(groups)], schema=SCHEMA)
         pq.write_table(table, folder / "experiences" / "groups-00000.parquet")
-        lowered = {n: np.where(one.rewards < 0, one.old_logp + math.log(0.1), one.old_logp).tolist()
-                   for n, one in enumerate(groups)}  # fmt: skip
+        lowered = {n: np.where(group.rewards < 0, group.old_logp + math.log(0.1), group.old_logp).tolist()
+                   for n, group in enumerate(groups)}  # fmt: skip
         if probed:
             (folder / "new_logp.json").write_text(json.dumps(lowered), encoding="utf-8")
     if answers:
@@ -95,7 +95,7 @@ def _update(step: int, updates: int) -> Json:
 
 def row(variant: str, seed: int = 0, method: str = "tlpo", label: str = "", axes: Json | None = None, **metrics: Any
         ) -> Json:  # fmt: skip
-    """A line of `results.jsonl`."""
+    """Return a line of `results.jsonl`."""
     curve = [{"share": i / 5, "rpr": 0.7 + i / 20, "reward": 0.4 + i / 10, "length": 14.0} for i in range(6)]
     return {
         "experiment": "made-up", "run": f"{variant}-{seed}", "variant": variant, "label": label or variant,
@@ -107,10 +107,10 @@ def row(variant: str, seed: int = 0, method: str = "tlpo", label: str = "", axes
 def make_experiment(
     folder: Path, rows: Sequence[Json], *, advantage: Json | None = None, shift: Json | None = None, title: str = "Test"
 ) -> Path:
-    """An experiment's folder."""
+    """Write an experiment's folder."""
     folder.mkdir(parents=True)
     (folder / "experiment.yaml").write_text(
-        f"name: made-up\ntitle: {json.dumps(title)}\nabout: Numbers that nobody measured.\n", encoding="utf-8"
+        f"name: made-up\ntitle: {json.dumps(title)}\nabout: Invented numbers.\n", encoding="utf-8"
     )
     write_lines(folder / "results.jsonl", rows)
     for name, value in (("advantage", advantage), ("shift", shift)):
@@ -120,7 +120,7 @@ def make_experiment(
 
 
 def comparison() -> list[Json]:
-    """Three seeds of six methods: TLPO first on RPR, behind DPO on KL and behind SFT on seconds."""
+    """Return three seeds of six methods: TLPO first on RPR, behind DPO on KL and behind SFT on seconds."""
     rows = [
         row("baseline", seed, "none", "before", rpr=0.75, wpr=0.93, accuracy=0.997, accuracy_strict=0.87, length=26.9)
         for seed in range(3)
@@ -141,8 +141,8 @@ def comparison() -> list[Json]:
     return rows
 
 
-def advantage_found() -> Json:
-    """`advantage.json`: a confusing candidate among clean ones, one of them an attack."""
+def advantage_json() -> Json:
+    """Return the content of `advantage.json`: a confusing candidate among clean ones, one of them an attack."""
     candidates = [
         {"token": ATTACK if i == 2 else "чеська" if i == 1 else "체코", "probability": 0.5**i / 2,
          "reward": -1.0 if i == 1 else 1.0, "tlpo": -0.5 if i == 1 else 0.5 / 15, "unweighted": -1.3 if i == 1 else 0.2,
@@ -152,8 +152,8 @@ def advantage_found() -> Json:
     return {"prompt": "체코의 통화는 무엇입니까?", "context": "체코의 통화는 ", "candidates": candidates}
 
 
-def shift_found(*, beyond_after: float = 0.001) -> Json:
-    """`shift.json`: confusing tokens beyond the top 16 at 0.004 before."""
+def shift_json(*, beyond_after: float = 0.001) -> Json:
+    """Return the content of `shift.json`: confusing tokens beyond the top 16 have 0.004 before."""
     ranks = ((1, 16), (17, 32), (33, 64))
     masses = {(True, True): (0.4, 0.03), (True, False): (0.004, beyond_after), (False, True): (0.59, 0.96),
               (False, False): (0.006, 0.005)}  # fmt: skip

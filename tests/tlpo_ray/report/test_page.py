@@ -10,21 +10,24 @@ import pytest
 from tests.tlpo_ray.report.folders import (
     ATTACK,
     METHODS,
-    advantage_found,
+    advantage_json,
     answer,
     comparison,
     group,
     make_experiment,
     make_run,
     row,
-    shift_found,
+    shift_json,
 )
 from tlpo_ray.commands.report import report_command
 from tlpo_ray.config.baseline import load_baseline
 from tlpo_ray.config.load import dump_config
 from tlpo_ray.errors import ResourceError, UserError
+from tlpo_ray.files import write_lines
+from tlpo_ray.flow.metrics import METRICS, RENAMED_METRICS
 from tlpo_ray.report.page import Report, write_report
-from tlpo_ray.report.run_page import SHOWN_ANSWERS, SHOWN_POINTS
+from tlpo_ray.report.run_page import MAX_POINTS, MAX_QUESTIONS
+from tlpo_ray.report.source import RunSource, read_source
 
 RESULT = {
     "rpr_before": 0.74, "rpr_after": 0.991, "wpr_before": 0.93, "wpr_after": 0.998, "accuracy_before": 0.739,
@@ -33,7 +36,7 @@ RESULT = {
 
 
 class Page(HTMLParser):
-    """A page's tags, ids and addresses."""
+    """Tags, ids, targets and text of a page."""
 
     def __init__(self, file: Path) -> None:
         super().__init__()
@@ -58,9 +61,9 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """Of an experiment with everything in it."""
+    """Write the report of an experiment that has everything."""
     folder = tmp_path_factory.mktemp("experiments") / "comparison"
-    make_experiment(folder, comparison(), advantage=advantage_found(), shift=shift_found())
+    make_experiment(folder, comparison(), advantage=advantage_json(), shift=shift_json())
     return write_report(folder, folder / "report")
 
 
@@ -68,57 +71,57 @@ def report_of(folder: Path) -> Page:
     return Page(write_report(folder, folder / "report").page)
 
 
-def test_a_whole_run(tmp_path: Path) -> None:
+def test_a_complete_run(tmp_path: Path) -> None:
     groups = [group(language, confusing=(0,)) for language in ("ko", "ar", "ja")]
     answers = [answer(when, language, 0, confused=when == "before") for when in ("before", "after")
                for language in ("ko", "ar", "ja")]  # fmt: skip
     report = write_report(make_run(tmp_path / "run", groups, answers, result=RESULT, updates=12), tmp_path / "out")
     page = Page(report.page)
     for shown in (
-        "99.1 %", "99.8 %", "99.0 %", "73.9 %", "3 of 3 answers were confused", "0 of 3 are after it",
+        "99.1 %", "99.8 %", "99.0 %", "73.9 %", "3 of 3 answers were confused", "after it, 0 of 3",
         "50.0 % of probability leads to confusion, 5.0 % after training", "torch 2.13.0", "tlpo train",
     ):  # fmt: skip
         assert shown in page.text, shown
-    assert "99.7 %" not in page.text, "right in whatever language is another number"
+    assert "99.7 %" not in page.text, "accuracy in any language is a different number"
     assert [file.name for file in report.figures] == ["curves.png"]
-    assert [file.stem for file in report.tables] == ["before-after", "words", "slips"]
+    assert [file.stem for file in report.tables] == ["before-after", "words", "confusions"]
     for file in (*report.figures, *report.tables, tmp_path / "out" / "figures" / "curves.svg"):
         assert file.stat().st_size > 0
     assert "| ar | рупія | 1 | 0 |" in (tmp_path / "out" / "tables" / "words.md").read_text("utf-8")
 
 
-def test_a_page_needs_nothing_from_elsewhere_and_its_ids_are_its_own(compared: Report) -> None:
+def test_a_page_is_self_contained_and_its_ids_are_unique(compared: Report) -> None:
     page = Page(compared.page)
     assert {target for target in page.targets if not target.startswith("#")} == {"data:,"}
     assert len(page.ids) == len(set(page.ids)) > 100
     used = set(re.findall(r'(?:xlink:href="#|url\(#)([^")]+)', page.html))
-    assert used and used <= set(page.ids), "every reference within a drawing still finds what it names"
+    assert used and used <= set(page.ids), "every reference within a drawing has its target"
     assert not {"iframe", "object", "embed"} & set(page.tags)
     assert "@import" not in page.html and "url(http" not in page.html
 
 
-def test_what_answers_hold_is_text(tmp_path: Path) -> None:
+def test_answers_are_escaped(tmp_path: Path) -> None:
     answers = [answer("before", "ko", 0, confused=True), answer("after", "ko", 0, confused=False, text=ATTACK)]
     page = report_of(make_run(tmp_path / ATTACK.replace("/", ""), [group(context=ATTACK)], answers))
     assert page.tags.count("script") == 1 and "img" not in page.tags, "the page's own script and no other"
     assert page.text.count("attacked") >= 2, "shown, not run"
     experiment = make_experiment(
         tmp_path / "e", [row("tlpo", label=ATTACK, rpr=0.9), row("sft", method="sft", rpr=0.8)],
-        advantage=advantage_found(), title=ATTACK,
+        advantage=advantage_json(), title=ATTACK,
     )  # fmt: skip
     page = report_of(experiment)
     assert "script" not in page.tags and "img" not in page.tags
 
 
-def test_what_is_left_out_is_said(tmp_path: Path) -> None:
+def test_omissions_are_mentioned(tmp_path: Path) -> None:
     groups = [group(language, number) for language in ("ko", "ar", "ja") for number in range(40)]
     answers = [answer(when, language, number, confused=when == "before") for language in ("ko", "ar", "ja")
                for number in range(100) for when in ("before", "after")]  # fmt: skip
     page = report_of(make_run(tmp_path / "run", groups, answers))
-    assert f"{SHOWN_POINTS} of 120 confusion points, the languages in turn." in page.text
-    assert f"{SHOWN_ANSWERS} of 300 questions, the languages in turn." in page.text
+    assert f"Showing {MAX_POINTS} of 120 confusion points; the languages take turns." in page.text
+    assert f"Showing {MAX_QUESTIONS} of 300 questions; the languages take turns." in page.text
     shown = re.findall(r'<article class="item" data-language="(\w+)">', page.html)
-    assert len(shown) == SHOWN_POINTS + SHOWN_ANSWERS
+    assert len(shown) == MAX_POINTS + MAX_QUESTIONS
     assert {language: shown.count(language) for language in shown} == {"ko": 60, "ar": 60, "ja": 60}
 
 
@@ -130,11 +133,11 @@ def test_a_page_of_long_answers_and_a_long_run_stays_small(tmp_path: Path) -> No
     assert write_report(folder, folder / "report").page.stat().st_size < 3_000_000
 
 
-def test_a_run_that_goes_on_is_shown_as_far_as_it_is(tmp_path: Path) -> None:
+def test_a_running_run_is_shown_so_far(tmp_path: Path) -> None:
     page = report_of(make_run(tmp_path / "run", updates=2))
     assert "This run has not ended" in page.text
     assert "sampled answers without a foreign word, first and last update" in page.text
-    page = report_of(make_run(tmp_path / "begun", updates=0))
+    page = report_of(make_run(tmp_path / "started", updates=0))
     assert "This run has not ended" in page.text and "svg" not in page.tags
 
 
@@ -144,6 +147,18 @@ def test_a_run_without_a_probe_shows_its_candidates_alone(tmp_path: Path) -> Non
     assert "after training" not in page.text and "lower bar" not in page.text
 
 
+def test_a_log_with_the_metric_names_of_earlier_releases_gives_every_curve(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", result=RESULT, updates=4)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
+    former = {old: 0.5 for old in RENAMED_METRICS}
+    write_lines(folder / "metrics.jsonl", (line | former for line in lines))
+    source = read_source(folder)
+    assert isinstance(source, RunSource)
+    for line in source.metrics:
+        assert set(RENAMED_METRICS.values()) <= line.keys() <= METRICS.keys() | {"step", "time"}
+    assert [file.name for file in write_report(folder, folder / "report").figures] == ["curves.png"]
+
+
 def test_a_run_of_another_method_is_reproduced_with_its_own_settings(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", result={"steps": 48, "seconds": {"training": 7.6}})
     config = load_baseline("sft-toy", "quickstart", ["model.path=/models/toy", "trainer.lr=3e-3"])
@@ -151,10 +166,10 @@ def test_a_run_of_another_method_is_reproduced_with_its_own_settings(tmp_path: P
     page = report_of(folder)
     assert "SFT run" in page.text and "tlpo baseline config.yaml config.yaml" in page.text
     file = str(folder / "config.yaml")
-    assert load_baseline(file, file).trainer == config.trainer, "what the page says to type does that"
+    assert load_baseline(file, file).trainer == config.trainer, "the command on the page does that"
 
 
-def test_every_figure_of_a_comparison(compared: Report) -> None:
+def test_a_comparison_has_every_figure(compared: Report) -> None:
     assert [file.stem for file in compared.figures] == ["scatter", "over-training", "cost", "shift", "advantage-forms"]
     assert [file.stem for file in compared.tables] == ["comparison", "shift", "advantage-forms"]
     assert all(file.is_file() and file.with_suffix(".svg").is_file() for file in compared.figures)
@@ -163,18 +178,18 @@ def test_every_figure_of_a_comparison(compared: Report) -> None:
     assert all(label in text for label in METHODS.values()) and "TLPO is beaten on KL clean" in text
 
 
-def test_no_figure_without_its_data(tmp_path: Path) -> None:
+def test_a_figure_without_data_is_left_out(tmp_path: Path) -> None:
     folder = make_experiment(tmp_path / "few", [row("baseline", method="none", rpr=0.5)])
     report = write_report(folder, folder / "report")
     assert report.figures == () and Page(report.page).tags.count("figure") == 0
 
 
-def test_beyond_the_candidates_a_gain_is_called_one(tmp_path: Path) -> None:
-    page = report_of(make_experiment(tmp_path / "e", [row("tlpo", rpr=0.9)], shift=shift_found(beyond_after=0.009)))
+def test_a_gain_outside_the_candidates_is_reported_as_such(tmp_path: Path) -> None:
+    page = report_of(make_experiment(tmp_path / "e", [row("tlpo", rpr=0.9)], shift=shift_json(beyond_after=0.009)))
     assert "gain probability: 0.0040 before, 0.0090 after" in page.text
 
 
-def test_ablations_get_their_figures(tmp_path: Path) -> None:
+def test_ablations_have_their_figures(tmp_path: Path) -> None:
     forms = [row(f"{form}-{way}", axes={"advantage": form, "selection": way}, rpr=0.9, accuracy=0.9)
              for form in ("tlpo", "unweighted", "grpo") for way in ("ranked", "multinomial")]  # fmt: skip
     sizes = [row(f"n{n}", axes={"candidates": n}, rpr=0.9, accuracy=0.9) for n in (16, 2, 8)]
@@ -183,30 +198,30 @@ def test_ablations_get_their_figures(tmp_path: Path) -> None:
     report = write_report(folder, folder / "report")
     assert [file.stem for file in report.figures] == ["advantage-selection", "over-candidates"]
     svg = (folder / "report" / "figures" / "over-candidates.svg").read_text("utf-8")
-    ticks = [found for found in re.findall(r">(\d+)</text>", svg) if found in ("2", "8", "16")]
+    ticks = [tick for tick in re.findall(r">(\d+)</text>", svg) if tick in ("2", "8", "16")]
     assert ticks[:3] == ["2", "8", "16"], "by size"
 
 
-def test_a_second_report_takes_the_place_of_the_first(tmp_path: Path) -> None:
+def test_a_second_report_replaces_the_first(tmp_path: Path) -> None:
     folder = make_experiment(tmp_path / "e", [row(name, seconds=3.0) for name in ("tlpo", "other")])
     first = write_report(folder, folder / "report").page.read_bytes()
     assert write_report(folder, folder / "report").page.read_bytes() == first, "the same folder, the same page"
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "said"),
+    ("file", "text", "message"),
     [
-        (None, "", r"neither a run \(config.yaml\) nor an experiment \(experiment.yaml\) lies there"),
+        (None, "", r"holds neither a run \(config.yaml\) nor an experiment \(experiment.yaml\)"),
         ("experiment.yaml", "name: x\n", "no trial has ended yet"),
         ("experiment.yaml", "- x\n", "experiment.yaml holds list, expected keys and values"),
-        ("config.yaml", "name: [\n", "a file of it is damaged"),
-        ("metrics.jsonl", '{"step": 1}\n{"step"\n', "metrics.jsonl line 2: no JSON"),
-        ("experiences/groups.parquet", "no parquet", "a file of it is damaged"),
-        ("result.json", "[]", "result.json holds list"),
+        ("config.yaml", "name: [\n", "a file in it is damaged"),
+        ("metrics.jsonl", '{"step": 1}\n{"step"\n', "metrics.jsonl line 2: not JSON"),
+        ("experiences/groups.parquet", "no parquet", "a file in it is damaged"),
+        ("result.json", "[]", "result.json: not a JSON object"),
     ],
 )
-def test_a_folder_that_cannot_be_read_is_told_in_one_line(
-    tmp_path: Path, file: str | None, text: str, said: str
+def test_an_unreadable_folder_is_reported_in_one_line(
+    tmp_path: Path, file: str | None, text: str, message: str
 ) -> None:
     folder = tmp_path / "folder"
     (folder / "experiences").mkdir(parents=True)
@@ -215,22 +230,22 @@ def test_a_folder_that_cannot_be_read_is_told_in_one_line(
         if file == "experiment.yaml":
             (folder / "results.jsonl").write_text(json.dumps(row("tlpo", rpr=1.0)) if text != "name: x\n" else "")
         (folder / file).write_text(text)
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         write_report(folder, tmp_path / "out")
     assert len(str(caught.value).splitlines()) == 1
     assert not (tmp_path / "out").exists(), "nothing half-written"
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run")
     (tmp_path / "file").write_text("")
     with pytest.raises(ResourceError, match="cannot write the report to"):
         write_report(folder, tmp_path / "file" / "report")
 
 
-def test_the_command_says_where_everything_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_where_everything_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = make_run(tmp_path / "run", result=RESULT)
     report_command(folder, None)
-    said = capsys.readouterr().out
-    assert str(folder / "report" / "report.html") in said and "before-after.md" in said
+    output = capsys.readouterr().out
+    assert str(folder / "report" / "report.html") in output and "before-after.md" in output
     assert (folder / "report" / "report.html").is_file()

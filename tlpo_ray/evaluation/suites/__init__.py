@@ -1,4 +1,4 @@
-"""Built-in suites: whose prompts they are, how answers are sampled, what is left out, what is right."""
+"""Built-in suites: the source of their prompts, how answers are sampled, which records are left out, what is right."""
 
 from tlpo_ray.evaluation.suites import gsm8k, lcb, mif, mmmlu
 from tlpo_ray.evaluation.suites.suite import Item, ItemSet, Suite, read_items
@@ -6,6 +6,6 @@ from tlpo_ray.evaluation.suites.suite import Item, ItemSet, Suite, read_items
 SUITES: dict[str, Suite] = {
     suite.name: suite for suite in (lcb.MONOLINGUAL, lcb.CROSSLINGUAL, mif.SUITE, mmmlu.SUITE, gsm8k.SUITE)
 }
-"""By name, in the order of the paper's tables."""
+"""Built-in suites by name, in the order of the paper's tables."""
 
 __all__ = ["SUITES", "Item", "ItemSet", "Suite", "read_items"]

@@ -1,11 +1,11 @@
-"""GSM8K-cross: an English problem, with an instruction in the language to explain and answer in it."""
+"""GSM8K-cross: an English problem, with an instruction in the target language to explain and answer in it."""
 
 from __future__ import annotations
 
 import re
 
-from tlpo_ray.data.readers import Record
-from tlpo_ray.evaluation.suites.suite import Fields, Item, Place, Suite
+from tlpo_ray.data.tables import Record
+from tlpo_ray.evaluation.suites.suite import DataLocation, Fields, Item, Suite
 
 INSTRUCTIONS = {
     "ko": "다음 문제를 풀고 풀이 과정을 한국어로 설명하세요.\n문제: {{question}}\n"
@@ -17,30 +17,30 @@ INSTRUCTIONS = {
     "ar": "حل المسألة التالية واشرح خطوات الحل باللغة العربية.\nالمسألة: {{question}}\n"
     'يجب أن تكون الجملة الأخيرة: "الجواب النهائي هو [الجواب]." مع وضع جواب المسألة مكان [الجواب].',
 }
-"""By language; our own wording of what the paper's task asks. `{{question}}` is the English problem."""
+"""Instruction by language, in our own wording of the paper's task. `{{question}}` is the English problem."""
 _NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?")
 _DIGITS = str.maketrans("٠١٢٣٤٥٦٧٨٩", "0123456789")
 
 
 def last_number(answer: str) -> str | None:
-    """The last number in an answer without thousands separators and currency; None when there is none."""
-    found = _NUMBER.findall(answer.translate(_DIGITS))
-    return _plain(found[-1]) if found else None
+    """Return the last number in an answer without thousands separators and currency; None if there is none."""
+    numbers = _NUMBER.findall(answer.translate(_DIGITS))
+    return _plain(numbers[-1]) if numbers else None
 
 
 def correct(answer: str, reference: str) -> bool:
-    """Whether the last number of an answer is the right one."""
-    found = last_number(answer)
-    return found is not None and float(found) == float(_plain(reference))
+    """Return whether the last number of an answer is the right one."""
+    number = last_number(answer)
+    return number is not None and float(number) == float(_plain(reference))
 
 
 def prompt(question: str, language: str) -> str:
-    """The problem as it is asked in a language."""
+    """Return the prompt for a problem in a language."""
     return INSTRUCTIONS[language].replace("{{question}}", question)
 
 
 def reference(fields: Fields) -> str:
-    """The number that a worked solution ends with, after `####`."""
+    """Return the number after `####` at the end of a worked solution."""
     return str(fields.get("answer", "")).rpartition("####")[2].strip()
 
 
@@ -51,7 +51,7 @@ def _plain(number: str) -> str:
 def _item(fields: Fields, language: str, record: Record) -> Item | str:
     right = reference(fields)
     if not _NUMBER.fullmatch(right):
-        return "answer is no number"
+        return "answer is no number"  # a key of result.json, kept for those who read it
     return Item(
         suite="gsm8k-cross", task="gsm8k-cross", source="gsm8k", id=record.name,
         language=language, prompt=prompt(str(fields["question"]), language), reference=right,
@@ -60,13 +60,12 @@ def _item(fields: Fields, language: str, record: Record) -> Item | str:
 
 SUITE = Suite(
     name="gsm8k-cross",
-    about="an English problem, to be explained in the language",
     languages=tuple(INSTRUCTIONS),
     temperature=0.0,
     max_new_tokens=512,
-    place=lambda language: Place(hub="madrylab/gsm8k-platinum", subset="main"),
+    location=lambda language: DataLocation(hub="madrylab/gsm8k-platinum", subset="main"),
     item=_item,
-    needs=("question", "answer"),
+    required_fields=("question", "answer"),
     prompt=lambda fields, language: prompt(str(fields["question"]), language),
     reference=reference,
     correct=correct,

@@ -1,18 +1,17 @@
-"""The Language Confusion Benchmark: prompts of five sources, asked in the language or in English."""
+"""The Language Confusion Benchmark (LCB): prompts from five sources, written in the target language or in English."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from tlpo_ray.data.readers import Record
-from tlpo_ray.evaluation.suites.suite import Fields, Item, Place, Suite
+from tlpo_ray.data.tables import Record
+from tlpo_ray.evaluation.suites.suite import DataLocation, Fields, Item, Suite
 
 TASKS = ("monolingual", "crosslingual")
-
 LANGUAGES = ("ar", "de", "en", "es", "fr", "hi", "id", "it", "ja", "ko", "pt", "ru", "tr", "vi", "zh")
 
 
-def _suite(task: str, about: str) -> Suite:
+def _suite(task: str) -> Suite:
     name = f"lcb-{task}"
 
     def item(fields: Fields, language: str, record: Record) -> Item | None:
@@ -26,21 +25,22 @@ def _suite(task: str, about: str) -> Suite:
 
     return Suite(
         name=name,
-        about=about,
         languages=LANGUAGES,
         temperature=0.0,
         max_new_tokens=1024,
-        place=lambda language: Place(hub="", subset=task),
+        location=lambda language: DataLocation(hub="", subset=task),
         item=item,
-        needs=("prompt", "language"),
+        required_fields=("prompt", "language"),
         hint="the benchmark is published on GitHub (for-ai/language-confusion): give the folder of its test sets",
     )
 
 
 def _task_of(record: Record) -> str | None:
-    """The benchmark's CSV files do not say their task; the folders that they lie in do."""
+    """Return the task of a record: the benchmark's CSV files do not name it, the folders that they are in do."""
     return next((part for part in Path(record.source).parts if part in TASKS), None)
 
 
-MONOLINGUAL = _suite("monolingual", "asked and to be answered in one language")
-CROSSLINGUAL = _suite("crosslingual", "asked in English, to be answered in the language")
+MONOLINGUAL = _suite("monolingual")
+"""Questions in the target language."""
+CROSSLINGUAL = _suite("crosslingual")
+"""Questions in English that are to be answered in the target language."""

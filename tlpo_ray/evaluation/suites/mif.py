@@ -1,4 +1,4 @@
-"""Marco-Bench-MIF: prompts with instructions that can be checked, as lm-eval's IFEval checks them."""
+"""Marco-Bench-MIF: prompts with verifiable instructions, checked as lm-eval's IFEval checks them."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import importlib.util
 import json
 from collections.abc import Mapping
 
-from tlpo_ray.data.readers import Record
-from tlpo_ray.evaluation.suites.suite import Fields, Item, Place, Suite
+from tlpo_ray.data.tables import Record
+from tlpo_ray.evaluation.suites.suite import DataLocation, Fields, Item, Suite
 
 RESPONSE_LANGUAGE = "language:response_language"
 SAME = {"zh-cn": "zh", "zh-hans": "zh"}
+"""Language codes of the data set and ours, where they differ."""
 LOCALIZED = ("ar", "es", "zh")
-"""Languages that have a localized edition beside the translated one; the paper takes it."""
+"""Languages with a localized edition besides the translated one; the paper uses the localized one."""
 MISLABELLED = {"ko": {67}}
-"""Rows, from 0, whose label is wrong (Appendix E)."""
+"""Rows with a wrong label (Appendix E), counted from 0, by language."""
 
 
 def response_language(fields: Fields) -> str | None:
-    """The language that the prompt asks for explicitly; None when it names none."""
+    """Return the language that the prompt explicitly asks for; None if it names none."""
     ids, arguments = fields.get("instruction_id_list"), fields.get("kwargs")
     if not isinstance(ids, list) or not isinstance(arguments, list) or RESPONSE_LANGUAGE not in ids:
         return None
@@ -28,21 +29,23 @@ def response_language(fields: Fields) -> str | None:
 
 
 def reference(fields: Fields) -> str:
-    """What is to be checked, as JSON; empty where a record says nothing of it."""
+    """Return the instructions to check, as JSON; empty if the record has none."""
     ids, arguments = fields.get("instruction_id_list"), fields.get("kwargs")
     if not isinstance(ids, list) or not isinstance(arguments, list) or len(ids) != len(arguments):
         return ""
-    return json.dumps({"instruction_id_list": ids, "kwargs": [_given(one) for one in arguments]}, ensure_ascii=False)
+    given = [_given(instruction_arguments) for instruction_arguments in arguments]
+    return json.dumps({"instruction_id_list": ids, "kwargs": given}, ensure_ascii=False)
 
 
 def _given(arguments: object) -> Fields:
-    """In a table every row has all arguments: those that are None were not given."""
-    found = arguments if isinstance(arguments, Mapping) else {}
-    return {name: value for name, value in found.items() if value is not None}
+    """Return the arguments that were given: in a table every row has all of them, and the others are None."""
+    if not isinstance(arguments, Mapping):
+        return {}
+    return {name: value for name, value in arguments.items() if value is not None}
 
 
 def missing() -> str:
-    """What IFEval's checks need and is not installed; lm-eval would download it, unasked, when they are imported."""
+    """Return what IFEval's checks need and is not installed: importing them would download it without asking."""
     for library in ("lm_eval", "langdetect", "nltk", "immutabledict"):
         if importlib.util.find_spec(library) is None:
             return f"{library} is not installed: pip install 'tlpo-ray[accuracy]'"
@@ -56,11 +59,11 @@ def missing() -> str:
 
 
 def correct(answer: str, reference: str) -> bool:
-    """Whether an answer strictly follows all instructions of its prompt; `missing()` must be empty."""
+    """Return whether an answer strictly follows all instructions of its prompt; `missing()` must be empty."""
     from langdetect import DetectorFactory  # type: ignore[import-untyped]
     from lm_eval.tasks.ifeval.utils import process_results
 
-    DetectorFactory.seed = 0  # langdetect draws at random; the same answer shall have the same score
+    DetectorFactory.seed = 0  # langdetect samples at random, but an answer must get the same score every time
     checked = process_results({"key": 0, "prompt": "", **json.loads(reference)}, [answer])
     return bool(checked["prompt_level_strict_acc"])
 
@@ -83,13 +86,12 @@ def _file(language: str) -> str:
 
 SUITE = Suite(
     name="mif",
-    about="instructions that can be checked, in the language",
     languages=("ar", "de", "en", "es", "fr", "id", "it", "ja", "ko", "pt", "ru", "th", "tr", "uk", "vi", "zh"),
     temperature=0.0,
     max_new_tokens=1280,
-    place=lambda language: Place(hub="AIDC-AI/Marco-Bench-MIF", file=_file(language), split="train"),
+    location=lambda language: DataLocation(hub="AIDC-AI/Marco-Bench-MIF", file=_file(language), split="train"),
     item=_item,
-    needs=("prompt",),
+    required_fields=("prompt",),
     reference=reference,
     correct=correct,
     missing=missing,

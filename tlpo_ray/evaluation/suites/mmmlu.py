@@ -1,18 +1,18 @@
-"""MMMLU: multiple choice in the language, with an English instruction to think before answering."""
+"""MMMLU: multiple choice in the target language, with an English instruction to think before answering."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
-from tlpo_ray.data.readers import Record
-from tlpo_ray.evaluation.suites.suite import Fields, Item, Place, Suite
+from tlpo_ray.data.tables import Record
+from tlpo_ray.evaluation.suites.suite import DataLocation, Fields, Item, Suite
 
 SUBSETS = {
     "ar": "AR_XY", "bn": "BN_BD", "de": "DE_DE", "es": "ES_LA", "fr": "FR_FR", "hi": "HI_IN", "id": "ID_ID",
     "it": "IT_IT", "ja": "JA_JP", "ko": "KO_KR", "pt": "PT_BR", "sw": "SW_KE", "zh": "ZH_CN",
 }  # fmt: skip
-"""Configuration of openai/MMMLU, by language."""
+"""Configuration of openai/MMMLU by language."""
 INSTRUCTION = (
     "Think through the following multiple choice question step by step, then end your response with a line of the "
     "form 'Answer: X', where X is one of the letters A, B, C and D."
@@ -22,32 +22,32 @@ ANSWER_WORDS = (
     "答案", "答え", "回答", "解答", "答", "الإجابة", "الجواب", "إجابة", "उत्तर", "উত্তর",
 )  # fmt: skip
 LETTERS = {"أ": "A", "ا": "A", "ب": "B", "ج": "C", "د": "D"}
-"""Letters that Arabic tests number choices with."""
+"""Letters of the choices in Arabic tests, and the Latin letter for each."""
 _WORD = "|".join(sorted(ANSWER_WORDS, key=len, reverse=True))
 _MARKUP = re.compile(r"[*_`$\\{}()\[\]]|boxed|text|mathrm|mathbf")
 _ANSWER = re.compile(rf"(?i:{_WORD})[^\n:]{{0,24}}:\s*([A-D](?![A-Za-z])|[{''.join(LETTERS)}](?!\w))")
 
 
 def letter(answer: str) -> str | None:
-    """The choice that an answer names last; None when it names none."""
+    """Return the choice that an answer names last; None if it names none."""
     plain = _MARKUP.sub("", unicodedata.normalize("NFKC", answer))
     named = _ANSWER.findall(plain)
     return LETTERS.get(named[-1], named[-1]) if named else None
 
 
 def correct(answer: str, reference: str) -> bool:
-    """Whether an answer names the right choice."""
+    """Return whether an answer names the right choice."""
     return letter(answer) == reference
 
 
 def prompt(fields: Fields) -> str:
-    """The question as it is asked."""
+    """Return the prompt: instruction, question and choices."""
     choices = "\n".join(f"{name}) {fields[name]}" for name in "ABCD")
     return f"{INSTRUCTION}\n\n{fields['Question']}\n\n{choices}"
 
 
 def reference(fields: Fields) -> str:
-    """The letter of the right choice."""
+    """Return the letter of the right choice."""
     return str(fields.get("Answer", ""))
 
 
@@ -60,13 +60,12 @@ def _item(fields: Fields, language: str, record: Record) -> Item:
 
 SUITE = Suite(
     name="mmmlu",
-    about="multiple choice in the language, thought through",
     languages=tuple(SUBSETS),
     temperature=0.5,
     max_new_tokens=1024,
-    place=lambda language: Place(hub="openai/MMMLU", subset=SUBSETS[language]),
+    location=lambda language: DataLocation(hub="openai/MMMLU", subset=SUBSETS[language]),
     item=_item,
-    needs=("Question", "A", "B", "C", "D", "Answer"),
+    required_fields=("Question", "A", "B", "C", "D", "Answer"),
     prompt=lambda fields, language: prompt(fields),
     reference=reference,
     correct=correct,

@@ -1,4 +1,4 @@
-"""What a suite is, and how its records become prompts with everything needed to judge the answers."""
+"""A benchmark suite, and how its records become prompts with everything that is needed to judge the answers."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tlpo_ray.data.readers import SUFFIXES, Record, read_records
+from tlpo_ray.data.readers import SUFFIXES, read_records
+from tlpo_ray.data.tables import Record
 from tlpo_ray.errors import PromptFileError, UserError, first_line
 
 PAPER_LANGUAGES = ("ko", "zh", "ar", "ja")
+"""The four target languages of the paper."""
 Fields = Mapping[str, object]
 
 
@@ -24,103 +26,108 @@ class Item:
 
     suite: str
     task: str
-    """Part of the suite that rates are given for."""
+    """Part of the suite for which rates are reported separately."""
     source: str
-    """Where the suite has the prompt from."""
+    """Collection from which the suite has taken the prompt."""
     id: str
     language: str
-    """That the answer should be in."""
+    """Language that the answer should be in."""
     prompt: str
     reference: str = ""
-    """What a right answer is measured by; empty where there is none."""
+    """What a right answer is compared with; empty if the suite has no right answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where a suite's records of one language lie."""
+class DataLocation:
+    """Location of a suite's records in one language."""
 
     hub: str
-    """Name of a hub dataset; empty where there is none."""
+    """Name of a hub dataset; empty if the suite is not on the hub."""
     subset: str | None = None
-    """Configuration of a hub dataset; in a local folder the file or folder called so."""
+    """Configuration of the hub dataset; in a local folder, the file or folder of that name."""
     file: str | None = None
-    """File of the dataset, where a language is a file of its own."""
+    """File of the dataset, for suites with one file per language."""
     split: str = "test"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suite:
-    """A benchmark with the paper's rules (Appendix E)."""
+    """A benchmark with the paper's rules for it (Appendix E)."""
 
     name: str
-    about: str
     languages: tuple[str, ...]
     temperature: float
+    """Sampling temperature; 0 is greedy."""
     max_new_tokens: int
-    place: Callable[[str], Place]
-    """Of a language."""
+    location: Callable[[str], DataLocation]
+    """Maps a language to the location of its records."""
     item: Callable[[Fields, str, Record], Item | str | None]
-    """Of (fields, language, record): the item; a reason to leave it out; or None where it is another language's."""
-    needs: tuple[str, ...]
+    """Maps (fields, language, record) to the item, to the reason for leaving it out, or to None for a record of another
+    language."""
+    required_fields: tuple[str, ...]
     """Fields that every record must have."""
     prompt: Callable[[Fields, str], str] = lambda fields, language: str(fields["prompt"])
-    """Of (fields, language): what is asked."""
+    """Maps (fields, language) to the text of the prompt."""
     reference: Callable[[Fields], str] = lambda fields: ""
-    """What a right answer to a record is measured by."""
+    """Maps a record's fields to what a right answer is compared with."""
     correct: Callable[[str, str], bool] | None = None
-    """Whether an answer agrees with its reference."""
+    """Maps (answer, reference) to whether the answer is right; None if the suite has no right answers."""
     missing: Callable[[], str] = str
-    """What `correct` needs and is not installed, in one line; empty when all is there."""
+    """Returns what `correct` needs and is not installed, in one line; empty if nothing is missing."""
     hint: str = ""
-    """How to get the data where the hub has none."""
+    """How to get the data if they are not on the hub."""
 
     @property
-    def by_language(self) -> bool:
-        """Whether every language has a file or folder of its own."""
-        return len({self.place(language) for language in self.languages}) > 1
+    def split_by_language(self) -> bool:
+        """True if every language has a file or folder of its own."""
+        return len({self.location(language) for language in self.languages}) > 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemSet:
-    """Items of a suite, and what was left out."""
+    """Items of a suite, and the number of records that were left out."""
 
     items: tuple[Item, ...]
     dropped: Mapping[str, int]
-    """How many, by reason."""
+    """Number of records left out, by reason."""
 
 
 def read_items(suite: Suite, source: str | None, languages: Sequence[str], *, skip_bad: bool = False) -> ItemSet:
-    """A suite's items in the order of languages and records.
+    """Return a suite's items in the order of languages and records.
 
     Args:
-        source: file, folder or hub dataset; none takes the suite's own.
-        skip_bad: count records that cannot be read, and go on.
+        suite: The suite.
+        source: File, folder or hub dataset; None takes the suite's own.
+        languages: Languages to read, in this order.
+        skip_bad: Count records that cannot be read instead of raising.
 
     Raises:
-        UserError: a language that the suite has not, or no source.
-        PromptFileError: the source or a record of it cannot be read, or a language has no prompt in it.
+        UserError: The suite does not have one of the languages, or needs a source.
+        PromptFileError: The source or one of its records cannot be read, or a language has no prompt in it.
     """
     dropped: Counter[str] = Counter()
     items: list[Item] = []
     _check(suite, source, languages)
     for language in languages:
-        found = [_item(suite, record, language, skip_bad) for record in _records(suite, source, language)]
-        dropped.update(one for one in found if isinstance(one, str))
-        mine = [one for one in found if isinstance(one, Item)]
-        if not mine:
+        read = [_item(suite, record, language, skip_bad) for record in _records(suite, source, language)]
+        dropped.update(reason for reason in read if isinstance(reason, str))
+        language_items = [item for item in read if isinstance(item, Item)]
+        if not language_items:
             raise PromptFileError(f"{source or suite.name}: no prompt in language {language!r}")
-        items += mine
+        items += language_items
     return ItemSet(items=tuple(items), dropped=dict(dropped))
 
 
 def read_documents(
     suite: Suite, source: str | None, language: str, *, skip_bad: bool = False
 ) -> list[dict[str, object]]:
-    """All of a suite's records in a language, those too whose answers' language is not judged, with their `prompt`.
+    """Return the fields of a suite's records in a language, each with its `prompt`, for a dataset of lm-eval.
+
+    Unlike `read_items`, this includes the records that are left out when answers are judged by language.
 
     Raises:
-        UserError: as `read_items`.
-        PromptFileError: as `read_items`.
+        UserError: See `read_items`.
+        PromptFileError: See `read_items`.
     """
     _check(suite, source, (language,))
     records = [(record, _problem(suite, record)) for record in _records(suite, source, language)]
@@ -136,51 +143,57 @@ def read_documents(
 def _check(suite: Suite, source: str | None, languages: Sequence[str]) -> None:
     for language in languages:
         if language not in suite.languages:
-            raise UserError(f"suite {suite.name} has no language {language!r}: it has {', '.join(suite.languages)}")
-    if suite.by_language and len(languages) > 1 and source is not None and Path(source).is_file():
+            raise UserError(
+                f"suite {suite.name} does not have language {language!r}; it has {', '.join(suite.languages)}"
+            )
+    if suite.split_by_language and len(languages) > 1 and source is not None and Path(source).is_file():
         raise UserError(
-            f"--source {source}: a file of {suite.name} holds one language, asked were {', '.join(languages)}; "
+            f"--source {source}: a file of {suite.name} holds one language, requested were {', '.join(languages)}; "
             f"give the folder, or one language"
         )
 
 
 def _records(suite: Suite, source: str | None, language: str) -> Iterator[Record]:
-    place = suite.place(language)
-    if source is None and not place.hub:
+    location = suite.location(language)
+    if source is None and not location.hub:
         raise UserError(f"suite {suite.name} needs --source: {suite.hint}")
-    path = Path(source or place.hub)
+    path = Path(source or location.hub)
     if path.is_dir():
-        return read_records(str(_part_of(path, suite, place, language)), None, place.split)
-    if place.file is not None and not path.exists() and not path.name.endswith(SUFFIXES):
-        return read_records(_hub_file(str(path), place.file), None, place.split)
-    return read_records(str(path), place.subset, place.split)
+        return read_records(str(_language_part(path, suite, location, language)), None, location.split)
+    if location.file is not None and not path.exists() and not path.name.endswith(SUFFIXES):
+        return read_records(_download(str(path), location.file), None, location.split)
+    return read_records(str(path), location.subset, location.split)
 
 
-def _part_of(folder: Path, suite: Suite, place: Place, language: str) -> Path:
-    """What a local folder holds of a language (of LCB: of a task), or the folder where it is not divided so.
+def _language_part(folder: Path, suite: Suite, location: DataLocation, language: str) -> Path:
+    """Return the part of a local folder with a language (LCB: a task), or the folder itself if it is not divided.
 
-    It is called as the file (`zh_local.jsonl`), or else the language, or as the subset (`KO_KR/`, `mmlu_KO-KR.csv`).
+    The part is named like the file (`zh_local.jsonl`) or the language, or like the subset (`KO_KR/`, `mmlu_KO-KR.csv`).
     """
-    names = (place.subset,) if place.file is None else (place.file.partition(".")[0], language, f"{language}_local")
-    for name in filter(None, names):
-        if _is_called(folder.resolve(), name):
+    if location.file is None:
+        candidates: tuple[str | None, ...] = (location.subset,)
+    else:
+        candidates = (location.file.partition(".")[0], language, f"{language}_local")
+    names = [name for name in candidates if name]
+    for name in names:
+        if _has_name(folder.resolve(), name):
             return folder
         for path in sorted(folder.rglob("*")):
-            if _is_called(path, name) and (path.is_dir() or path.name.endswith(SUFFIXES)):
+            if _has_name(path, name) and (path.is_dir() or path.name.endswith(SUFFIXES)):
                 return path
-    if suite.by_language:
-        raise PromptFileError(f"{folder}: nothing called {' or '.join(filter(None, names))} lies there")
+    if suite.split_by_language:
+        raise PromptFileError(f"{folder}: nothing in it is called {' or '.join(names)}")
     return folder
 
 
-def _is_called(path: Path, name: str) -> bool:
-    """Whether a file's or folder's name has this name in it, `-` and `_` and small and capital letters alike."""
+def _has_name(path: Path, name: str) -> bool:
+    """Return whether a file's or folder's name contains this name, whatever its case and whether `-` or `_`."""
     stem = path.name.partition(".")[0].replace("-", "_")
     return re.search(rf"(^|_){name}($|_)", stem, re.IGNORECASE) is not None
 
 
-def _hub_file(dataset: str, name: str) -> str:
-    """A file of a hub dataset, downloaded as it is: a broken line of it is then told by its number."""
+def _download(dataset: str, name: str) -> str:
+    """Download a file of a hub dataset as it is, so that an error can name the line; return its path."""
     from huggingface_hub import hf_hub_download
 
     try:
@@ -193,11 +206,14 @@ def _hub_file(dataset: str, name: str) -> str:
 
 
 def _problem(suite: Suite, record: Record) -> str:
+    """Return what is wrong with a record, or an empty string."""
     fields = record.fields
-    missing = [name for name in suite.needs if fields is not None and fields.get(name) in (None, "")]
-    if fields is not None and not missing:
+    if fields is None:
+        return record.problem
+    missing = [name for name in suite.required_fields if fields.get(name) in (None, "")]
+    if not missing:
         return ""
-    return record.problem or f"field {missing[0]!r} is missing or empty, as a record of {suite.name} has it"
+    return record.problem or f"field {missing[0]!r} is missing or empty, but a record of {suite.name} has it"
 
 
 def _item(suite: Suite, record: Record, language: str, skip_bad: bool) -> Item | str | None:

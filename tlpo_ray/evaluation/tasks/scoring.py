@@ -1,4 +1,4 @@
-"""Functions that the task files beside this one name: our suites as datasets, our scorers as metrics."""
+"""Functions that the task files in this folder refer to: our suites as datasets, our scorers as metrics."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from tlpo_ray.evaluation.suites.suite import read_documents
 def documents(
     suite: str, language: str, source: str | None = None, skip_bad: bool = False, **_others: object
 ) -> dict[str, Any]:
-    """Split `test` of a suite in a language: the records' own fields, and `prompt` as `tlpo evaluate` puts it.
+    """Return the split `test` of a suite in a language: the records' own fields, and the `prompt` of `tlpo evaluate`.
 
     Args:
-        source: file, folder or hub name; from lm-eval's `--metadata '{"source": "…"}'`.
-        skip_bad: leave out records that cannot be read.
+        suite: Name of the suite.
+        language: Target language.
+        source: File, folder or hub name; from lm-eval's `--metadata '{"source": "…"}'`.
+        skip_bad: Leave out records that cannot be read instead of raising.
+        _others: Other metadata, which lm-eval passes to every task.
 
     Raises:
-        UserError: the suite cannot be read, or its answers not be scored here.
+        UserError: The suite cannot be read, or its answers cannot be scored because a library is missing.
     """
     import datasets
 
@@ -31,16 +34,16 @@ def documents(
 
 
 def right_choice(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
-    """MMMLU's metric of one answer."""
+    """Return MMMLU's metric for one answer."""
     return {"acc": _right("mmmlu", doc, results)}
 
 
 def instructions_followed(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
-    """MIF's metric of one answer."""
+    """Return MIF's metric for one answer."""
     return {"prompt_level_strict_acc": _right("mif", doc, results)}
 
 
 def _right(suite: str, doc: Mapping[str, Any], results: Sequence[str]) -> float:
-    asked = SUITES[suite]
-    assert asked.correct is not None
-    return float(asked.correct(results[0], asked.reference(doc)))
+    correct = SUITES[suite].correct
+    assert correct is not None, "only suites with right answers have a task"
+    return float(correct(results[0], SUITES[suite].reference(doc)))

@@ -1,0 +1,79 @@
+"""Detection as a library: findings per unit, totals, and nothing on the terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from detectors import UnknownLanguageError
+from tlpo_ray.detect import DetectRequest, LanguageTotals, detect
+from tlpo_ray.errors import UserError
+
+CLEAN, CONFUSED = "통화는 엔입니다", "통화는 єна입니다"
+
+
+def write_jsonl(path: Path, rows: Sequence[object]) -> Path:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_every_unit_is_yielded_with_its_findings_and_nothing_is_printed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.txt").write_text(f"{CLEAN}\n\n{CONFUSED} и\n", encoding="utf-8")
+    detection = detect(DetectRequest(files=[tmp_path / "a.txt"], language="ko"))
+    units = list(detection)
+    assert [found.unit.number for found in units] == [1, 3]
+    assert [[finding.text for finding in found.findings] for found in units] == [[], ["єна", "и"]]
+    assert {found.language for found in units} == {"ko"}
+    assert (detection.total.units, detection.total.confused, detection.total.confused_share) == (2, 1, 0.5)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_totals_are_by_language_and_grow_with_the_iteration(tmp_path: Path) -> None:
+    rows = [{"text": CONFUSED, "lang": "ko"}, {"text": CLEAN, "lang": "ko"}, {"text": "通貨は円です", "lang": "ja"}]
+    detection = detect(DetectRequest(files=[write_jsonl(tmp_path / "a.jsonl", rows)]))
+    iterator = iter(detection)
+    next(iterator)
+    assert dict(detection.totals) == {"ko": LanguageTotals(units=1, confused=1)}
+    list(iterator)
+    assert dict(detection.totals) == {"ko": LanguageTotals(units=2, confused=1), "ja": LanguageTotals(units=1)}
+
+
+def test_words_are_counted_for_pass_rates_if_requested(tmp_path: Path) -> None:
+    file = write_jsonl(tmp_path / "a.jsonl", [{"text": CONFUSED}, {"text": CLEAN}])
+    detection = detect(DetectRequest(files=[file], language="ko", count_words=True))
+    assert [found.findings for found in detection] == [(), ()]
+    assert detection.total.rates is not None
+    assert (detection.total.rates.answers, detection.total.rates.failed) == (2, 1)
+
+
+def test_malformed_records_are_counted_or_raised(tmp_path: Path) -> None:
+    rows = [{"text": CLEAN, "language": "kr"}, [1], {"text": 3, "language": "ko"}, {"text": CLEAN, "language": "ko"}]
+    file = write_jsonl(tmp_path / "a.jsonl", rows)
+    detection = detect(DetectRequest(files=[file], text_field="text", skip_bad=True))
+    assert [found.unit.number for found in detection] == [4]
+    assert sum(detection.skipped.values()) == 3
+    assert {"not an object with fields", "no text in field 'text'"} <= detection.skipped.keys()
+    with pytest.raises(UserError, match=r"a\.jsonl line 1: language 'kr'"):
+        list(detect(DetectRequest(files=[file])))
+
+
+def test_the_bytes_read_from_disk_are_reported(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(f"{CLEAN}\n" * 100_000, encoding="utf-8")
+    detection = detect(DetectRequest(files=[tmp_path / "a.txt"], detector="terms", settings={"patterns": ["x"]}))
+    reads: list[int] = []
+    assert sum(1 for _ in detection.findings(reads.append)) == 100_000
+    (source,) = detection.sources
+    assert sum(reads) == source.nbytes == (tmp_path / "a.txt").stat().st_size
+    assert len(reads) > 2
+
+
+def test_a_wrong_request_is_an_error_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(UnknownLanguageError):
+        detect(DetectRequest(files=[tmp_path / "missing.txt"], language="xx"))
+    with pytest.raises(UserError, match=r"missing\.txt: no such file"):
+        detect(DetectRequest(files=[tmp_path / "missing.txt"], language="ko"))

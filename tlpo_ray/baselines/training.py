@@ -1,0 +1,105 @@
+"""One baseline run from its configuration to `result.json`: sample answers, choose examples, train with TRL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tlpo_ray.baselines.examples import Examples, build_examples
+from tlpo_ray.baselines.trainers import TrainingSummary, check_settings, run_trainer
+from tlpo_ray.config.baseline import BaselineConfig
+from tlpo_ray.config.load import dump_config
+from tlpo_ray.config.versions import stack_versions
+from tlpo_ray.data.load import load_prompts
+from tlpo_ray.files import disk_errors, write_json
+from tlpo_ray.flow.records import Prompt
+from tlpo_ray.progress import SILENT, ProgressListener
+from tlpo_ray.run.counters import stopwatch
+from tlpo_ray.run.folder import refuse_used_folder
+from tlpo_ray.run.metrics_log import MetricsLog
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaselineResult:
+    """Outcome of a baseline run; the trained model is in `model` of the run's folder."""
+
+    config: BaselineConfig
+    steps: int
+    """Optimizer steps."""
+    examples: Mapping[str, int]
+    """Number of prompts, of those used, and of those and their answers that were left out, by reason."""
+    prompts_skipped: Mapping[str, int]
+    """Number of prompts that were not used at all, by reason."""
+    tokens_generated: int
+    """Tokens sampled before and during training."""
+    seconds: Mapping[str, float]
+    """Wall time of `sampling` and `training`, in seconds."""
+
+    def to_json(self) -> dict[str, object]:
+        """Return the content of `result.json`."""
+        return {
+            "name": self.config.name, "method": self.config.method, "steps": self.steps,
+            "examples": dict(self.examples), "prompts_skipped": dict(self.prompts_skipped),
+            "tokens_generated": self.tokens_generated,
+            "seconds": {name: round(value, 2) for name, value in self.seconds.items()}, "stack": stack_versions(),
+            "seed": self.config.seed,
+        }  # fmt: skip
+
+
+def train_baseline(config: BaselineConfig, progress: ProgressListener = SILENT) -> BaselineResult:
+    """Run a baseline: create its folder, train and write its model, write `result.json`.
+
+    Args:
+        config: The run, e.g. from `load_baseline`.
+        progress: Receives one phase for sampling and one for training, each with its share done.
+
+    Raises:
+        TlpoError: The folder holds another run, a setting is refused, prompts or model cannot be read, there is nothing
+            to train on, or training failed.
+    """
+    refuse_used_folder(config.folder)
+    prompts = load_prompts(config.data, config.detector, config.seed)
+    check_settings(config)  # before hours are spent on sampling
+    seconds: dict[str, float] = {}
+    examples = _build_examples(config, prompts.prompts, progress, seconds)
+    summary = _train(config, examples, progress, seconds)
+    result = BaselineResult(
+        config=config, steps=summary.steps, examples=examples.counts, prompts_skipped=prompts.skipped,
+        tokens_generated=examples.tokens + summary.tokens, seconds=seconds,
+    )  # fmt: skip
+    write_json(config.folder / "result.json", result.to_json())
+    return result
+
+
+def _build_examples(
+    config: BaselineConfig, prompts: Sequence[Prompt], progress: ProgressListener, seconds: dict[str, float]
+) -> Examples:
+    phase = f"{config.method.upper()} sampling"
+    with progress.phase(phase) as update, stopwatch(seconds, "sampling"):
+        return build_examples(
+            config,
+            prompts,
+            lambda done, total: update(f"{phase} · {done:,} of {total:,} prompts", done / total),
+        )
+
+
+def _train(
+    config: BaselineConfig, examples: Examples, progress: ProgressListener, seconds: dict[str, float]
+) -> TrainingSummary:
+    phase = f"{config.method.upper()} training"
+    with _metrics_log(config) as metrics, progress.phase(phase) as update, stopwatch(seconds, "training"):
+
+        def on_step(step: int, values: Mapping[str, float]) -> None:
+            metrics.write(step, values)
+            update(f"{phase} · loss {values['loss']:.3f}", values["progress"])
+
+        return run_trainer(config, examples, config.folder, on_step)
+
+
+def _metrics_log(config: BaselineConfig) -> MetricsLog:
+    """Create the run's folder with its configuration, and open its metrics log."""
+    folder = config.folder
+    with disk_errors(f"the run folder {folder}"):
+        (folder / "tensorboard").mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+    return MetricsLog(folder / "metrics.jsonl", folder / "tensorboard")

@@ -1,0 +1,84 @@
+"""What `tlpo data` can be asked to do.
+
+The command line takes its defaults from here, so this module imports nothing that would slow `tlpo --help` down.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tlpo_ray.config.run import English
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareRequest:
+    """Prompts to filter as in Appendix B of the paper.
+
+    Example: ``PrepareRequest(source="MBZUAI/Bactrian-X", language="ko", output=Path("ko.jsonl"))``
+    """
+
+    source: str
+    """Hub dataset, file or folder."""
+    language: str
+    """Two-letter code of the prompts' language."""
+    output: Path
+    """JSONL file to write; the report is written beside it."""
+    english: English = "neutral"
+    """Whether English words in a prompt count as foreign ("confusion") or not ("neutral")."""
+    max_characters: int = 500
+    """Longer prompts are dropped, as in training (`data.max_characters`)."""
+    keep_language_names: bool = False
+    keep_code: bool = False
+    keep_duplicates: bool = False
+    with_answers: bool = False
+    """Whether the dataset's answers are written too; prompts without one are dropped."""
+    prompt_field: str | None = None
+    """Field of the prompt; None selects the first of the usual ones that a record has."""
+    answer_field: str = "output"
+    """Field of the answer; the default is that of Bactrian-X."""
+    subset: str | None = None
+    """Configuration of a hub dataset; None means the language for Bactrian-X."""
+    split: str = "train"
+    """Split of a hub dataset."""
+    skip_bad: bool = False
+    """Whether malformed records are counted instead of raised."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairsRequest:
+    """Preference pairs to draw, either from a model's answers to `prompts`, or from `answers` that exist already.
+
+    Example: ``PairsRequest(prompts="ko.jsonl", model="Qwen/Qwen3-8B", language="ko", output=Path("pairs.jsonl"))``
+    """
+
+    output: Path
+    """JSONL file to write; the report is written beside it."""
+    language: str
+    """Two-letter code of the language that answers should be in."""
+    prompts: str | None = None
+    """Prompt file, folder or hub dataset."""
+    model: str | None = None
+    """Folder or hub name of the model that answers the prompts."""
+    answers: Path | None = None
+    """Answers kept by `tlpo evaluate`, in place of `prompts` and `model`."""
+    english: English = "neutral"
+    """Whether English words in an answer are confusion."""
+    samples: int = 16
+    """Answers per prompt; 16 as in the paper."""
+    temperature: float = 0.7
+    """Sampling temperature."""
+    max_new_tokens: int = 1024
+    """Maximum length of an answer in tokens."""
+    engine: str = "vllm"
+    """Inference engine."""
+    limit: int | None = None
+    """Maximum number of prompts, a random part of them; None means all."""
+    seed: int = 0
+    """Seed of the sampling and of the draw among the answers."""
+    skip_bad: bool = False
+    """Whether malformed records are counted instead of raised."""
+    like: str | None = None
+    """Preset or configuration file that defines how prompts are rendered for the model."""

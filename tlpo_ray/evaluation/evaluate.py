@@ -1,0 +1,301 @@
+"""Pass rates and accuracy of answers: sampled now from a model, saved earlier, or logged by lm-eval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast, get_args
+
+from tlpo_ray.config.fields import RolloutEngine
+from tlpo_ray.config.run import English
+from tlpo_ray.config.versions import stack_versions
+from tlpo_ray.errors import UserError
+from tlpo_ray.evaluation.generation import generate, select_prompts
+from tlpo_ray.evaluation.judge import ANSWERS, PROMPTS, ItemAnswer, Json, Judge, Judgement, read_answers, total
+from tlpo_ray.evaluation.sampling import Sampling, checked_engine
+from tlpo_ray.evaluation.suites import SUITES, Item, Suite, read_items
+from tlpo_ray.evaluation.suites.suite import PAPER_LANGUAGES
+from tlpo_ray.files import disk_errors, write_json, write_lines
+from tlpo_ray.flow.records import Prompt
+from tlpo_ray.progress import SILENT, ProgressListener
+
+RESULT = "result.json"
+TEMPERATURE, MAX_NEW_TOKENS = 0.6, 512
+"""Defaults where neither the request nor a suite sets them."""
+SOURCES = ("prompts", "suite", "answers", "lm_eval")
+"""Fields of a request that say where the answers come from."""
+SAMPLED = ("prompts", "suite")
+"""Sources that need a model, because their answers do not exist yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateRequest:
+    """What to evaluate and how. Exactly one of `prompts`, `suite`, `answers` and `lm_eval` is given.
+
+    Example: ``EvaluateRequest(model="runs/quickstart/model", suite="mif", languages=("ko",), engine="transformers")``
+    """
+
+    model: str | None = None
+    """Folder or hub name of the model that answers `prompts` or a `suite`; None for answers that exist already."""
+    prompts: str | None = None
+    """Prompt file, folder or hub dataset; needs exactly one language."""
+    suite: str | None = None
+    """Name of a built-in suite."""
+    source: str | None = None
+    """File, folder or hub dataset with the suite's records; None takes the suite's own."""
+    answers: Path | None = None
+    """Saved answers: an `answers.jsonl`, or the folder that holds one."""
+    lm_eval: Path | None = None
+    """Sample logs of `lm-eval --log_samples`: a file, or a folder of them."""
+    tasks: tuple[str, ...] = ()
+    """lm-eval tasks to read; empty takes those that the paper judges."""
+    languages: tuple[str, ...] = ()
+    """Languages that the answers should be in; empty takes the paper's four (suite) or all (existing answers)."""
+    english: str = "neutral"
+    """"neutral": English is never confusion; "confusion": it always is."""
+    samples: int = 1
+    """Answers per prompt."""
+    temperature: float | None = None
+    """Sampling temperature; None takes the suite's, else 0.6."""
+    max_new_tokens: int | None = None
+    """Longest answer in tokens; None takes the suite's, else 512."""
+    engine: RolloutEngine = "vllm"
+    """Rollout engine that samples."""
+    limit: int | None = None
+    """Largest number of prompts (of a suite: per language)."""
+    seed: int = 0
+    skip_bad: bool = False
+    """Count records that cannot be read instead of raising."""
+    like: str | None = None
+    """Preset or YAML file that says how prompts are presented to the model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingCounts:
+    """Settings with which answers were sampled, and the prompts that were not answered."""
+
+    temperature: float
+    max_new_tokens: int
+    prompts_answered: int
+    prompts_too_long: int
+    """Prompts that left no room for an answer in the model's context."""
+    prompts_skipped: Mapping[str, int]
+    """Prompts that were not asked, by reason."""
+
+    def to_json(self) -> Json:
+        """Return the fields as `result.json` has them."""
+        return {
+            "temperature": self.temperature, "max_new_tokens": self.max_new_tokens,
+            "prompts_answered": self.prompts_answered, "prompts_too_long": self.prompts_too_long,
+            "prompts_skipped": dict(self.prompts_skipped),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationResult:
+    """Answers and their rates.
+
+    Example::
+
+        result = evaluate(EvaluateRequest(answers=Path("kept"), english="confusion"))
+        print(result.total.rates.rpr, [(one.language, one.rates.rpr) for one in result.judgements])
+        result.write(Path("judged-again"))
+    """
+
+    request: EvaluateRequest
+    answers: tuple[ItemAnswer, ...]
+    judgements: tuple[Judgement, ...]
+    """One per language and task, in the order of the answers."""
+    sampling: SamplingCounts | None
+    """None if the answers existed already."""
+    judge: Judge = field(repr=False)
+    """Judge that the judgements are by."""
+
+    @property
+    def total(self) -> Judgement:
+        """Judgement of all answers together."""
+        return total(self.judgements)
+
+    @property
+    def title(self) -> str:
+        """Name of what was judged: the model, the file of answers, or the log."""
+        return str(self.request.model or self.request.answers or self.request.lm_eval)
+
+    @property
+    def cut_off(self) -> int:
+        """Number of answers that ran out of room."""
+        return sum(not answer.finished for answer in self.answers)
+
+    @property
+    def mean_tokens(self) -> float | None:
+        """Mean length of the answers in tokens; None if it is not known of any."""
+        lengths = [answer.tokens for answer in self.answers if answer.tokens is not None]
+        return sum(lengths) / len(lengths) if lengths else None
+
+    @property
+    def unscored_suites(self) -> dict[str, str]:
+        """Suites without accuracy because something is not installed, each with what that is."""
+        names = sorted({answer.item.suite for answer in self.answers} & SUITES.keys())
+        return {name: missing for name in names if (missing := SUITES[name].missing())}
+
+    def to_json(self) -> Json:
+        """Return the content of `result.json`: request, rates of all answers, the same per task, versions."""
+        request, judge = self.request, self.judge
+        return {
+            "model": request.model, "prompts": request.prompts, "suite": request.suite, "source": request.source,
+            "answers_from": None if request.model else self.title, "english": judge.english,
+            "samples": request.samples, "engine": request.engine, "limit": request.limit, "seed": request.seed,
+            "like": request.like, **(self.sampling.to_json() if self.sampling else {}), **self.total.to_json(),
+            "answers_cut_off": self.cut_off, "mean_tokens": self.mean_tokens,
+            "by_task": [judgement.to_json() for judgement in self.judgements],
+            "detector_versions": {one.language: judge.detector(one.language).version for one in self.judgements},
+            "stack": stack_versions(),
+        }  # fmt: skip
+
+    def write(self, output: Path) -> None:
+        """Write `answers.jsonl` and `result.json` into a folder.
+
+        Raises:
+            UserError: The folder holds a result already.
+            ResourceError: The folder cannot be written.
+        """
+        refuse_used(output)
+        with disk_errors(f"to {output}"):
+            output.mkdir(parents=True, exist_ok=True)
+            # The answers first, so that a folder with a result is complete.
+            write_lines(output / ANSWERS, [self.judge.row(answer) for answer in self.answers])
+            write_json(output / RESULT, self.to_json())
+
+
+def refuse_used(output: Path) -> None:
+    """Check that a folder holds no evaluation, before hours are spent on one.
+
+    Raises:
+        UserError: It holds a result or answers.
+    """
+    for name in (RESULT, ANSWERS):
+        if (output / name).exists():
+            raise UserError(f"--output {output} holds a {name} already: choose another folder, or move it away")
+
+
+def evaluate(request: EvaluateRequest, progress: ProgressListener = SILENT) -> EvaluationResult:
+    """Judge answers: those of a model to prompts or a suite, or those that exist already.
+
+    Args:
+        request: What to judge and how; checked before a model is loaded.
+        progress: Receives a phase while answers are sampled.
+
+    Raises:
+        UnknownLanguageError: A language has no detector.
+        UserError: The request, the prompts, the suite or the saved answers are wrong.
+        ModelError: The model does not exist or cannot be loaded.
+    """
+    judge = Judge(check_request(request))
+    sampling: SamplingCounts | None = None
+    if request.answers is not None:
+        answers = _saved_answers(request.answers, request.languages)
+    elif request.lm_eval is not None:
+        from tlpo_ray.evaluation.harness import read_log
+
+        answers = read_log(request.lm_eval, request.languages, request.tasks)
+    else:
+        answers, sampling = _sample_answers(request, progress)
+    return EvaluationResult(
+        request=request, answers=tuple(answers), judgements=tuple(judge.judge(answers)), sampling=sampling, judge=judge
+    )
+
+
+def check_request(request: EvaluateRequest) -> English:
+    """Check what can be checked of a request without reading anything; return its English setting.
+
+    Raises:
+        UnknownLanguageError: A language has no detector.
+        UserError: The request contradicts itself or names something that does not exist.
+    """
+    if request.english not in get_args(English):
+        raise UserError(f"--english {request.english}: expected {' or '.join(get_args(English))}")
+    english = cast(English, request.english)
+    given = [name for name in SOURCES if getattr(request, name) is not None]
+    if len(given) != 1:
+        raise UserError(f"expected one of {', '.join(SOURCES)}; found {' and '.join(given) or 'none of them'}")
+    if (given[0] in SAMPLED) != (request.model is not None):
+        wrong = "needs a model" if given[0] in SAMPLED else "takes no model: its answers exist already"
+        raise UserError(f"{given[0]} {wrong}")
+    if request.suite is not None and request.suite not in SUITES:
+        raise UserError(f"--suite {request.suite}: expected one of {', '.join(SUITES)}")
+    if request.prompts is not None and len(request.languages) != 1:
+        raise UserError("--prompts needs one --language: the language that the answers should be in")
+    for language in request.languages:
+        Judge(english).detector(language)
+    return english
+
+
+def _saved_answers(path: Path, languages: Sequence[str]) -> list[ItemAnswer]:
+    """Return the saved answers in the given languages, or all of them if none is given."""
+    default = languages[0] if len(languages) == 1 else None
+    answers = read_answers(path, default)
+    if languages:
+        answers = [answer for answer in answers if answer.item.language in languages]
+    if not answers:
+        raise UserError(f"--answers {path}: none is in {', '.join(languages)}")
+    return answers
+
+
+def _sample_answers(request: EvaluateRequest, progress: ProgressListener) -> tuple[list[ItemAnswer], SamplingCounts]:
+    """Return the model's answers to the suite or the prompts, and counts of the prompts."""
+    suite = SUITES[request.suite] if request.suite is not None else None
+    items, skipped = _prompt_items(request) if suite is None else _suite_items(request, suite)
+    default_temperature, default_length = (
+        (TEMPERATURE, MAX_NEW_TOKENS) if suite is None else (suite.temperature, suite.max_new_tokens)
+    )
+    sampling = Sampling(
+        samples=request.samples, seed=request.seed, engine=checked_engine(request.engine),
+        temperature=default_temperature if request.temperature is None else request.temperature,
+        max_new_tokens=request.max_new_tokens or default_length,
+    )  # fmt: skip
+    prompts = [
+        Prompt(index=number, id=item.id, language=item.language, text=item.prompt) for number, item in enumerate(items)
+    ]
+    assert request.model is not None, "the request was checked"
+    completions = generate(request.model, prompts, sampling, request.like, progress)
+    answers = [
+        ItemAnswer(
+            item=items[completion.prompt_index], sample=completion.sample, answer=completion.text,
+            finished=completion.finished, tokens=len(completion.token_ids),
+        )
+        for completion in completions
+    ]  # fmt: skip
+    answered = len({completion.prompt_index for completion in completions})
+    return answers, SamplingCounts(
+        temperature=sampling.temperature, max_new_tokens=sampling.max_new_tokens, prompts_answered=answered,
+        prompts_too_long=len(items) - answered, prompts_skipped=skipped,
+    )  # fmt: skip
+
+
+def _suite_items(request: EvaluateRequest, suite: Suite) -> tuple[list[Item], Mapping[str, int]]:
+    """Return the suite's prompts in the requested languages, and how many of its records were left out.
+
+    With a limit, the same number of each language is taken, spread evenly over the records: a suite's parts follow each
+    other in its files, and its first records are all of one part.
+    """
+    languages = request.languages or tuple(language for language in PAPER_LANGUAGES if language in suite.languages)
+    read = read_items(suite, request.source, languages, skip_bad=request.skip_bad)
+    items: list[Item] = []
+    for language in languages:
+        language_items = [item for item in read.items if item.language == language]
+        stride = max(1, len(language_items) // request.limit) if request.limit else 1
+        items += language_items[::stride][: request.limit]
+    return items, read.dropped
+
+
+def _prompt_items(request: EvaluateRequest) -> tuple[list[Item], Mapping[str, int]]:
+    """Return the user's own prompts as items of no suite, and how many records were left out."""
+    assert request.prompts is not None, "the request was checked"
+    (language,) = request.languages
+    selected = select_prompts(request.prompts, language, request.limit, request.seed, skip_bad=request.skip_bad)
+    items = [
+        Item(suite=PROMPTS, task=PROMPTS, source="", id=prompt.id, language=prompt.language, prompt=prompt.text)
+        for prompt in selected.prompts
+    ]
+    return items, selected.skipped
