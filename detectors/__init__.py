@@ -18,7 +18,7 @@ from detectors.errors import (
 from detectors.finding import Confusion, Finding
 from detectors.language_detector import LanguageDetector, Profile, language, profile
 from detectors.language_profile import English, LanguageProfile
-from detectors.languages import languages
+from detectors.language_table import languages
 from detectors.options import Options
 from detectors.rates import Rates, pass_rates, rates_of, wilson_interval
 from detectors.registry import DetectorSet, build_detector, detector_names

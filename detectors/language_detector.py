@@ -9,7 +9,7 @@ from typing import get_args
 from detectors.errors import SettingError
 from detectors.finding import Finding
 from detectors.language_profile import English, LanguageProfile, build_profile
-from detectors.languages import Language, language_row
+from detectors.language_table import Language, language_row
 from detectors.options import Options, checked_options
 from detectors.scan import LanguageScan, is_clean
 from detectors.words import Counts, count_words

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import Literal
 
 from detectors.errors import MissingExtraError
-from detectors.languages import Language, language_row
+from detectors.language_table import Language, language_row
 from detectors.lexicon import foreign_words
 from detectors.options import Options
 from detectors.script_ranges import RANGES

@@ -17,7 +17,7 @@ from typing import Any
 
 from detectors.exemptions import Cursor, ExemptSpans
 from detectors.language_profile import LanguageProfile
-from detectors.languages import LANGUAGES, common_words
+from detectors.language_table import LANGUAGES, common_words
 from detectors.lexicon import english_words
 from detectors.readings import PHONETIC_LETTER, is_reading, looks_romanised
 from detectors.runs import Run
@@ -73,8 +73,9 @@ def first_foreign(exempt: ExemptSpans, position: int, limit: int, is_end: bool) 
     judged = position
     for start, end, closed in _passages(text, profile, position, limit):
         if not (closed or is_end):
-            break
+            break  # the end of a growing text may be the middle of a passage
         judged = end
+        # The plain words first: which of them are exempt is only worth asking of the few passages that are left.
         if not _may_be_foreign(_WORD.findall(text, start, end), profile):
             continue
         words = [run for run in _runs(text, start, end) if not exempt.cover(run) and not _is_sign(run, text, profile)]
@@ -195,6 +196,7 @@ def _is_foreign(words: Sequence[Run], profile: LanguageProfile) -> bool:
     if len(words) < LEAST_WORDS or len(small) < LEAST_SMALL_WORDS:
         return False
     line, expected = " ".join(run.text for run in words), _expected(profile)
+    # The quick models rarely take foreign text for the expected language, so only their doubt has to be checked.
     if sum(_confidences(line, quick=True)[code] for code in expected) > EXPECTED_ABOVE:
         return False
     confidences = _confidences(line, quick=False)

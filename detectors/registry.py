@@ -103,7 +103,7 @@ def build_detector(
 
 def _settings_of(factory: Factory) -> str:
     """Return the names of a factory's settings, as an error message lists them."""
-    _language, *others = inspect.signature(factory).parameters.values()
+    others = list(inspect.signature(factory).parameters.values())[1:]  # the first is the language
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     names = [parameter.name for parameter in others if parameter.kind not in variadic and parameter.name != "english"]
     return ", ".join(names) or "none"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from detectors.detector import Detector, IncrementalDetector, Scan, without_unfinished
+from collections.abc import Callable
+
+from detectors.detector import Detector, Scan, without_unfinished
 from detectors.finding import Finding
 
 
@@ -19,14 +21,14 @@ class Stream:
     `start` is that of `find`. `end` and `text` reach as far as the text that had been fed when the error was found.
 
     Args:
-        detector: any `Detector`; one that is an `IncrementalDetector` reads the text only once.
+        detector: any `Detector`; one that is also an `IncrementalDetector` reads the text only once.
         prefix: text to the left: context, never an error itself. Indices count from its end.
     """
 
     def __init__(self, detector: Detector, prefix: str = "") -> None:
-        self._scan: Scan = (
-            detector.scan(prefix) if isinstance(detector, IncrementalDetector) else _Rescan(detector, prefix)
-        )
+        # One stream is made per candidate, so no `isinstance` of a protocol here: it takes as long as ten short pieces.
+        scan: Callable[[str], Scan] | None = getattr(detector, "scan", None)
+        self._scan: Scan = _Rescan(detector, prefix) if scan is None else scan(prefix)
         self._first: Finding | None = None
 
     def feed(self, piece: str) -> Finding | None:

@@ -51,6 +51,7 @@ class TermsDetector:
         self._terms = [term.strip().lower() for term in terms]
         self._longest = max(map(len, self._terms), default=0)
         self._has_patterns = bool(patterns)
+        # Longest first: of two terms that begin at one place `re` takes the one that is listed first.
         parts = [*map(_as_word, sorted(set(terms), key=len, reverse=True)), *map(_checked, patterns)]
         self._pattern = re.compile("|".join(f"(?:{part})" for part in parts), re.IGNORECASE if ignore_case else 0)
         digest = hashlib.blake2b(self._pattern.pattern.encode(), digest_size=4).hexdigest()
@@ -67,6 +68,7 @@ class TermsDetector:
             final: False if `text` may continue.
         """
         joined, floor = prefix + text, len(prefix)
+        # Patterns match within a line, so the search begins with the line that the prefix ends in.
         start = joined.rfind("\n", 0, floor) + 1
         while start <= len(joined):
             end = joined.find("\n", start)

@@ -13,7 +13,7 @@ from typing import Literal
 from detectors.errors import MissingExtraError
 from detectors.finding import Finding
 from detectors.language_profile import EXTRA, LanguageProfile
-from detectors.languages import Segmenter
+from detectors.language_table import Segmenter
 
 # Segmenters are C code that stops or fails at these characters.
 _UNREADABLE = re.compile("[\ud800-\udfff\0]")
@@ -106,6 +106,7 @@ def _count_lines(text: str, findings: Sequence[Finding]) -> tuple[int, int]:
         confused += text.count("\n", start, end) + 1
         line_end = text.find("\n", end)
         counted_to = len(text) if line_end < 0 else line_end + 1
+    # A confused line counts as a line even if no character of it counts as a letter or a digit.
     return max(lines, confused), confused
 
 
@@ -114,6 +115,7 @@ def _count_segmented(text: str, findings: Sequence[Finding], profile: LanguagePr
     segment = _segmenter(profile.language.segmenter)
     if not findings:
         return _words_of(segment(text), profile)
+    # A foreign word inside a text would mislead the segmenter, so each stretch between two confusions is split alone.
     starts = [0, *(span.end for span in findings)]
     ends = [*(span.start for span in findings), len(text)]
     return sum(_words_of(segment(text[start:end]), profile) for start, end in zip(starts, ends, strict=True))

@@ -216,7 +216,6 @@ class LearnerWorker:
         Raises:
             ResourceError: The folder cannot be written.
         """
-        # Cloned: a tensor of the engine is only valid until the next one is gathered or stepped.
         trained = tensors = [(name, tensor.cpu().clone()) for name, tensor in self.engine.tensors()]
         if (lora := self._config.lora) is not None:
             all_weights = ((name, tensor.cpu()) for name, tensor in self.engine.tensors(include_frozen=True))
@@ -340,7 +339,6 @@ def _make_reference(policy: Any, engine: TrainEngine, model: ModelConfig, config
                 return candidate_logp(engine.policy(), batch)
 
         return without_adapter
-    # After the policy is on the device and perhaps sharded: the host never holds both in full precision at once.
     copy = load_model(model, DTYPES[model.dtype], trainable=False)
     pack_attention(copy)
     return partial(candidate_logp, engine.freeze(copy))

@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from tlpo_ray.doctor import Check, run_checks
     from tlpo_ray.evaluation.accuracy import AccuracyRequest, AccuracyResult, measure_accuracy
     from tlpo_ray.evaluation.evaluate import EvaluateRequest, EvaluationResult, evaluate
+    from tlpo_ray.experiment.plan import Plan, load_plan
     from tlpo_ray.experiment.run import ExperimentResult, run_experiment
     from tlpo_ray.progress import ProgressListener, TrainingProgress
     from tlpo_ray.quickstart.run import QuickstartResult, resume_quickstart, run_quickstart
     from tlpo_ray.report.page import Report, write_report
-    from tlpo_ray.run.control import scale, status
+    from tlpo_ray.run.control import RunStatus, scale, status
     from tlpo_ray.run.export import export_model, push_to_hub
     from tlpo_ray.run.result import RunResult
     from tlpo_ray.run.training import resume_training as resume
@@ -46,6 +47,7 @@ __all__ = [
     "EvaluationResult",
     "ExperimentResult",
     "PairsRequest",
+    "Plan",
     "PrepareRequest",
     "PreparedPrompts",
     "ProgressListener",
@@ -53,12 +55,14 @@ __all__ = [
     "Report",
     "RunConfig",
     "RunResult",
+    "RunStatus",
     "TrainingProgress",
     "dump_config",
     "evaluate",
     "export_model",
     "load_baseline",
     "load_config",
+    "load_plan",
     "make_pairs",
     "measure_accuracy",
     "prepare_prompts",
@@ -87,6 +91,7 @@ __getattr__ = lazy_exports(
         "EvaluationResult": "tlpo_ray.evaluation.evaluate",
         "ExperimentResult": "tlpo_ray.experiment.run",
         "PairsRequest": "tlpo_ray.data.requests",
+        "Plan": "tlpo_ray.experiment.plan",
         "PrepareRequest": "tlpo_ray.data.requests",
         "PreparedPrompts": "tlpo_ray.data.prepare",
         "ProgressListener": "tlpo_ray.progress",
@@ -94,12 +99,14 @@ __getattr__ = lazy_exports(
         "Report": "tlpo_ray.report.page",
         "RunConfig": "tlpo_ray.config.run",
         "RunResult": "tlpo_ray.run.result",
+        "RunStatus": "tlpo_ray.run.control",
         "TrainingProgress": "tlpo_ray.progress",
         "dump_config": "tlpo_ray.config.load",
         "evaluate": "tlpo_ray.evaluation.evaluate",
         "export_model": "tlpo_ray.run.export",
         "load_baseline": "tlpo_ray.config.baseline",
         "load_config": "tlpo_ray.config.load",
+        "load_plan": "tlpo_ray.experiment.plan",
         "make_pairs": "tlpo_ray.baselines.pairs",
         "measure_accuracy": "tlpo_ray.evaluation.accuracy",
         "prepare_prompts": "tlpo_ray.data.prepare",

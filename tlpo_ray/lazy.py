@@ -17,10 +17,10 @@ def lazy_exports(package: str, exports: Mapping[str, str]) -> Callable[[str], An
         exports: Name of each export → `module` or `module:name in it`.
     """
 
-    def __getattr__(name: str) -> Any:
+    def import_export(name: str) -> Any:
         if name not in exports:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         module, _, attribute = exports[name].partition(":")
         return getattr(import_module(module), attribute or name)
 
-    return __getattr__
+    return import_export

@@ -16,7 +16,7 @@ from detectors import (
     language_profile,
     languages,
 )
-from detectors.languages import LANGUAGES, common_words
+from detectors.language_table import LANGUAGES, common_words
 from detectors.script_ranges import RANGES
 
 CONFUSION_BENCHMARK = "ar zh en fr de hi id it ja ko pt ru es tr vi"

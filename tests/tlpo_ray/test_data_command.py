@@ -278,8 +278,8 @@ def test_pairs_of_a_model(tiny_model: Path, request_: PrepareRequest, tmp_path: 
     written = rows(request.output)
     assert summary["prompts"] == 4
     assert sum(summary[name] for name in ("pairs", "all_clean", "all_confused", "unanswered")) == 4
-    profile = detectors.language("ko")
+    detector = detectors.language("ko")
     for pair in written:
-        assert detectors.find(pair["chosen"], profile) is None and detectors.find(pair["rejected"], profile)
+        assert detectors.find(pair["chosen"], detector) is None and detectors.find(pair["rejected"], profile)
     pairs_command(again)
     assert again.output.read_bytes() == request.output.read_bytes()

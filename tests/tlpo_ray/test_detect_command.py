@@ -258,7 +258,7 @@ def test_a_missing_or_unknown_language_is_an_error(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "a.jsonl", [{"text": CLEAN, "language": "ko"}, {"text": CLEAN, "language": "kr"}])
     line = refused("a.jsonl", cwd=tmp_path)
     assert "a.jsonl line 2: language 'kr'" in line
-    assert "there are: ar, " in line
+    assert "available: ar, " in line
     write_jsonl(tmp_path / "b.jsonl", [{"text": CLEAN}])
     assert "b.jsonl line 1: no language" in refused("b.jsonl", cwd=tmp_path)
     assert "no language in field 'code'" in refused("b.jsonl", "--language-field", "code", cwd=tmp_path)

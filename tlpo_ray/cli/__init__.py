@@ -48,6 +48,8 @@ from tlpo_ray.cli.options import (
 from tlpo_ray.detect.request import DetectRequest
 from tlpo_ray.errors import StoppedError
 
+__all__ = ["app", "main"]
+
 QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_VERBOSITY": "error",

@@ -1,0 +1,21 @@
+"""The commands on the terminal: each calls a library function and shows what it returns."""
+
+__all__ = [
+    "baseline",
+    "choices",
+    "data",
+    "detect",
+    "detect_report",
+    "display",
+    "doctor",
+    "evaluate",
+    "experiment",
+    "export",
+    "jobs",
+    "plan",
+    "quickstart",
+    "report",
+    "scale",
+    "status",
+    "train",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from rich.text import Text
 
 from tlpo_ray.commands.display import console
 from tlpo_ray.errors import ResourceError, UserError
-from tlpo_ray.run.control import STATUS, status
+from tlpo_ray.run.control import STATUS, RunStatus, status
 
 SILENT_S = 30.0
 """Seconds without a heartbeat after which a run no longer counts as running."""
@@ -24,20 +25,20 @@ def status_command(target: str, address: str | None, as_json: bool) -> None:
     Raises:
         TlpoError: See `tlpo_ray.errors`.
     """
-    reported = status(Path(target)) if address is None else _remote_status(target, address)
+    found = status(Path(target)) if address is None else _remote_status(target, address)
     if as_json:
-        sys.stdout.write(json.dumps(reported) + "\n")
+        sys.stdout.write(json.dumps(found.to_json()) + "\n")
         return
     try:
-        lines = _lines(reported)
+        lines = _lines(found)
     except KeyError as error:
         raise UserError(
-            f"{reported['folder']}: {STATUS} in it lacks {error}: a running run rewrites it within seconds"
+            f"{found.folder}: {STATUS} in it lacks {error}: a running run rewrites it within seconds"
         ) from error
     console.print(Text("\n").join(lines), soft_wrap=True)
 
 
-def _remote_status(target: str, address: str) -> dict[str, Any]:
+def _remote_status(target: str, address: str) -> RunStatus:
     from tlpo_ray.jobs.ray_shell import Jobs
 
     jobs = Jobs(address)
@@ -45,12 +46,12 @@ def _remote_status(target: str, address: str) -> dict[str, Any]:
     if code:
         state = "" if target.startswith("/") else f" (job {target}: {jobs.state(target)})"
         raise ResourceError(line.removeprefix("tlpo: ") + state)
-    reported: dict[str, Any] = json.loads(line)
-    return reported
+    return RunStatus.from_json(json.loads(line))
 
 
-def _lines(reported: dict[str, Any]) -> list[Text]:
-    rows = {"run": _state(reported)}
+def _lines(found: RunStatus) -> list[Text]:
+    reported = found.reported
+    rows = {"run": _state(found)}
     if "prompts" in reported:
         rows |= {
             "prompts": _prompts(reported),
@@ -65,25 +66,25 @@ def _lines(reported: dict[str, Any]) -> list[Text]:
     return [Text(f"{name:<10}", "bold").append(value, "not bold") for name, value in rows.items()]
 
 
-def _state(reported: dict[str, Any]) -> str:
-    if reported["complete"]:
-        return f"{reported['folder']} is complete"
-    if "age" not in reported:
-        return f"{reported['folder']} has not started to roll out"
-    if reported["age"] > SILENT_S:
-        silence = _duration(reported["age"])
-        return f"{reported['folder']} has given no sign of life for {silence}: resume it with tlpo train --resume"
-    left = f", about {_duration(reported['eta'])} left" if "eta" in reported else ""
-    return f"{reported['folder']} has been running for {_duration(reported['seconds'])}{left}"
+def _state(found: RunStatus) -> str:
+    if found.complete:
+        return f"{found.folder} is complete"
+    if found.age_s is None:
+        return f"{found.folder} has not started to roll out"
+    if found.age_s > SILENT_S:
+        silence = _duration(found.age_s)
+        return f"{found.folder} has given no sign of life for {silence}: resume it with tlpo train --resume"
+    left = f", about {_duration(found.reported['eta'])} left" if "eta" in found.reported else ""
+    return f"{found.folder} has been running for {_duration(found.reported['seconds'])}{left}"
 
 
-def _prompts(reported: dict[str, Any]) -> str:
+def _prompts(reported: Mapping[str, Any]) -> str:
     states = {**reported["prompts"], "skipped": sum(reported["prompts_skipped"].values())}
     done = f"{reported['prompts_done']:,} of {reported['prompts_total']:,} ({reported['progress']:.0%})"
     return f"{done}: {_counts(states)}"
 
 
-def _counts(counts: dict[str, float]) -> str:
+def _counts(counts: Mapping[str, float]) -> str:
     return ", ".join(f"{count:,.0f} {name}" for name, count in counts.items() if count) or "none"
 
 

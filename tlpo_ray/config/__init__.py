@@ -1,0 +1,12 @@
+"""The configuration of runs and baselines, its presets, and the plugins that it names."""
+
+__all__ = [
+    "baseline",
+    "fields",
+    "load",
+    "plugins",
+    "renamed",
+    "run",
+    "versions",
+    "yaml_text",
+]

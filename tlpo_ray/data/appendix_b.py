@@ -157,7 +157,7 @@ def rejects_foreign_text(english: English) -> Reject:
     """
 
     def reject(prompt: Prompt) -> str | None:
-        profile = detectors.language(prompt.language, english)
-        return "holds characters of another language" if detectors.find(prompt.text, profile) else None
+        detector = detectors.language(prompt.language, english)
+        return "holds characters of another language" if detectors.find(prompt.text, detector) else None
 
     return reject

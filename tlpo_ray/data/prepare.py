@@ -88,10 +88,10 @@ def prepare_prompts(request: PrepareRequest, progress: ProgressListener = SILENT
         PromptFileError: The source cannot be read, or no prompt in it is kept.
         ResourceError: The output cannot be written.
     """
-    profile = detectors.language(request.language, request.english)
+    detector = detectors.language(request.language, request.english)
     report = free_report_path(request.output)
     data = _source(request)
-    rules = _rules(request, profile)
+    rules = _rules(request, detector)
     with progress.phase(f"{data.prompts} · {request.language}"):
         filtered = filter_prompts(data, rules, request.answer_field if request.with_answers else None)
     if not filtered.prompts:
@@ -101,7 +101,7 @@ def prepare_prompts(request: PrepareRequest, progress: ProgressListener = SILENT
         )
     answers: list[Row] = [{"answer": answer} for answer in filtered.answers] or [{}] * len(filtered.prompts)
     rows = (_row(prompt) | answer for prompt, answer in zip(filtered.prompts, answers, strict=True))
-    write_output(request.output, rows, report, _summary(request, data, filtered, profile.version))
+    write_output(request.output, rows, report, _summary(request, data, filtered, detector.version))
     return PreparedPrompts(filtered=filtered, source=data.prompts, output=request.output, report=report)
 
 
@@ -179,11 +179,11 @@ def _source(request: PrepareRequest) -> DataConfig:
     return data.model_copy(update={"prompt_field": request.prompt_field or usual_field(data)})
 
 
-def _rules(request: PrepareRequest, profile: detectors.LanguageDetector) -> list[Rule]:
+def _rules(request: PrepareRequest, detector: detectors.LanguageDetector) -> list[Rule]:
     """Return the requested rules, cheap ones first; the order decides under which reason a prompt is counted."""
 
     def foreign_words(prompt: Prompt) -> Spans:
-        return [(finding.start, finding.end) for finding in detectors.spans(prompt.text, profile)]
+        return [(finding.start, finding.end) for finding in detectors.spans(prompt.text, detector)]
 
     rules = [in_language(request.language), not_longer_than(request.max_characters)]
     if not request.keep_language_names:

@@ -1,1 +1,12 @@
 """Evaluating a model: sampling its answers, judging their language, scoring their content."""
+
+__all__ = [
+    "accuracy",
+    "evaluate",
+    "generation",
+    "harness",
+    "judge",
+    "probe",
+    "sampling",
+    "suites",
+]

@@ -54,7 +54,7 @@ class Judgement:
 
     @property
     def accuracy(self) -> float | None:
-        """Share of answers that are right; None if that is unknown or there are no answers."""
+        """Share of answers that are right; None if that is unknown, or without answers."""
         return None if self.right is None or not self.rates.answers else self.right / self.rates.answers
 
     def __add__(self, other: Judgement) -> Judgement:

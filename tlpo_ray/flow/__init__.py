@@ -1,0 +1,17 @@
+"""What travels between processes: records, weights, metrics, and the exchange of prompts and candidate groups."""
+
+__all__ = [
+    "curriculum",
+    "delta",
+    "exchange",
+    "ledger",
+    "lora",
+    "metrics",
+    "models",
+    "queue",
+    "ray_shell",
+    "records",
+    "vllm_sync",
+    "vllm_transfer",
+    "weights",
+]

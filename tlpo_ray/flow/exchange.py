@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from tlpo_ray.errors import RecordError
 from tlpo_ray.flow.curriculum import EXCLUDED, Curriculum
@@ -109,6 +109,16 @@ class Snapshot:
     """JSON values: ledger, shares, and the prompts of the groups that the learner has taken."""
     queue: bytes
     """Waiting candidate groups as an Arrow stream."""
+
+
+class ExchangeSettings(TypedDict):
+    """Keyword arguments of `Exchange` that come from the run's configuration."""
+
+    groups_per_update: int
+    lease_size: int
+    capacity: int
+    max_staleness: int
+    curriculum: NotRequired[Curriculum | None]
 
 
 class Exchange:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -12,7 +12,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tlpo_ray.cluster.restarts import RestartBudget
 from tlpo_ray.cluster.waiting import LOST, wait_for
 from tlpo_ray.errors import DeadlineError, TlpoError, first_line
-from tlpo_ray.flow.exchange import Exchange, Snapshot, Status
+from tlpo_ray.flow.exchange import Exchange, ExchangeSettings, Snapshot, Status
 from tlpo_ray.flow.records import Prompt, decode_results, encode_prompts
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class RemoteExchange:
         *,
         max_restarts: int = 0,
         begin: Snapshot | None = None,
-        **settings: Any,
+        **settings: Unpack[ExchangeSettings],
     ) -> None:
         # On this node: the prompts may be read from a file that no other node has.
         this_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)

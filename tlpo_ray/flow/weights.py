@@ -134,11 +134,6 @@ class WeightUpdate:
     """Tensors that a broadcast will bring; empty when `deltas` carry the weights."""
     canary: Canary | None
 
-    @property
-    def steps(self) -> tuple[WeightDelta, ...]:
-        """Former name of `deltas`."""
-        return self.deltas
-
     def since(self, version: int | None) -> tuple[WeightDelta, ...]:
         """Return the deltas that a receiver at `version` still has to apply.
 

@@ -1,0 +1,22 @@
+"""One run, from its configuration to `result.json`: the loop, its components, its folder, its journal."""
+
+__all__ = [
+    "build",
+    "capacity",
+    "components",
+    "control",
+    "counters",
+    "export",
+    "folder",
+    "journal",
+    "local",
+    "loop",
+    "metrics_log",
+    "ray_metrics",
+    "reporter",
+    "result",
+    "resume",
+    "signals",
+    "trackers",
+    "training",
+]

@@ -5,20 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 from tlpo_ray.cluster.stacks import remove_empty_dumps
+from tlpo_ray.config.plugins import ROLLOUT_ENGINES, TRAINERS, load_plugin
 from tlpo_ray.config.run import RunConfig
 from tlpo_ray.data.prompts import PromptSet
-from tlpo_ray.errors import LearnerLostError
+from tlpo_ray.errors import ConfigError, LearnerLostError
 from tlpo_ray.flow.curriculum import Curriculum
-from tlpo_ray.flow.exchange import Exchange, Snapshot
+from tlpo_ray.flow.exchange import Exchange, ExchangeSettings, Snapshot
 from tlpo_ray.flow.records import Prompt
 from tlpo_ray.flow.weights import WeightUpdate
 from tlpo_ray.run.components import Components, Learner
 
 if TYPE_CHECKING:
+    from actors.engine import TokenEngine
     from actors.process import RolloutSpec
+    from learner.engine import TrainEngine
     from learner.ray_shell import LearnerGroup
 
 logger = logging.getLogger(__name__)
@@ -30,14 +33,31 @@ CANARY_TOKENS = 32
 """Most context tokens of the canary: enough to pass through every layer, cheap enough for every sync."""
 
 
-class ExchangeSettings(TypedDict):
-    """Keyword arguments of `Exchange` that come from the configuration."""
+def check_engines(config: RunConfig) -> None:
+    """Refuse a rollout engine or a trainer that cannot do what the configuration asks of it, before anything starts.
 
-    groups_per_update: int
-    lease_size: int
-    capacity: int
-    max_staleness: int
-    curriculum: Curriculum | None
+    The configuration itself refuses our own by name; other packages' can only be asked once they are imported.
+
+    Raises:
+        ConfigError: One of them needs another stack, cannot receive broadcasts, or runs on a single rank only.
+    """
+    engine: type[TokenEngine] = load_plugin(ROLLOUT_ENGINES, config.rollout.engine)
+    trainer: type[TrainEngine] = load_plugin(TRAINERS, config.learner.engine)
+    if config.stack == "local" and engine.needs_own_process:
+        raise ConfigError(
+            f"rollout.engine {config.rollout.engine} needs a process of its own, and stack is local: set "
+            f"stack=distributed, or rollout.engine=transformers"
+        )
+    if config.flow.weight_transfer != "object_store" and not engine.supports_broadcast:
+        raise ConfigError(
+            f"flow.weight_transfer is {config.flow.weight_transfer}, and rollout.engine {config.rollout.engine} cannot "
+            f"receive broadcasts: set flow.weight_transfer=object_store"
+        )
+    if config.stack == "distributed" and config.learner.num_ranks > 1 and not trainer.is_distributed:
+        raise ConfigError(
+            f"learner.engine {config.learner.engine} runs on one rank, and learner.num_ranks is "
+            f"{config.learner.num_ranks}: set learner.num_ranks=1, or learner.engine=deepspeed"
+        )
 
 
 @contextmanager

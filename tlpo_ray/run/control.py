@@ -11,6 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any
@@ -32,6 +33,32 @@ HEARTBEAT_S = 10.0
 POLL_S = 0.2
 MAX_ACTORS = 10_000
 """Most rollout actors that can be requested: more is a typo, and their bookkeeping alone would fill the memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStatus:
+    """State of a run, as it last reported it."""
+
+    folder: Path
+    complete: bool
+    """Whether the run has ended and written its result."""
+    age_s: float | None
+    """Seconds since the last heartbeat; None if the run has not reported anything yet."""
+    reported: Mapping[str, Any]
+    """Metrics by name (`tlpo_ray.flow.metrics.METRICS`), and `time`, `host`, `pid`, `seconds`, `prompts_total`."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `tlpo status --json` prints."""
+        age = {} if self.age_s is None else {"age": self.age_s}
+        return {"folder": str(self.folder), "complete": self.complete, **self.reported, **age}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> RunStatus:
+        """Return the status that `to_json` was called on."""
+        reported = {name: value for name, value in values.items() if name not in ("folder", "complete", "age")}
+        return cls(
+            folder=Path(values["folder"]), complete=values["complete"], age_s=values.get("age"), reported=reported
+        )
 
 
 class RunControl:
@@ -147,17 +174,21 @@ def clear_scale_request(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def status(folder: Path) -> dict[str, Any]:
-    """Return what a run last reported, its age in seconds, and whether the run is complete.
+def status(folder: Path) -> RunStatus:
+    """Return what a run last reported.
 
     Raises:
         UserError: The folder does not hold a run.
     """
     require_run(folder)
     reported = read_status(folder)
-    # The reader may be on another machine, with another clock, than whoever shows the age.
-    age = {"age": round(time.time() - reported["time"], 3)} if reported else {}
-    return {"folder": str(folder), "complete": (folder / "result.json").exists(), **reported, **age}
+    return RunStatus(
+        folder=folder,
+        complete=(folder / "result.json").exists(),
+        # Measured here: the one who reads the status may be on another machine, with another clock.
+        age_s=round(time.time() - reported["time"], 3) if reported else None,
+        reported=reported,
+    )
 
 
 def require_run(folder: Path) -> None:

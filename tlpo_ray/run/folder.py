@@ -123,7 +123,7 @@ class RunFolder:
         self._written_until = self._kept_until
 
     def prune_journal(self, version: int) -> None:
-        """Remove updates up to `version` from the journal: a checkpoint holds them, and their experiences are written."""
+        """Remove updates up to `version` from the journal: a checkpoint holds them. Unwritten experiences stay."""
         self.journal.prune(min(version, self._written_until))
 
     def write_result(self, result: Mapping[str, object]) -> None:

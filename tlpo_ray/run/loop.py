@@ -16,8 +16,8 @@ apart.
    exchange neither hands them out again nor loses their prompts.
 2. `learn` journals the groups before the update begins. A learner that is lost during or after the update restores the
    last checkpoint, replays the journalled updates since, and repeats this one from the same groups.
-3. `learn` ends with `mark_learned`, which returns the exchange's state right after the update. It comes before the weight
-   sync: a state taken later would already hold results of version v + 1, sampled by weights that do not count yet.
+3. `learn` ends with `mark_learned`, which returns the exchange's state right after the update. It comes before the
+   weight sync: a state taken later would already hold results of version v + 1, whose weights do not count yet.
 4. `sync_weights` comes before `record`, so actors may start on v + 1 while the driver writes. If the driver dies in
    between, version v + 1 never counted: a resumed run starts at v with fresh actors and makes v + 1 again.
 5. `record` commits counters, exchange state and learning-rate progress of v + 1 in one file. Only then may a checkpoint
@@ -194,7 +194,7 @@ class _Run:
         with stopwatch(self._counters.seconds, "publish"):
             self._exported = update = self._export_weights()
             assert update.version == step.batch.version
-            self._reporter.sync_bytes = update.steps[-1].nbytes if update.steps else 0
+            self._reporter.sync_bytes = update.deltas[-1].nbytes if update.deltas else 0
 
     def record(self, step: TrainStep) -> None:
         """Make the update count: metrics, journal, experiences, and a checkpoint when one is due."""

@@ -21,8 +21,12 @@ GRACE_S = 25.0
 def stop_on_signal(folder: Path) -> Iterator[None]:
     """Raise StoppedError inside the block on SIGTERM or SIGINT: everything that counts is in the journal already.
 
-    A second signal ends the process at once, and so does a block that takes longer than `GRACE_S` to end.
+    A second signal ends the process at once, and so does a block that takes longer than `GRACE_S` to end. Outside the
+    main thread, where Python installs no signal handlers, nothing changes.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     timers: list[threading.Timer] = []
 
     def stop(number: int, frame: FrameType | None) -> None:

@@ -9,12 +9,13 @@ from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from actors.chat import check_model
+from tlpo_ray.config.plugins import ROLLOUT_ENGINES, TRAINERS, load_plugin
 from tlpo_ray.config.run import RunConfig
 from tlpo_ray.data.load import load_prompts
 from tlpo_ray.data.prompts import PromptSet
 from tlpo_ray.files import lock_folder
 from tlpo_ray.progress import SILENT, ProgressListener
-from tlpo_ray.run.build import build_components
+from tlpo_ray.run.build import build_components, check_engines
 from tlpo_ray.run.components import Components, Fleet, Learner
 from tlpo_ray.run.counters import stopwatch
 from tlpo_ray.run.folder import RunFolder, refuse_used_folder
@@ -24,9 +25,6 @@ from tlpo_ray.run.result import RunResult, run_result
 from tlpo_ray.run.resume import FINGERPRINT, ResumePoint, last_state, record_prompts, resumed_config, verify_prompts
 from tlpo_ray.run.signals import stop_on_signal
 from tlpo_ray.run.trackers import check_trackers, start_trackers
-
-DISPLAY_NAMES = {"vllm": "vLLM", "deepspeed": "DeepSpeed ZeRO-{zero_stage}"}
-"""Names of engines and trainers as their projects spell them; loading a plugin just for its spelling is slow."""
 
 
 class Examination(Protocol):
@@ -91,6 +89,7 @@ def run_training(
         spool = Path(stack.enter_context(TemporaryDirectory(prefix="tlpo-prompts-")))
         prompts = load_prompts(config.data, config.detector, config.seed, spool)
         check_model(config.model)
+        check_engines(config)
         check_trackers(config.trackers)
         resume = _resume_point(config, prompts, progress) if resumed else None
         with stopwatch(seconds, "start"), progress.phase(_description(config, prompts)):
@@ -173,8 +172,8 @@ def _description(config: RunConfig, prompts: PromptSet) -> str:
     """Describe the run in a line: prompts, processes, engines."""
     rollout, learner = config.rollout, config.learner
     count = f"{len(prompts.prompts):,} prompts"
-    engine = DISPLAY_NAMES.get(rollout.engine, rollout.engine)
-    trainer = DISPLAY_NAMES.get(learner.engine, learner.engine).format(zero_stage=learner.zero_stage)
+    engine = load_plugin(ROLLOUT_ENGINES, rollout.engine).display_name
+    trainer = load_plugin(TRAINERS, learner.engine).display_name.format(zero_stage=learner.zero_stage)
     if config.stack == "local":
         return f"{count} · one process: {engine} and {trainer}"
     actors, ranks = _plural(rollout.num_actors, "rollout actor"), _plural(learner.num_ranks, "learner rank")

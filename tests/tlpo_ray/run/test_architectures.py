@@ -18,9 +18,9 @@ from tlpo_ray.config.run import RunConfig
 from tlpo_ray.data.load import load_prompts
 from tlpo_ray.flow.exchange import Exchange
 from tlpo_ray.flow.records import read_experiences
-from tlpo_ray.run.local import LocalFleet, LocalLearner
 from tlpo_ray.run.components import Components
 from tlpo_ray.run.folder import RunFolder
+from tlpo_ray.run.local import LocalFleet, LocalLearner
 from tlpo_ray.run.loop import train
 
 pytestmark = pytest.mark.slow

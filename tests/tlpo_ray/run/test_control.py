@@ -20,6 +20,7 @@ from tlpo_ray.run.control import (
     SCALE_BEFORE,
     STATUS,
     RunControl,
+    RunStatus,
     read_scale_request,
     read_status,
     scale,
@@ -108,12 +109,14 @@ def test_a_folder_that_cannot_be_written_is_reported_in_one_line(tmp_path: Path)
 )
 def test_a_damaged_status_counts_as_none(content: str, tmp_path: Path) -> None:
     (run_of(tmp_path) / STATUS).write_text(content)
-    assert status(tmp_path) == {"folder": str(tmp_path), "complete": False}
+    assert status(tmp_path).to_json() == {"folder": str(tmp_path), "complete": False}
 
 
 def test_a_status_holds_what_the_run_reported(tmp_path: Path) -> None:
     RunControl(run_of(tmp_path)).write_status({"seconds": 1.5, "actors": {"healthy": 2}, "progress": 0})
-    reported = status(tmp_path)
+    found = status(tmp_path)
+    assert RunStatus.from_json(json.loads(json.dumps(found.to_json()))) == found
+    reported = found.reported
     assert (reported["seconds"], reported["actors"], reported["progress"]) == (1.5, {"healthy": 2}, 0)
     assert isinstance(reported["host"], str)
 
@@ -124,7 +127,8 @@ def test_a_run_with_an_unchanged_status_sends_heartbeats(tmp_path: Path, monkeyp
     control.write_status({"seconds": 1.5})
     first = read_status(tmp_path)["time"]
     wait_until(lambda: read_status(tmp_path)["time"] > first, "a heartbeat")
-    assert status(tmp_path)["age"] < 60 and status(tmp_path)["seconds"] == 1.5
+    age_s, reported = status(tmp_path).age_s, status(tmp_path).reported
+    assert age_s is not None and age_s < 60 and reported["seconds"] == 1.5
     control.close()
     time.sleep(0.2)
     last = read_status(tmp_path)["time"]

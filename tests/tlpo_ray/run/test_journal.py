@@ -46,7 +46,8 @@ def test_updates_that_a_checkpoint_holds_are_pruned_except_the_last_states(tmp_p
     journal = make_journal(tmp_path, 5)
     journal.prune(2)
     assert [update.version for update in journal.updates(2, 5)] == [3, 4, 5]
-    with pytest.raises(UserError, match=r"begins with policy version 3, and all checkpoints, .* are damaged or missing"):
+    message = r"begins with policy version 3, and all checkpoints, .* are damaged or missing"
+    with pytest.raises(UserError, match=message):
         list(journal.updates(1, 5))
     (tmp_path / "groups-00000004.arrow").unlink()
     with pytest.raises(UserError, match="policy version 4 cannot be repeated"):
