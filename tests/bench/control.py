@@ -40,25 +40,26 @@ from tlpo_ray.flow.records import (
     encode_results,
 )
 from tlpo_ray.flow.weights import WeightUpdate
-from tlpo_ray.run.components import Parts
+from tlpo_ray.progress import TrainingProgress
+from tlpo_ray.run.components import Components
 from tlpo_ray.run.control import read_status, scale
 from tlpo_ray.run.folder import RunFolder
-from tlpo_ray.run.loop import Listener, Progress, TrainSummary, train
+from tlpo_ray.run.loop import Listener, TrainSummary, train
 
 NODES, TOGETHER = 4, 16
 """Ray nodes on this machine, and simulated actors that share a process."""
-LOT, LOT_S = 64, 8.0
-"""Prompts of a lot, and how long an engine works on one, seconds."""
+BATCH, BATCH_S = 64, 8.0
+"""Prompts per batch, and how long an engine works on one, in seconds."""
 YIELD = 0.25
-"""Groups a prompt."""
+"""Candidate groups per prompt."""
 GROUPS, UPDATE_S, STALENESS = 512, 2.2, 8
-"""Of an update: a little more than the largest fleet can fill."""
+"""Groups per update (a little more than the largest fleet can fill), its seconds, and the allowed staleness."""
 SECONDS = 20.0
-"""What a run of the largest fleet should take."""
-SIZES, SHORT_LOT_S, REST_S, WINDOW_S = (1, 3, 12, 1), 2.0, 6.0, 10.0
-"""A fleet that grows and shrinks; its lots; how long each size is left alone and then looked at: several lots each."""
+"""Seconds that a run of the largest fleet should take."""
+SIZES, SHORT_BATCH_S, REST_S, WINDOW_S = (1, 3, 12, 1), 2.0, 6.0, 10.0
+"""Sizes of a fleet that grows and shrinks; seconds per batch; seconds before and during each measurement."""
 AT_ONCE = 2
-"""Lots of an actor."""
+"""Batches per actor at a time."""
 
 
 @ray.remote(num_cpus=0)
@@ -69,8 +70,8 @@ def _slept(seconds: float) -> None:
 class Host:
     """Many simulated rollout actors in one process."""
 
-    def __init__(self, groups: list[CandidateGroup], lot_s: float) -> None:
-        self._groups, self._lot_s = groups, lot_s
+    def __init__(self, groups: list[CandidateGroup], batch_s: float) -> None:
+        self._groups, self._batch_s = groups, batch_s
         self._version = 0
 
     async def setup(self) -> None: ...
@@ -84,9 +85,9 @@ class Host:
     async def process_info(self) -> ProcessInfo:
         return ProcessInfo(node_id="", pid=0)
 
-    async def run_batch(self, lot: bytes) -> tuple[RolloutStats, tuple[bytes, bytes]]:
-        await asyncio.sleep(self._lot_s)
-        prompts = decode_prompts(lot)
+    async def run_batch(self, encoded: bytes) -> tuple[RolloutStats, tuple[bytes, bytes]]:
+        await asyncio.sleep(self._batch_s)
+        prompts = decode_prompts(encoded)
         confused = [prompt.index for prompt in prompts if prompt.index % round(1 / YIELD) == 0]
         results = tuple(
             PromptResult(
@@ -111,14 +112,14 @@ class SimulatedPool(ActorPool):
 
     Args:
         groups: Candidate groups that the actors return.
-        lot_s: Time an actor takes for a batch, in seconds.
+        batch_s: Time an actor takes for a batch, in seconds.
         together: Number of actors that share a process.
     """
 
-    def __init__(self, groups: list[CandidateGroup], lot_s: float = LOT_S, together: int = TOGETHER) -> None:
+    def __init__(self, groups: list[CandidateGroup], batch_s: float = BATCH_S, together: int = TOGETHER) -> None:
         options = {"num_cpus": 1, "max_concurrency": 4 * together, "scheduling_strategy": "SPREAD"}
         super().__init__(Host, {}, options)
-        self._simulated, self._hosts = (groups, lot_s), list[Any]()
+        self._simulated, self._hosts = (groups, batch_s), list[Any]()
         self._together = together
 
     def reserve(self, keys: Sequence[Hashable]) -> None: ...
@@ -136,7 +137,7 @@ class SimulatedPool(ActorPool):
 
 
 class SimulatedLearner:
-    """Learns nothing, and takes its time for it."""
+    """A learner that only takes the time of one."""
 
     def __init__(self) -> None:
         self.version = 0
@@ -150,7 +151,7 @@ class SimulatedLearner:
 
     @property
     def idle(self) -> float:
-        """Share of the time since the first update began."""
+        """Share of the time since the first update began in which no update ran."""
         return 1 - self.busy / (self._ends - self._began)
 
     def begin_update(self, payload: bytes, progress: float) -> None:
@@ -184,40 +185,42 @@ class SimulatedLearner:
     def export(self, folder: Path) -> None: ...
 
 
-def queue(model: Path, count: int = 16_384, lot: int = 256) -> Iterator[Figure]:
-    """Groups a second through the queue's process."""
+def queue(model: Path, count: int = 16_384, lease_size: int = 256) -> Iterator[Figure]:
+    """Measure groups per second through the exchange's process."""
     with _cluster():
         groups = random_groups(model, 16)
         prompts = [Prompt(index=number, id="", language="ko", text="") for number in range(count)]
-        desk = RemoteExchange(
-            prompts, {}, groups_per_update=GROUPS, lease_size=lot, capacity=count, max_staleness=1_000
+        exchange = RemoteExchange(
+            prompts, {}, groups_per_update=GROUPS, lease_size=lease_size, capacity=count, max_staleness=1_000
         )
         results = [PromptResult(prompt_index=number, outcome=Outcome.CONFUSED) for number in range(count)]
         payloads = [
             ray.put(
                 (
-                    encode_results(results[start : start + lot]),
-                    encode([replace(groups[n % len(groups)], prompt_index=n) for n in range(start, start + lot)]),
+                    encode_results(results[start : start + lease_size]),
+                    encode(
+                        [replace(groups[n % len(groups)], prompt_index=n) for n in range(start, start + lease_size)]
+                    ),
                 )
             )
-            for start in range(0, count, lot)
+            for start in range(0, count, lease_size)
         ]
         began = time.monotonic()
         for number, payload in enumerate(payloads):
-            desk.lease_batches(["a"], 1)
-            desk.submit_batch("a", payload, 0)
-            if (number + 1) * lot % GROUPS == 0:
-                desk.take(0)
-                desk.mark_learned(0)
+            exchange.lease_batches(["a"], 1)
+            exchange.submit_batch("a", payload, 0)
+            if (number + 1) * lease_size % GROUPS == 0:
+                exchange.take(0)
+                exchange.mark_learned(0)
         seconds = time.monotonic() - began
     yield Figure(
-        what=f"queue in a process of its own, {count:,} groups in batches of {lot}",
+        what=f"queue in a process of its own, {count:,} groups in batches of {lease_size}",
         value=f"{count / seconds:,.0f} groups per second, in and out",
     )
 
 
 def fleets(model: Path) -> Iterator[Figure]:
-    """From one to 256 simulated rollout actors."""
+    """Measure fleets of 1 to 256 simulated rollout actors."""
     with _cluster():
         groups = random_groups(model, 16)
         for actors in (1, 16, 64, 256):
@@ -225,43 +228,43 @@ def fleets(model: Path) -> Iterator[Figure]:
 
 
 class Scaling:
-    """A listener that asks for one size of the fleet after the other, and measures prompts a second at each."""
+    """A listener that requests one fleet size after the other and measures prompts per second at each."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.rates: list[float] = []
-        self._from: tuple[float, int] | None = None
-        self._still_since = time.monotonic()
-        self._asked: list[threading.Thread] = []
+        self._window: tuple[float, int] | None = None
+        self._unchanged_since = time.monotonic()
+        self._requests: list[threading.Thread] = []
 
-    def __call__(self, progress: Progress) -> None:
-        settled, now = progress.status.accounting.settled, time.monotonic()
-        if self._from is None:
+    def __call__(self, progress: TrainingProgress) -> None:
+        settled, now = progress.settled, time.monotonic()
+        if self._window is None:
             states = read_status(self.folder).get("actors", {})
             working = states.get("healthy", 0) + states.get("stale", 0)
             if not working == sum(states.values()) == SIZES[len(self.rates)]:
-                self._still_since = now
-            elif now - self._still_since >= REST_S:
-                self._from = (now, settled)
-        elif now - self._from[0] >= WINDOW_S:
-            self.rates.append((settled - self._from[1]) / (now - self._from[0]))
-            self._from, self._still_since = None, now
+                self._unchanged_since = now
+            elif now - self._unchanged_since >= REST_S:
+                self._window = (now, settled)
+        elif now - self._window[0] >= WINDOW_S:
+            self.rates.append((settled - self._window[1]) / (now - self._window[0]))
+            self._window, self._unchanged_since = None, now
             if len(self.rates) == len(SIZES):
                 raise StoppedError("measured", 0)
-            self._asked.append(threading.Thread(target=scale, args=(self.folder, SIZES[len(self.rates)])))
-            self._asked[-1].start()
+            self._requests.append(threading.Thread(target=scale, args=(self.folder, SIZES[len(self.rates)])))
+            self._requests[-1].start()
 
 
 def scaled(model: Path) -> Iterator[Figure]:
-    """Prompts a second while `tlpo scale` makes the fleet larger and smaller."""
+    """Measure prompts per second while `tlpo scale` grows and shrinks the fleet."""
     with _cluster():
         groups, folder = random_groups(model, 16), model.parent / "scaled"
-        count = int(sum(SIZES) * AT_ONCE * LOT / SHORT_LOT_S * 3 * (REST_S + WINDOW_S))
+        count = int(sum(SIZES) * AT_ONCE * BATCH / SHORT_BATCH_S * 3 * (REST_S + WINDOW_S))
         scaling = Scaling(folder)
-        with _run(folder, SIZES[0], groups, count, lot_s=SHORT_LOT_S, together=1) as go, suppress(StoppedError):
-            go(scaling)
+        with _run(folder, SIZES[0], groups, count, batch_s=SHORT_BATCH_S, together=1) as start, suppress(StoppedError):
+            start(scaling)
     whole = ", ".join(f"{size}: {rate:.0f}" for size, rate in zip(SIZES, scaling.rates, strict=True))
-    each = AT_ONCE * LOT / SHORT_LOT_S
+    each = AT_ONCE * BATCH / SHORT_BATCH_S
     shares = ", ".join(f"{rate / (size * each):.2f}" for size, rate in zip(SIZES, scaling.rates, strict=True))
     yield Figure(
         what=f"prompts per second while the number of simulated actors goes {' -> '.join(map(str, SIZES))}",
@@ -271,7 +274,7 @@ def scaled(model: Path) -> Iterator[Figure]:
 
 @contextmanager
 def _cluster() -> Iterator[None]:
-    """Several Ray nodes on this machine."""
+    """Start several Ray nodes on this machine."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 16})
@@ -286,15 +289,15 @@ def _cluster() -> Iterator[None]:
 
 
 def _fleet(actors: int, groups: list[CandidateGroup], folder: Path) -> Figure:
-    wanted = actors * LOT / LOT_S * SECONDS
-    count = int(min(wanted, GROUPS / YIELD / UPDATE_S * SECONDS)) // LOT * LOT
-    with _run(folder, actors, groups, max(LOT, count)) as go:
+    wanted = actors * BATCH / BATCH_S * SECONDS
+    count = int(min(wanted, GROUPS / YIELD / UPDATE_S * SECONDS)) // BATCH * BATCH
+    with _run(folder, actors, groups, max(BATCH, count)) as start:
         began, cpu = time.monotonic(), time.process_time()
-        summary, learner = go(lambda progress: None)
+        summary, learner = start(lambda progress: None)
         seconds, cpu = time.monotonic() - began, time.process_time() - cpu
     learned = summary.accounting.confused
     most = GROUPS / UPDATE_S
-    offered = min(most, actors * LOT / LOT_S * YIELD)
+    offered = min(most, actors * BATCH / BATCH_S * YIELD)
     return Figure(
         what=f"{actors} simulated rollout actors",
         value=(
@@ -309,10 +312,10 @@ def _fleet(actors: int, groups: list[CandidateGroup], folder: Path) -> Figure:
 def _run(
     folder: Path, actors: int, groups: list[CandidateGroup], count: int, **simulated: Any
 ) -> Iterator[Callable[[Listener], tuple[TrainSummary, SimulatedLearner]]]:
-    """A run with everything started; what begins it."""
+    """Start everything of a run; yields the function that trains."""
     config = _config(folder, actors)
     prompts = [Prompt(index=number, id="", language="ko", text="question") for number in range(count)]
-    settings = {"groups_per_update": GROUPS, "lease_size": LOT, "capacity": 16_384, "max_staleness": STALENESS}
+    settings = {"groups_per_update": GROUPS, "lease_size": BATCH, "capacity": 16_384, "max_staleness": STALENESS}
     spec = RolloutSpec(
         model=config.model, rollout=config.rollout, detector=config.detector, seed=0, canary_tolerance=1.0,
         weight_transfer="object_store", lora=None, sync_deadline_s=60,
@@ -323,10 +326,10 @@ def _run(
     learner = SimulatedLearner()
     fleet.sync_weights(learner.export_weights(()))
     fleet.settle()
-    parts = Parts(exchange=exchange, fleet=fleet, learner=learner, canary_context=())
+    components = Components(exchange=exchange, fleet=fleet, learner=learner, canary_context=())
     try:
         with RunFolder(config) as run:
-            yield lambda listener: (train(config, parts, run, listener), learner)
+            yield lambda listener: (train(config, components, run, listener), learner)
     finally:
         fleet.close()
 

@@ -280,6 +280,6 @@ def test_pairs_of_a_model(tiny_model: Path, request_: PrepareRequest, tmp_path: 
     assert sum(summary[name] for name in ("pairs", "all_clean", "all_confused", "unanswered")) == 4
     detector = detectors.language("ko")
     for pair in written:
-        assert detectors.find(pair["chosen"], detector) is None and detectors.find(pair["rejected"], profile)
+        assert detectors.find(pair["chosen"], detector) is None and detectors.find(pair["rejected"], detector)
     pairs_command(again)
     assert again.output.read_bytes() == request.output.read_bytes()

@@ -22,7 +22,7 @@ def truncate_metrics(file: Path, step: int) -> None:
     if not file.exists():
         return
     with disk_errors(f"metrics to {file}"), atomic_write(file) as partial:
-        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
         kept = [line for line in lines if 0 < _step_of(line) <= step]
         partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
