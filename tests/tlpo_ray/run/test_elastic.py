@@ -135,16 +135,15 @@ def test_actors_join_and_leave_with_requests_and_nodes_and_the_learner_is_not_di
     settings = {"rollout.num_actors": 1, "rollout.lease_size": 2, "cluster.cpus_per_rollout_actor": 1}
     events = Events(cluster, folder)
     summary = run(run_config(tiny_model, many_prompts(prompts, tmp_path), folder, **on(cluster, **settings)), events)
-    for thread in events.asked:
+    for thread in events.requests:
         thread.join(timeout=60)
     assert events.over, "the run was over before all had happened"
     assert events.most == 3
     assert events.seen["rollout"] == {first.node_id, events.new.node_id}
     assert events.seen["learner"] == {cluster.head_node.node_id}
     assert summary.accounting.complete and summary.accounting.total == 40 * MANY
-    assert (
-        summary.incidents.actor_restarts >= 2
-    )  # more, if one was started on the dying node before that was known to be dead
+    # More, if one was started on the dying node before that was known to be dead.
+    assert summary.incidents.actor_restarts >= 2
     assert summary.incidents.learner_restarts == summary.incidents.exchange_restarts == 0
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["rollout_actors"] == 1

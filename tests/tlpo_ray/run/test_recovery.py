@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from detectors import detector
+from detectors import registry
 from tests.small_run import (
     assert_same_weights,
     kill_at,
@@ -168,7 +168,7 @@ def test_an_error_that_cannot_be_unpickled_is_reported_in_one_line(
     (plugin / "bad_service.py").write_text(BAD_SERVICE)
     monkeypatch.syspath_prepend(plugin)
     monkeypatch.setenv("PYTHONPATH", str(plugin))
-    monkeypatch.setattr(detector, "_installed", detector._installed.__wrapped__)  # not as this process has seen them
+    monkeypatch.setattr(registry, "_installed", registry._installed.__wrapped__)  # not as this process has seen them
     settings = {"detector.name": "asks", "flow.max_restarts": 0, "rollout.num_actors": 1}
     with pytest.raises(
         TlpoError, match=r"^rollout actor rollout-0\.0 could not roll out a batch: .*Refused: status 503, "
