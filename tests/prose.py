@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("tlpo_ray", "actors", "learner", "detectors")
 TICS = {
     "go on": r"\b(?:go|goes|going|went|gone) on\b",
-    "who": r"\bwho(?:ever|m|se)?\b(?! is right)",
+    "who": r"\bwho(?:ever|m)?\b",
     "a for per": r"\b(?:tokens?|nats|seconds|bytes|rows?|lines?|answers?|prompts?|GPUs?|units?|tables?|processe?s?|"
     r"once|times|MiB|updates?|groups?|copies|detector|reader|row|step|steps|hours?|GB|figures?|one) an? "
     r"(?:token|language|second|hour|prompt|row|rank|GPU|update|group|answer|step|run|field|process|line|seed|day|"

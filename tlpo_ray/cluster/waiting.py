@@ -1,4 +1,4 @@
-"""The one way this project waits for another process: with a deadline, and an error that says who waited for what."""
+"""The one way this project waits for another process: with a deadline, and an error that names both sides."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def wait_for(ref: Any, deadline_s: float, *, who: str, what: str) -> Any:
     """Return the value of a reference, or of a list of references, within a deadline.
 
     Raises:
-        DeadlineError: The value did not arrive within `deadline_s` seconds; the message says who waited for what.
+        DeadlineError: The value did not arrive within `deadline_s` seconds; the message names both sides.
         Exception: Whatever the remote call raised, as it was raised there.
     """
     try:

@@ -15,7 +15,7 @@ from tlpo_ray.progress import PhaseUpdate, ProgressListener, TrainingProgress
 
 console = Console(highlight=False)
 LINE_INTERVAL_S = 10.0
-"""Interval between two lines of progress where there is no terminal, e.g. in a log."""
+"""Interval between two lines of progress without a terminal, e.g. in a log."""
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def step(description: str) -> Iterator[Spinner]:
 class TerminalProgress(ProgressListener):
     """Shows progress on the terminal: a spinner per phase, and a live line while a run trains.
 
-    Where there is no terminal, training prints a line every few seconds.
+    Without a terminal, training prints a line every few seconds.
     """
 
     def __init__(self) -> None:
@@ -111,7 +111,7 @@ def rate(value: float | None) -> str:
 
 
 def marked(text: str, spans: list[tuple[int, int]]) -> Text:
-    """Return text with spans (code points) marked: by colour, or by brackets where there is no colour."""
+    """Return text with spans (code points) marked: by colour, or by brackets without colour."""
     if console.color_system is None or console.no_color:
         for start, end in reversed(spans):
             text = f"{text[:start]}⟦{text[start:end]}⟧{text[end:]}"

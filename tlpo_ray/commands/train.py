@@ -22,7 +22,7 @@ def resume_command(folder: Path, overrides: Sequence[str]) -> None:
     """Resume a run that was stopped or crashed, and print where the result is.
 
     Raises:
-        UserError: There is no run to resume, or a setting would change its result.
+        UserError: The folder holds no run to resume, or a setting would change its result.
     """
     with TerminalProgress() as progress:
         result = resume_training(folder, overrides, progress=progress)

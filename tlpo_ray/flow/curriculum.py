@@ -28,7 +28,7 @@ class Curriculum:
     changes nothing.
 
     Args:
-        min_probability: Least probability with which a prompt is selected, above 0 and at most 1.
+        min_probability: Minimum probability with which a prompt is selected, above 0 and at most 1.
         seed: Seed of the run.
     """
 

@@ -1,14 +1,18 @@
 """Where rollout actors and learner meet: prompt ledger and experience queue behind one interface.
 
 The results of a batch are entered and its candidate groups are admitted in one call. A prompt is therefore never
-learned from twice and never lost, whichever process dies. The exchange also decides how many prompts may be leased at
-a time:
+learned from twice and never lost, whichever process dies.
 
-* `max_staleness` 0: prompts are leased in *windows*. A window is just large enough, by the yield so far, to fill one
-  update, and the next one opens when every result of the last has been submitted. Neither the number of rollout actors
-  nor their speed changes what is learned. The prompts of surplus groups are rolled out again by the next policy
-  version.
-* above 0: prompts are leased as long as the groups that they may yield can still be learned from in time.
+A *holder* is one incarnation of a rollout actor: the actor's name including its restart count, e.g. `rollout-2.1`. A
+restarted actor is another holder, so late results of its predecessor are not accepted.
+
+Prompts are leased in *windows*. A window is just large enough, by the yield so far, for the groups that the learner can
+take in time. `max_staleness` decides when the next one opens:
+
+* 0: when all results of the last one are in and, if its groups fill an update, that update has been made. Neither the
+  number of rollout actors nor their speed changes what is learned. The prompts of surplus groups are rolled out again
+  by the next policy version.
+* above 0: as soon as the last one is used up. Prompts that are leased, and groups that are queued, make it smaller.
 """
 
 from __future__ import annotations
@@ -24,13 +28,14 @@ from tlpo_ray.flow.ledger import Accounting, PromptLedger
 from tlpo_ray.flow.queue import CandidateQueue
 from tlpo_ray.flow.records import Outcome, Prompt, PromptResult, decode_table, encode
 
-SHARE_MEMORY = 500
-"""Time constant of `RecentShare`, in prompts: some tens of updates early in a run, less than one update late in it."""
+DECAY_PROMPTS = 500
+"""Number of prompts after which an observation weighs 1/e in `RecentShare`: some tens of updates early in a run, less
+than one update late in it."""
 
 
 @dataclass(slots=True)
 class RecentShare:
-    """Exponentially decayed share of recent prompts with some property, e.g. of those that gave a candidate group.
+    """Exponentially decayed share of the prompts that have some property, e.g. that yielded a candidate group.
 
     Observations are collected and enter the decayed sums together, at `fold`. So the share does not depend on the order
     in which batches were submitted, which differs from run to run.
@@ -50,7 +55,7 @@ class RecentShare:
 
     def fold(self) -> None:
         """Decay the sums by all prompts observed since the last call, then add the observations."""
-        decay = math.exp(-self._new_prompts / SHARE_MEMORY)
+        decay = math.exp(-self._new_prompts / DECAY_PROMPTS)
         self.hits = self.hits * decay + self._new_hits
         self.prompts = self.prompts * decay + self._new_prompts
         self._new_hits = self._new_prompts = 0
@@ -94,11 +99,12 @@ class Status:
     finished: bool
     """Whether every prompt has its outcome."""
     progress: float
-    """Share of the prompts that entered the run and have their outcome, 0 to 1: drives the learning rate."""
+    """Share of the run's prompts that have their outcome, of those not skipped at load, 0 to 1; drives the learning
+    rate."""
     confusion_rate: float
     """Share of answers with confusion among the answers to the last few hundred prompts."""
     rerolled: int
-    """Groups beyond an update that were discarded; their prompts were rolled out again (only at staleness 0)."""
+    """Surplus groups dropped at staleness 0; their prompts are rolled out again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,9 +134,10 @@ class Exchange:
         prompts: All prompts of the run, in the run's order.
         skipped: Number of prompts that never entered the run, by reason.
         groups_per_update: Candidate groups, one per confusion point, that the learner takes at a time.
-        lease_size: Most prompts that a rollout actor leases at once.
-        capacity: Number of queued groups at which no more prompts are leased.
-        max_staleness: Most policy versions that a group may be behind the learner.
+        lease_size: Maximum number of prompts in a batch.
+        capacity: Limit of the queue, in groups; must not be below `groups_per_update`. For `max_staleness` above 0 it
+            is a soft limit: no prompts are leased while it is reached, but batches under way may still exceed it.
+        max_staleness: Maximum number of policy versions by which a group may be older than the learner's.
         curriculum: Selects the prompts to roll out; None rolls out all of them.
     """
 
@@ -149,9 +156,9 @@ class Exchange:
         self._ledger = PromptLedger(prompts, skipped)
         self._queue = CandidateQueue(capacity, max_staleness)
         self._yield = RecentShare(1.0, 4.0)
-        """Candidate groups per prompt; starts as if four prompts had given one group."""
+        """Share of the prompts that yielded a candidate group; starts as if one of four had."""
         self._confusion = RecentShare()
-        """Answers with confusion per answer, those from which nothing can be learned included."""
+        """Share of the answers that had confusion, including those from which nothing can be learned."""
         self._groups_per_update = groups_per_update
         self._lease_size = lease_size
         self._max_staleness = max_staleness
@@ -168,11 +175,14 @@ class Exchange:
     """Number of restarts; always 0, because an exchange in the driver's process dies with the run."""
 
     def lease(self, holder: str, num_actors: int) -> list[Prompt]:
-        """Return the prompts of one batch for `holder`; none while enough are leased.
+        """Lease the prompts of one batch.
 
         Args:
-            holder: Name of the rollout actor.
-            num_actors: Number of rollout actors that lease now; the window is divided among them.
+            holder: Holder that will roll them out.
+            num_actors: Actors expected to lease in this window, which is divided evenly among them.
+
+        Returns:
+            The prompts. Empty if no prompts may be leased now (window exhausted, queue full, or none left).
         """
         if self._max_staleness > 0 and self._queue.full:
             return []
@@ -206,10 +216,11 @@ class Exchange:
         """Enter a finished batch: outcomes into the ledger, candidate groups into the queue.
 
         Args:
-            holder: Name of the rollout actor.
+            holder: Holder that leased the prompts.
             results: One outcome per prompt of the batch.
             payload: Arrow stream of the candidate groups, one per confused prompt.
-            learner_version: The learner's policy version, against which the groups' staleness is measured.
+            learner_version: Policy version that the fleet was given last, not counting an update under way; groups
+                that are older by more than `max_staleness` versions are dropped as stale.
 
         Returns:
             The results that were accepted: those of prompts that `holder` still held.
@@ -242,9 +253,14 @@ class Exchange:
         return tuple(accepted)
 
     def release(self, holder: str) -> int:
-        """Take all prompts back from `holder`, which is gone, and return how many they were; they wait again."""
+        """Release the leases of a holder that is gone, so that the prompts can be leased again.
+
+        Returns:
+            Number of prompts released.
+        """
         released = self._ledger.release(holder)
-        # Also into the window: at staleness 0 its update needs these prompts, and no other window opens before that.
+        # They return to the current window. At staleness 0 the update waits for their results, and no other window
+        # opens before it.
         self._window_left += released
         self._window = max(self._window, self._window_left)
         return released
@@ -253,6 +269,9 @@ class Exchange:
         """Return the next update's groups as an Arrow stream, or None if there are not enough.
 
         `mark_learned` must follow before the next call.
+
+        Args:
+            learner_version: Policy version before the update; groups that are too old for it are dropped as stale.
         """
         assert not self._in_learning, "the groups of the last update have not been marked as learned"
         # Groups may have become stale since `status` reported that the exchange was ready.
@@ -274,10 +293,10 @@ class Exchange:
         return payload, self.snapshot(with_queue=False)
 
     def mark_learned(self, learner_version: int) -> Snapshot:
-        """Enter the groups taken last as learned from, and return the state after that.
+        """Record that the groups returned by the last `take` have been trained on, and return the state after that.
 
         Args:
-            learner_version: The learner's policy version after the update.
+            learner_version: Policy version that the update made.
         """
         self._ledger.close_queued(self._in_learning, Outcome.CONFUSED)
         self._in_learning = []
@@ -347,7 +366,10 @@ class Exchange:
         return len(queue) >= self._groups_per_update or (all_rolled_out and len(queue) > 0)
 
     def _open_window(self) -> None:
-        """Allow as many leases as will probably fill what the learner can take in time and the queue can hold."""
+        """Open the next window, if it is time: the prompts expected to yield the groups that are still missing.
+
+        Missing are those that the learner could take before they are too old, and that the queue has room for.
+        """
         on_policy = self._max_staleness == 0
         if on_policy and (self._ledger.leased or self._ready() or self._in_learning):
             return

@@ -31,7 +31,7 @@ class Accounting:
     waiting: int
     """Prompts that no rollout actor has leased, or that have to be rolled out again."""
     leased: int
-    """Prompts that rollout actors hold."""
+    """Prompts that a rollout actor has leased."""
     queued: int
     """Prompts with a candidate group that waits for the learner, or is being learned from."""
     clean: int
@@ -67,7 +67,7 @@ class Accounting:
 
 
 class PromptLedger:
-    """Records which rollout actor holds which prompt, and each prompt's outcome.
+    """Records which holder has leased which prompt (`exchange` defines the word), and each prompt's outcome.
 
     Args:
         prompts: All prompts of the run: `prompts[i].index` is i.
@@ -81,7 +81,7 @@ class PromptLedger:
         self._returned: list[int] = []
         """Heap of the prompts that wait again; all are below `_next`."""
         self._holders: dict[int, str] = {}
-        """Name of the rollout actor that holds a prompt, by prompt index."""
+        """Holder of each leased prompt, by prompt index."""
         self._queued: set[int] = set()
         self._outcomes: Counter[Outcome] = Counter()
         self._skipped: Counter[str] = Counter(skipped)
@@ -95,7 +95,7 @@ class PromptLedger:
 
     @property
     def leased(self) -> int:
-        """Number of prompts that rollout actors hold."""
+        """Number of prompts that are leased."""
         return len(self._holders)
 
     def prompt(self, index: int) -> Prompt:
@@ -103,7 +103,7 @@ class PromptLedger:
         return self._prompts[index]
 
     def lease(self, holder: str, limit: int) -> list[Prompt]:
-        """Lease up to `limit` waiting prompts, lowest index first, for each of which `holder` owes a result."""
+        """Lease up to `limit` waiting prompts to `holder`, those with the lowest indices first."""
         indices = [heapq.heappop(self._returned) for _ in range(min(limit, len(self._returned)))]
         new = min(limit - len(indices), len(self._prompts) - self._next)
         indices += range(self._next, self._next + new)
@@ -112,9 +112,10 @@ class PromptLedger:
         return [self._prompts[index] for index in indices]
 
     def settle(self, holder: str, results: Iterable[PromptResult]) -> list[PromptResult]:
-        """Enter the results of prompts that `holder` still holds, and return those results.
+        """Enter the results of prompts that `holder` still has leased, and return those results.
 
-        A result for a lease that has been released is not accepted: another actor holds that prompt, or has held it.
+        Confused prompts become queued: their outcome is open until `close_queued`. All others are settled. A result for
+        a lease that has been released is not accepted, because another holder may roll that prompt out.
         """
         accepted = [result for result in results if self._holders.get(result.prompt_index) == holder]
         for result in accepted:
@@ -132,7 +133,7 @@ class PromptLedger:
             self._close(outcome, "")
 
     def release(self, holder: str) -> int:
-        """Make all prompts that `holder` holds wait again, and return how many they were."""
+        """Release all leases of `holder`, so that the prompts wait again; return how many they were."""
         held = [index for index, owner in self._holders.items() if owner == holder]
         return self._make_wait(held, self._holders.pop)
 

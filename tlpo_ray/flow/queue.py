@@ -1,7 +1,7 @@
 """The experience queue: candidate groups wait here, ordered by age, until the learner takes them.
 
-The queue owns the bytes. A reference made by a rollout actor would be lost together with that actor; a row of Arrow
-that has been copied into this process is not.
+The groups are kept in this process's own memory: a reference made by a rollout actor would be lost together with that
+actor.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class _Entry:
 class CandidateQueue:
     """Priority queue of candidate groups: oldest policy version first, then the run's order of prompts.
 
-    The queue itself refuses nothing for lack of space. `Exchange` bounds it: it leases no prompts while the queue is
-    `full`, so the queue grows by the batches that are under way at most.
+    The queue itself refuses nothing for lack of space. `Exchange` limits it, for staleness above 0: it leases no
+    prompts while the queue is `full`, so that only the batches under way can exceed the capacity.
 
     Args:
         capacity: Number of groups at which the queue is full.
-        max_staleness: Most policy versions that a group may be behind the learner.
+        max_staleness: Maximum number of policy versions by which a group may be older than the learner's.
     """
 
     def __init__(self, capacity: int, max_staleness: int) -> None:

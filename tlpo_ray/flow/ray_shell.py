@@ -25,17 +25,19 @@ class ExchangeProcess(Exchange):
     """The exchange as a Ray actor: prompts and results travel as bytes, which only the rollout actors decode."""
 
     def lease_batches(self, holders: Sequence[str], num_actors: int) -> list[bytes]:
-        """Call `lease` for each holder; returns one encoded batch per holder, empty where no prompts are leased."""
+        """Call `lease` for each holder; returns one encoded batch per holder, b"" where it is empty."""
         batches = [self.lease(holder, num_actors) for holder in holders]
         return [encode_prompts(batch) if batch else b"" for batch in batches]
 
-    def submit_batch(self, holder: str, batch: tuple[bytes, bytes], learner_version: int) -> None:
-        """Call `submit` with a batch of encoded results (`encode_results`) and candidate groups (`encode`).
+    def submit_batch(self, holder: str, results_ref: tuple[bytes, bytes], learner_version: int) -> None:
+        """Call `submit` with encoded results (`encode_results`) and candidate groups (`encode`).
+
+        The caller passes a reference to them, which Ray has resolved by now.
 
         Raises:
-            RecordError: The batch cannot be decoded, or contradicts itself; nothing was entered.
+            RecordError: They cannot be decoded, or contradict each other; nothing was entered.
         """
-        results, groups = batch
+        results, groups = results_ref
         self.submit(holder, decode_results(results), groups, learner_version)
 
 
@@ -47,12 +49,12 @@ class RemoteExchange:
 
     When that process dies, another one starts from the last snapshot. Prompts that were leased, and results that were
     submitted, since that snapshot are rolled out again. A late result of an old lease is only accepted if the same
-    rollout actor has been leased that prompt again.
+    holder has leased that prompt again.
 
     Args:
         prompts: All prompts of the run, in the run's order.
         skipped: Number of prompts that never entered the run, by reason.
-        max_restarts: Most restarts of the process in a run.
+        max_restarts: Maximum number of restarts of the process in a run.
         begin: Snapshot to start from; None starts at the beginning.
         settings: The other arguments of `Exchange`.
     """
@@ -85,41 +87,55 @@ class RemoteExchange:
         return self._restarts.spent
 
     def lease_batches(self, holders: Sequence[str], num_actors: int) -> list[bytes]:
-        """Lease prompts for several rollout actors.
+        """Lease one batch of prompts per holder.
+
+        Args:
+            holders: Holders that will roll them out.
+            num_actors: Actors expected to lease in this window.
 
         Returns:
-            One encoded batch per holder, empty where no prompts are leased.
+            One encoded batch per holder. Empty if no prompts may be leased now (window exhausted, queue full, or none
+            left).
         """
         batches: list[bytes] = self._call("lease_batches", holders, num_actors)
         return batches
 
-    def submit_batch(self, holder: str, batch: Any, learner_version: int) -> None:
+    def submit_batch(self, holder: str, results_ref: Any, learner_version: int) -> None:
         """Submit a finished batch.
 
         Args:
-            holder: Name of the rollout actor.
-            batch: Encoded results and candidate groups, or a Ray reference to them, which is forwarded unresolved.
-            learner_version: The learner's policy version.
+            holder: Holder that leased the prompts.
+            results_ref: Ray reference to encoded results and candidate groups, which is forwarded unresolved; the
+                values themselves do, too.
+            learner_version: Policy version that the fleet was given last, not counting an update under way.
 
         Raises:
-            RecordError: The batch cannot be decoded, or contradicts itself; nothing was entered.
+            RecordError: They cannot be decoded, or contradict each other; nothing was entered.
         """
-        self._call("submit_batch", holder, batch, learner_version)
+        self._call("submit_batch", holder, results_ref, learner_version)
 
     def release(self, holder: str) -> int:
-        """Take all prompts back from a rollout actor that is gone, and return how many they were."""
+        """Release the holder's leases so that the prompts can be leased again; returns how many were released."""
         released: int = self._call("release", holder)
         return released
 
     def take(self, learner_version: int) -> bytes | None:
-        """Return the next update's groups as an Arrow stream, or None if there are not enough."""
+        """Return the next update's groups as an Arrow stream, or None if there are not enough.
+
+        Args:
+            learner_version: Policy version before the update.
+        """
         payload: bytes | None
         # With a snapshot: a process that dies during the update must remember which groups the learner has taken.
         payload, self._snapshot = self._call("take_with_snapshot", learner_version)
         return payload
 
     def mark_learned(self, learner_version: int) -> Snapshot:
-        """Enter the groups taken last as learned from, and return the exchange's state after that."""
+        """Record that the groups returned by the last `take` have been trained on, and return the state after that.
+
+        Args:
+            learner_version: Policy version that the update made.
+        """
         snapshot: Snapshot = self._call("mark_learned", learner_version)
         self._snapshot = snapshot
         return snapshot

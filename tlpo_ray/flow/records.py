@@ -1,7 +1,7 @@
 """Records that travel between processes: prompts out, candidate groups and outcomes back.
 
 Records are frozen dataclasses inside a process and Arrow between processes and on disk, so that any Parquet reader
-opens a run's experiences. Axis letters: L context tokens, N candidates.
+opens a run's experiences. Shape suffixes: L context tokens, N candidates.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ class Fleet(Protocol):
         """Finish the batches that are under way, then free GPU memory until weights are next synced."""
 
     def sync_weights(self, update: WeightUpdate) -> None:
-        """Make `update` the policy version to roll out with; each actor loads it when it is next free."""
+        """Set the policy version to roll out with; each actor loads it when it is next free."""
 
     def advance(self, timeout_s: float, wake: Sequence[Any] = ()) -> RolloutStats:
         """Keep the actors busy for up to `timeout_s` seconds, or until a reference of `wake` resolves.

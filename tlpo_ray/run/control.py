@@ -125,7 +125,7 @@ def scale(folder: Path, actors: int) -> dict[str, int]:
         The number of rollout actors by state.
 
     Raises:
-        UserError: There is no run that could be scaled, or the number is not possible.
+        UserError: The folder holds no run that could be scaled, or the number is not possible.
         ResourceError: The run's folder cannot be written.
         DeadlineError: The run does not acknowledge the request.
     """

@@ -2,7 +2,7 @@
 
 groups-<v>.arrow   the candidate groups that policy version v is made from, written before its update begins
 queue-<v>.arrow    the candidate groups that were queued right after that update
-state-<v>.json     the state right after it; written last, it makes the version count
+state-<v>.json     the state right after it; written last, it commits the version
 
 A learner that is restored loads a checkpoint and repeats the updates since, from the same groups at the same learning
 rate. In float32 on the CPU it ends with exactly the same weights.
@@ -72,7 +72,7 @@ class Journal:
         self._write(f"groups-{version:08d}.arrow", groups)
 
     def commit(self, state: State) -> None:
-        """Write the state after an update: from now on its version counts, and a run that dies resumes from here."""
+        """Write the state after an update: its version is committed, and a run that dies resumes from here."""
         version = state.version
         self._write(f"queue-{version:08d}.arrow", state.exchange.queue)
         content = {
@@ -130,7 +130,7 @@ class Journal:
         """Remove updates up to `version`, which a checkpoint holds, but never the last few states."""
         for old in self._versions()[:-MIN_STATES]:
             if old <= version:
-                self._file(old).unlink()  # first: without it the version does not count
+                self._file(old).unlink()  # first: without it the version is not committed
                 for name in self._names(old):
                     (self._folder / name).unlink(missing_ok=True)
 

@@ -1,27 +1,28 @@
 """Algorithm 1 of the paper as a loop over three components: exchange, rollout fleet, learner group.
 
-Components come in two assemblies (`build.py`): `local` in this process, `distributed` in Ray. The loop cannot tell them
-apart.
+The components come in two assemblies (`build.py`): `local` in this process, `distributed` in Ray. The loop does
+not know which it has.
 
-| stage        | consumes                     | produces                          | waits for               |
-|--------------|------------------------------|-----------------------------------|-------------------------|
-| collect      | prompts, leased by the fleet | `Batch`: groups for one update    | enough groups queued    |
-| learn        | `Batch`                      | `TrainStep`: policy version v + 1 | all learner ranks       |
-| sync_weights | weights of version v + 1     | `WeightUpdate` for the fleet      | the learner, no actor   |
-| record       | `TrainStep`                  | journal entry: v + 1 counts       | the disk                |
+| stage        | consumes                     | produces                          | waits for             |
+|--------------|------------------------------|-----------------------------------|-----------------------|
+| collect      | prompts, leased by the fleet | `Batch`: groups of one update     | enough queued groups  |
+| learn        | `Batch`                      | `TrainStep`: policy version v + 1 | all learner ranks     |
+| sync_weights | weights of version v + 1     | `WeightUpdate` for the fleet      | the learner's export  |
+| record       | `TrainStep`                  | committed journal entry of v + 1  | the disk              |
 
-**Why a crash at any line is safe.** A version counts once the journal holds its state, and that is written last:
+Actors load the new weights during the next `collect` (or, with `max_staleness` above 0, also during the next `learn`):
+each as soon as it is free, or all together where weights are broadcast.
 
-1. `collect` takes groups out of the queue. The exchange keeps them as *in learning* in its snapshot, so a restarted
+**Why a crash at any line is safe.** A version is committed once the journal holds its state, and that is written last:
+
+1. `collect` takes groups out of the queue. The exchange's snapshot lists them as being trained on, so a restarted
    exchange neither hands them out again nor loses their prompts.
 2. `learn` journals the groups before the update begins. A learner that is lost during or after the update restores the
    last checkpoint, replays the journalled updates since, and repeats this one from the same groups.
-3. `learn` ends with `mark_learned`, which returns the exchange's state right after the update. It comes before the
-   weight sync: a state taken later would already hold results of version v + 1, whose weights do not count yet.
-4. `sync_weights` comes before `record`, so actors may start on v + 1 while the driver writes. If the driver dies in
-   between, version v + 1 never counted: a resumed run starts at v with fresh actors and makes v + 1 again.
-5. `record` commits counters, exchange state and learning-rate progress of v + 1 in one file. Only then may a checkpoint
-   prune the journal.
+3. `learn` ends with `mark_learned`, which returns the exchange's state right after the update. Rollouts continue while
+   weights are exported and files are written; a state taken later would hold results that the journal does not cover.
+4. `record` commits counters, exchange state and learning-rate progress of v + 1 in one file. If the driver dies before
+   that, a resumed run starts at v and makes v + 1 again. Only after it may a checkpoint prune the journal.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ T = TypeVar("T")
 Listener = Callable[[TrainingProgress], None]
 
 POLL_S = 1.0
-"""Longest wait for fleet or learner before progress is reported again, in seconds."""
+"""Timeout of a wait for fleet or learner in seconds, after which progress is reported again."""
 MAX_CONSECUTIVE_RESTARTS = 3
 """Restarts of the learner group in one and the same operation, after which another would not help either."""
 
@@ -67,7 +68,7 @@ class TrainSummary:
     accounting: Accounting
     counters: RunCounters
     rerolled: int
-    """Groups beyond an update whose prompts were rolled out again."""
+    """Surplus groups that were dropped at staleness 0; their prompts were rolled out again."""
     incidents: Incidents
     """Restarts and the largest canary difference, including those before the run was resumed."""
 
@@ -81,12 +82,12 @@ class Batch:
     groups: bytes
     """Arrow stream of the groups."""
     progress: float
-    """Share of the prompts consumed when the groups were taken, 0 to 1: sets the learning rate."""
+    """Fraction of the prompts that had their outcome when the groups were taken, 0 to 1: sets the learning rate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainStep:
-    """One update that was made, and the state right after it."""
+    """One update of the policy (p optimizer steps), and the run's state right after it."""
 
     batch: Batch
     report: UpdateReport
@@ -106,6 +107,9 @@ def train(
     """Run until every prompt has its outcome.
 
     Args:
+        config: The run's configuration.
+        components: Exchange, fleet and learner, started.
+        folder: The run's folder.
         listener: Receives the state of the run about once per second.
         state: Where to resume; exchange, learner and fleet are at that state already. None starts at the beginning.
 
@@ -115,8 +119,8 @@ def train(
     run = _Run(config, components, folder, listener, state)
     while (batch := run.collect()) is not None:  # answers, confusion points, candidate sets, rewards: Eq. 1 to 3
         step = run.learn(batch)  # advantages and p optimizer steps: Eq. 4 to 7
-        run.sync_weights(step)  # policy version v + 1 to every rollout actor
-        run.record(step)  # from here on, version v + 1 counts
+        run.sync_weights(step)  # policy version v + 1, which the fleet loads with its next prompts
+        run.record(step)  # commits version v + 1
     run.export()
     return run.summary()
 
@@ -124,8 +128,15 @@ def train(
 def replay(learner: Learner, journal: Journal, checkpoints: Path, until: int) -> None:
     """Bring a freshly started learner to a policy version: load the newest checkpoint, repeat the updates since.
 
+    Args:
+        learner: Has the weights that the run began with.
+        journal: The run's journal.
+        checkpoints: Folder of the run's checkpoints.
+        until: Policy version to reach.
+
     Raises:
-        UserError: An update since then cannot be repeated.
+        UserError: An update since the checkpoint cannot be repeated.
+        LearnerLostError: A rank was lost again.
     """
     after = learner.restore(checkpoints, until)
     for update in journal.updates(after, until):
@@ -152,15 +163,15 @@ class _Run:
         self._listener = listener
         self._counters = RunCounters() if state is None else RunCounters.from_json(state.counters)
         self._version = self._learner.version
-        """Policy version of the last update that counts."""
+        """Policy version of the last committed update."""
         self._learner_restarts = RestartBudget(config.flow.max_restarts)
         self._reporter = RunReporter(components, folder, self._counters, self._learner_restarts)
         self._pending: Batch | None = None
-        """The update that was begun and does not count yet: a restarted learner has to repeat it."""
+        """The update that was begun and is not committed yet: a restarted learner has to repeat it."""
         self._exported: WeightUpdate | None = None
         """Weights that were exported and not yet handed to the fleet."""
-        self._exported_by = 0
-        """Learner restarts when weights were last exported: a restart since then has taken them along."""
+        self._restarts_at_export = 0
+        """Learner restarts at the last export; if there were more since, the exported weights are gone."""
         self._status = components.exchange.status()
 
     def collect(self) -> Batch | None:
@@ -190,14 +201,14 @@ class _Run:
         return TrainStep(batch=batch, report=report, snapshot=snapshot, counters=counters)
 
     def sync_weights(self, step: TrainStep) -> None:
-        """Export the new policy version; the fleet gets it with the next prompts, each actor when it is free."""
+        """Export the new policy version as the one that the fleet rolls out with next."""
         with stopwatch(self._counters.seconds, "publish"):
             self._exported = update = self._export_weights()
             assert update.version == step.batch.version
             self._reporter.sync_bytes = update.deltas[-1].nbytes if update.deltas else 0
 
     def record(self, step: TrainStep) -> None:
-        """Make the update count: metrics, journal, experiences, and a checkpoint when one is due."""
+        """Commit the update: metrics, journal, experiences, and a checkpoint when one is due."""
         batch, folder = step.batch, self._folder
         self._poll_status()
         self._reporter.record(batch.version, self._status, step.report)
@@ -213,7 +224,7 @@ class _Run:
         """Write the trained policy as a Hugging Face model folder; hand it to the fleet for an evaluation."""
         with stopwatch(self._counters.seconds, "export"):
             self._with_learner_recovery(lambda: self._learner.export(self._folder.path / "model"))
-            if self._learner_restarts.spent != self._exported_by:
+            if self._learner_restarts.spent != self._restarts_at_export:
                 self._exported = self._export_weights()
         self._push_weights()
 
@@ -232,11 +243,11 @@ class _Run:
 
     def _export_weights(self) -> WeightUpdate:
         update = self._with_learner_recovery(lambda: self._learner.export_weights(self._canary_context))
-        self._exported_by = self._learner_restarts.spent
+        self._restarts_at_export = self._learner_restarts.spent
         return update
 
     def _push_weights(self) -> None:
-        """Hand exported weights to the fleet."""
+        """Hand exported weights to the fleet, whose actors load them when they are free."""
         if self._exported is not None:
             self._fleet.sync_weights(self._exported)
             self._exported = None
@@ -284,7 +295,7 @@ class _Run:
             if self._config.cluster.colocated:
                 self._fleet.sleep()
             replay(self._learner, self._folder.journal, self._folder.checkpoints, self._version)
-        if self._learner.version != version:  # the last update was made, but does not count yet
+        if self._learner.version != version:  # the last update was made, but is not committed yet
             assert self._pending is not None
             self._run_update(self._pending)
 

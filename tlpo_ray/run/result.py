@@ -29,7 +29,7 @@ class RunResult:
     accounting: Accounting
     """Outcomes of all prompts."""
     prompts_rerolled: int
-    """Groups beyond an update whose prompts were rolled out again."""
+    """Surplus groups that were dropped at staleness 0; their prompts were rolled out again."""
     rpr_sampled: float
     """Response pass rate of the answers sampled while training (Eq. 8)."""
     tokens_generated: int

@@ -47,7 +47,7 @@ def resumed_config(folder: Path, overrides: Sequence[str]) -> RunConfig:
     was scaled down starts small.
 
     Raises:
-        UserError: There is no run to resume, or an override would change its result.
+        UserError: The folder holds no run to resume, or an override would change its result.
         ConfigError: An override is invalid.
     """
     file = folder / "config.yaml"

@@ -49,7 +49,7 @@ def resume_training(folder: Path, overrides: Sequence[str] = (), *, progress: Pr
         progress: Receives the run's progress.
 
     Raises:
-        UserError: There is no run to resume, or a setting would change its result.
+        UserError: The folder holds no run to resume, or a setting would change its result.
         TlpoError: See `tlpo_ray.errors`.
     """
     return run_training(resumed_config(folder, overrides), resumed=True, progress=progress)
