@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from actors.fleet import Fleet
+from actors.fleet import FleetState
 from actors.jobs import JobRunner
 from actors.member import JobKind, Member
 from tlpo_ray.cluster.actors import ActorPool
@@ -28,12 +28,12 @@ class BroadcastRound:
         broadcaster: The learner group.
         load: Begins the job in which a member receives the weights.
         ranks_per_member: Processes of one member's engine; each is a rank of the group.
-        deadline_s: Longest wait for the learner, in seconds.
+        deadline_s: Maximum wait for the learner, in seconds.
     """
 
     def __init__(
         self,
-        fleet: Fleet,
+        fleet: FleetState,
         jobs: JobRunner,
         pool: ActorPool,
         broadcaster: Broadcaster,

@@ -17,10 +17,10 @@ def canary_request(canary: Canary) -> TopKRequest:
 
 
 def canary_difference(canary: Canary, candidates: CandidateSet, tolerance: float) -> float:
-    """Return the largest difference of a log-probability from the learner's, in nats.
+    """Return the largest |Δ log-probability| between engine and learner over the canary's tokens, in nats.
 
     Raises:
-        WeightSyncError: The difference exceeds `tolerance`.
+        WeightSyncError: It exceeds `tolerance` (`flow.canary_tolerance`).
     """
     return check_canary(canary, candidates.token_ids.tolist(), candidates.logp.tolist(), tolerance)
 
@@ -32,7 +32,7 @@ class CanaryCheck:
     canary: Canary | None
     """None in a run without prompts, which has no canary: the check is done at once."""
     tolerance: float
-    """Largest accepted difference in nats."""
+    """Largest accepted |Δ log-probability| in nats (`flow.canary_tolerance`)."""
     candidates: CandidateSet | None = None
     """The engine's answer."""
 
@@ -41,7 +41,7 @@ class CanaryCheck:
         """Whether the engine has answered.
 
         Raises:
-            WeightSyncError: The answer differs from the learner's by more than `tolerance`.
+            WeightSyncError: A log-probability differs from the learner's by more than `tolerance`.
         """
         if self.canary is None:
             return True

@@ -49,7 +49,7 @@ class TokenEngine(Protocol):
     needs_own_process: ClassVar[bool]
     """Whether it changes the state of its process, or returns GPU memory only when that process ends."""
     max_context: int
-    """Longest prompt and answer together, in tokens."""
+    """Maximum length of prompt and answer together, in tokens."""
     eos_ids: frozenset[int]
     """End-of-text tokens."""
     version: int

@@ -18,13 +18,13 @@ from tlpo_ray.cluster.restarts import RestartBudget
 from tlpo_ray.errors import DeadlineError, TlpoError
 
 MAX_DOUBLINGS = 30
-"""Most doublings of a back-off: more than any limit needs, and few enough for a float."""
+"""Maximum number of doublings of a back-off: more than any limit needs, and few enough for a float."""
 ROOM_POLL_S = 0.5
 """How often, in seconds, room is looked for on behalf of a member that has none."""
 
 
-class Fleet:
-    """All members and their jobs.
+class FleetState:
+    """State machine of the fleet: all members and their jobs.
 
     The caller starts each job under a key of its own and reports its end by `mark_done`, `mark_failed`, `mark_aborted`
     or, with the member's other jobs, `mark_lost`.
@@ -123,11 +123,17 @@ class Fleet:
         return all(member.state is MemberState.HEALTHY and not member.jobs for member in self.expected())
 
     def present(self) -> list[Member]:
-        """Return members that are neither dead nor leaving."""
+        """Return the members that belong to the fleet: all that are neither dead nor leaving.
+
+        Some of them may never get a process, if the cluster has no room; `expected` leaves these out.
+        """
         return [member for member in self.members if member.state is not MemberState.DEAD and not member.leaving]
 
     def expected(self) -> list[Member]:
-        """Return those present members that can be waited for: one that joins later may wait for room forever."""
+        """Return the present members that can be waited for.
+
+        Left out are those without room in the cluster, unless the run begins with them: they may never find any.
+        """
         return [m for m in self.present() if m.state is not MemberState.PENDING or m.start_by is not None]
 
     @property

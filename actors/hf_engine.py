@@ -3,7 +3,7 @@
 With equal float32 weights and equal seeds it samples the same tokens as `VLLMEngine`: both draw argmax_t p(t) / q_t
 with exponential float64 noise q from a generator of the request's own.
 
-Axis letter: V vocabulary.
+Shape suffix: V vocabulary.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class _Sequence:
 
     context_ids: Sequence[int]
     limit: int
-    """Most tokens to generate."""
+    """Maximum number of tokens to generate."""
     choose: Choose
     stop_condition: StopCondition | None = None
     token_ids: list[int] = field(default_factory=list)

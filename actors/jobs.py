@@ -1,4 +1,4 @@
-"""Jobs of the rollout fleet as calls of its processes: starting them, and reporting their ends to `Fleet`."""
+"""Jobs of the rollout fleet as calls of its processes: starting them, and reporting their ends to `FleetState`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from actors.fleet import Fleet
+from actors.fleet import FleetState
 from actors.member import JOB_DESCRIPTIONS, JobKind, Member, MemberState
 from actors.process import RolloutSpec
 from tlpo_ray.cluster.actors import (
@@ -28,20 +28,20 @@ IDLE_S = 0.05
 
 
 class JobRunner:
-    """Executes the decisions of a `Fleet` as calls, and replaces processes that die, hang or fail.
+    """Executes the decisions of a `FleetState` as calls, and replaces processes that die, hang or fail.
 
     Args:
         fleet: State machine; decides what happens when.
         pool: Processes of the members.
         spec: What every process is made from.
-        poll_s: Longest single wait in `wait_until_idle`, in seconds.
-        release: Returns the leases of a holder to the exchange.
+        poll_s: Maximum single wait in `wait_until_idle`, in seconds.
+        release: Releases a holder's leases, so that the prompts can be leased again.
         broadcasts: Whether weights arrive by broadcast, so that an error in a sync concerns the complete fleet.
     """
 
     def __init__(
         self,
-        fleet: Fleet,
+        fleet: FleetState,
         pool: ActorPool,
         spec: RolloutSpec,
         poll_s: float,
@@ -95,7 +95,7 @@ class JobRunner:
         """Wait for the first finished call or due event, and handle everything that has happened.
 
         Args:
-            timeout_s: Longest wait in seconds.
+            timeout_s: Maximum wait in seconds.
             wake: References that also end the wait.
 
         Returns:

@@ -12,7 +12,7 @@ BATCHES_PER_ACTOR = 2
 """Batches of an actor at a time. With one, the engine would run nearly empty while the longest answers of a batch end:
 the prompts of a second one fill it. More would only make groups older by the time they are learned from."""
 BACKOFF_LIMIT_S = 60.0
-"""Longest wait before a restart, in seconds."""
+"""Maximum wait before a restart, in seconds."""
 
 
 class MemberState(StrEnum):
@@ -63,7 +63,7 @@ class Limits:
     """Deadlines and budgets of a fleet; times in seconds."""
 
     deadlines: Mapping[JobKind, float]
-    """Longest time that a job of each kind may take."""
+    """Maximum time that a job of each kind may take."""
     batches_per_actor: int
     """Batches that a member may have at a time."""
     heartbeat_s: float
@@ -73,9 +73,9 @@ class Limits:
     backoff_s: float
     """Wait before a member's first restart; doubles with every further death until it finishes work again."""
     backoff_limit_s: float
-    """Longest such wait."""
+    """Maximum of this wait."""
     min_healthy: int
-    """Fewest members, not counting dead ones, with which the run continues."""
+    """Minimum number of members, not counting dead ones, with which the run continues."""
 
     @classmethod
     def from_config(cls, flow: FlowConfig) -> Limits:
@@ -136,7 +136,7 @@ class Member:
 
     @property
     def name(self) -> str:
-        """Name of this incarnation; leases are held under it."""
+        """Name including the restart count: the exchange's holder of this incarnation's leases."""
         return f"rollout-{self.number}.{self.incarnation}"
 
     def num_jobs(self, kind: JobKind) -> int:

@@ -26,12 +26,12 @@ class RolloutSpec:
     seed: int
     """Seed of the run."""
     canary_tolerance: float
-    """Largest accepted difference of the canary in nats."""
+    """Largest accepted |Δ log-probability| of the canary in nats (`flow.canary_tolerance`)."""
     weight_transfer: str
     """How weights arrive (`flow.weight_transfer`)."""
     lora: LoraConfig | None
     sync_deadline_s: float
-    """Longest wait for a bucket of weights, in seconds."""
+    """Maximum wait for a bucket of weights, in seconds."""
     sleeps: bool = False
     """Whether the actor shares its GPU with a learner rank."""
     stacks: str | None = None
@@ -43,7 +43,7 @@ class LazyBuckets(Sequence[Any]):
 
     Args:
         refs: References to buckets in the object store.
-        deadline_s: Longest wait for each, in seconds.
+        deadline_s: Maximum wait for each, in seconds.
     """
 
     def __init__(self, refs: Sequence[Any], deadline_s: float) -> None:
@@ -112,7 +112,13 @@ class RolloutProcess:
         await self._complete(self._worker.begin_canary_check(self._spec.canary_tolerance))
 
     def load(self, update: WeightUpdate) -> float:
-        """Load a policy version bucket by bucket; return the canary's difference in nats."""
+        """Load a policy version bucket by bucket, and return the largest |Δ log-probability| of the canary in nats.
+
+        If `update` carries only metadata (broadcast), this blocks until the broadcast arrives.
+
+        Raises:
+            WeightSyncError: The canary differs by more than `flow.canary_tolerance`.
+        """
         deadline_s = self._spec.sync_deadline_s
         deltas = tuple(replace(delta, buckets=LazyBuckets(delta.buckets, deadline_s)) for delta in update.deltas)
         return self._worker.load(replace(update, deltas=deltas), self._spec.canary_tolerance)
@@ -128,7 +134,7 @@ class RolloutProcess:
     def generate(
         self, prompts: Sequence[Prompt], samples: int, temperature: float, max_new_tokens: int, seed: int
     ) -> list[Completion]:
-        """Sample complete answers, for evaluation."""
+        """Sample complete answers, for evaluation; prompts that leave no room for one get no completions."""
         return self._worker.generate(prompts, samples, temperature, max_new_tokens, seed)
 
     async def _complete(self, work: _Work) -> None:

@@ -1,9 +1,9 @@
 """The rollout fleet in Ray: one process per actor, all kept busy from one loop that never waits for a single one.
 
-`fleet.Fleet` decides what may happen, and `jobs.JobRunner` executes its decisions as Ray calls. This module defines the
-work: batches from the exchange, policy versions from the learner, answers for an evaluation. An actor that dies, hangs
-or fails is replaced while the others continue, and its leases return to the exchange. Only a broadcast of weights needs
-all actors at once (`broadcast.BroadcastRound`).
+`fleet.FleetState` decides what may happen, and `jobs.JobRunner` executes its decisions as Ray calls. This module
+defines the work: batches from the exchange, policy versions from the learner, answers for an evaluation. An actor that
+dies, hangs or fails is replaced while the others continue, and its leases return to the exchange. Only a broadcast of
+weights needs all actors at once (`broadcast.BroadcastRound`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from actors.broadcast import BroadcastRound
-from actors.fleet import Fleet
+from actors.fleet import FleetState
 from actors.jobs import JobRunner
 from actors.member import JobKind, Limits, Member
 from actors.process import RolloutProcess, RolloutSpec
@@ -35,28 +35,33 @@ class ExchangeClient(Protocol):
     """The rollout actors' side of the exchange."""
 
     def lease_batches(self, holders: Sequence[str], num_actors: int) -> list[bytes]:
-        """Lease one batch of prompts per holder; returns them encoded, empty where no prompt is left.
+        """Lease one batch of prompts per holder.
 
         Args:
-            holders: Names of the actors that lease.
-            num_actors: Actors of the fleet, among which the last prompts are shared.
+            holders: Holders that will roll them out: the actors' names including their restart counts.
+            num_actors: Actors expected to lease in this window, which is divided evenly among them.
+
+        Returns:
+            One encoded batch per holder. Empty if no prompts may be leased now (window exhausted, queue full, or none
+            left).
         """
 
-    def submit_batch(self, holder: str, batch: Any, learner_version: int) -> None:
-        """Submit a reference to encoded results and candidate groups, which settles the holder's lease.
+    def submit_batch(self, holder: str, results_ref: Any, learner_version: int) -> None:
+        """Submit the results of a finished batch, which ends the lease of its prompts.
 
         Args:
-            holder: Name of the actor that leased the prompts.
-            batch: Reference to (results, groups).
-            learner_version: Current policy version, by which the staleness of the groups is judged.
+            holder: Holder that leased the prompts.
+            results_ref: Reference to (results, groups), both encoded.
+            learner_version: Policy version that the fleet was given last, not counting an update under way; the
+                staleness of the groups is measured against it.
         """
 
     def release(self, holder: str) -> int:
-        """Return the prompts that a holder has leased; returns their number."""
+        """Release the holder's leases so that the prompts can be leased again; returns how many were released."""
 
 
 class RolloutFleet:
-    """All rollout actors of a run. They start at once, and the constructor does not wait for them.
+    """All rollout actors of a run. They start immediately, and the constructor does not wait for them.
 
     Args:
         spec: What every actor is made from.
@@ -82,7 +87,7 @@ class RolloutFleet:
         self._lease_size = spec.rollout.lease_size
         self._flow = flow
         self._exchange = exchange
-        self._fleet = Fleet(count, Limits.from_config(flow), time.monotonic)
+        self._fleet = FleetState(count, Limits.from_config(flow), time.monotonic)
         self._pool = pool or _actor_pool(spec, cluster)
         self._jobs = JobRunner(
             self._fleet,
@@ -104,11 +109,12 @@ class RolloutFleet:
                 deadline_s=flow.sync_deadline_s,
             )
         self._update: WeightUpdate | None = None
-        """Current policy version."""
+        """Weights of the current policy version; None before the first sync."""
         self._stats = RolloutStats()
         """Counts of batches that were finished since the last `advance`."""
         self.canary = 0.0
-        """Largest canary difference of any sync so far, in nats."""
+        """Largest |Δ log-probability| over the canary's tokens in any sync so far, in nats. A sync fails above
+        `flow.canary_tolerance`."""
         self.sync_s = 0.0
         """Time in which the slowest actor loaded the current weights, in seconds."""
         self._pool.reserve(self._fleet.members)
@@ -131,7 +137,7 @@ class RolloutFleet:
 
     @property
     def utilization(self) -> float:
-        """Share of the rollout actors' time in which they had work, 0 to 1."""
+        """Share of the rollout actors' time since their first batches in which they had one, 0 to 1."""
         return self._fleet.utilization
 
     @property
@@ -152,8 +158,12 @@ class RolloutFleet:
     def advance(self, timeout_s: float, wake: Sequence[Any] = ()) -> RolloutStats:
         """Give every available actor work, and wait until something happens.
 
+        The wait ends early when an actor finishes a call, when a deadline, heartbeat or restart is due, or when a
+        reference of `wake` resolves. If weights are broadcast and some are due, the broadcast is completed first,
+        however long that takes.
+
         Args:
-            timeout_s: Longest wait in seconds.
+            timeout_s: Maximum wait in seconds.
             wake: References that also end the wait.
 
         Returns:
@@ -161,7 +171,9 @@ class RolloutFleet:
 
         Raises:
             TlpoError: Too few actors are left.
+            DeadlineError: An actor that the run begins with did not find room, or did not start, in time.
             WeightSyncError: The weights of an actor differ from the learner's.
+            LearnerLostError: A learner rank was lost in a broadcast.
         """
         self._maintain()
         self._send_batches()
@@ -169,12 +181,16 @@ class RolloutFleet:
         stats, self._stats = self._stats, RolloutStats()
         return stats
 
-    def settle(self) -> None:
-        """Wait until every actor has the current weights and no job.
+    def wait_until_synced(self) -> None:
+        """Wait until every actor has loaded the current weights and has no job.
+
+        An actor that joined later and for which the cluster has no room is not waited for.
 
         Raises:
-            DeadlineError: An actor did not start or load them in time.
-            TlpoError: The weights are gone with the learner.
+            TlpoError: The weights are gone with the learner, or too few actors are left.
+            DeadlineError: An actor that the run begins with did not find room, or did not start, in time.
+            WeightSyncError: The weights of an actor differ from the learner's.
+            LearnerLostError: A learner rank was lost in a broadcast.
         """
         while not self._fleet.is_idle_and_synced:
             if self.weights_lost:
@@ -188,19 +204,23 @@ class RolloutFleet:
         """Sample complete answers of the current policy, spread over the fleet.
 
         Args:
-            prompts: Prompts; those that leave no room for an answer get none.
+            prompts: Prompts in any order.
             samples: Answers per prompt.
             temperature: Sampling temperature; 0 is greedy.
-            max_new_tokens: Longest answer in tokens.
+            max_new_tokens: Maximum length of an answer in tokens.
             seed: Seed of the evaluation.
 
         Returns:
-            Answers in the order of prompts' indices and samples, whichever actors they came from.
+            Completions, ordered by prompt index, then by sample, whichever actors they came from. Prompts that leave no
+            room for an answer in the engine's context get no completions.
 
         Raises:
-            TlpoError: An actor was lost.
+            TlpoError: An actor was lost, or what `wait_until_synced` raises.
+            DeadlineError: See `wait_until_synced`.
+            WeightSyncError: See `wait_until_synced`.
+            LearnerLostError: See `wait_until_synced`.
         """
-        self.settle()
+        self.wait_until_synced()
         actors = max(1, len(self._fleet.expected()))
         share = max(1, min(self._lease_size, -(-len(prompts) // actors)))
         parts = deque(prompts[start : start + share] for start in range(0, len(prompts), share))
@@ -247,18 +267,21 @@ class RolloutFleet:
 
     def _send_batch(self, member: Member, batch: bytes) -> None:
         # Two results: the driver reads the counts, and only passes the reference to results and groups on.
-        stats_ref, batch_ref = self._pool[member].run_batch.options(num_returns=2).remote(batch)
+        stats_ref, results_ref = self._pool[member].run_batch.options(num_returns=2).remote(batch)
         holder = member.name
 
         def submit(stats: RolloutStats) -> None:
             assert self._update is not None
-            self._exchange.submit_batch(holder, batch_ref, self._update.version)
+            self._exchange.submit_batch(holder, results_ref, self._update.version)
             self._stats += stats
 
         self._jobs.begin(member, JobKind.BATCH, stats_ref, submit)
 
     def _load(self, member: Member) -> None:
-        """Begin the sync of a member; with an announcement instead of weights, it waits for their broadcast."""
+        """Begin the sync of a member.
+
+        If the update carries only metadata (broadcast), the actor blocks until the broadcast arrives.
+        """
         assert self._update is not None
         began = time.monotonic()
 

@@ -1,6 +1,6 @@
 """Requests to an inference engine: token ids in; token ids or candidate sets out.
 
-Text, detection and rewards are the caller's business. Axis letter: N candidates.
+Text, detection and rewards are the caller's business. Shape suffix: N candidates.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class SampleRequest(EngineRequest[list[int]]):
 
     prompt_ids: tuple[int, ...]
     max_new_tokens: int
-    """Longest answer in tokens; prompt and answer together must fit into the engine's context."""
+    """Maximum length of the answer in tokens; prompt and answer together must fit into the engine's context."""
     temperature: float
     """Sampling temperature; 0 is greedy."""
     seed: int | None
@@ -79,4 +79,4 @@ class GreedyRequest(EngineRequest[list[list[int]]]):
 
     contexts: Sequence[Sequence[int]]
     max_new_tokens: int
-    """Longest continuation in tokens; fewer where the engine's context ends."""
+    """Maximum length of the continuation in tokens; less where the engine's context ends."""

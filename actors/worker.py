@@ -122,15 +122,17 @@ class RolloutWorker:
     def load(self, update: WeightUpdate, tolerance: float) -> float:
         """Load a policy version, and compare the canary; no batch may be under way.
 
+        If `update` carries only metadata (broadcast), this blocks until the broadcast arrives.
+
         Args:
-            update: Weights, or the announcement of a broadcast, with the learner's canary.
-            tolerance: Largest accepted difference in nats.
+            update: Weights, or the metadata of those that a broadcast will bring, with the learner's canary.
+            tolerance: Largest accepted |Δ log-probability| in nats (`flow.canary_tolerance`).
 
         Returns:
-            Largest difference of the canary's log-probabilities in nats; 0 without a canary.
+            Largest |Δ log-probability| over the canary's tokens, in nats; 0 without a canary.
 
         Raises:
-            WeightSyncError: The difference exceeds `tolerance`.
+            WeightSyncError: It exceeds `tolerance`.
         """
         if isinstance(self._engine, SleepingEngine):
             self._engine.wake()
@@ -148,7 +150,7 @@ class RolloutWorker:
         """Generate the canary again, beside the batches that are under way; `step` advances it.
 
         Args:
-            tolerance: Largest accepted difference in nats.
+            tolerance: Largest accepted |Δ log-probability| in nats (`flow.canary_tolerance`).
         """
         check = CanaryCheck(canary=self._canary, tolerance=tolerance)
         if self._canary is not None:
@@ -167,13 +169,13 @@ class RolloutWorker:
     def generate(
         self, prompts: Sequence[Prompt], samples: int, temperature: float, max_new_tokens: int, seed: int
     ) -> list[Completion]:
-        """Sample complete answers; prompts that leave no room for one are left out.
+        """Sample complete answers; prompts that leave no room for one get no completions.
 
         Args:
             prompts: Prompts in any order.
             samples: Answers per prompt.
             temperature: Sampling temperature; 0 is greedy.
-            max_new_tokens: Longest answer in tokens.
+            max_new_tokens: Maximum length of an answer in tokens.
             seed: Seed of the evaluation; an answer's own is derived from it, its prompt and its number.
         """
         asked = [

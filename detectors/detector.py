@@ -1,4 +1,4 @@
-"""The detector protocol: whatever finds the first localised error of a text can be trained against."""
+"""The detector protocol: whatever finds the place at which a text first goes wrong can be trained against."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ class Detector(Protocol):
 
     This is all that `Stream`, rollouts, rewards and `tlpo detect` require. `LanguageDetector` and `TermsDetector` are
     two implementations. Three laws keep training sound, because the reward and the confusion point come from different
-    calls on different parts of an answer:
+    calls on different parts of an answer. They hold for every text and its first finding, `f = find(text)`, with
+    `prefix=""` and `final=True` where nothing else is given:
 
-    1. `find(text[:e.start])` is None for `e = find(text)`: `start` is the first wrong character.
-    2. What `find(text[:k], final=False)` finds, `find(text)` finds at the same index: a certain verdict never changes.
-    3. `find(text[k:], prefix=text[:k])` is the same error, counted from k, for every k up to its start.
+    1. `find(text[:f.start])` is None: `start` is the first wrong character.
+    2. If `find(text[:k], final=False)` is a finding for some k, then so is `f`, with the same `start`, `kind` and
+       `rule`: a certain verdict never changes. `end` and `text` may be shorter than those of `f`, because more of the
+       wrong stretch may follow.
+    3. `find(text[k:], prefix=text[:k])` is a finding with `start` equal to `f.start - k`, for every k up to `f.start`.
+       If `f` is None, it is None for every k.
     """
 
     @property
@@ -26,12 +30,13 @@ class Detector(Protocol):
         """Version of the rules, written into every candidate group; it changes whenever a verdict can change."""
 
     def find(self, text: str, prefix: str = "", final: bool = True) -> Finding | None:
-        """Return the first error in `text`, with indices counted from the start of `text`, or None.
+        """Return the first finding in `text`, with indices counted from the start of `text`, or None.
 
         Args:
-            text: the text to judge. Lone surrogates, the bytes of unfinished characters, are evidence for nothing.
-            prefix: the text to the left of `text`: context only, never an error itself.
-            final: False if `text` may continue. Then only an error that no continuation can move or remove counts.
+            text: the text to judge. Lone surrogates (the bytes of unfinished characters) and U+FFFD are ignored: no
+                finding rests on them.
+            prefix: the text to the left of `text`: context only; no finding lies in it.
+            final: False if `text` may continue. Then only a finding that no continuation can move or remove counts.
         """
 
 
@@ -39,10 +44,10 @@ class Scan(Protocol):
     """One pass over a text that may still grow."""
 
     def feed(self, piece: str) -> Finding | None:
-        """Append text; return the first error once it is certain."""
+        """Append text; return the first finding once it is certain."""
 
     def close(self) -> Finding | None:
-        """Return the first error of the text, which is now complete."""
+        """Return the first finding in the text, which is now complete."""
 
     def copy(self) -> Scan:
         """Return an independent scan that continues from the same place."""
@@ -53,14 +58,14 @@ class IncrementalDetector(Protocol):
     """Optional methods of a detector that can read a text in one pass.
 
     Without them a growing text is searched again from its beginning with every piece, and the rest of a text again
-    behind every error, which costs time but gives the same verdicts.
+    after every finding, which costs time but gives the same verdicts.
     """
 
     def scan(self, prefix: str = "") -> Scan:
         """Return a scan of an empty text that has `prefix` to its left."""
 
     def spans(self, text: str) -> list[Finding]:
-        """Return all errors of a text, from left to right, without overlaps."""
+        """Return all findings in a text, from left to right, without overlaps."""
 
 
 @runtime_checkable
@@ -80,21 +85,21 @@ class CountsWords(Protocol):
 
 
 def find(text: str, detector: Detector, prefix: str = "", final: bool = True) -> Finding | None:
-    """Return the first error in `text`, or None; see `Detector.find`."""
+    """Return the first finding in `text`, or None; see `Detector.find`."""
     return detector.find(text, prefix, final)
 
 
 def spans(text: str, detector: Detector) -> list[Finding]:
-    """Return all errors of a text, from left to right, without overlaps.
+    """Return all findings in a text, from left to right, without overlaps.
 
-    A detector without a method `spans` is called again for the text behind each error.
+    A detector without a method `spans` is called again for the text after each finding.
     """
     if isinstance(detector, IncrementalDetector):
         return detector.spans(text)
     findings: list[Finding] = []
     position = 0
     while position < len(text) and (finding := detector.find(text[position:], text[:position])) is not None:
-        # At least one character per round: an error of no length must not be found for ever.
+        # At least one character per round: a finding of no length must not be found for ever.
         start, end = position + finding.start, position + max(finding.end, finding.start + 1)
         findings.append(Finding(start, end, text[start:end], finding.kind, finding.rule))
         position = end

@@ -42,11 +42,11 @@ _TAGS = (
     "small|span|strong|style|sub|summary|sup|svg|table|tbody|td|textarea|th|thead|title|tr|ul|video|[abipqsu]"
 )
 _FORMULA = 240
-"""Longest formula between single dollar signs, in characters."""
+"""Maximum length of a formula between single dollar signs, in characters."""
 _CALL = 400
-"""Longest function call with its arguments, in characters."""
+"""Maximum length of a function call with its arguments, in characters."""
 _TOKEN = 1024
-"""Longest unfinished address, number or word, in characters; one that is longer is judged as it is."""
+"""Maximum length of an unfinished address, number or word, in characters; one that is longer is judged as it is."""
 
 # A span ends only at something in the text, so that more text never undoes a match; the places where more text may
 # still begin or extend a span are left out by `unsettled_from`. Repetitions at the beginning of a pattern are bounded,
@@ -92,7 +92,7 @@ _LONGEST_BEFORE_ARTICLE = 4
 _ARTICLE_LOOKAHEAD = 3
 _ARTICLE_WORD_BEFORE = re.compile(r"(?<![A-Za-z0-9'’_-])([a-z]+) \Z")
 _LONGEST_ARTICLE = 8
-_LEAST_BEHIND_ARTICLE = 3
+_LEAST_AFTER_ARTICLE = 3
 _MAYBE_UNFINISHED = 4
 """Letters up to which a word at the end of a text may be the beginning of any other word."""
 _NAME_BEFORE = re.compile(r"\b[A-Z][\w’'-]* \Z")
@@ -294,7 +294,7 @@ def _is_article(run: Run, text: str) -> bool:
 
 
 def _is_glued(run: Run, text: str, both: bool) -> bool:
-    """Return whether a letter of another script is directly before the run and, if `both`, also directly behind it."""
+    """Return whether a letter of another script is directly before the run and, if `both`, also directly after it."""
     before = run.start > 0 and script_of(text[run.start - 1]) not in ("Common", "Latin")
     return before and (not both or (run.end < len(text) and script_of(text[run.end]) not in ("Common", "Latin")))
 
@@ -313,10 +313,10 @@ def _is_english(word: str, run: Run, text: str, profile: LanguageProfile) -> boo
 
 
 def is_foreign_word(word: str, start: int, text: str, profile: LanguageProfile) -> bool:
-    """Return whether a plain word is foreign: known to be, or not known to be English and behind a foreign article."""
+    """Return whether a plain word is foreign: known to be, or not known to be English and after a foreign article."""
     if word in profile.foreign_words:
         return True
-    if not profile.foreign_words or not word.islower() or len(word) < _LEAST_BEHIND_ARTICLE or word in english_words():
+    if not profile.foreign_words or not word.islower() or len(word) < _LEAST_AFTER_ARTICLE or word in english_words():
         return False
     article = _ARTICLE_WORD_BEFORE.search(text, max(start - _LONGEST_ARTICLE, 0), start)
     return article is not None and article[1] in ARTICLES

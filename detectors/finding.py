@@ -1,4 +1,4 @@
-"""The result of a detector: one localised error of a text."""
+"""Findings: what detectors return."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A localised error of a text, e.g. a word of another language or a forbidden term.
+    """A place at which a text goes wrong, e.g. a word of another language or a forbidden term.
 
     Example: in "블랙홀의 중력은 настільки 강력하여" the Korean detector finds
     `Finding(9, 18, "настільки", kind="Cyrillic", rule="script")`.
@@ -22,9 +22,9 @@ class Finding:
     text: str
     """The wrong stretch of text itself."""
     kind: str
-    """Sort of error: the Unicode script of the foreign letters, or a name chosen by another detector, e.g. `term`."""
+    """Kind of error: the Unicode script of the foreign letters, or a name chosen by another detector, e.g. `term`."""
     rule: str = "script"
-    """Rule that found the error: `script`, `alphabet`, `word` or `passage`; other detectors name their own rules."""
+    """Rule that the text breaks: `script`, `alphabet`, `word` or `passage`; other detectors name their own rules."""
 
     @property
     def index(self) -> int:

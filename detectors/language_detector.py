@@ -67,8 +67,8 @@ class LanguageDetector:
         """Return the first confusion in `text`, or None.
 
         Args:
-            text: the text to judge. Lone surrogates, the bytes of unfinished characters, and U+FFFD are evidence for
-                nothing.
+            text: the text to judge. Lone surrogates (the bytes of unfinished characters) and U+FFFD are ignored: no
+                confusion rests on them.
             prefix: the text to the left: context, never a confusion itself. A word that begins in it and ends in
                 `text` is a confusion from index 0 on.
             final: False if `text` may continue. Then only a confusion that no continuation can move or remove counts.
@@ -105,12 +105,12 @@ class LanguageDetector:
 
 
 def language(language: str, english: English = "neutral", **options: object) -> LanguageDetector:
-    """Return the detector of a language; the same object for the same arguments.
+    """Return the detector of the language with this code; the same object for the same arguments.
 
     Example: `language("ko", hanja_in_brackets="exempt")` accepts 대한민국(大韓民國) as Korean.
 
     Args:
-        language: one of `languages()`, e.g. "ko".
+        language: two-letter code of the language, one of `languages()`.
         english: "neutral": English is neither target nor confusion; "confusion": any English is confusion.
         options: fields of `Options`.
 

@@ -33,7 +33,7 @@ ENGLISH_WITH_ACCENT = _words(
     "sautéing soirée soufflé touché über voilà vis-à-vis zoë coöperate coöperation"
 )
 
-# Articles and the like that no English text has. An unknown word behind one of them is foreign too: "una casa".
+# Articles and the like that no English text has. An unknown word after one of them is foreign too: "una casa".
 ARTICLES = _words("das der des ein eine einem einen einer eines gli il las los que un una une uno und von")
 
 _WORD_FILE = "data/words.txt"

@@ -25,9 +25,9 @@ from detectors.script_ranges import RANGES
 from detectors.scripts import as_class, basic_latin_class, in_basic_plane, mark_class
 
 LEAST_WORDS = 5
-"""Fewest words of a passage that is judged; below that identification is guesswork."""
+"""Minimum number of words of a passage that is judged; below that identification is guesswork."""
 LEAST_SMALL_WORDS = 3
-"""Fewest different words without a capital: titles, lists of names and "la la la" are not evidence."""
+"""Minimum number of different words without a capital: titles, lists of names and "la la la" are not evidence."""
 FOREIGN_BELOW = 0.05
 """A passage is foreign if the expected languages together have less than this probability."""
 EXPECTED_ABOVE = 0.5
@@ -61,7 +61,7 @@ class Passage:
 
 
 def first_foreign(exempt: ExemptSpans, position: int, limit: int, is_end: bool) -> tuple[Passage | None, Cursor]:
-    """Return the first foreign passage between `position` and `limit`, and a cursor behind the judged passages.
+    """Return the first foreign passage between `position` and `limit`, and a cursor after the judged passages.
 
     Args:
         exempt: the text and its exempt spans; queried from `position` on.

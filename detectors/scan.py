@@ -69,15 +69,15 @@ class LanguageScan:
         self._floor = len(prefix)
         """Index at which the judged text begins; findings are reported relative to it."""
         self._left = self._floor
-        """Index behind the last finding: findings do not overlap."""
+        """Index after the last finding: findings do not overlap."""
         self._letters = Cursor()
         """Where the search for foreign letters continues."""
         self._passages = Cursor()
         """Where the search for foreign passages continues."""
-        self._behind = Cursor()
-        """Place behind the last foreign run that was found."""
+        self._after_run = Cursor()
+        """Place after the last foreign run that was found."""
         self._passed = 0
-        """Index behind the last foreign passage that was found."""
+        """Index after the last foreign passage that was found."""
         self._exempt: dict[str, ExemptSpans] = {}
         self._pending = False
         """Whether even harmless text may settle a verdict."""
@@ -130,7 +130,7 @@ class LanguageScan:
                 return self._finding(text, max(passage.start, self._left), passage.end, "Latin", "passage")
         if run is None:
             return None
-        self._passages = self._behind
+        self._passages = self._after_run
         return self._finding(text, start, run.end, run.script, self._rule(run))
 
     def __iter__(self) -> Iterator[Finding]:
@@ -157,7 +157,7 @@ class LanguageScan:
                 continue
             if exempt.cover(run):
                 continue
-            self._letters, self._behind = exempt.cursor_at(run.start), exempt.cursor_at(run.end)
+            self._letters, self._after_run = exempt.cursor_at(run.start), exempt.cursor_at(run.end)
             return run, _phrase_start(run, text, self._left, self._profile)
         self._letters = Cursor(len(text)) if final else exempt.cursor_at(settled)
         self._exempt.pop("letters")  # the cursor may be further left than the last query
@@ -222,7 +222,7 @@ def _plain_words(text: str, begin: int, profile: LanguageProfile) -> int | None:
     """Return the number of plain words from `begin` on; None if any is foreign, or anything else has to be judged."""
     if profile.english != "neutral" or profile.beyond_ascii.search(text, begin) is not None:
         return None if profile.foreign_letters.search(text, begin) is not None else 0
-    # A word that begins further left is another word, and one behind an article may be foreign.
+    # A word that begins further left is another word, and one after an article may be foreign.
     before = _ENDS_IN_WORD.search(text, max(begin - _LONGEST_WORD, 0), begin)
     if before is not None and (before.end(1) == begin or before[1] in ARTICLES):
         return None

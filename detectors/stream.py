@@ -18,11 +18,11 @@ class Stream:
     >>> stream.feed("통화는 "), stream.feed("є")
     (None, Finding(start=4, end=5, text='є', kind='Cyrillic', rule='script'))
 
-    `start` is that of `find`. `end` and `text` reach as far as the text that had been fed when the error was found.
+    `start` is that of `find`. `end` and `text` reach as far as the text that had been fed by then.
 
     Args:
         detector: any `Detector`; one that is also an `IncrementalDetector` reads the text only once.
-        prefix: text to the left: context, never an error itself. Indices count from its end.
+        prefix: text to the left: context only; no finding lies in it. Indices count from its end.
     """
 
     def __init__(self, detector: Detector, prefix: str = "") -> None:
@@ -32,7 +32,7 @@ class Stream:
         self._first: Finding | None = None
 
     def feed(self, piece: str) -> Finding | None:
-        """Append text; return the first error once it is certain, and the same one from then on."""
+        """Append text; return the first finding once it is certain, and the same one from then on."""
         if self._first is None:
             self._first = self._scan.feed(piece)
         return self._first

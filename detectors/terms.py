@@ -85,7 +85,7 @@ class TermsDetector:
         return None
 
     def _first(self, joined: str, start: int, end: int, floor: int) -> re.Match[str] | None:
-        """Return the first match between `start` and `end` that ends behind `floor`."""
+        """Return the first match between `start` and `end` that ends after `floor`."""
         return next((match for match in self._pattern.finditer(joined, start, end) if match.end() > floor), None)
 
     def _may_move(self, joined: str, start: int, match: re.Match[str]) -> bool:

@@ -1,4 +1,4 @@
-"""Advantages of the candidates at a confusion point. Axis letters: B groups, K candidates.
+"""Advantages of the candidates at a confusion point. Shape suffixes: B groups, K candidates per group.
 
 `learner.advantage` names one of these functions. The names are entry points of the group `tlpo_ray.advantages`, so a
 package of its own can add a form without a change here. In its `pyproject.toml`::

@@ -1,4 +1,7 @@
-"""Candidate groups as tensors. Axis letters: B groups, T tokens of all contexts, L of the longest, K candidates."""
+"""Candidate groups as tensors.
+
+Shape suffixes: B groups, T tokens of all contexts, L tokens of the longest context, K candidates per group.
+"""
 
 from __future__ import annotations
 

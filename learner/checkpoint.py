@@ -29,7 +29,7 @@ PREFIX = "update-"
 STATE_FILE = "state.json"
 """Written last and removed first: a folder without it is not a checkpoint."""
 MAX_SHARD = "5GB"
-"""Largest file of an exported model; Hugging Face's own default."""
+"""Maximum size of a file of an exported model; Hugging Face's own default."""
 SHARD = "state-{:05}.safetensors"
 SHARD_BYTES = 1 << 30
 """Size at which a checkpoint file is closed and the next one begun, in bytes."""

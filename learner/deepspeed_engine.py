@@ -26,7 +26,7 @@ NEVER = 10**9
 """Steps between DeepSpeed's own progress lines."""
 
 
-def join_process_group(place: RankInfo) -> None:
+def join_process_group(rank_info: RankInfo) -> None:
     """Join torch's default process group of the learner ranks: NCCL on GPUs, gloo on the CPU.
 
     Does nothing if this process has joined already. Blocks until all ranks have joined.
@@ -35,11 +35,11 @@ def join_process_group(place: RankInfo) -> None:
     if not on_gpu:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     os.environ.update(
-        RANK=str(place.rank),
+        RANK=str(rank_info.rank),
         LOCAL_RANK="0",  # Ray shows each rank its own GPU only
-        WORLD_SIZE=str(place.num_ranks),
-        MASTER_ADDR=place.address,
-        MASTER_PORT=str(place.port),
+        WORLD_SIZE=str(rank_info.num_ranks),
+        MASTER_ADDR=rank_info.address,
+        MASTER_PORT=str(rank_info.port),
     )
     warnings.filterwarnings("ignore", category=FutureWarning)
     import deepspeed
@@ -49,7 +49,7 @@ def join_process_group(place: RankInfo) -> None:
         # Otherwise init_distributed compiles a shared-memory kernel: a minute of g++ on every new machine.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     backend = "nccl" if on_gpu else "gloo"
-    deepspeed.init_distributed(dist_backend=backend, verbose=False, timeout=timedelta(seconds=place.deadline_s))
+    deepspeed.init_distributed(dist_backend=backend, verbose=False, timeout=timedelta(seconds=rank_info.deadline_s))
 
 
 class DeepSpeedEngine:
@@ -60,16 +60,16 @@ class DeepSpeedEngine:
     supports_zero_stages: ClassVar[bool] = True
     keeps_float32_weights: ClassVar[bool] = False
 
-    def __init__(self, module: nn.Module, model: ModelConfig, config: LearnerConfig, place: RankInfo) -> None:
-        join_process_group(place)
+    def __init__(self, module: nn.Module, model: ModelConfig, config: LearnerConfig, rank_info: RankInfo) -> None:
+        join_process_group(rank_info)
         import deepspeed
 
-        self.rank, self.num_ranks = place.rank, place.num_ranks
+        self.rank, self.num_ranks = rank_info.rank, rank_info.num_ranks
         self.layout = checkpoint_layout(config)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._stage = config.zero_stage
         self._dtype = DTYPES[model.dtype]
-        self._settings = _deepspeed_config(model, config, place.num_ranks)
+        self._settings = _deepspeed_config(model, config, rank_info.num_ranks)
         # Before the model is sharded: weight decay is chosen by the number of dimensions, and shards are flat.
         optimizer = make_adamw(module, config)
         self._engine, self._optimizer, _, _ = deepspeed.initialize(

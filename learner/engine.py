@@ -1,7 +1,8 @@
-"""The contract between learner and training engines ("trainers"), and what all of them share.
+"""The contract between learner and training engines, and what all of them share.
 
-A trainer is a class that implements `TrainEngine`. `learner.engine` names it; the name is an entry point of the group
-`tlpo_ray.trainers`, so a package of its own can add one without a change here. In its `pyproject.toml`::
+A *trainer* is a training engine: a class that implements `TrainEngine`. The setting `learner.engine` names it; the name
+is an entry point of the group `tlpo_ray.trainers`, so a package of its own can add one without a change here. In its
+`pyproject.toml`::
 
     [project.entry-points."tlpo_ray.trainers"]
     fsdp = "my_package.fsdp:FSDPEngine"
@@ -53,7 +54,7 @@ class TrainEngine(Protocol):
 
     The learner creates one engine per rank and process and calls, in this order::
 
-        engine = Trainer(policy, model, config, place)
+        engine = Trainer(policy, model, config, rank_info)
         reference = engine.freeze(reference_model)          # only if β > 0 and all weights are trained
         while ...:
             engine.step([loss, ...], lr)                    # p times per update
@@ -82,14 +83,14 @@ class TrainEngine(Protocol):
     """Identifies the trained parameters (`checkpoint_layout`). A checkpoint can be loaded by any engine of the same
     layout: of another trainer and another number of ranks too."""
 
-    def __init__(self, module: nn.Module, model: ModelConfig, config: LearnerConfig, place: RankInfo) -> None:
+    def __init__(self, module: nn.Module, model: ModelConfig, config: LearnerConfig, rank_info: RankInfo) -> None:
         """Move the policy to the rank's device and make its optimizer; join the process group if there is one.
 
         Args:
             module: The policy with the same weights on every rank; parameters with `requires_grad` are trained.
             model: What the policy was loaded from; gives the dtype to compute in.
             config: Hyper-parameters.
-            place: This rank and its group.
+            rank_info: This rank and its group.
         """
 
     def policy(self) -> Policy:

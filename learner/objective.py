@@ -1,4 +1,4 @@
-"""TLPO's objective at the confusion points. Axis letters: B groups, K candidates."""
+"""TLPO's objective at the confusion points. Shape suffixes: B groups, K candidates per group."""
 
 from __future__ import annotations
 
@@ -38,13 +38,15 @@ def tlpo_objective(
 ) -> Objective:
     """Return mean_i [ min(ratio_i A_i, clip(ratio_i, 1 - clip_low, 1 + clip_high) A_i) - β KL_i ] (TLPO Eq. 4, 7).
 
+    It is to be maximized.
+
     KL_i = π_ref/π_θ - log(π_ref/π_θ) - 1, an estimate that is never negative.
 
     Args:
-        logp_BK: Natural logarithm of π_θ at the candidates; gradients flow through it alone.
+        logp_BK: [B, K] natural logarithm of π_θ at the candidates; gradients flow through it alone.
         old_logp_BK: The same of π_old, the policy that the candidate set came from.
         ref_logp_BK: The same of the reference policy; may be None when `beta` is 0.
-        advantages_BK: A, from a form in `learner.advantage`.
+        advantages_BK: [B, K] A, from a form in `learner.advantage`.
         clip_low: ε below 1.
         clip_high: ε above 1.
         beta: Weight of the KL.

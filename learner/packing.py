@@ -1,7 +1,7 @@
 """Attention over packed contexts: several in one row, each attending to itself alone, and no padding.
 
 It replaces a model's attention through transformers' attention interface, so every model that takes its attention from
-there can be packed. Axis letters: T tokens of all contexts, H query heads, G key and value heads, D head dimension.
+there can be packed. Shape suffixes: T tokens of all contexts, H query heads, G key and value heads, D head dimension.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The policy as a causal language model, and its log-probabilities of the candidates.
 
-Axis letters: B groups, K candidates, V vocabulary.
+Shape suffixes: B groups, K candidates per group, V vocabulary.
 """
 
 from __future__ import annotations

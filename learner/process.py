@@ -51,7 +51,7 @@ class LearnerProcess:
         model: ModelConfig,
         config: LearnerConfig,
         flow: FlowConfig,
-        place: RankInfo,
+        rank_info: RankInfo,
         seed: int,
         *,
         colocated: bool,
@@ -64,24 +64,24 @@ class LearnerProcess:
             model: What to train.
             config: Hyper-parameters.
             flow: Size of a bucket, and how often weights are sent in full.
-            place: This rank and its group.
+            rank_info: This rank and its group.
             seed: Seed of the run.
             colocated: Whether a rollout actor shares the GPU.
 
         Raises:
             UserError: The model cannot be loaded, or is too large for the device.
         """
-        self._worker = build_learner(model, config, seed=seed, place=place)
+        self._worker = build_learner(model, config, seed=seed, rank_info=rank_info)
         self._exporter = WeightExporter(flow.bucket_mib * MIB, flow.full_sync_interval)
         self._colocated = colocated
-        return place.rank
+        return rank_info.rank
 
     def update(self, payload: bytes, progress: float) -> UpdateReport:
         """Make one update and return the report of this rank's shard.
 
         Args:
             payload: All groups of the update as an Arrow stream.
-            progress: Share of the run's prompts consumed, 0 to 1.
+            progress: Share of the run's prompts that have their outcome, of those not skipped at load, 0 to 1.
         """
         report = self.worker.update(decode(payload), progress)
         if self._colocated and torch.cuda.is_available():

@@ -112,7 +112,8 @@ class LearnerGroup:
 
         Args:
             payload: Groups to learn from, as an Arrow stream.
-            progress: Share of the run's prompts consumed, 0 to 1; sets the learning rate.
+            progress: Share of the run's prompts that have their outcome, of those not skipped at load, 0 to 1; drives
+                the learning rate.
         """
         shared = ray.put(payload)  # once, not once per rank
         self._updating = [rank.update.remote(shared, progress) for rank in self._ranks]
@@ -207,7 +208,7 @@ class LearnerGroup:
         The driver chooses it for all ranks.
 
         Returns:
-            Policy version of the weights: the checkpoint's, or 0 if there is none.
+            Policy version of the weights: the checkpoint's, or the current version, unchanged, if there is none.
 
         Raises:
             UserError: The checkpoint was written with other learner settings.
@@ -254,7 +255,7 @@ class LearnerGroup:
             for rank, handle in enumerate(self._ranks)
         ]
         address, port = self._wait(self._ranks[0].address.remote(), flow.start_deadline_s, "rank 0 to start")
-        places = [
+        rank_infos = [
             RankInfo(
                 rank=rank,
                 num_ranks=config.num_ranks,
@@ -266,8 +267,8 @@ class LearnerGroup:
             for rank in range(config.num_ranks)
         ]
         self._starting = [
-            handle.setup.remote(self._model, config, flow, place, self._seed, colocated=self._cluster.colocated)
-            for handle, place in zip(self._ranks, places, strict=True)
+            handle.setup.remote(self._model, config, flow, rank_info, self._seed, colocated=self._cluster.colocated)
+            for handle, rank_info in zip(self._ranks, rank_infos, strict=True)
         ]
 
     def _call_all(self, method: str, *arguments: Any, what: str, deadline_s: float | None = None) -> list[Any]:

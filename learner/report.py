@@ -1,4 +1,4 @@
-"""Statistics of an update. Axis letters: B groups, K candidates."""
+"""Statistics of an update. Shape suffixes: B groups, K candidates per group."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class StepReport:
 class UpdateReport:
     """One update: p optimizer steps on the same groups.
 
-    A learner rank reports its groups' shares of every mean; `merge_reports` adds the ranks' reports up.
+    A learner rank reports its partial sums of the means over the update's groups, `policy_lag` excepted, which every
+    rank knows in full; `merge_reports` adds the ranks' reports up.
     """
 
     version: int
@@ -42,11 +43,11 @@ class UpdateReport:
     lr: float
     steps: tuple[StepReport, ...]
     eos_mass: float
-    """π_old of end-of-text tokens within the candidate sets, mean."""
+    """Probability under π_old of the end-of-text tokens among a group's candidates, 0 to 1; mean over the groups."""
     reward_mass: float
-    """Share of the candidate sets' π_old on candidates with reward above 0, mean."""
+    """Share of a candidate set's π_old that is on candidates with reward above 0, 0 to 1; mean over the groups."""
     policy_lag: float
-    """Policy versions between sampling and learning, mean."""
+    """Mean staleness of the update's groups, in policy versions."""
     old_logprob_shift: float
     """How far recomputing π_old moved it (`learner.recompute_old_logprobs`): mean |Δ log-probability| of a candidate,
     weighted by π_old, in nats; 0 without."""

@@ -30,7 +30,7 @@ class TorchEngine:
     num_ranks = 1
 
     def __init__(
-        self, module: nn.Module, model: ModelConfig, config: LearnerConfig, place: RankInfo = SINGLE_RANK
+        self, module: nn.Module, model: ModelConfig, config: LearnerConfig, rank_info: RankInfo = SINGLE_RANK
     ) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.layout = checkpoint_layout(config)

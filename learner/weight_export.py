@@ -24,7 +24,7 @@ class WeightExporter:
     """Exports policy versions as buckets, in full or as deltas.
 
     Args:
-        max_bytes: Largest bucket in bytes (`flow.bucket_mib`).
+        max_bytes: Maximum size of a bucket in bytes (`flow.bucket_mib`).
         full_sync_interval: Delta versions between two that are sent in full; 0 sends every version in full. With
             deltas, a copy of the weights sent last is kept in the host's memory.
     """

@@ -1,7 +1,7 @@
 """A learner rank: candidate groups in, p optimizer steps, a new policy version out.
 
 It knows nothing of Ray: `process.py` and `ray_shell.py` run one per learner rank, `stack: local` calls one directly.
-Axis letters: B groups, K candidates.
+Shape suffixes: B groups, K candidates per group (N in the paper).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from tlpo_ray.flow.records import CandidateGroup
 from tlpo_ray.flow.weights import BroadcastSender, Bucket, Rendezvous, WeightUpdate, to_wire
 
 Reference = Callable[[GroupBatch], Tensor]
-"""Returns [B, K] natural-log probabilities of the candidates under the reference policy."""
+"""Returns the [B, K] natural-log probabilities of the candidates under the reference policy."""
 
 
 class LearnerWorker:
@@ -50,7 +50,8 @@ class LearnerWorker:
         model: What the policy was loaded from.
         config: Hyper-parameters.
         eos_ids: End-of-text tokens; their share of the candidate sets is reported.
-        collate: How the policy takes contexts.
+        collate: Puts contexts of different lengths into one forward pass: `pack_contexts` for a policy that takes them
+            packed into one row, else `pad_contexts`.
     """
 
     def __init__(
@@ -75,11 +76,15 @@ class LearnerWorker:
         """Policy version of the weights."""
 
     def update(self, groups: Sequence[CandidateGroup], progress: float) -> UpdateReport:
-        """Make one update and return this rank's report of it; every rank must call it.
+        """Make one update: p optimizer steps on the same groups. Every rank must call it.
 
         Args:
-            groups: All groups of the update, on every rank; each rank learns from its own shard.
-            progress: Share of the run's prompts consumed, 0 to 1; sets the learning rate.
+            groups: All groups of the update, at least one, the same on every rank; each rank learns from its own shard.
+            progress: Share of the run's prompts that have their outcome, of those not skipped at load, 0 to 1; drives
+                the learning rate.
+
+        Returns:
+            This rank's report. Its means over the groups are partial sums, which `merge_reports` adds up.
 
         Raises:
             NonFiniteError: The loss or the gradient is NaN or infinite.
@@ -188,7 +193,7 @@ class LearnerWorker:
         their own could choose differently.
 
         Returns:
-            Policy version of the weights: the checkpoint's, or 0 if there is none.
+            Policy version of the weights: the checkpoint's, or the current version, unchanged, if there is none.
 
         Raises:
             UserError: The checkpoint was written with other learner settings.
@@ -235,12 +240,15 @@ class LearnerWorker:
             return self.reference(batch)
 
     def objective(self, logp_BK: Tensor, batch: GroupBatch, ref_logp_BK: Tensor | None) -> Objective:
-        """Return TLPO's objective of a micro-batch with this run's advantage form and hyper-parameters.
+        """Return TLPO's objective of a micro-batch, with this run's advantage form and hyper-parameters.
 
         Args:
-            logp_BK: Natural-log probabilities of the candidates under the policy.
+            logp_BK: [B, K] natural-log probabilities of the candidates under the policy; gradients flow through them.
             batch: The micro-batch.
-            ref_logp_BK: `reference_logp` of it.
+            ref_logp_BK: [B, K] `reference_logp` of the batch; None if β is 0.
+
+        Returns:
+            The objective, to be maximized: [B] values per group, and their [B, K] parts.
         """
         config = self._config
         advantage_BK = self._advantage(batch.old_logp_BK, batch.rewards_BK)
@@ -277,22 +285,27 @@ class LearnerWorker:
         return step_report(batches, objectives, norm)
 
     def _eos_mass(self, batch: GroupBatch) -> Tensor:
+        """Return [B] probability under π_old, over the complete vocabulary, of the candidates that end the text."""
         is_eos_BK = torch.isin(batch.candidate_ids_BK, self._eos_ids)
         return (batch.old_logp_BK.exp() * is_eos_BK).sum(dim=1)
 
 
 def _old_logprob_shift(sampled: GroupBatch, recomputed: GroupBatch) -> Tensor:
-    """[B] mean |Δ log-probability| of a candidate, weighted by π_old as it was sampled, in nats."""
+    """Return [B] mean |Δ log-probability| of a candidate in nats, weighted by π_old as it was sampled.
+
+    The weights of a group's K candidates sum to 1.
+    """
     difference_BK = (recomputed.old_logp_BK - sampled.old_logp_BK).abs()
     return (sampled.old_logp_BK.softmax(dim=1) * difference_BK).sum(dim=1)
 
 
 def _reward_mass(batch: GroupBatch) -> Tensor:
+    """Return [B] share of π_old, normalized over each group's K candidates, on those with reward above 0."""
     return (batch.old_logp_BK.softmax(dim=1) * (batch.rewards_BK > 0)).sum(dim=1)
 
 
 def build_learner(
-    model: ModelConfig, config: LearnerConfig, *, seed: int, place: RankInfo = SINGLE_RANK
+    model: ModelConfig, config: LearnerConfig, *, seed: int, rank_info: RankInfo = SINGLE_RANK
 ) -> LearnerWorker:
     """Load policy and reference, and create the training engine of one rank.
 
@@ -300,7 +313,7 @@ def build_learner(
         model: What to train.
         config: Hyper-parameters; names trainer and advantage form.
         seed: Seed of weights that the model folder lacks, so that they are the same on every rank.
-        place: This rank and its group.
+        rank_info: This rank and its group.
 
     Raises:
         ModelError: The model cannot be loaded.
@@ -308,9 +321,9 @@ def build_learner(
         ResourceError: The model is too large for the device.
     """
     trainer = trainer_class(config)
-    if place.num_ranks > 1 and not trainer.is_distributed:
+    if rank_info.num_ranks > 1 and not trainer.is_distributed:
         raise ConfigError(
-            f"learner.engine {config.engine} has one rank, learner.num_ranks is {place.num_ranks}: "
+            f"learner.engine {config.engine} has one rank, learner.num_ranks is {rank_info.num_ranks}: "
             f"set learner.engine=deepspeed or learner.num_ranks=1"
         )
     # Ranks load on their own: without a common seed, weights that the folder lacks would differ between them.
@@ -323,7 +336,7 @@ def build_learner(
     if config.activation_checkpointing:
         enable_activation_checkpointing(policy)
     check_fits(policy, model, config)
-    engine = trainer(policy, model, config, place)
+    engine = trainer(policy, model, config, rank_info)
     reference = _make_reference(policy, engine, model, config) if config.beta else None
     generation: Any = policy.generation_config
     eos_ids = eos_token_ids(generation.eos_token_id)

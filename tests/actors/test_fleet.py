@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.fleet import Fleet
+from actors.fleet import FleetState
 from actors.member import JOB_DESCRIPTIONS, JobKind, Limits, Member, MemberState
 from tlpo_ray.config.run import FlowConfig
 from tlpo_ray.errors import DeadlineError, TlpoError
@@ -40,15 +40,15 @@ def clock() -> Clock:
     return Clock()
 
 
-def make_fleet(clock: Clock, size: int = 2, limits: Limits = LIMITS) -> Fleet:
+def make_fleet(clock: Clock, size: int = 2, limits: Limits = LIMITS) -> FleetState:
     """Return a fleet that has started and loaded policy version 0."""
-    fleet = Fleet(size, limits, clock)
+    fleet = FleetState(size, limits, clock)
     fleet.set_version(0)
     bring_up(fleet)
     return fleet
 
 
-def bring_up(fleet: Fleet) -> None:
+def bring_up(fleet: FleetState) -> None:
     for member in fleet.to_start():
         fleet.begin(member, "start", JobKind.START)
         fleet.mark_done(member, "start")
@@ -57,7 +57,7 @@ def bring_up(fleet: Fleet) -> None:
         fleet.mark_done(member, "sync")
 
 
-def states(fleet: Fleet) -> list[MemberState]:
+def states(fleet: FleetState) -> list[MemberState]:
     return [member.state for member in fleet.members]
 
 
@@ -68,7 +68,7 @@ def test_every_kind_of_job_has_a_description_and_a_deadline() -> None:
 
 
 def test_only_a_completed_sync_makes_a_member_healthy(clock: Clock) -> None:
-    fleet = Fleet(1, LIMITS, clock)
+    fleet = FleetState(1, LIMITS, clock)
     (member,) = fleet.to_start()
     fleet.begin(member, "start", JobKind.START)
     assert states(fleet) == [MemberState.STARTING]
@@ -267,7 +267,7 @@ def test_a_member_that_is_ended_because_of_another_costs_no_restart(clock: Clock
 
 
 def test_a_start_that_takes_too_long_ends_the_run(clock: Clock) -> None:
-    fleet = Fleet(1, LIMITS, clock)
+    fleet = FleetState(1, LIMITS, clock)
     fleet.begin(fleet.members[0], "start", JobKind.START)
     clock.now = 100
     with pytest.raises(DeadlineError, match=r"waited 100 s for rollout actor rollout-0.0 to start"):
@@ -275,7 +275,7 @@ def test_a_start_that_takes_too_long_ends_the_run(clock: Clock) -> None:
 
 
 def test_a_run_waits_for_room_until_a_deadline_but_a_later_member_waits_for_ever(clock: Clock) -> None:
-    fleet = Fleet(1, LIMITS, clock)
+    fleet = FleetState(1, LIMITS, clock)
     (member,) = fleet.to_start()
     fleet.mark_no_room(member)
     assert states(fleet) == [MemberState.PENDING]
@@ -368,7 +368,7 @@ def test_utilization_is_the_share_of_time_with_a_batch(clock: Clock) -> None:
 def test_only_synced_members_work_after_any_sequence_of_events(data: st.DataObject) -> None:
     """Batches only go to members with the current weights, and every incarnation starts and syncs first."""
     clock = Clock()
-    fleet = Fleet(data.draw(st.integers(1, 4)), replace(LIMITS, max_restarts=50), clock)
+    fleet = FleetState(data.draw(st.integers(1, 4)), replace(LIMITS, max_restarts=50), clock)
     keys = iter(range(10_000))
     for _ in range(data.draw(st.integers(1, 60))):
         match data.draw(st.sampled_from(("start", "sync", "batch", "check", "done", "fail", "die", "publish", "time"))):
@@ -397,12 +397,12 @@ def test_only_synced_members_work_after_any_sequence_of_events(data: st.DataObje
         assert 0 <= fleet.utilization <= 1 + 1e-9
 
 
-def begin_all(fleet: Fleet, members: list[Member], kind: JobKind, keys: object) -> None:
+def begin_all(fleet: FleetState, members: list[Member], kind: JobKind, keys: object) -> None:
     for member in members:
         fleet.begin(member, next(keys), kind)  # type: ignore[call-overload]
 
 
-def end_one(fleet: Fleet, ending: str, data: st.DataObject) -> None:
+def end_one(fleet: FleetState, ending: str, data: st.DataObject) -> None:
     running = [(member, key) for member in fleet.members for key in member.jobs]
     if not running:
         return
@@ -413,7 +413,7 @@ def end_one(fleet: Fleet, ending: str, data: st.DataObject) -> None:
         fleet.mark_lost(member, "was lost")
 
 
-def lose_overdue(fleet: Fleet) -> None:
+def lose_overdue(fleet: FleetState) -> None:
     try:
         for member, kind in fleet.overdue():
             fleet.mark_lost(member, f"did not {JOB_DESCRIPTIONS[kind]} in time")

@@ -325,7 +325,7 @@ def _run(
     fleet = RolloutFleet(spec, actors, config.flow, config.cluster, exchange, pool=pool)
     learner = SimulatedLearner()
     fleet.sync_weights(learner.export_weights(()))
-    fleet.settle()
+    fleet.wait_until_synced()
     components = Components(exchange=exchange, fleet=fleet, learner=learner, canary_context=())
     try:
         with RunFolder(config) as run:

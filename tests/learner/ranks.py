@@ -119,8 +119,8 @@ def _rank(rank: int, setting: Setting, port: int) -> None:
         fixed = {"num_ranks": setting.num_ranks, "zero_stage": stage}
         config = LearnerConfig.model_validate({**setting.config, **fixed, **changes})
         model = ModelConfig(path=str(setting.model), dtype=dtype)
-        place = RankInfo(rank=rank, num_ranks=setting.num_ranks, port=port, deadline_s=120)
-        return build_learner(model, config, seed=0, place=place)
+        rank_info = RankInfo(rank=rank, num_ranks=setting.num_ranks, port=port, deadline_s=120)
+        return build_learner(model, config, seed=0, rank_info=rank_info)
 
     workers, full_sizes = {}, {}
     for stage in STAGES:

@@ -28,9 +28,9 @@ class CountingEngine(TorchEngine):
     display_name = "a trainer from outside"
     is_distributed = True
 
-    def __init__(self, module, model, config, place):
-        super().__init__(module, model, config, place)
-        self.place = place
+    def __init__(self, module, model, config, rank_info):
+        super().__init__(module, model, config, rank_info)
+        self.rank_info = rank_info
         self.num_steps = 0
 
     def step(self, losses, lr):
@@ -72,13 +72,13 @@ def test_a_trainer_of_another_package_makes_an_update(tiny_model: Path) -> None:
     groups = random_groups(tiny_model, 4)
     model = ModelConfig(path=str(tiny_model), dtype="float32")
     config = LearnerConfig(engine="counting", lr=1e-3, warmup=0.0)
-    place = RankInfo(rank=0, num_ranks=2)
-    worker = build_learner(model, config, seed=0, place=place)
+    rank_info = RankInfo(rank=0, num_ranks=2)
+    worker = build_learner(model, config, seed=0, rank_info=rank_info)
     report = worker.update(groups, 0.0)
     assert (report.version, len(report.steps)) == (1, config.num_iterations)
     assert worker.engine.display_name == "a trainer from outside"
     assert worker.engine.num_steps == config.num_iterations  # type: ignore[attr-defined]
-    assert worker.engine.place == place  # type: ignore[attr-defined]
+    assert worker.engine.rank_info == rank_info  # type: ignore[attr-defined]
 
     expected = make_learner(tiny_model)
     expected.update(groups, 0.0)

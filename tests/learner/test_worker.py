@@ -215,6 +215,6 @@ def test_weights_that_are_not_finite_are_never_exported(tiny_model: Path) -> Non
 
 
 def test_the_torch_engine_refuses_more_than_one_rank(tiny_model: Path) -> None:
-    place = RankInfo(rank=1, num_ranks=2)
+    rank_info = RankInfo(rank=1, num_ranks=2)
     with pytest.raises(ConfigError, match=r"learner\.engine torch has one rank, learner\.num_ranks is 2: "):
-        build_learner(ModelConfig(path=str(tiny_model)), LearnerConfig(engine="torch"), seed=0, place=place)
+        build_learner(ModelConfig(path=str(tiny_model)), LearnerConfig(engine="torch"), seed=0, rank_info=rank_info)

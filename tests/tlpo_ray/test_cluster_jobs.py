@@ -181,10 +181,8 @@ def test_a_missing_job_run_or_dashboard_is_one_line(cluster: SecuredCluster) -> 
 def assert_every_metric_is_exported(cluster: SecuredCluster) -> None:
     """Check that Ray exports every metric, and that every query of the Grafana dashboard returns something."""
     expected = {f"ray_tlpo_{name}" for name in METRICS if name not in GRPO_METRICS}
-    expected -= {
-        "ray_tlpo_seconds_export",
-        "ray_tlpo_prompts_skipped",
-    }  # set at the end of a run, and when a prompt is skipped
+    # These are set at the end of a run, and when a prompt is skipped.
+    expected -= {"ray_tlpo_seconds_export", "ray_tlpo_prompts_skipped"}
 
     def missing() -> set[str]:
         try:

@@ -29,15 +29,15 @@ class ExchangeProcess(Exchange):
         batches = [self.lease(holder, num_actors) for holder in holders]
         return [encode_prompts(batch) if batch else b"" for batch in batches]
 
-    def submit_batch(self, holder: str, results_ref: tuple[bytes, bytes], learner_version: int) -> None:
-        """Call `submit` with encoded results (`encode_results`) and candidate groups (`encode`).
+    def submit_batch(self, holder: str, encoded: tuple[bytes, bytes], learner_version: int) -> None:
+        """Call `submit` with results (`encode_results`) and candidate groups (`encode`), both encoded.
 
-        The caller passes a reference to them, which Ray has resolved by now.
+        Callers pass a reference to the two, which Ray resolves on the way.
 
         Raises:
             RecordError: They cannot be decoded, or contradict each other; nothing was entered.
         """
-        results, groups = results_ref
+        results, groups = encoded
         self.submit(holder, decode_results(results), groups, learner_version)
 
 
@@ -105,8 +105,8 @@ class RemoteExchange:
 
         Args:
             holder: Holder that leased the prompts.
-            results_ref: Ray reference to encoded results and candidate groups, which is forwarded unresolved; the
-                values themselves do, too.
+            results_ref: Ray reference to (results, groups), both encoded. It is forwarded unresolved, so that the
+                bytes do not pass through this process.
             learner_version: Policy version that the fleet was given last, not counting an update under way.
 
         Raises:

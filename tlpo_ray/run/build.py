@@ -120,7 +120,7 @@ def _distributed(
         learner.start()
         try:
             fleet.sync_weights(_initial_weights(learner, prepare, canary_context))
-            fleet.settle()
+            fleet.wait_until_synced()
             yield Components(
                 exchange=exchange,
                 fleet=fleet,
