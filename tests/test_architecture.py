@@ -33,7 +33,6 @@ LAYERS: dict[str, int] = {
     "tlpo_ray.run": 5,
     "tlpo_ray.baselines": 6,
     "tlpo_ray.quickstart": 6,
-    "tlpo_ray.doctor": 6,
     "tlpo_ray.jobs": 6,
     "tlpo_ray.experiment": 7,
     "tlpo_ray.commands": 8,

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from tlpo_ray.config.run import RunConfig
     from tlpo_ray.data.prepare import PreparedPrompts, prepare_prompts
     from tlpo_ray.data.requests import PairsRequest, PrepareRequest
-    from tlpo_ray.doctor import Check, run_checks
     from tlpo_ray.evaluation.accuracy import AccuracyRequest, AccuracyResult, measure_accuracy
     from tlpo_ray.evaluation.evaluate import EvaluateRequest, EvaluationResult, evaluate
     from tlpo_ray.experiment.plan import Plan, load_plan
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from tlpo_ray.quickstart.run import QuickstartResult, resume_quickstart, run_quickstart
     from tlpo_ray.report.page import Report, write_report
     from tlpo_ray.run.control import RunStatus, scale, status
+    from tlpo_ray.run.doctor import Check, run_checks
     from tlpo_ray.run.export import export_model, push_to_hub
     from tlpo_ray.run.result import RunResult
     from tlpo_ray.run.training import resume_training as resume
@@ -86,7 +86,7 @@ __getattr__ = lazy_exports(
         "AccuracyResult": "tlpo_ray.evaluation.accuracy",
         "BaselineConfig": "tlpo_ray.config.baseline",
         "BaselineResult": "tlpo_ray.baselines.training",
-        "Check": "tlpo_ray.doctor",
+        "Check": "tlpo_ray.run.doctor",
         "EvaluateRequest": "tlpo_ray.evaluation.evaluate",
         "EvaluationResult": "tlpo_ray.evaluation.evaluate",
         "ExperimentResult": "tlpo_ray.experiment.run",
@@ -113,7 +113,7 @@ __getattr__ = lazy_exports(
         "push_to_hub": "tlpo_ray.run.export",
         "resume": "tlpo_ray.run.training:resume_training",
         "resume_quickstart": "tlpo_ray.quickstart.run",
-        "run_checks": "tlpo_ray.doctor",
+        "run_checks": "tlpo_ray.run.doctor",
         "run_experiment": "tlpo_ray.experiment.run",
         "run_quickstart": "tlpo_ray.quickstart.run",
         "scale": "tlpo_ray.run.control",

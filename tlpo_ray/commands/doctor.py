@@ -8,7 +8,7 @@ from rich.text import Text
 
 from tlpo_ray.commands.display import console
 from tlpo_ray.config.load import is_overridden, load_config
-from tlpo_ray.doctor import Verdict, run_checks
+from tlpo_ray.run.doctor import Verdict, run_checks
 
 SIGNS = {Verdict.PASS: ("✓", "green"), Verdict.WARN: ("!", "yellow"), Verdict.FAIL: ("✗", "red")}
 """Verdict → (sign, colour)."""

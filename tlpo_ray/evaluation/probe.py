@@ -1,6 +1,6 @@
 """Next-token probabilities of a policy at confusion points, i.e. after the contexts of candidate groups.
 
-Axis letters: B contexts, V vocabulary, N candidates.
+Shape suffixes: B contexts, V vocabulary, N candidates.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Analyses of one trained policy: advantages at a confusion point (Fig. 3), and where probability moved (Fig. 6).
 
-Axis letters: B confusion points, V vocabulary, R ranks under the policy before training (256).
+Shape suffixes: B confusion points, V vocabulary, R ranks under the policy before training (256).
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ __all__ = [
     "components",
     "control",
     "counters",
+    "doctor",
     "export",
     "folder",
     "journal",

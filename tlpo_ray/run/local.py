@@ -120,7 +120,7 @@ class LocalLearner:
         return self._worker.save(folder, keep_last)
 
     def restore(self, folder: Path, until: int) -> int:
-        """Load the newest intact checkpoint of at most version `until`; returns its version."""
+        """Load the newest intact checkpoint of at most version `until`; returns the version that the learner has then."""
         return self._worker.restore(folder, until)
 
     def restart(self) -> None:

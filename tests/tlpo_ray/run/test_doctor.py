@@ -13,12 +13,12 @@ from typer.testing import CliRunner
 
 from learner import memory
 from tests.small_run import LOCAL, run_config
-from tlpo_ray import doctor
 from tlpo_ray.cli import app
 from tlpo_ray.cluster.connect import check_placement
 from tlpo_ray.config.run import RunConfig
-from tlpo_ray.doctor import Check, Verdict
 from tlpo_ray.errors import ResourceError
+from tlpo_ray.run import doctor
+from tlpo_ray.run.doctor import Check, Verdict
 
 
 def check_of(checks: Iterable[Check], about: str) -> Check:
