@@ -28,7 +28,7 @@ class Exchange(Protocol):
         """Return the groups of the next update as an Arrow stream, or None if there are not enough."""
 
     def mark_learned(self, learner_version: int) -> Snapshot:
-        """Record that the groups returned by the last `take` were trained on; returns the exchange's state after that."""
+        """Record that the groups of the last `take` were trained on; returns the exchange's state after that."""
 
     def status(self) -> Status:
         """Return the state of ledger and queue in numbers."""
@@ -111,7 +111,7 @@ class Learner(Protocol):
         """Write a checkpoint below `folder`; returns the policy version of the oldest one that is kept."""
 
     def restore(self, folder: Path, until: int) -> int:
-        """Load the newest intact checkpoint of at most version `until`; returns the version that the learner has then."""
+        """Load the newest intact checkpoint of at most version `until`; returns the learner's version after that."""
 
     def restart(self) -> None:
         """Start all ranks again, with the weights that the run began with."""

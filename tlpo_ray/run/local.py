@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from learner.weight_export import WeightExporter
-
 from tlpo_ray.config.run import MIB, RunConfig
 from tlpo_ray.flow.exchange import Exchange
 from tlpo_ray.flow.records import Prompt, RolloutStats, decode, encode
@@ -120,7 +119,7 @@ class LocalLearner:
         return self._worker.save(folder, keep_last)
 
     def restore(self, folder: Path, until: int) -> int:
-        """Load the newest intact checkpoint of at most version `until`; returns the version that the learner has then."""
+        """Load the newest intact checkpoint of at most version `until`; returns the learner's version after that."""
         return self._worker.restore(folder, until)
 
     def restart(self) -> None:
