@@ -12,7 +12,7 @@ from typing import Any
 from tlpo_ray.flow.records import RolloutStats
 
 PHASES = ("collect", "update", "publish", "export")
-"""Phases of the loop whose seconds are counted; `publish` is the weight sync."""
+"""Phases of the loop whose seconds are counted; `publish` is the export of the weights for a sync."""
 RATE_WINDOW_S = 60.0
 """Window of a rate, in seconds."""
 

@@ -10,8 +10,8 @@ not know which it has.
 | sync_weights | weights of version v + 1     | `WeightUpdate` for the fleet      | the learner's export  |
 | record       | `TrainStep`                  | committed journal entry of v + 1  | the disk              |
 
-Actors load the new weights during the next `collect` (or, with `max_staleness` above 0, also during the next `learn`):
-each as soon as it is free, or all together where weights are broadcast.
+Actors load the new weights during the next `collect`, or, with `max_staleness` above 0, also during the next `learn`:
+each as soon as it is free. Broadcast weights are loaded by all actors together, between two updates.
 
 **Why a crash at any line is safe.** A version is committed once the journal holds its state, and that is written last:
 
