@@ -35,7 +35,7 @@ class TerminalProgress(ProgressListener):
     def __init__(self) -> None:
         self._bars: Progress | None = None
         self._task = TaskID(0)
-        self._printed = time.monotonic()
+        self._printed: float | None = None
         self._complete = False
 
     @contextmanager
@@ -65,8 +65,12 @@ class TerminalProgress(ProgressListener):
             self._update_bar(progress)
             if self._complete:
                 self._close_bar()
-        elif self._complete or time.monotonic() - self._printed >= LINE_INTERVAL_S:
-            self._printed = time.monotonic()
+            return
+        now = time.monotonic()
+        if self._printed is None:
+            self._printed = now
+        if self._complete or now - self._printed >= LINE_INTERVAL_S:
+            self._printed = now
             console.print(
                 f"TLPO {progress.settled:,} of {progress.prompts:,} prompts · {_summary(progress)}", soft_wrap=True
             )

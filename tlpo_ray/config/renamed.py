@@ -1,4 +1,4 @@
-"""Configuration keys that have a new name. The old names are read for one more release, with a warning each."""
+"""Configuration keys that have a new name. The old names are read for one more release, with a warning."""
 
 from __future__ import annotations
 
@@ -35,22 +35,23 @@ _warned: set[str] = set()
 
 
 def with_current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested settings with every old key replaced by its current name, and log one warning per old key.
+    """Return nested settings with every old key replaced by its current name; one warning names the old keys in them.
 
     Settings of one source (a file, or one `key=value`) go in, so that a later source still wins over an earlier one
     whichever name either uses. A new name that the same source also sets wins over the old one.
     """
     current = dict(settings)
+    news: list[str] = []
     for old, new in RENAMED.items():
-        found, value = _pop(current, old.split("."))
-        if not found:
+        exists, value = _pop(current, old.split("."))
+        if not exists or (old == "flow.focus" and value is None):  # none was written out for "no curriculum"
             continue
         if old not in _warned:
             _warned.add(old)
-            logger.warning("the setting %s is now called %s; the old name is read for this release only", old, new)
-        if new == "data.curriculum.min_probability" and value is None:
-            new = "data.curriculum"
+            news.append(f"{old} is now {new}")
         _set_default(current, new.split("."), value)
+    if news:
+        logger.warning("renamed settings, of which the old names are read for this release only: %s", ", ".join(news))
     return current
 
 

@@ -207,7 +207,7 @@ def from_batch(batch: pa.RecordBatch | pa.Table) -> list[CandidateGroup]:
     Raises:
         RecordError: Its columns are not those of a candidate group.
     """
-    return [_group(row) for row in _current(batch).to_pylist()]
+    return [_group(row) for row in current_table(batch).to_pylist()]
 
 
 def encode(groups: Sequence[CandidateGroup]) -> bytes:
@@ -276,19 +276,10 @@ def decode_table(payload: bytes) -> pa.Table:
         table.validate(full=True)  # otherwise a flipped bit in an offset would read beyond the payload
     except (pa.ArrowException, OSError, ValueError) as error:
         raise RecordError(f"not an Arrow stream of candidate groups: {first_line(error)}") from error
-    return _current(table)
+    return current_table(table)
 
 
-def read_experiences(folder: Path) -> list[CandidateGroup]:
-    """Return the groups of all Parquet files in a run's `experiences`, in the order in which they were learned from.
-
-    Raises:
-        RecordError: A file holds something else.
-    """
-    return [group for file in sorted(folder.glob("*.parquet")) for group in from_batch(pq.read_table(file))]
-
-
-def _current(rows: pa.RecordBatch | pa.Table) -> pa.Table:
+def current_table(rows: pa.RecordBatch | pa.Table) -> pa.Table:
     """Return rows of this or an earlier format with the columns of this one.
 
     Raises:
@@ -302,6 +293,15 @@ def _current(rows: pa.RecordBatch | pa.Table) -> pa.Table:
     if not table.schema.equals(SCHEMA, check_metadata=False):
         raise RecordError(f"not candidate groups: expected columns {SCHEMA.names}, found {rows.schema.names}")
     return table.replace_schema_metadata(SCHEMA.metadata)
+
+
+def read_experiences(folder: Path) -> list[CandidateGroup]:
+    """Return the groups of all Parquet files in a run's `experiences`, in the order in which they were learned from.
+
+    Raises:
+        RecordError: A file holds something else.
+    """
+    return [group for file in sorted(folder.glob("*.parquet")) for group in from_batch(pq.read_table(file))]
 
 
 def readable(text: str) -> str:

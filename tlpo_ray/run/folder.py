@@ -26,7 +26,7 @@ from tlpo_ray.config.load import dump_config
 from tlpo_ray.config.run import RunConfig
 from tlpo_ray.errors import ResourceError, UserError
 from tlpo_ray.files import atomic_write, disk_errors, write_json
-from tlpo_ray.flow.records import SCHEMA, decode_table
+from tlpo_ray.flow.records import SCHEMA, current_table, decode_table
 from tlpo_ray.run.control import RunControl
 from tlpo_ray.run.journal import Journal
 from tlpo_ray.run.metrics_log import MetricsLog, truncate_metrics
@@ -151,7 +151,8 @@ class RunFolder:
     def _restore_experiences(self, version: int) -> None:
         """Bring the experiences back to their state after an update.
 
-        Files that reach beyond that update are replaced by what the journal holds of them.
+        Files that reach beyond that update are replaced by what the journal holds of them, and files of an earlier
+        release get this one's columns: a folder of Parquet files is read as one table.
         """
         files = {
             int(file.stem.rpartition("-")[2]): file for file in (self.path / "experiences").glob("until-*.parquet")
@@ -161,5 +162,8 @@ class RunFolder:
         for until, file in files.items():
             if until > version:
                 file.unlink()
+            elif pq.read_schema(file).names != SCHEMA.names:  # written by an earlier release
+                with disk_errors(f"experiences to {file.parent}"), atomic_write(file) as partial:
+                    pq.write_table(current_table(pq.read_table(file)), partial, compression="zstd")
         for update in updates:
             self.keep_experiences(update.version, update.groups)
