@@ -17,6 +17,7 @@ from learner.process import LearnerProcess
 from learner.report import UpdateReport, merge_reports
 from tlpo_ray.cluster.hangs import dump_stacks, stacks_if_late
 from tlpo_ray.cluster.placement import bundle
+from tlpo_ray.cluster.restarts import RestartBudget
 from tlpo_ray.cluster.waiting import wait_for
 from tlpo_ray.config.run import ClusterConfig, FlowConfig, LearnerConfig, ModelConfig
 from tlpo_ray.errors import DeadlineError, LearnerLostError, TlpoError, first_line
@@ -59,6 +60,8 @@ class LearnerGroup:
         self._flow = flow
         self._cluster = cluster
         self._stacks = stacks
+        self.restarts = RestartBudget(flow.max_restarts)
+        """Restarts that the run's loop has decided on; the one that may happen before the loop is not counted."""
         self.incarnation = 0
         """Number of times the group has been restarted."""
         self.version = 0

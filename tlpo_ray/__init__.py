@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tlpo_ray.config import versions
 from tlpo_ray.lazy import lazy_exports
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from tlpo_ray.run.training import resume_training as resume
     from tlpo_ray.run.training import run_training as train
 
-__version__ = "0.1.0"
+__version__ = versions.VERSION
 __all__ = [
     "AccuracyRequest",
     "AccuracyResult",

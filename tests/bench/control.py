@@ -25,6 +25,7 @@ from tests.bench.compare import Figure
 from tests.tiny import random_groups
 from tlpo_ray.cluster.actors import ActorPool
 from tlpo_ray.cluster.hangs import ProcessInfo
+from tlpo_ray.cluster.restarts import RestartBudget
 from tlpo_ray.config.load import load_config
 from tlpo_ray.config.run import RunConfig
 from tlpo_ray.errors import StoppedError
@@ -141,6 +142,7 @@ class SimulatedLearner:
 
     def __init__(self) -> None:
         self.version = 0
+        self.restarts = RestartBudget(0)
         self.busy = 0.0
         self._began, self._ends = 0.0, 0.0
 

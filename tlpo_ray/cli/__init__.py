@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from tlpo_ray import __version__
 from tlpo_ray.cli.cluster import cluster
 from tlpo_ray.cli.data import data
 from tlpo_ray.cli.options import (
@@ -45,6 +44,7 @@ from tlpo_ray.cli.options import (
     TextFiles,
     TextLanguage,
 )
+from tlpo_ray.config.versions import VERSION
 from tlpo_ray.detect.request import DetectRequest
 from tlpo_ray.errors import StoppedError
 
@@ -303,7 +303,7 @@ def config(
 
 def _version(requested: bool) -> None:
     if requested:
-        print(f"tlpo-ray {__version__}")
+        print(f"tlpo-ray {VERSION}")
         raise typer.Exit
 
 

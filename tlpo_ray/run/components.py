@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tlpo_ray.cluster.restarts import RestartBudget
 from tlpo_ray.flow.exchange import Snapshot, Status
 from tlpo_ray.flow.metrics import Values
 from tlpo_ray.flow.records import Prompt, RolloutStats
@@ -93,6 +94,10 @@ class Learner(Protocol):
     @property
     def version(self) -> int:
         """Policy version of its weights."""
+
+    @property
+    def restarts(self) -> RestartBudget:
+        """Restarts of the group, which the loop decides on, against `flow.max_restarts`."""
 
     @property
     def pending(self) -> Sequence[Any]:

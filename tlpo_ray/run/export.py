@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tlpo_ray import __version__
 from tlpo_ray.config.load import load_config
 from tlpo_ray.config.run import RunConfig
+from tlpo_ray.config.versions import VERSION
 from tlpo_ray.errors import ResourceError, UserError, first_line
 from tlpo_ray.files import disk_errors, read_json
 from tlpo_ray.run.control import require_run
@@ -76,7 +76,7 @@ def push_to_hub(run: Path, name: str, *, adapter: bool = False, public: bool = F
     hub = HfApi()
     try:
         hub.create_repo(name, private=not public, exist_ok=True)
-        hub.create_commit(name, files, commit_message=f"tlpo-ray {__version__}")
+        hub.create_commit(name, files, commit_message=f"tlpo-ray {VERSION}")
     except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError) as error:
         raise ResourceError(
             f"the hub did not accept {name}: {first_line(error)}; set HF_TOKEN to a token with write access"
@@ -103,7 +103,7 @@ def model_card(run: Path, config: RunConfig, *, adapter: bool = False) -> str:
         base_model=f"base_model: {base}\n" if on_hub else "",
         base=base if on_hub else Path(base).name,
         library="peft" if adapter else "transformers",
-        version=__version__,
+        version=VERSION,
         rows="\n".join(f"| {name} | {value} |" for name, value in rows.items() if value),
     )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from learner.weight_export import WeightExporter
+from tlpo_ray.cluster.restarts import RestartBudget
 from tlpo_ray.config.run import MIB, RunConfig
 from tlpo_ray.flow.exchange import Exchange
 from tlpo_ray.flow.records import Prompt, RolloutStats, decode, encode
@@ -94,6 +95,7 @@ class LocalLearner:
         self._worker = worker
         self._exporter = WeightExporter(config.flow.bucket_mib * MIB, config.flow.full_sync_interval)
         self._report: UpdateReport | None = None
+        self.restarts = RestartBudget(0)
 
     @property
     def version(self) -> int:

@@ -33,7 +33,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tlpo_ray.cluster.restarts import RestartBudget
 from tlpo_ray.config.run import RunConfig
 from tlpo_ray.errors import LearnerLostError
 from tlpo_ray.flow.exchange import Snapshot
@@ -164,8 +163,7 @@ class _Run:
         self._counters = RunCounters() if state is None else RunCounters.from_json(state.counters)
         self._version = self._learner.version
         """Policy version of the last committed update."""
-        self._learner_restarts = RestartBudget(config.flow.max_restarts)
-        self._reporter = RunReporter(components, folder, self._counters, self._learner_restarts)
+        self._reporter = RunReporter(components, folder, self._counters)
         self._pending: Batch | None = None
         """The update that was begun and is not committed yet: a restarted learner has to repeat it."""
         self._exported: WeightUpdate | None = None
@@ -224,7 +222,7 @@ class _Run:
         """Write the trained policy as a Hugging Face model folder; hand it to the fleet for an evaluation."""
         with stopwatch(self._counters.seconds, "export"):
             self._with_learner_recovery(lambda: self._learner.export(self._folder.path / "model"))
-            if self._learner_restarts.spent != self._restarts_at_export:
+            if self._learner.restarts.spent != self._restarts_at_export:
                 self._exported = self._export_weights()
         self._push_weights()
 
@@ -243,7 +241,7 @@ class _Run:
 
     def _export_weights(self) -> WeightUpdate:
         update = self._with_learner_recovery(lambda: self._learner.export_weights(self._canary_context))
-        self._restarts_at_export = self._learner_restarts.spent
+        self._restarts_at_export = self._learner.restarts.spent
         return update
 
     def _push_weights(self) -> None:
@@ -281,11 +279,11 @@ class _Run:
                 self._restore_learner(version)
                 return act()
             except LearnerLostError as error:
-                if self._learner_restarts.exhausted:
-                    raise LearnerLostError(f"{error}; {self._learner_restarts}") from error
+                if self._learner.restarts.exhausted:
+                    raise LearnerLostError(f"{error}; {self._learner.restarts}") from error
                 if restarts == MAX_CONSECUTIVE_RESTARTS:
                     raise LearnerLostError(f"{error}; this repeated after each of {restarts} restarts") from error
-                self._learner_restarts.spend()
+                self._learner.restarts.spend()
                 logger.warning("restarting the learner group: %s", error)
                 restarts += 1
 

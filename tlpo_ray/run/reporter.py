@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tlpo_ray.cluster.restarts import RestartBudget
 from tlpo_ray.flow.exchange import Status
 from tlpo_ray.flow.metrics import Values
 from tlpo_ray.run.components import Components
@@ -28,16 +27,12 @@ class RunReporter:
         components: The run's components.
         folder: Folder that the metrics log and the status are written to.
         counters: What the loop counts.
-        learner_restarts: Restarts of the learner group, which the loop decides on.
     """
 
-    def __init__(
-        self, components: Components, folder: RunFolder, counters: RunCounters, learner_restarts: RestartBudget
-    ) -> None:
+    def __init__(self, components: Components, folder: RunFolder, counters: RunCounters) -> None:
         self._components = components
         self._folder = folder
         self._counters = counters
-        self._learner_restarts = learner_restarts
         self._began = self._recorded = time.monotonic()
         self._reported = float("-inf")
         self._at_last_update = counters.rollouts
@@ -102,7 +97,7 @@ class RunReporter:
         components = self._components
         return self._counters.earlier + Incidents(
             actor_restarts=components.fleet.num_restarts,
-            learner_restarts=self._learner_restarts.spent,
+            learner_restarts=components.learner.restarts.spent,
             exchange_restarts=components.exchange.num_restarts,
             canary=components.fleet.canary,
         )
