@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from detectors.finding import Finding
@@ -55,10 +56,10 @@ class Scan(Protocol):
 
 @runtime_checkable
 class IncrementalDetector(Protocol):
-    """Optional methods of a detector that can read a text in one pass.
+    """Optional methods of a detector that can read a text in one pass; a detector may have either of them alone.
 
-    Without them a growing text is searched again from its beginning with every piece, and the rest of a text again
-    after every finding, which costs time but gives the same verdicts.
+    Without `scan`, `Stream` searches a growing text again from its beginning with every piece. Without `spans`, the
+    function `spans` searches the rest of a text again after every finding. Both cost time but give the same verdicts.
     """
 
     def scan(self, prefix: str = "") -> Scan:
@@ -92,10 +93,13 @@ def find(text: str, detector: Detector, prefix: str = "", final: bool = True) ->
 def spans(text: str, detector: Detector) -> list[Finding]:
     """Return all findings in a text, from left to right, without overlaps.
 
-    A detector without a method `spans` is called again for the text after each finding.
+    A method `spans` of the detector is used if there is one, whether or not it has the other methods of
+    `IncrementalDetector`. Otherwise `find` is called again for the text after each finding.
     """
-    if isinstance(detector, IncrementalDetector):
-        return detector.spans(text)
+    # Called once per text, so no `isinstance` of a protocol here: it takes several times as long as a short text.
+    all_of: Callable[[str], list[Finding]] | None = getattr(detector, "spans", None)
+    if all_of is not None:
+        return all_of(text)
     findings: list[Finding] = []
     position = 0
     while position < len(text) and (finding := detector.find(text[position:], text[:position])) is not None:

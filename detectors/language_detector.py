@@ -58,11 +58,6 @@ class LanguageDetector:
         """What could be checked and is not, as one line for the user; None if everything is checked."""
         return self.profile.unchecked
 
-    @property
-    def checks_passages(self) -> bool:
-        """Whether lines and passages in other languages of Latin script are searched for."""
-        return self.profile.checks_passages
-
     def find(self, text: str, prefix: str = "", final: bool = True) -> Finding | None:
         """Return the first confusion in `text`, or None.
 

@@ -92,7 +92,10 @@ def build_detector(
     # Those written for the earlier contract, `(language, english, **settings)`, name it as well.
     arguments: dict[str, Any] = {"english": english} if "english" in parameters else {}
     for setting in arguments.keys() & (settings or {}):
-        raise SettingError(f"detector {name!r}: {setting!r} is given twice; set it beside the settings, not in them")
+        raise SettingError(
+            f"detector {name!r}: {setting!r} is given twice; remove it from the detector's settings and set "
+            f"detector.{setting}"
+        )
     arguments |= settings or {}
     try:
         inspect.signature(factory).bind(language, **arguments)

@@ -83,7 +83,7 @@ class LanguageScan:
         """Whether even harmless text may settle a verdict."""
 
     def feed(self, piece: str) -> Finding | None:
-        """Append text; return the next confusion if it is certain already."""
+        """Append text; return the next confusion if it is already certain."""
         self._text += piece
         unread = len(self._text) - self._letters.position
         # Most pieces are clean and nothing waits for them, so they are not even scanned until a chunk is full.
@@ -107,7 +107,7 @@ class LanguageScan:
         return twin
 
     def next(self, final: bool) -> Finding | None:
-        """Return the next confusion; None without one, or, unless `final`, without one that is certain already."""
+        """Return the next confusion; None without one, or, unless `final`, without one that is already certain."""
         text = self._text if final else without_unfinished(self._text)
         run, start = self._next_run(text, final)
         # Only what is left of the first foreign run can come before it. While the text grows, passages are judged no

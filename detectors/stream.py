@@ -21,7 +21,7 @@ class Stream:
     `start` is that of `find`. `end` and `text` reach as far as the text that had been fed by then.
 
     Args:
-        detector: any `Detector`; one that is also an `IncrementalDetector` reads the text only once.
+        detector: any `Detector`; one with the method `scan` of `IncrementalDetector` reads the text only once.
         prefix: text to the left: context only; no finding lies in it. Indices count from its end.
     """
 

@@ -361,7 +361,7 @@ def _value(option: Any) -> str:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table of cells that are Markdown already; empty columns are left out."""
+    """Return a table of cells that are already Markdown; empty columns are left out."""
     rows = list(rows)
     columns = [column for column in range(len(headings)) if any(row[column] for row in rows)]
     lines = [headings, ["---"] * len(headings), *rows]

@@ -29,7 +29,7 @@ NEVER = 10**9
 def join_process_group(rank_info: RankInfo) -> None:
     """Join torch's default process group of the learner ranks: NCCL on GPUs, gloo on the CPU.
 
-    Does nothing if this process has joined already. Blocks until all ranks have joined.
+    Does nothing if this process has already joined. Blocks until all ranks have joined.
     """
     on_gpu = torch.cuda.is_available()
     if not on_gpu:

@@ -63,10 +63,10 @@ def check_fits(policy: nn.Module, model: ModelConfig, config: LearnerConfig) -> 
     available, device = device_memory(on_gpu=on_gpu)
     if needed > available:
         advice = suggest_settings(num_parameters, num_trained, model, config, available, on_gpu=on_gpu)
-        raise ResourceError(f"{shortfall_message(needed, available, device)}: {advice}")
+        raise ResourceError(f"{memory_message(needed, available, device)}: {advice}")
 
 
-def shortfall_message(needed: int, available: int, device: str) -> str:
+def memory_message(needed: int, available: int, device: str) -> str:
     """Return in words how much memory a rank needs and how much its device has.
 
     Args:

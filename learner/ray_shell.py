@@ -60,7 +60,7 @@ class LearnerGroup:
         self._flow = flow
         self._cluster = cluster
         self._stacks = stacks
-        self.restarts = RestartBudget(flow.max_restarts)
+        self.restart_budget = RestartBudget(flow.max_restarts)
         """Restarts that the run's loop has decided on; the one that may happen before the loop is not counted."""
         self.incarnation = 0
         """Number of times the group has been restarted."""
@@ -315,6 +315,6 @@ def _create_ranks(placement: PlacementGroup, num_ranks: int, cluster: ClusterCon
             num_gpus=gpus,
             runtime_env={"env_vars": environment},
             scheduling_strategy=PlacementGroupSchedulingStrategy(placement, placement_group_bundle_index=rank),
-        ).remote(put=ray.put)  # passed in: the class itself knows nothing of Ray
+        ).remote(put=ray.put)  # passed in, so that learner/process.py does not import ray
         for rank in range(num_ranks)
     ]

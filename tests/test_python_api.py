@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import os
 import re
 import subprocess
@@ -34,9 +35,29 @@ def test_the_example_runs_as_the_manual_shows_it(tmp_path: Path) -> None:
 
 def test_every_function_of_the_page_exists() -> None:
     table = PAGE.partition("## Functions")[2].partition("## Progress")[0]
-    names = set(re.findall(r"\b(\w+)\(", table)) - {"detect", "DetectRequest", "to_json"}
+    names = set(re.findall(r"(?<!\)\.)\b(\w+)\(", table)) - {"to_json"}
+    elsewhere = {
+        "tlpo_ray.detect": {"detect", "DetectRequest"},
+        "tlpo_ray.jobs": {"Jobs", "new_run"},
+        "tlpo_ray.run.capacity": {"plan_split"},
+    }
+    for module, others in elsewhere.items():
+        assert module in table and others <= names
+        assert all(hasattr(importlib.import_module(module), name) for name in others)
+        names -= others
     assert len(names) >= 19
     assert names <= set(tlpo_ray.__all__)
+
+
+def test_every_method_of_the_page_exists() -> None:
+    from tlpo_ray.jobs import Jobs
+
+    table = PAGE.partition("## Functions")[2].partition("## Progress")[0]
+    methods = set(re.findall(r"Jobs\(address\)\.(\w+)\(", table))
+    assert methods == {"submit", "follow", "stop"} and all(hasattr(Jobs, method) for method in methods)
+    results = set(re.findall(r"`(\w+)`", table.partition("`py.typed`")[2])) & set(tlpo_ray.__all__)
+    assert results == {"RunResult", "EvaluationResult", "AccuracyResult", "BaselineResult", "RunStatus"}
+    assert all(hasattr(getattr(tlpo_ray, result), "to_json") for result in results)
 
 
 @pytest.mark.parametrize("package", LAZY_PACKAGES)

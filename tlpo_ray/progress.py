@@ -70,6 +70,9 @@ class ProgressListener:
     def training(self, progress: TrainingProgress) -> None:
         """Receive the state of a TLPO run, about once per second."""
 
+    def training_done(self) -> None:
+        """Learn that training has ended: the last checkpoint and the model are written."""
+
 
 SILENT = ProgressListener()
 """The default: shows nothing."""

@@ -142,7 +142,7 @@ class SimulatedLearner:
 
     def __init__(self) -> None:
         self.version = 0
-        self.restarts = RestartBudget(0)
+        self.restart_budget = RestartBudget(0)
         self.busy = 0.0
         self._began, self._ends = 0.0, 0.0
 

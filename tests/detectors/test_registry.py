@@ -120,6 +120,26 @@ def test_a_detector_with_find_alone_agrees_with_one_that_scans() -> None:
         assert scanned.feed(character) == searched.feed(character)
 
 
+@pytest.mark.parametrize("method", ["spans", "scan"])
+def test_each_method_of_an_incremental_detector_is_used_without_the_other(method: str) -> None:
+    """`detectors.spans` requires `spans` alone, `Stream` requires `scan` alone."""
+    korean = detectors.language("ko")
+    used: list[str] = []
+
+    def call(*arguments: str) -> object:
+        used.append(method)
+        return getattr(korean, method)(*arguments)
+
+    detector = FindOnly("ko")
+    setattr(detector, method, call)
+    assert not isinstance(detector, IncrementalDetector)
+    text = "통화는 є"
+    searched, streamed = detectors.spans(text, detector), Stream(detector).feed(text)
+    assert used == [method]
+    assert searched == (korean.spans(text) if method == "spans" else [])
+    assert streamed == (korean.find(text) if method == "scan" else None)
+
+
 def test_terms_come_from_a_file_and_can_be_case_sensitive(tmp_path: Path) -> None:
     file = tmp_path / "terms.txt"
     file.write_text("# jargon\nASAP\nlow-hanging fruit\n", encoding="utf-8")

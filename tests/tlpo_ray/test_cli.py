@@ -119,7 +119,7 @@ def test_a_missing_prompt_file_a_bad_setting_and_a_used_folder_are_refused(confi
     assert "english" in refused(["train", config, "detector.english=strict"], tmp_path)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text("name: first\n")
-    assert "holds a run already" in refused(["train", config], tmp_path)
+    assert "already holds a run" in refused(["train", config], tmp_path)
     assert "is not a folder that you may write" in refused(["train", config, "folder=prompts.jsonl/run"], tmp_path)
 
 

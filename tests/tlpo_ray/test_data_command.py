@@ -125,9 +125,9 @@ def test_a_damaged_file_is_an_error(request_: PrepareRequest, damage: Any) -> No
 def test_nothing_is_overwritten(request_: PrepareRequest, name: str) -> None:
     request_.output.parent.mkdir()
     (request_.output.parent / name).write_text("mine")
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="already exists"):
         prepare_command(request_)
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="already exists"):
         pairs_command(PairsRequest(output=request_.output, language="ko"))
     assert [file.read_text() for file in request_.output.parent.iterdir()] == ["mine"]
 

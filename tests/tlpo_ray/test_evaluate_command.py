@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from detectors import UnknownLanguageError
+from tlpo_ray.cli import app
 from tlpo_ray.commands.evaluate import Request, evaluate_command
 from tlpo_ray.errors import ModelError, PromptFileError, UserError
 
@@ -33,7 +35,6 @@ def options(tmp_path: Path) -> dict[str, Any]:
     ("change", "error", "expected"),
     [
         ({"languages": ("xx",)}, UnknownLanguageError, "'xx'"),
-        ({"english": "maybe"}, UserError, "--english maybe: expected neutral or confusion"),
         ({"prompts": "gone.jsonl"}, PromptFileError, "gone.jsonl: no such file"),
         ({}, ModelError, "no-model"),
     ],
@@ -47,10 +48,27 @@ def test_a_wrong_request_is_refused(
     assert not options["output"].exists()
 
 
+def test_an_unknown_english_setting_is_an_error_of_one_line(options: dict[str, Any]) -> None:
+    arguments = [
+        "evaluate",
+        options["model"],
+        "--prompts",
+        options["prompts"],
+        "--language",
+        "ko",
+        "--english",
+        "maybe",
+    ]
+    done = CliRunner().invoke(app, [*arguments, "--output", str(options["output"])])
+    assert isinstance(done.exception, UserError)
+    assert str(done.exception) == "--english maybe: expected neutral or confusion"
+    assert not options["output"].exists()
+
+
 def test_an_existing_result_is_never_overwritten(options: dict[str, Any]) -> None:
     options["output"].mkdir()
     (options["output"] / "result.json").write_text("{}")
-    with pytest.raises(UserError, match=r"holds a result\.json already"):
+    with pytest.raises(UserError, match=r"already holds a result\.json"):
         evaluate_command(Request(**options))
     assert (options["output"] / "result.json").read_text() == "{}"
 
@@ -69,11 +87,21 @@ def test_prompts_of_another_language_are_not_used(options: dict[str, Any]) -> No
         ({"suite": "mif"}, "--suite needs a MODEL"),
         ({"model": "m", "lm_eval": Path("a")}, "--lm-eval takes no MODEL"),
         ({"model": "m", "suite": "lcb"}, "--suite lcb: expected one of lcb-monolingual"),
-        ({"answers": Path("a"), "temperature": 0.3}, "--temperature does not go with --answers"),
+        (
+            {"answers": Path("a"), "temperature": 0.3},
+            "--temperature does not go with --answers: it is for --prompts, --suite",
+        ),
         ({"answers": Path("a"), "tasks": ("x",)}, "--task does not go with --answers: it is for --lm-eval"),
         ({"model": "m", "accuracy": "paper", "samples": 2}, "--samples does not go with --accuracy"),
         ({"model": "m", "accuracy": "paper", "english": "confusion"}, "--english does not go with --accuracy"),
-        ({"model": "m", "prompts": "p", "source": "s"}, "--source does not go with --prompts"),
+        (
+            {"lm_eval": Path("a"), "max_new_tokens": 5},
+            "--max-new-tokens does not go with --lm-eval: it is for --prompts",
+        ),
+        (
+            {"model": "m", "prompts": "p", "source": "s"},
+            "--source does not go with --prompts: it is for --suite, --accuracy",
+        ),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(request_: dict[str, Any], expected: str) -> None:

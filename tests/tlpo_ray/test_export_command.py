@@ -27,7 +27,7 @@ def run(tmp_path: Path) -> Path:
 def test_the_model_is_copied_and_nothing_is_overwritten(run: Path, tmp_path: Path) -> None:
     export_command(run, tmp_path / "out", adapter=False, push=None, public=False)
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == b"weights"
-    with pytest.raises(UserError, match="out exists already"):
+    with pytest.raises(UserError, match="out already exists"):
         export_command(run, tmp_path / "out", adapter=False, push=None, public=False)
 
 

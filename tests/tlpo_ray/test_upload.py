@@ -70,7 +70,7 @@ def test_the_inputs_of_another_run_are_not_changed(work_folder: Path) -> None:
     (folder / "config.yaml").touch()
     job = submitted(work_folder / "upload", "data.prompts=questions/ko.jsonl", f"folder={folder}")
     done = called(job, work_folder / "bin", f'#!/bin/sh\nexec {shlex.quote(str(TLPO))} "$@"\n')
-    assert done.returncode == 2 and "holds a run already" in done.stderr
+    assert done.returncode == 2 and "already holds a run" in done.stderr
     assert kept.read_text() == "of the other run"
 
 

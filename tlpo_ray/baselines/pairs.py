@@ -43,7 +43,7 @@ def make_pairs(request: PairsRequest, progress: ProgressListener = SILENT) -> Pa
 
     Raises:
         UnknownLanguageError: No detector exists for the language.
-        UserError: The request contradicts itself, the output exists already, or no prompt gives a pair.
+        UserError: The request contradicts itself, the output already exists, or no prompt gives a pair.
         PromptFileError: The prompts cannot be read.
         ModelError: The model cannot be loaded.
         ResourceError: The output cannot be written.
@@ -83,13 +83,13 @@ def _summary(counts: Mapping[str, int]) -> str:
 
 
 def _has_saved_answers(request: PairsRequest) -> bool:
-    """Return whether the answers exist already.
+    """Return whether the answers already exist.
 
     Raises:
         UserError: The request names both prompts and answers or neither, or its model does not fit.
     """
     if (request.answers is None) == (request.prompts is None):
-        raise UserError("expected either PROMPTS and --model, or --answers with answers that exist already")
+        raise UserError("expected either PROMPTS and --model, or --answers with answers that already exist")
     if (request.prompts is None) != (request.model is None):
         raise UserError("PROMPTS need a --model that answers them; --answers takes none")
     return request.answers is not None

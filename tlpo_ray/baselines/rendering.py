@@ -25,7 +25,7 @@ class Rendering:
         self.end = answer_end(self._tokenizer, model)
         """Token that ends an answer."""
         self.plain = _plain(self._tokenizer, self.end)
-        """Tokenizer for TRL. It adds no special tokens: rendered texts contain theirs already, and TRL would train on
+        """Tokenizer for TRL. It adds no special tokens: rendered texts already contain theirs, and TRL would train on
         the second one."""
 
     def prompt(self, text: str) -> str | None:

@@ -44,6 +44,7 @@ from tlpo_ray.cli.options import (
     TextFiles,
     TextLanguage,
 )
+from tlpo_ray.config.devices import NVIDIA_DRIVER
 from tlpo_ray.config.versions import VERSION
 from tlpo_ray.detect.request import DetectRequest
 from tlpo_ray.errors import StoppedError
@@ -214,14 +215,16 @@ def evaluate(
     output: EvaluationFolder = None,
 ) -> None:
     """Measure response, word and line pass rates (RPR, WPR) of answers, or the accuracy of a model."""
+    from tlpo_ray.commands.choices import english_setting
     from tlpo_ray.commands.evaluate import Request, evaluate_command
 
     evaluate_command(
         Request(
             model=model, prompts=prompts, suite=suite, source=source, answers=answers, lm_eval=lm_eval,
-            accuracy=accuracy, tasks=_split_names(task), languages=_split_names(language), english=english,
-            samples=samples, temperature=temperature, max_new_tokens=max_new_tokens, engine=engine, limit=limit,
-            seed=seed, skip_bad=skip_bad, like=like, output=output,
+            accuracy=accuracy, tasks=_split_names(task), languages=_split_names(language),
+            english=english_setting(english), samples=samples, temperature=temperature,
+            max_new_tokens=max_new_tokens, engine=engine, limit=limit, seed=seed, skip_bad=skip_bad, like=like,
+            output=output,
         )
     )  # fmt: skip
 
@@ -313,8 +316,6 @@ def _common(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    from tlpo_ray.config.versions import NVIDIA_DRIVER
-
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     if not NVIDIA_DRIVER.exists():

@@ -1,4 +1,4 @@
-"""Commands about running runs, here or on a cluster: `tlpo submit`, `logs`, `status`, `scale`, `stop`, `doctor`."""
+"""Commands about active runs, here or on a cluster: `tlpo submit`, `logs`, `status`, `scale`, `stop`, `doctor`."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def scale(
     rollout_actors: Annotated[int, typer.Option(min=1, help="The new number of rollout actors.")],
     address: Address = None,
 ) -> None:
-    """Change the number of rollout actors of a running run; the learner is not affected."""
+    """Change the number of rollout actors of an active run; the learner is not affected."""
     from tlpo_ray.commands.scale import scale_command
 
     scale_command(run, rollout_actors, address)

@@ -15,7 +15,7 @@ from tlpo_ray.cluster.stacks import enable_stack_dumps, request_stack_dumps
 from tlpo_ray.errors import DeadlineError
 
 DUMP_WAIT_S = 5.0
-"""Longest wait for stack dumps, in seconds: the process that hangs has cost enough time already."""
+"""Longest wait for stack dumps, in seconds: the process that hangs has already cost enough time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ def prepare_command(request: PrepareRequest) -> None:
 
     Raises:
         UnknownLanguageError: No detector exists for the language.
-        UserError: The output exists already or cannot be written.
+        UserError: The output already exists or cannot be written.
         PromptFileError: The source cannot be read, or no prompt in it is kept.
     """
     prepared = prepare_prompts(request, TerminalProgress())
@@ -33,7 +33,7 @@ def pairs_command(request: PairsRequest) -> None:
 
     Raises:
         UnknownLanguageError: No detector exists for the language.
-        UserError: The request contradicts itself, the output exists already, or no prompt gives a pair.
+        UserError: The request contradicts itself, the output already exists, or no prompt gives a pair.
         PromptFileError: The prompts cannot be read.
         ModelError: The model cannot be loaded.
     """

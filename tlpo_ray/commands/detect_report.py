@@ -67,11 +67,11 @@ def print_marked(found: UnitFindings, show_language: bool) -> None:
     by_line: dict[int, list[tuple[detectors.Finding, int]]] = {}
     for span, line, column in _located(unit, found.findings):
         by_line.setdefault(line, []).append((span, column))
-    for line, of_line in list(by_line.items())[:MAX_LINES]:
-        first, column = of_line[0]
+    for line, line_spans in list(by_line.items())[:MAX_LINES]:
+        first, column = line_spans[0]
         start, end = first.start - column + 1, unit.text.find("\n", first.start)
         text = unit.text[start : end if end >= 0 else len(unit.text)].removesuffix("\r")
-        marks = _join_adjacent(text, [(span.start - start, min(span.end - start, len(text))) for span, _ in of_line])
+        marks = _join_adjacent(text, [(span.start - start, min(span.end - start, len(text))) for span, _ in line_spans])
         record = f"{unit.number}:" if unit.is_record else ""
         place = Text(f"{unit.source}:{record}{line}:{column}".translate(_VISIBLE), style="dim")
         language = Text.assemble(" ", (found.language, "cyan")) if show_language and found.language else Text()
@@ -85,8 +85,8 @@ def print_marked(found: UnitFindings, show_language: bool) -> None:
 def rates_table(totals: Mapping[str, LanguageTotals]) -> Table:
     """Return a table of pass rates with one row per language, and one for all languages."""
     table = _table("language", "answers", "confused", "empty", "RPR", "95 %", "WPR", "lines")
-    for name, of_language in _with_total(totals):
-        rates = of_language.rates
+    for name, language_totals in _with_total(totals):
+        rates = language_totals.rates
         if rates is not None:
             table.add_row(
                 name,
@@ -105,9 +105,9 @@ def rates_table(totals: Mapping[str, LanguageTotals]) -> Table:
 def flagged_table(totals: Mapping[str, LanguageTotals]) -> Table:
     """Return a table of units and flagged units with one row per language, and one for all languages."""
     table = _table("language", "texts", "flagged", "share")
-    for name, of_language in _with_total(totals):
-        counts = f"{of_language.units:,}", f"{of_language.confused:,}"
-        table.add_row(name, *counts, rate(of_language.confused_share))
+    for name, language_totals in _with_total(totals):
+        counts = f"{language_totals.units:,}", f"{language_totals.confused:,}"
+        table.add_row(name, *counts, rate(language_totals.confused_share))
     return table
 
 

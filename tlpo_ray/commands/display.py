@@ -45,9 +45,11 @@ class TerminalProgress(ProgressListener):
             shown = [description]
 
             def update(description: str | None = None, share: float | None = None) -> None:
-                if description is not None:
+                if description is not None:  # it says itself how far the phase is
                     shown[0] = description
-                spinner.update(shown[0] if share is None else f"{shown[0]} · {share:.0%}")
+                    spinner.update(description)
+                elif share is not None:
+                    spinner.update(f"{shown[0]} · {share:.0%}")
 
             yield update
             spinner.update(shown[0])
@@ -58,14 +60,12 @@ class TerminalProgress(ProgressListener):
 
     def training(self, progress: TrainingProgress) -> None:
         """Show prompts done, confusion, RPR so far, groups in the queue, policy version (= updates) and speed."""
+        if console.is_terminal:
+            self._update_bar(progress)  # its clock keeps running while the last checkpoint and the model are written
+            return
         if self._complete:  # the state after the last prompt is reported more than once
             return
         self._complete = progress.complete
-        if console.is_terminal:
-            self._update_bar(progress)
-            if self._complete:
-                self._close_bar()
-            return
         now = time.monotonic()
         if self._printed is None:
             self._printed = now
@@ -74,6 +74,10 @@ class TerminalProgress(ProgressListener):
             console.print(
                 f"TLPO {progress.settled:,} of {progress.prompts:,} prompts · {_summary(progress)}", soft_wrap=True
             )
+
+    def training_done(self) -> None:
+        """Leave the bar as it is."""
+        self._close_bar()
 
     def __enter__(self) -> TerminalProgress:
         return self

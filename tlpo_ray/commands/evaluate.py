@@ -1,27 +1,28 @@
-"""`tlpo evaluate` on the terminal: checks which options go together, and shows the rates as a table."""
+"""`tlpo evaluate` on the terminal: shows the rates, or lm-eval's scores, as a table."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.box import ROUNDED
 from rich.table import Table
 
 from tlpo_ray.commands.display import TerminalProgress, console, rate
-from tlpo_ray.errors import UserError
-from tlpo_ray.evaluation.evaluate import RESULT, EvaluateRequest, EvaluationResult, evaluate, refuse_used
+from tlpo_ray.evaluation.evaluate import (
+    RESULT,
+    SOURCES,
+    EvaluateRequest,
+    EvaluationResult,
+    check_fields,
+    evaluate,
+    refuse_used,
+)
 from tlpo_ray.evaluation.judge import ANSWERS
 
-SAMPLED = ("--prompts", "--suite")
-WITH_MODEL = (*SAMPLED, "--accuracy")
-GOES_WITH = {
-    "source": ("--suite", "--accuracy"), "tasks": ("--lm-eval",), "samples": SAMPLED, "temperature": SAMPLED,
-    "max_new_tokens": WITH_MODEL, "engine": WITH_MODEL, "limit": WITH_MODEL, "seed": WITH_MODEL, "like": WITH_MODEL,
-    "skip_bad": WITH_MODEL, "english": (*SAMPLED, "--answers", "--lm-eval"),
-}  # fmt: skip
-"""Fields of a request that have an effect with some sources only, each with those sources."""
+ARGUMENTS = {"model": "MODEL", "tasks": "--task"}
+"""What the command line calls the fields of a request whose options are not named like them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +40,9 @@ def evaluate_command(request: Request) -> None:
 
     Raises:
         UnknownLanguageError: A language has no detector.
-        UserError: An option, the prompts or the model is wrong, or `output` holds a result already.
+        UserError: An option, the prompts or the model is wrong, or `output` already holds a result.
     """
-    _check_options(request)
+    check_fields(request, (*SOURCES, "accuracy"), _option)
     if request.output is not None:
         refuse_used(request.output)
     if request.accuracy is not None:
@@ -57,33 +58,18 @@ def evaluate_command(request: Request) -> None:
         console.print(f"answers: {request.output / ANSWERS}\nresult:  {request.output / RESULT}", soft_wrap=True)
 
 
-def _check_options(request: Request) -> None:
-    """Refuse options that contradict each other or would have no effect, in terms of the options' names.
-
-    Raises:
-        UserError: Two options do not go together, or one is missing.
-    """
-    sources = {
-        "--prompts": request.prompts, "--suite": request.suite, "--answers": request.answers,
-        "--lm-eval": request.lm_eval, "--accuracy": request.accuracy,
-    }  # fmt: skip
-    given = [name for name, value in sources.items() if value is not None]
-    if len(given) != 1:
-        raise UserError(f"expected one of {', '.join(sources)}; found {' and '.join(given) or 'none of them'}")
-    if (given[0] in WITH_MODEL) != (request.model is not None):
-        wrong = "needs a MODEL" if given[0] in WITH_MODEL else "takes no MODEL: its answers exist already"
-        raise UserError(f"{given[0]} {wrong}")
-    for field in fields(request):
-        allowed = GOES_WITH.get(field.name)
-        if allowed is not None and given[0] not in allowed and getattr(request, field.name) != field.default:
-            option = "task" if field.name == "tasks" else field.name.replace("_", "-")
-            raise UserError(f"--{option} does not go with {given[0]}: it is for {', '.join(allowed)}")
+def _option(field_name: str) -> str:
+    """Return what the command line calls a field of the request."""
+    return ARGUMENTS.get(field_name, f"--{field_name.replace('_', '-')}")
 
 
 def _rates_table(result: EvaluationResult) -> Table:
     """Return one row per language and task, then one for all of them together."""
     table = Table(
-        title=f"{result.title} · English: {result.judge.english}", title_justify="left", title_style="bold", box=ROUNDED
+        title=f"{result.judged} · English: {result.judge.english}",
+        title_justify="left",
+        title_style="bold",
+        box=ROUNDED,
     )
     for heading in ("language", "task"):
         table.add_column(heading)

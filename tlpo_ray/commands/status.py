@@ -33,7 +33,7 @@ def status_command(target: str, address: str | None, as_json: bool) -> None:
         lines = _lines(found)
     except KeyError as error:
         raise UserError(
-            f"{found.folder}: {STATUS} in it lacks {error}: a running run rewrites it within seconds"
+            f"{found.folder}: {STATUS} in it lacks {error}: an active run rewrites it within seconds"
         ) from error
     console.print(Text("\n").join(lines), soft_wrap=True)
 

@@ -2,6 +2,7 @@
 
 __all__ = [
     "baseline",
+    "devices",
     "fields",
     "load",
     "plugins",

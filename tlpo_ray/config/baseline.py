@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from tlpo_ray.config.fields import Positive, RolloutEngine, Section
 from tlpo_ray.config.load import Settings, build_config, read_settings
+from tlpo_ray.config.renamed import BASELINE_KEYS
 from tlpo_ray.config.run import DataConfig, DetectorConfig, ModelConfig
 
 BASELINES = Path(__file__).with_name("baselines")
@@ -65,6 +66,8 @@ class TrainerConfig(Section):
 class BaselineConfig(Section):
     """Complete configuration of one baseline run."""
 
+    renamed_keys: ClassVar[Mapping[str, str]] = BASELINE_KEYS
+
     name: str
     """Name of the run; its folder is `folder`."""
     folder: Path
@@ -74,7 +77,7 @@ class BaselineConfig(Section):
     model: ModelConfig
     data: DataConfig
     detector: DetectorConfig = DetectorConfig()
-    answers: AnswersConfig = AnswersConfig()
+    answers: AnswersConfig = Field(default_factory=AnswersConfig)
     trainer: TrainerConfig
 
     @model_validator(mode="after")
@@ -106,7 +109,7 @@ def load_baseline(method: str, like: str, overrides: Sequence[str] = ()) -> Base
     Raises:
         ConfigError: A setting is wrong; one line names the key, what was found and what is allowed.
     """
-    run, own = read_settings(like), read_settings(method, BASELINES)
+    run, own = read_settings(like), read_settings(method, BASELINES, BASELINE_KEYS)
     name = f"{Path(method).stem}-{run.get('name', Path(like).stem)}"
     settings: Settings = {"name": name, "folder": f"runs/{name}"} | {key: run[key] for key in SHARED if key in run}
     return build_config(BaselineConfig, settings | own, overrides, source=f"{method} {like}")

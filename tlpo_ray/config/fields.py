@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Mapping
+from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -15,6 +15,8 @@ class Section(BaseModel):
     """A frozen section of a configuration, which refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+    renamed_keys: ClassVar[Mapping[str, str]] = {}
+    """Keys of earlier releases, each with its name now; only of a complete configuration."""
 
 
 RESUMABLE = "resumable"

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from tlpo_ray.config.fields import Section
-from tlpo_ray.config.renamed import with_current_names
+from tlpo_ray.config.renamed import RUN_KEYS, with_current_names
 from tlpo_ray.config.run import RunConfig
 from tlpo_ray.config.yaml_text import dump_document, parse_document, parse_value, yaml_problem
 from tlpo_ray.errors import ConfigError
@@ -47,17 +47,18 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> RunConfig:
     return build_config(RunConfig, read_settings(name), overrides, source=name)
 
 
-def read_settings(name: str, folder: Path = PRESETS) -> Settings:
+def read_settings(name: str, folder: Path = PRESETS, renamed: Mapping[str, str] = RUN_KEYS) -> Settings:
     """Return the settings of a YAML file or preset, merged with all that it extends; nothing is validated yet.
 
     Args:
         name: A YAML file, or a preset in `folder`.
         folder: Folder of the presets.
+        renamed: Keys of earlier releases, each with its name now.
 
     Raises:
         ConfigError: The file or preset does not exist, or is not YAML.
     """
-    return _read(_find(name, Path(), folder), (), folder)
+    return _read(_find(name, Path(), folder), (), folder, renamed)
 
 
 def build_config(root: type[Root], settings: Settings, overrides: Sequence[str] = (), *, source: str) -> Root:
@@ -73,7 +74,7 @@ def build_config(root: type[Root], settings: Settings, overrides: Sequence[str] 
         ConfigError: The configuration is wrong; one line names the key, the value and what is allowed.
     """
     for override in overrides:
-        settings = _merge(settings, _parse_override(override))
+        settings = _merge(settings, _parse_override(override, root.renamed_keys))
     # With empty required sections, a message names the missing key `model.path` instead of `model`.
     required: Settings = {
         key: {}
@@ -94,7 +95,7 @@ def is_overridden(overrides: Sequence[str], key: str) -> bool:
     """
     value: Any = {}
     for override in overrides:
-        value = _merge(value, _parse_override(override))
+        value = _merge(value, _parse_override(override, RUN_KEYS))
     for part in key.split("."):
         if not isinstance(value, Mapping) or part not in value:
             return False
@@ -127,13 +128,14 @@ def _find(name: str, folder: Path, presets_in: Path) -> Path:
     return preset
 
 
-def _read(file: Path, extending: tuple[Path, ...], presets_in: Path) -> Settings:
+def _read(file: Path, extending: tuple[Path, ...], presets_in: Path, renamed: Mapping[str, str]) -> Settings:
     """Return the settings of a file merged over those that it extends.
 
     Args:
         file: The file.
         extending: Files that extend it, directly or not, to find circles.
         presets_in: Folder of the presets.
+        renamed: Keys of earlier releases, each with its name now.
     """
     if file.resolve() in extending:
         raise _config_error(f"{file}: `{EXTENDS}` leads back to this file")
@@ -151,19 +153,21 @@ def _read(file: Path, extending: tuple[Path, ...], presets_in: Path) -> Settings
     base = settings.pop(EXTENDS, None)
     if base is not None and not isinstance(base, str):
         raise _config_error(f"{file}: `{EXTENDS}` expected one preset or file, found {_shown(base)}")
-    merged = _read(_find(base, file.parent, presets_in), (*extending, file.resolve()), presets_in) if base else {}
+    merged: Settings = {}
+    if base:
+        merged = _read(_find(base, file.parent, presets_in), (*extending, file.resolve()), presets_in, renamed)
     own: Settings = {}
     for key, value in settings.items():
         own = _merge(own, _nested(str(key), value))
-    return _merge(merged, with_current_names(own))
+    return _merge(merged, with_current_names(own, renamed))
 
 
-def _parse_override(override: str) -> Settings:
+def _parse_override(override: str, renamed: Mapping[str, str]) -> Settings:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise _config_error(f"{override}: expected key=value, e.g. learner.lr=1e-6")
     try:
-        return with_current_names(_nested(key.strip(), parse_value(text)))
+        return with_current_names(_nested(key.strip(), parse_value(text)), renamed)
     except yaml.YAMLError as error:
         raise _config_error(f"{override}: the value is not YAML ({yaml_problem(error)}); quote it") from error
 

@@ -39,6 +39,8 @@ def check_plugin(group: str, name: str) -> str:
         ValueError: It is not; the message lists those that are.
     """
     known = sorted(plugins(group))
+    if not known:
+        raise ValueError(f"none of the group {group} is installed; the installation is out of date: pip install again")
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""

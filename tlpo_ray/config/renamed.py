@@ -8,8 +8,7 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
-RENAMED = {
-    # Runs.
+RUN_KEYS = {
     "rollout.actors": "rollout.num_actors",
     "rollout.candidates": "rollout.num_candidates",
     "rollout.lookahead": "rollout.lookahead_tokens",
@@ -20,35 +19,40 @@ RENAMED = {
     "learner.repair_staleness": "learner.recompute_old_logprobs",
     "flow.delta_refresh": "flow.full_sync_interval",
     "flow.focus": "data.curriculum.min_probability",
-    # Baselines.
+}
+BASELINE_KEYS = {
     "trainer.batch": "trainer.batch_size",
     "trainer.micro_batch": "trainer.micro_batch_size",
     "trainer.generations": "trainer.num_generations",
-    # Experiments.
-    "subject": "target",
-    "findings": "analyses",
 }
-"""Dotted key of earlier releases → its name now."""
+PLAN_KEYS = {"subject": "target", "findings": "analyses"}
+"""Dotted key of earlier releases → its name now: of runs, of baselines, of experiments."""
 
 _warned: set[str] = set()
 """Old keys that this process has warned about: a run reads its configuration more than once."""
 
 
-def with_current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+def with_current_names(settings: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
     """Return nested settings with every old key replaced by its current name; one warning names the old keys in them.
 
     Settings of one source (a file, or one `key=value`) go in, so that a later source still wins over an earlier one
     whichever name either uses. A new name that the same source also sets wins over the old one.
+
+    Args:
+        settings: Settings nested by section.
+        renamed: Old keys of this kind of configuration, each with its name now.
     """
     current = dict(settings)
     news: list[str] = []
-    for old, new in RENAMED.items():
+    for old, new in renamed.items():
         exists, value = _pop(current, old.split("."))
-        if not exists or (old == "flow.focus" and value is None):  # none was written out for "no curriculum"
+        if not exists:
             continue
         if old not in _warned:
             _warned.add(old)
             news.append(f"{old} is now {new}")
+        if old == "flow.focus" and value is None:  # no curriculum at all, not one without a probability
+            new = "data.curriculum"
         _set_default(current, new.split("."), value)
     if news:
         logger.warning("renamed settings, of which the old names are read for this release only: %s", ", ".join(news))

@@ -6,8 +6,9 @@ the paper where it gives them, and otherwise those of its public code (`PAPER.md
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -21,6 +22,7 @@ from tlpo_ray.config.fields import (
     Share,
     Trainer,
 )
+from tlpo_ray.config.renamed import RUN_KEYS
 
 English = Literal["neutral", "confusion"]
 Dtype = Literal["float32", "bfloat16"]
@@ -306,6 +308,8 @@ COLOCATED = {
 class RunConfig(Section):
     """The configuration of one run."""
 
+    renamed_keys: ClassVar[Mapping[str, str]] = RUN_KEYS
+
     name: Annotated[str, Resumable] = "tlpo"
     """Name of the run; its folder is `folder`."""
     folder: Annotated[Path, Resumable] = Path("runs/tlpo")
@@ -321,8 +325,8 @@ class RunConfig(Section):
     model: ModelConfig
     data: DataConfig
     detector: DetectorConfig = DetectorConfig()
-    rollout: RolloutConfig = RolloutConfig()
-    learner: LearnerConfig = LearnerConfig()
+    rollout: RolloutConfig = Field(default_factory=RolloutConfig)
+    learner: LearnerConfig = Field(default_factory=LearnerConfig)
     flow: FlowConfig = FlowConfig()
     cluster: Annotated[ClusterConfig, Resumable] = ClusterConfig()
     checkpoint: Annotated[CheckpointConfig, Resumable] = CheckpointConfig()

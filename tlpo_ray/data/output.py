@@ -15,14 +15,14 @@ def free_report_path(output: Path) -> Path:
     """Return the path of the report that belongs to an output file.
 
     Raises:
-        UserError: The name of the output does not end in .jsonl, or one of the two files exists already.
+        UserError: The name of the output does not end in .jsonl, or one of the two files already exists.
     """
     if output.suffix != ".jsonl":
         raise UserError(f"--output {output}: expected a name that ends in .jsonl")
     report = output.with_suffix(".report.json")
     for file in (output, report):
         if file.exists():
-            raise UserError(f"{file} exists already: choose another --output, or move it away")
+            raise UserError(f"{file} already exists: choose another --output, or move it away")
     return report
 
 

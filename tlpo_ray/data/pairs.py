@@ -108,10 +108,10 @@ def _draw(
     pairs: list[Pair] = []
     all_clean = all_confused = unanswered = 0
     for prompt in prompts:
-        of_prompt = answers.get(prompt.index, ())
-        clean = [answer for answer in of_prompt if is_clean(prompt, answer)]
-        confused = [answer for answer in of_prompt if answer not in clean]
-        if not of_prompt:
+        prompt_answers = answers.get(prompt.index, ())
+        clean = [answer for answer in prompt_answers if is_clean(prompt, answer)]
+        confused = [answer for answer in prompt_answers if answer not in clean]
+        if not prompt_answers:
             unanswered += 1
         elif not clean:
             all_confused += 1

@@ -84,7 +84,7 @@ def prepare_prompts(request: PrepareRequest, progress: ProgressListener = SILENT
 
     Raises:
         UnknownLanguageError: No detector exists for the language.
-        UserError: The output exists already or has a wrong name.
+        UserError: The output already exists or has a wrong name.
         PromptFileError: The source cannot be read, or no prompt in it is kept.
         ResourceError: The output cannot be written.
     """
@@ -139,7 +139,7 @@ def filter_prompts(data: DataConfig, rules: Sequence[Rule], answer_field: str | 
         answers=tuple(answers),
         read=len(prompts) + dropped.total(),
         dropped=dict(dropped),
-        examples={reason: tuple(of_reason) for reason, of_reason in examples.items()},
+        examples={reason: tuple(dropped_prompts) for reason, dropped_prompts in examples.items()},
     )
 
 

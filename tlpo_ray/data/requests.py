@@ -49,7 +49,7 @@ class PrepareRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class PairsRequest:
-    """Preference pairs to draw, either from a model's answers to `prompts`, or from `answers` that exist already.
+    """Preference pairs to draw, either from a model's answers to `prompts`, or from `answers` that already exist.
 
     Example: ``PairsRequest(prompts="ko.jsonl", model="Qwen/Qwen3-8B", language="ko", output=Path("pairs.jsonl"))``
     """

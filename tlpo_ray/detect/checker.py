@@ -61,6 +61,8 @@ class UnitChecker:
         self._language = request.language
         self._count_words = request.count_words
         self._detectors = detectors.DetectorSet(request.detector, request.english, request.settings)
+        self._word_counters: dict[str, detectors.CountsWords | None] = {}
+        """Each language's detector if it can count words. Decided once, because `isinstance` of a protocol is slow."""
         self.totals: defaultdict[str, LanguageTotals] = defaultdict(LanguageTotals)
         """Totals by language; the key is empty where no language is known."""
         self.needs_language = request.detector == LANGUAGE_DETECTOR and request.language is None
@@ -76,13 +78,12 @@ class UnitChecker:
             MissingExtraError: The library that splits this language into words is not installed.
         """
         language = self._language if self._language is not None else unit.language or ""
-        detector = self._detectors[language]
         counts = None
         findings: Sequence[detectors.Finding] = ()
-        if self._count_words and isinstance(detector, detectors.CountsWords):
-            counts = detectors.count(unit.text, detector)
+        if self._count_words and (counter := self._word_counter(language)) is not None:
+            counts = detectors.count(unit.text, counter)
         else:
-            findings = detectors.spans(unit.text, detector)
+            findings = detectors.spans(unit.text, self._detectors[language])
         self.totals[language].add(bool(findings) if counts is None else counts.status == "fail", counts)
         return language or None, findings
 
@@ -95,11 +96,17 @@ class UnitChecker:
         """Yield what the detectors do not check, with the languages among the units that this concerns."""
         unchecked: defaultdict[str, list[str]] = defaultdict(list)
         for language in sorted(self.totals):
-            detector = self._detectors[language]
-            if isinstance(detector, detectors.CountsWords) and detector.unchecked is not None:
+            detector = self._word_counter(language)
+            if detector is not None and detector.unchecked is not None:
                 unchecked[detector.unchecked].append(language)
         for what, languages in unchecked.items():
             yield f"{', '.join(languages)}: {what}"
+
+    def _word_counter(self, language: str) -> detectors.CountsWords | None:
+        if language not in self._word_counters:
+            detector = self._detectors[language]
+            self._word_counters[language] = detector if isinstance(detector, detectors.CountsWords) else None
+        return self._word_counters[language]
 
 
 def _add_rates(left: detectors.Rates | None, right: detectors.Rates | None) -> detectors.Rates | None:

@@ -17,7 +17,7 @@ from tlpo_ray.evaluation.suites.suite import PAPER_LANGUAGES
 from tlpo_ray.files import disk_errors, write_json
 from tlpo_ray.progress import SILENT, ProgressListener
 
-CONTEXT_TOKENS = 2048
+ANSWER_TOKENS = 2048
 """Room for an answer in the model's context where the request sets no longest answer, in tokens."""
 
 
@@ -71,7 +71,7 @@ class AccuracyResult:
         """Write `result.json` into a folder.
 
         Raises:
-            UserError: The folder holds a result already.
+            UserError: The folder already holds a result.
             ResourceError: The folder cannot be written.
         """
         refuse_used(output)
@@ -95,7 +95,7 @@ def measure_accuracy(request: AccuracyRequest, progress: ProgressListener = SILE
     for language in request.languages:
         detectors.language(language)  # a misspelt language gets a better error here than as part of a task's name
     tasks = task_names(request.tasks, request.languages or PAPER_LANGUAGES)
-    model = model_for_sampling(request.model, request.max_new_tokens or CONTEXT_TOKENS, request.like)
+    model = model_for_sampling(request.model, request.max_new_tokens or ANSWER_TOKENS, request.like)
     with progress.phase(f"lm-eval: {', '.join(tasks)}"):
         manager = load_tasks(tasks, request.engine, request.source, request.skip_bad)
         results = run_tasks(

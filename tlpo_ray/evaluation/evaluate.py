@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import cast, get_args
 
+import detectors
 from tlpo_ray.config.fields import RolloutEngine
 from tlpo_ray.config.run import English
 from tlpo_ray.config.versions import stack_versions
@@ -27,17 +27,27 @@ SOURCES = ("prompts", "suite", "answers", "lm_eval")
 """Fields of a request that say where the answers come from."""
 SAMPLED = ("prompts", "suite")
 """Sources that need a model, because their answers do not exist yet."""
+WITH_MODEL = (*SAMPLED, "accuracy")
+"""Fields that need a model; `accuracy` is a further source on the command line, see `tlpo_ray.evaluation.accuracy`."""
+GOES_WITH = {
+    "source": ("suite", "accuracy"), "tasks": ("lm_eval",), "samples": SAMPLED, "temperature": SAMPLED,
+    "max_new_tokens": WITH_MODEL, "engine": WITH_MODEL, "limit": WITH_MODEL, "seed": WITH_MODEL, "like": WITH_MODEL,
+    "skip_bad": WITH_MODEL, "english": (*SAMPLED, "answers", "lm_eval"),
+}  # fmt: skip
+"""Fields of a request that have an effect with some sources only, each with those sources."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateRequest:
     """What to evaluate and how. Exactly one of `prompts`, `suite`, `answers` and `lm_eval` is given.
 
+    A field that has no effect on that source (`GOES_WITH`) must keep its default.
+
     Example: ``EvaluateRequest(model="runs/quickstart/model", suite="mif", languages=("ko",), engine="transformers")``
     """
 
     model: str | None = None
-    """Folder or hub name of the model that answers `prompts` or a `suite`; None for answers that exist already."""
+    """Folder or hub name of the model that answers `prompts` or a `suite`; None for answers that already exist."""
     prompts: str | None = None
     """Prompt file, folder or hub dataset; needs exactly one language."""
     suite: str | None = None
@@ -52,7 +62,7 @@ class EvaluateRequest:
     """lm-eval tasks to read; empty takes those that the paper judges."""
     languages: tuple[str, ...] = ()
     """Languages that the answers should be in; empty takes the paper's four (suite) or all (existing answers)."""
-    english: str = "neutral"
+    english: English = "neutral"
     """"neutral": English is never confusion; "confusion": it always is."""
     samples: int = 1
     """Answers per prompt."""
@@ -108,7 +118,7 @@ class EvaluationResult:
     judgements: tuple[Judgement, ...]
     """One per language and task, in the order of the answers."""
     sampling: SamplingCounts | None
-    """None if the answers existed already."""
+    """None if the answers already existed."""
     judge: Judge = field(repr=False)
     """Judge that the judgements are by."""
 
@@ -118,7 +128,7 @@ class EvaluationResult:
         return total(self.judgements)
 
     @property
-    def title(self) -> str:
+    def judged(self) -> str:
         """Name of what was judged: the model, the file of answers, or the log."""
         return str(self.request.model or self.request.answers or self.request.lm_eval)
 
@@ -144,7 +154,7 @@ class EvaluationResult:
         request, judge = self.request, self.judge
         return {
             "model": request.model, "prompts": request.prompts, "suite": request.suite, "source": request.source,
-            "answers_from": None if request.model else self.title, "english": judge.english,
+            "answers_from": None if request.model else self.judged, "english": judge.english,
             "samples": request.samples, "engine": request.engine, "limit": request.limit, "seed": request.seed,
             "like": request.like, **(self.sampling.to_json() if self.sampling else {}), **self.total.to_json(),
             "answers_cut_off": self.cut_off, "mean_tokens": self.mean_tokens,
@@ -157,7 +167,7 @@ class EvaluationResult:
         """Write `answers.jsonl` and `result.json` into a folder.
 
         Raises:
-            UserError: The folder holds a result already.
+            UserError: The folder already holds a result.
             ResourceError: The folder cannot be written.
         """
         refuse_used(output)
@@ -176,11 +186,11 @@ def refuse_used(output: Path) -> None:
     """
     for name in (RESULT, ANSWERS):
         if (output / name).exists():
-            raise UserError(f"--output {output} holds a {name} already: choose another folder, or move it away")
+            raise UserError(f"--output {output} already holds a {name}: choose another folder, or move it away")
 
 
 def evaluate(request: EvaluateRequest, progress: ProgressListener = SILENT) -> EvaluationResult:
-    """Judge answers: those of a model to prompts or a suite, or those that exist already.
+    """Judge answers: those of a model to prompts or a suite, or those that already exist.
 
     Args:
         request: What to judge and how; checked before a model is loaded.
@@ -191,7 +201,8 @@ def evaluate(request: EvaluateRequest, progress: ProgressListener = SILENT) -> E
         UserError: The request, the prompts, the suite or the saved answers are wrong.
         ModelError: The model does not exist or cannot be loaded.
     """
-    judge = Judge(check_request(request))
+    check_request(request)
+    judge = Judge(request.english)
     sampling: SamplingCounts | None = None
     if request.answers is not None:
         answers = _saved_answers(request.answers, request.languages)
@@ -206,29 +217,48 @@ def evaluate(request: EvaluateRequest, progress: ProgressListener = SILENT) -> E
     )
 
 
-def check_request(request: EvaluateRequest) -> English:
-    """Check what can be checked of a request without reading anything; return its English setting.
+def check_request(request: EvaluateRequest) -> None:
+    """Check what can be checked of a request without reading anything.
 
     Raises:
         UnknownLanguageError: A language has no detector.
         UserError: The request contradicts itself or names something that does not exist.
     """
-    if request.english not in get_args(English):
-        raise UserError(f"--english {request.english}: expected {' or '.join(get_args(English))}")
-    english = cast(English, request.english)
-    given = [name for name in SOURCES if getattr(request, name) is not None]
-    if len(given) != 1:
-        raise UserError(f"expected one of {', '.join(SOURCES)}; found {' and '.join(given) or 'none of them'}")
-    if (given[0] in SAMPLED) != (request.model is not None):
-        wrong = "needs a model" if given[0] in SAMPLED else "takes no model: its answers exist already"
-        raise UserError(f"{given[0]} {wrong}")
+    check_fields(request, SOURCES)
     if request.suite is not None and request.suite not in SUITES:
         raise UserError(f"--suite {request.suite}: expected one of {', '.join(SUITES)}")
     if request.prompts is not None and len(request.languages) != 1:
         raise UserError("--prompts needs one --language: the language that the answers should be in")
     for language in request.languages:
-        Judge(english).detector(language)
-    return english
+        detectors.language(language, request.english)
+
+
+def check_fields(
+    request: EvaluateRequest, sources: Sequence[str], shown: Callable[[str], str] = lambda field_name: field_name
+) -> None:
+    """Check that a request has one source, a model if its source needs one, and no field without effect.
+
+    Args:
+        request: The request.
+        sources: Names of the fields that say where answers come from.
+        shown: Returns what error messages call a field; by default its name.
+
+    Raises:
+        UserError: A field is missing, or does not go with another one.
+    """
+    given = [name for name in sources if getattr(request, name) is not None]
+    if len(given) != 1:
+        found = " and ".join(map(shown, given)) or "none of them"
+        raise UserError(f"expected one of {', '.join(map(shown, sources))}; found {found}")
+    (source,) = given
+    if (source in WITH_MODEL) != (request.model is not None):
+        wrong = ("needs a", "") if source in WITH_MODEL else ("takes no", ": its answers already exist")
+        raise UserError(f"{shown(source)} {wrong[0]} {shown('model')}{wrong[1]}")
+    for each in fields(request):
+        allowed = GOES_WITH.get(each.name, sources)
+        if source not in allowed and getattr(request, each.name) != each.default:
+            possible = ", ".join(shown(name) for name in allowed if name in sources)
+            raise UserError(f"{shown(each.name)} does not go with {shown(source)}: it is for {possible}")
 
 
 def _saved_answers(path: Path, languages: Sequence[str]) -> list[ItemAnswer]:

@@ -79,7 +79,7 @@ def load_tasks(tasks: Sequence[str], engine: RolloutEngine, source: str | None =
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     ours = {file.stem for file in TASKS.glob("[!_]*.yaml")}
     if source is not None and (not ours.issuperset(tasks) or len({_suite(task) for task in tasks}) > 1):
-        raise UserError(f"--source is the data of one suite of ours, but --accuracy is {','.join(tasks)}")
+        raise UserError(f"--source gives the data of a single built-in suite, but --accuracy is {','.join(tasks)}")
     # Indexing lm-eval's own tasks takes seconds, so it is skipped when all requested tasks are ours.
     include_defaults = not ours.issuperset(tasks)
     data = {"source": source, "skip_bad": skip_bad}
@@ -258,7 +258,8 @@ def _read_samples(file: Path, task: str, suite: str, language: str) -> list[Item
             if sample.get("filter") == chosen and not _is_left_out(suite, language, sample)
         ]
     except UserError as error:
-        raise UserError(f"{file}: not a sample log of lm-eval ({error})") from error
+        problem = str(error).removeprefix(f"{file} ")  # the message of `read_json_lines` begins with the file
+        raise UserError(f"{file}: not a sample log of lm-eval ({problem})") from error
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise UserError(f"{file}: not a sample log of lm-eval ({type(error).__name__}: {first_line(error)})") from error
 

@@ -76,14 +76,17 @@ class Judge:
 
     def __init__(self, english: English) -> None:
         self.english: English = english
+        self._detectors: dict[str, detectors.LanguageDetector] = {}
 
     def detector(self, language: str) -> detectors.LanguageDetector:
-        """Return the detector of a language.
+        """Return the detector of a language; the same object every time.
 
         Raises:
             UnknownLanguageError: There is none.
         """
-        return detectors.language(language, self.english)
+        if language not in self._detectors:  # a lookup costs more than judging a short answer
+            self._detectors[language] = detectors.language(language, self.english)
+        return self._detectors[language]
 
     def row(self, answer: ItemAnswer) -> Json:
         """Return the line of `answers.jsonl` together with the verdict on the answer."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tlpo_ray.config.renamed import RENAMED
+from tlpo_ray.config.renamed import BASELINE_KEYS, RUN_KEYS
 
 Settings = dict[str, Any]
-_FORMER = {new: old for old, new in RENAMED.items()}
-_PRESET_KEYS = [(old.split("."), new.split(".")) for old, new in RENAMED.items() if "." in old]
+_RENAMED = RUN_KEYS | BASELINE_KEYS
+_FORMER = {new: old for old, new in _RENAMED.items()}
+_PRESET_KEYS = [(old.split("."), new.split(".")) for old, new in _RENAMED.items()]
 
 
 def former_parts(parts: Settings) -> Settings:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from tlpo_ray.config.baseline import BASELINES
 from tlpo_ray.config.fields import Positive, RolloutEngine, Seconds, Section
 from tlpo_ray.config.load import Settings, build_config, read_settings
+from tlpo_ray.config.renamed import BASELINE_KEYS, PLAN_KEYS
 from tlpo_ray.experiment.former import former_parts
 
 PLANS = Path(__file__).with_name("plans")
@@ -69,6 +70,8 @@ class Target(Section):
 class Plan(Section):
     """An experiment, in the wide toy world unless it has a target: every variant with every seed."""
 
+    renamed_keys: ClassVar[Mapping[str, str]] = PLAN_KEYS
+
     name: Name
     """Name of the experiment's folder."""
     title: str
@@ -103,9 +106,11 @@ class Plan(Section):
         if twice or not names:
             raise ValueError(f"variants need different names, found twice: {twice}" if twice else "no variants")
         if self.analyses and self.target is not None:
-            raise ValueError("analyses are made of the toy model, but the plan has a target: remove one of the two")
+            raise ValueError(
+                "analyses are computed from the toy model, but the plan has a target: remove one of the two"
+            )
         if self.analyses and "tlpo" not in names:
-            raise ValueError("analyses are made of a variant named tlpo: add one")
+            raise ValueError("analyses are computed from a variant named tlpo: add one")
         return self
 
     def all_variants(self) -> tuple[Variant, ...]:
@@ -181,7 +186,7 @@ class Trial:
             case "none" | "tlpo":
                 return run
             case method:
-                return {"run": run, "baseline": read_settings(f"{method}{suffix}", BASELINES)}
+                return {"run": run, "baseline": read_settings(f"{method}{suffix}", BASELINES, BASELINE_KEYS)}
 
 
 def _digest(parts: Settings) -> str:
@@ -198,4 +203,4 @@ def load_plan(name: str, overrides: Sequence[str] = ()) -> Plan:
     Raises:
         ConfigError: The plan does not exist or is wrong; the message is one line.
     """
-    return build_config(Plan, read_settings(name, PLANS), overrides, source=name)
+    return build_config(Plan, read_settings(name, PLANS, PLAN_KEYS), overrides, source=name)

@@ -82,7 +82,7 @@ def run_experiment(
     rows = {trial.run: row for trial, path in trials if (row := finished_row(trial, path)) is not None}
     missing = [(trial, path) for trial, path in trials if trial.run not in rows]
     if rows and missing:
-        progress.note(f"{len(rows)} of {len(trials)} trials are done already")
+        progress.note(f"{len(rows)} of {len(trials)} trials are already done")
     failures = _run_trials(missing, rows, execute, progress)
     in_order = tuple(rows[trial.run] for trial, _ in trials if trial.run in rows)
     write_lines(folder / RESULTS, in_order)

@@ -16,7 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from tlpo_ray.errors import UserError
+from tlpo_ray.flow.curriculum import EXCLUDED
 from tlpo_ray.flow.records import Outcome, Prompt, PromptResult
+
+FORMER_REASONS = {"left out: its like is rarely confused (flow.focus)": EXCLUDED}
+"""Reasons in journals of the earlier release, each with its text now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +192,7 @@ class PromptLedger:
         self._queued = set(snapshot["queued"])
         self._holders.clear()
         self._outcomes = Counter({Outcome(name): count for name, count in snapshot["outcomes"].items()})
-        self._skipped = Counter(snapshot["skipped"])
+        self._skipped = Counter({FORMER_REASONS.get(reason, reason): n for reason, n in snapshot["skipped"].items()})
 
     def _make_wait(self, indices: Sequence[int], forget: Callable[[int], object]) -> int:
         """Move prompts to the waiting ones; `forget` removes one from where it is now."""

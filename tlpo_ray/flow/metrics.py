@@ -98,7 +98,7 @@ METRICS: dict[str, Metric] = {
     "learner_restarts": Metric(help="restarts of the learner group so far"),
     "exchange_restarts": Metric(help="restarts of the exchange so far"),
 }
-"""Every metric by name. For a running run Ray's metrics, and with them Prometheus, show them as `tlpo_NAME`."""
+"""Every metric by name. For an active run Ray's metrics, and with them Prometheus, show them as `tlpo_NAME`."""
 
 RENAMED_METRICS: dict[str, str] = {
     "kv_use": "kv_cache_usage",

@@ -149,8 +149,9 @@ class RemoteExchange:
         """Start a process in the state of the last snapshot."""
         # The number in the name distinguishes the processes in Ray's dashboard and logs.
         self._actor = self._spawn(name=f"tlpo-exchange-{self.num_restarts}")
-        if self._snapshot is not None:
-            self._call_once("restore", self._snapshot)
+        # Not waited for here, so that engines load meanwhile. An actor serves calls in order: the next one is served by
+        # a restored exchange, and waits for this reference first, so that its error is not lost.
+        self._restoring = None if self._snapshot is None else self._actor.restore.remote(self._snapshot)
 
     def _call(self, method: str, *arguments: Any) -> Any:
         """Call a method of the exchange; if its process is lost, restart it and call again.
@@ -175,5 +176,8 @@ class RemoteExchange:
                 lost = True
 
     def _call_once(self, method: str, *arguments: Any) -> Any:
+        if self._restoring is not None:
+            wait_for(self._restoring, EXCHANGE_DEADLINE_S, who="the driver", what="the exchange to restore")
+            self._restoring = None
         ref = getattr(self._actor, method).remote(*arguments)
         return wait_for(ref, EXCHANGE_DEADLINE_S, who="the driver", what=f"the exchange to {method.replace('_', ' ')}")

@@ -119,7 +119,7 @@ class Jobs:
             DeadlineError: The job does not end in time.
         """
         if self._details(name).status.is_terminal():
-            raise UserError(f"job {name} has ended already: {self.state(name)}")
+            raise UserError(f"job {name} has already ended: {self.state(name)}")
         with self._request_errors():
             self._client.stop_job(name)
         self._wait(name, STOP_DEADLINE_S, "to end")

@@ -155,7 +155,7 @@ def _rollout_spec(config: RunConfig) -> RolloutSpec:
 def _initial_weights(learner: LearnerGroup, prepare: Prepare, canary_context: Sequence[int]) -> WeightUpdate:
     """Return the weights that the fleet begins with; a group that is lost on the way is restarted once.
 
-    This restart is not counted against `flow.max_restarts`: the budget belongs to the loop, which has not started.
+    This restart is free: only the loop, which has not started, spends `flow.max_restarts`.
     """
     try:
         learner.ready()

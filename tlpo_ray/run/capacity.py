@@ -163,7 +163,7 @@ def plan_split(model: str, gpus: int, gpu: str, workload: Workload | None = None
         least = min(split.learner_gb for split in all_splits)
         raise UserError(
             f"--gpus {gpus}: weights and optimizer of {model} need {least:.0f} GB on each of {gpus - 1} learner GPUs, "
-            f"a {gpu} has {kind.memory_gb:.0f}: use more GPUs, or learner.lora"
+            f"but one {gpu} has {kind.memory_gb:.0f} GB: use more GPUs, or learner.lora"
         )
     return SplitPlan(
         model=size,

@@ -96,7 +96,7 @@ class Learner(Protocol):
         """Policy version of its weights."""
 
     @property
-    def restarts(self) -> RestartBudget:
+    def restart_budget(self) -> RestartBudget:
         """Restarts of the group, which the loop decides on, against `flow.max_restarts`."""
 
     @property

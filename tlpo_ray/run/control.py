@@ -2,6 +2,7 @@
 
 status.json   the run's state, written about once per second
 scale.json    the requested number of rollout actors
+wanted.json   the same, for and from release 0.1.0
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 STATUS, SCALE = "status.json", "scale.json"
 SCALE_BEFORE = "wanted.json"
-"""Name that earlier releases gave `scale.json`; a run of theirs that is resumed keeps its request."""
+"""Name of `scale.json` in 0.1.0. Both are written and the newer is read, so that each release can scale either run."""
 ANSWER_S = 30.0
 """How long a run may take to acknowledge a request, in seconds: a colocated update may be under way."""
 HEARTBEAT_S = 10.0
@@ -54,8 +55,9 @@ class RunStatus:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> RunStatus:
-        """Return the status that `to_json` was called on."""
+        """Return the status that `to_json` was called on, here or by an earlier release."""
         reported = {name: value for name, value in values.items() if name not in ("folder", "complete", "age")}
+        reported = _current_names(reported)  # the cluster may have an earlier release
         return cls(
             folder=Path(values["folder"]), complete=values["complete"], age_s=values.get("age"), reported=reported
         )
@@ -136,9 +138,9 @@ def scale(folder: Path, actors: int) -> dict[str, int]:
         raise UserError(f"{folder} is a run in one process (stack: local), which cannot be scaled")
     if not 1 <= actors <= MAX_ACTORS:
         raise UserError(f"{actors:,} rollout actors are not possible: a run has 1 to {MAX_ACTORS:,}")
-    with disk_errors(str(folder / SCALE)):
-        write_json(folder / SCALE, {"rollout_actors": actors})
-        (folder / SCALE_BEFORE).unlink(missing_ok=True)
+    for name in (SCALE, SCALE_BEFORE):
+        with disk_errors(str(folder / name)):
+            write_json(folder / name, {"rollout_actors": actors})
     began, requested = time.monotonic(), time.time()
     while time.monotonic() - began < ANSWER_S:
         status = read_status(folder)
@@ -206,10 +208,15 @@ def require_run(folder: Path) -> None:
 def read_status(folder: Path) -> dict[str, Any]:
     """Return what the run last reported; empty if it has reported nothing, or the file is damaged."""
     try:
-        reported = {RENAMED_METRICS.get(name, name): value for name, value in read_json(folder / STATUS).items()}
+        reported = _current_names(read_json(folder / STATUS))
     except (OSError, ValueError):
         return {}
     return reported if all(_is_valid(name, value) for name, value in ({"time": None} | reported).items()) else {}
+
+
+def _current_names(reported: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a status with the metrics' names of this release, whichever release reported it."""
+    return {RENAMED_METRICS.get(name, name): value for name, value in reported.items()}
 
 
 def _is_valid(name: str, value: Any) -> bool:
@@ -220,6 +227,12 @@ def _is_valid(name: str, value: Any) -> bool:
 
 
 def _scale_file(folder: Path) -> Path:
-    """Return the file with the scale request, whichever release wrote it."""
-    before = folder / SCALE_BEFORE
-    return before if before.exists() and not (folder / SCALE).exists() else folder / SCALE
+    """Return the file with the last scale request, whichever release wrote it."""
+
+    def modified(file: Path) -> float:
+        try:
+            return file.stat().st_mtime
+        except OSError:
+            return 0.0
+
+    return max(folder / SCALE, folder / SCALE_BEFORE, key=modified)

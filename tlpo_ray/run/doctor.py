@@ -15,8 +15,8 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from tlpo_ray.config.devices import NVIDIA_DRIVER
 from tlpo_ray.config.run import GIB, RunConfig
-from tlpo_ray.config.versions import NVIDIA_DRIVER
 from tlpo_ray.data.readers import is_hub_name
 from tlpo_ray.errors import TlpoError
 from tlpo_ray.files import atomic_write
@@ -218,7 +218,7 @@ def _check_memory(config: RunConfig) -> Iterator[Check]:
     """Compare a learner rank's static memory with the memory of a GPU, or of this machine."""
     import torch
 
-    from learner.memory import device_memory, shortfall_message, static_bytes, suggest_settings
+    from learner.memory import device_memory, memory_message, static_bytes, suggest_settings
 
     try:
         parameters = count_parameters(config.model)
@@ -234,9 +234,9 @@ def _check_memory(config: RunConfig) -> Iterator[Check]:
     available, device = device_memory(on_gpu=on_gpu)
     if needed > available:
         advice = suggest_settings(*size, available, on_gpu=on_gpu)
-        yield _fail("memory", shortfall_message(needed, available, device), advice)
+        yield _fail("memory", memory_message(needed, available, device), advice)
     else:
-        yield _pass("memory", shortfall_message(needed, available, device))
+        yield _pass("memory", memory_message(needed, available, device))
 
 
 def _check_cluster(config: RunConfig) -> Check:

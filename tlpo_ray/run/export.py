@@ -40,7 +40,7 @@ def export_model(run: Path, output: Path, *, adapter: bool = False) -> Path:
     """
     model = _trained_model(run, _run_config(run), adapter)
     if output.exists():
-        raise UserError(f"{output} exists already: choose another folder, or remove it")
+        raise UserError(f"{output} already exists: choose another folder, or remove it")
     try:
         with disk_errors(str(output)):
             shutil.copytree(model, output)

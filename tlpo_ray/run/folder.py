@@ -13,6 +13,7 @@ result.json        totals of the complete run
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -24,12 +25,14 @@ import pyarrow.parquet as pq
 
 from tlpo_ray.config.load import dump_config
 from tlpo_ray.config.run import RunConfig
-from tlpo_ray.errors import ResourceError, UserError
+from tlpo_ray.errors import RecordError, ResourceError, UserError, first_line
 from tlpo_ray.files import atomic_write, disk_errors, write_json
 from tlpo_ray.flow.records import SCHEMA, current_table, decode_table
 from tlpo_ray.run.control import RunControl
 from tlpo_ray.run.journal import Journal
 from tlpo_ray.run.metrics_log import MetricsLog, truncate_metrics
+
+logger = logging.getLogger(__name__)
 
 QUICKSTART_MARK = ".quickstart"
 """File by which a run that is resumed is recognised as a quickstart."""
@@ -50,7 +53,7 @@ def refuse_used_folder(path: Path) -> None:
         ResourceError: It cannot be created or written.
     """
     if (path / "config.yaml").exists():
-        raise UserError(f"{path} holds a run already: choose another with folder=…, or move it away")
+        raise UserError(f"{path} already holds a run: choose another with folder=…, or move it away")
     refuse_unwritable_folder(path)
 
 
@@ -162,8 +165,21 @@ class RunFolder:
         for until, file in files.items():
             if until > version:
                 file.unlink()
-            elif pq.read_schema(file).names != SCHEMA.names:  # written by an earlier release
-                with disk_errors(f"experiences to {file.parent}"), atomic_write(file) as partial:
-                    pq.write_table(current_table(pq.read_table(file)), partial, compression="zstd")
+            else:
+                _upgrade_experiences(file)
         for update in updates:
             self.keep_experiences(update.version, update.groups)
+
+
+def _upgrade_experiences(file: Path) -> None:
+    """Give a file of an earlier release this one's columns; a damaged file stays as it is, with a warning."""
+    try:
+        table = pq.read_table(file)
+        if table.schema.names == SCHEMA.names:
+            return
+        current = current_table(table)
+    except (pa.ArrowException, OSError, RecordError) as error:
+        logger.warning("%s is damaged and left as it is: %s", file, first_line(error))
+        return
+    with disk_errors(f"experiences to {file.parent}"), atomic_write(file) as partial:
+        pq.write_table(current, partial, compression="zstd")

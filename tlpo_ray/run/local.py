@@ -95,7 +95,7 @@ class LocalLearner:
         self._worker = worker
         self._exporter = WeightExporter(config.flow.bucket_mib * MIB, config.flow.full_sync_interval)
         self._report: UpdateReport | None = None
-        self.restarts = RestartBudget(0)
+        self.restart_budget = RestartBudget(0)
 
     @property
     def version(self) -> int:

@@ -8,7 +8,7 @@ not know which it has.
 | collect      | prompts, leased by the fleet | `Batch`: groups of one update     | enough queued groups  |
 | learn        | `Batch`                      | `TrainStep`: policy version v + 1 | all learner ranks     |
 | sync_weights | weights of version v + 1     | `WeightUpdate` for the fleet      | the learner's export  |
-| record       | `TrainStep`                  | committed journal entry of v + 1  | the disk              |
+| record       | `TrainStep`                  | committed journal entry of v + 1  | disk, any checkpoint  |
 
 Actors load the new weights during the next `collect`, or, with `max_staleness` above 0, also during the next `learn`:
 each as soon as it is free. Broadcast weights are loaded by all actors together, between two updates.
@@ -21,8 +21,9 @@ each as soon as it is free. Broadcast weights are loaded by all actors together,
    last checkpoint, replays the journalled updates since, and repeats this one from the same groups.
 3. `learn` ends with `mark_learned`, which returns the exchange's state right after the update. Rollouts continue while
    weights are exported and files are written; a state taken later would hold results that the journal does not cover.
-4. `record` commits counters, exchange state and learning-rate progress of v + 1 in one file. If the driver dies before
-   that, a resumed run starts at v and makes v + 1 again. Only after it may a checkpoint prune the journal.
+4. `record` commits v + 1 with one file: counters, exchange state, learning-rate progress, and the digests of the files
+   with groups and queue. If the driver dies before that, a resumed run starts at v and makes v + 1 again. Only after it
+   may a checkpoint prune the journal.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ def train(
         components: Exchange, fleet and learner, started.
         folder: The run's folder.
         listener: Receives the state of the run about once per second.
-        state: Where to resume; exchange, learner and fleet are at that state already. None starts at the beginning.
+        state: Where to resume; exchange, learner and fleet are already at that state. None starts at the beginning.
 
     Raises:
         TlpoError: See `tlpo_ray.errors`. The journal and everything else written so far stays, to be resumed from.
@@ -164,7 +165,7 @@ class _Run:
         self._version = self._learner.version
         """Policy version of the last committed update."""
         self._reporter = RunReporter(components, folder, self._counters)
-        self._pending: Batch | None = None
+        self._uncommitted: Batch | None = None
         """The update that was begun and is not committed yet: a restarted learner has to repeat it."""
         self._exported: WeightUpdate | None = None
         """Weights that were exported and not yet handed to the fleet."""
@@ -192,7 +193,7 @@ class _Run:
         """Make one update; with `max_staleness` above 0 the rollout actors keep working meanwhile."""
         with stopwatch(self._counters.seconds, "update"):
             self._folder.journal.write_groups(batch.version, batch.groups)
-            self._pending = batch
+            self._uncommitted = batch
             report = self._with_learner_recovery(lambda: self._run_update(batch))
             snapshot = self._exchange.mark_learned(batch.version)
             counters = self._counters.to_json(self._reporter.incidents())
@@ -213,7 +214,7 @@ class _Run:
         folder.journal.commit(
             State(version=batch.version, progress=batch.progress, exchange=step.snapshot, counters=step.counters)
         )
-        self._version, self._pending = batch.version, None
+        self._version, self._uncommitted = batch.version, None
         folder.keep_experiences(batch.version, batch.groups)
         if batch.version % self._config.checkpoint.every_updates == 0:
             self._with_learner_recovery(self._save_checkpoint)
@@ -222,7 +223,7 @@ class _Run:
         """Write the trained policy as a Hugging Face model folder; hand it to the fleet for an evaluation."""
         with stopwatch(self._counters.seconds, "export"):
             self._with_learner_recovery(lambda: self._learner.export(self._folder.path / "model"))
-            if self._learner.restarts.spent != self._restarts_at_export:
+            if self._learner.restart_budget.spent != self._restarts_at_export:
                 self._exported = self._export_weights()
         self._push_weights()
 
@@ -241,7 +242,7 @@ class _Run:
 
     def _export_weights(self) -> WeightUpdate:
         update = self._with_learner_recovery(lambda: self._learner.export_weights(self._canary_context))
-        self._restarts_at_export = self._learner.restarts.spent
+        self._restarts_at_export = self._learner.restart_budget.spent
         return update
 
     def _push_weights(self) -> None:
@@ -271,21 +272,21 @@ class _Run:
         Raises:
             LearnerLostError: No restart is left, or the loss repeats each time.
         """
-        version, restarts = self._learner.version, 0
+        version, attempts = self._learner.version, 0
         while True:
             try:
-                if restarts:
+                if attempts:
                     self._learner.restart()
                 self._restore_learner(version)
                 return act()
             except LearnerLostError as error:
-                if self._learner.restarts.exhausted:
-                    raise LearnerLostError(f"{error}; {self._learner.restarts}") from error
-                if restarts == MAX_CONSECUTIVE_RESTARTS:
-                    raise LearnerLostError(f"{error}; this repeated after each of {restarts} restarts") from error
-                self._learner.restarts.spend()
+                if self._learner.restart_budget.exhausted:
+                    raise LearnerLostError(f"{error}; {self._learner.restart_budget}") from error
+                if attempts == MAX_CONSECUTIVE_RESTARTS:
+                    raise LearnerLostError(f"{error}; this repeated after each of {attempts} restarts") from error
+                self._learner.restart_budget.spend()
                 logger.warning("restarting the learner group: %s", error)
-                restarts += 1
+                attempts += 1
 
     def _restore_learner(self, version: int) -> None:
         """Bring the learner back to the policy version that it had."""
@@ -294,8 +295,8 @@ class _Run:
                 self._fleet.sleep()
             replay(self._learner, self._folder.journal, self._folder.checkpoints, self._version)
         if self._learner.version != version:  # the last update was made, but is not committed yet
-            assert self._pending is not None
-            self._run_update(self._pending)
+            assert self._uncommitted is not None
+            self._run_update(self._uncommitted)
 
     def _roll_out(self, timeout_s: float, wake: Sequence[Any] = ()) -> None:
         accounting = self._status.accounting

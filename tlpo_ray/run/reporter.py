@@ -1,4 +1,4 @@
-"""Reports a running run: `status.json`, the metrics log, and Ray's metrics."""
+"""Reports an active run: `status.json`, the metrics log, and Ray's metrics."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class RunReporter:
         components = self._components
         return self._counters.earlier + Incidents(
             actor_restarts=components.fleet.num_restarts,
-            learner_restarts=components.learner.restarts.spent,
+            learner_restarts=components.learner.restart_budget.spent,
             exchange_restarts=components.exchange.num_restarts,
             canary=components.fleet.canary,
         )

@@ -19,7 +19,7 @@ GRACE_S = 25.0
 
 @contextmanager
 def stop_on_signal(folder: Path) -> Iterator[None]:
-    """Raise StoppedError inside the block on SIGTERM or SIGINT: what was committed is in the journal already.
+    """Raise StoppedError inside the block on SIGTERM or SIGINT: what was committed is already in the journal.
 
     A second signal ends the process at once, and so does a block that takes longer than `GRACE_S` to end. Outside the
     main thread, where Python installs no signal handlers, nothing changes.

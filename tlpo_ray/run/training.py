@@ -13,12 +13,13 @@ from tlpo_ray.config.plugins import ROLLOUT_ENGINES, TRAINERS, load_plugin
 from tlpo_ray.config.run import RunConfig
 from tlpo_ray.data.load import load_prompts
 from tlpo_ray.data.prompts import PromptSet
+from tlpo_ray.errors import UserError
 from tlpo_ray.files import lock_folder
 from tlpo_ray.progress import SILENT, ProgressListener
 from tlpo_ray.run.build import build_components, check_engines
 from tlpo_ray.run.components import Components, Fleet, Learner
 from tlpo_ray.run.counters import stopwatch
-from tlpo_ray.run.folder import RunFolder, refuse_used_folder
+from tlpo_ray.run.folder import RunFolder, is_quickstart, refuse_used_folder
 from tlpo_ray.run.journal import Journal
 from tlpo_ray.run.loop import replay, train
 from tlpo_ray.run.result import RunResult, run_result
@@ -49,10 +50,13 @@ def resume_training(folder: Path, overrides: Sequence[str] = (), *, progress: Pr
         progress: Receives the run's progress.
 
     Raises:
-        UserError: The folder holds no run to resume, or a setting would change its result.
+        UserError: The folder holds no run to resume, or a quickstart, or a setting would change its result.
         TlpoError: See `tlpo_ray.errors`.
     """
-    return run_training(resumed_config(folder, overrides), resumed=True, progress=progress)
+    config = resumed_config(folder, overrides)
+    if is_quickstart(folder):
+        raise UserError(f"the run in {folder} is a quickstart, which ends with a comparison: use resume_quickstart")
+    return run_training(config, resumed=True, progress=progress)
 
 
 def run_training(
@@ -79,7 +83,7 @@ def run_training(
         TlpoError: See `tlpo_ray.errors`. A run that has started leaves a folder from which it can be resumed.
     """
     seconds = {} if seconds is None else seconds
-    config = _with_absolute_paths(config)
+    given, config = config, _with_absolute_paths(config)
     if not resumed:
         refuse_used_folder(config.folder)
     with ExitStack() as stack:
@@ -100,6 +104,7 @@ def run_training(
                 examination.before(components.fleet)
         with stopwatch(seconds, "train"):
             summary = train(config, components, folder, progress.training, None if resume is None else resume.state)
+        progress.training_done()
         if examination is not None:
             with stopwatch(seconds, "evaluate_after"):
                 examination.after(components.fleet)
@@ -107,7 +112,7 @@ def run_training(
     if examination is not None:
         with stopwatch(seconds, "score"):
             results = examination.results(folder.path / "model")
-    result = run_result(config, summary, seconds, results)
+    result = run_result(given, summary, seconds, results)  # with the folder as the caller knows it
     folder.write_result(result.to_json())
     return result
 

@@ -79,7 +79,7 @@ def test_a_run_leaves_its_folder(
 
     captured = capfd.readouterr()
     assert captured.out + captured.err == "", "a library prints nothing"
-    with pytest.raises(UserError, match="holds a run already"):
+    with pytest.raises(UserError, match="already holds a run"):
         train_baseline(config)
 
 

@@ -46,14 +46,15 @@ def as_yaml(settings: dict[str, object]) -> Iterator[str]:
 
 
 def test_the_table_of_old_keys_is_complete() -> None:
-    others = {"trainer.batch", "trainer.micro_batch", "trainer.generations", "subject", "findings"}
-    assert set(renamed.RENAMED) == set(RUN_KEYS) | others
+    assert set(renamed.RUN_KEYS) == set(RUN_KEYS)
+    assert set(renamed.BASELINE_KEYS) == {"trainer.batch", "trainer.micro_batch", "trainer.generations"}
+    assert set(renamed.PLAN_KEYS) == {"subject", "findings"}
 
 
 @pytest.mark.parametrize("old", RUN_KEYS)
 def test_an_old_key_on_the_command_line_sets_the_new_one(old: str) -> None:
     config = load_config("quickstart", [*NEEDED, f"{old}={str(RUN_KEYS[old]).lower()}"])
-    assert value(config, renamed.RENAMED[old]) == RUN_KEYS[old]
+    assert value(config, renamed.RUN_KEYS[old]) == RUN_KEYS[old]
 
 
 def test_an_old_file_is_read_with_one_warning_that_names_the_new_keys(
@@ -65,9 +66,9 @@ def test_an_old_file_is_read_with_one_warning_that_names_the_new_keys(
         config = load_config(str(file), NEEDED)
         load_config(str(file), NEEDED)
     for old, setting in RUN_KEYS.items():
-        assert value(config, renamed.RENAMED[old]) == setting
+        assert value(config, renamed.RUN_KEYS[old]) == setting
     (record,) = caplog.records
-    assert all(f"{old} is now {renamed.RENAMED[old]}" in record.message for old in RUN_KEYS)
+    assert all(f"{old} is now {renamed.RUN_KEYS[old]}" in record.message for old in RUN_KEYS)
 
 
 def test_a_later_source_wins_whichever_name_it_uses(tmp_path: Path) -> None:
@@ -82,9 +83,19 @@ def test_the_new_name_wins_within_one_source() -> None:
     assert load_config("quickstart", [*NEEDED, "rollout={actors: 3, num_actors: 5}"]).rollout.num_actors == 5
 
 
-def test_a_written_out_default_of_an_old_key_changes_nothing() -> None:
-    config = load_config("quickstart", [*NEEDED, "flow.focus=null"])
-    assert config == load_config("quickstart", NEEDED)
+def test_none_for_the_old_curriculum_turns_it_off(tmp_path: Path) -> None:
+    assert load_config("quickstart", [*NEEDED, "flow.focus=null"]) == load_config("quickstart", NEEDED)
+    assert load_config("quickstart-focus", NEEDED).data.curriculum is not None
+    assert load_config("quickstart-focus", [*NEEDED, "flow.focus=null"]).data.curriculum is None
+    file = tmp_path / "run.yaml"
+    file.write_text("extends: quickstart-focus\nflow:\n  focus: null\n")
+    assert load_config(str(file), NEEDED).data.curriculum is None
+
+
+def test_keys_of_another_kind_of_configuration_are_unknown(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING), pytest.raises(ConfigError, match="unknown key subject"):
+        load_config("quickstart", [*NEEDED, "subject=x"])
+    assert not caplog.records
 
 
 def test_a_section_with_other_content_is_left_alone() -> None:

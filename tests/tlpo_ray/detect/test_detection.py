@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+import detectors
 from detectors import UnknownLanguageError
 from tlpo_ray.detect import DetectRequest, LanguageTotals, detect
+from tlpo_ray.detect.checker import UnitChecker
+from tlpo_ray.detect.units import Unit
 from tlpo_ray.errors import UserError
 
 CLEAN, CONFUSED = "통화는 엔입니다", "통화는 єна입니다"
@@ -49,6 +52,25 @@ def test_words_are_counted_for_pass_rates_if_requested(tmp_path: Path) -> None:
     assert [found.findings for found in detection] == [(), ()]
     assert detection.total.rates is not None
     assert (detection.total.rates.answers, detection.total.rates.failed) == (2, 1)
+
+
+@pytest.mark.parametrize("count_words", [False, True])
+def test_whether_a_detector_counts_words_is_decided_once(count_words: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Looked(type):
+        times = 0
+
+        def __instancecheck__(cls, instance: object) -> bool:
+            Looked.times += 1
+            return isinstance(instance, real)
+
+    real = detectors.CountsWords
+    monkeypatch.setattr(detectors, "CountsWords", Looked("CountsWords", (), {}))
+    checker = UnitChecker(DetectRequest(files=[], language="ko", count_words=count_words))
+    for number in range(5):
+        checker.check(Unit(source="a", number=number, line=number, is_record=False, text=CONFUSED))
+    list(checker.limitations())
+    assert Looked.times == 1 and checker.total.confused == 5
+    assert (checker.total.rates is not None) == count_words
 
 
 def test_malformed_records_are_counted_or_raised(tmp_path: Path) -> None:

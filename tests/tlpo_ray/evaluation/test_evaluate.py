@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from detectors import UnknownLanguageError
+from detectors import SettingError, UnknownLanguageError
 from tlpo_ray.errors import UserError
 from tlpo_ray.evaluation.evaluate import EvaluateRequest, evaluate
 
@@ -37,7 +37,15 @@ def saved(folder: Path, *answers: str, language: str = "ko") -> Path:
         ({"model": "m", "suite": "lcb"}, UserError, "expected one of lcb-monolingual"),
         ({"model": "m", "prompts": "p", "languages": ("ko", "ja")}, UserError, "--prompts needs one --language"),
         ({"model": "m", "suite": "mif", "languages": ("xx",)}, UnknownLanguageError, "'xx'"),
-        ({"answers": Path("a"), "english": "maybe"}, UserError, "maybe: expected neutral or confusion"),
+        (
+            {"model": "m", "suite": "mif", "languages": ("ko",), "english": "maybe"},
+            SettingError,
+            "'maybe': expected neutral or confusion",
+        ),
+        ({"answers": Path("a"), "temperature": 0.3}, UserError, "temperature does not go with answers: it is for p"),
+        ({"answers": Path("a"), "tasks": ("x",)}, UserError, "tasks does not go with answers: it is for lm_eval"),
+        ({"lm_eval": Path("a"), "limit": 3}, UserError, "limit does not go with lm_eval: it is for prompts, suite"),
+        ({"model": "m", "prompts": "p", "source": "s"}, UserError, "source does not go with prompts: it is for suite"),
         ({"answers": Path("gone")}, UserError, "no saved answers there"),
     ],
 )
@@ -56,7 +64,7 @@ def test_saved_answers_are_judged_and_counted(tmp_path: Path, capfd: pytest.Capt
     assert (result.cut_off, result.mean_tokens, result.sampling) == (1, 5.0, None)
     result.write(tmp_path / "out")
     assert json.loads((tmp_path / "out" / "result.json").read_text("utf-8")) == json.loads(json.dumps(result.to_json()))
-    with pytest.raises(UserError, match=r"holds a result\.json already"):
+    with pytest.raises(UserError, match=r"already holds a result\.json"):
         result.write(tmp_path / "out")
     captured = capfd.readouterr()
     assert captured.out + captured.err == "", "a library prints nothing"

@@ -75,6 +75,7 @@ def test_a_damaged_log_is_reported_in_one_line(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="not a sample log of lm-eval") as caught:
             read_log(file, ())
         assert len(str(caught.value).splitlines()) == 1
+        assert str(caught.value).count(file.name) == 1
 
 
 @pytest.mark.slow
@@ -88,7 +89,7 @@ def test_lm_eval_knows_all_tasks_of_the_paper() -> None:
 
 @pytest.mark.parametrize("tasks", [["gsm8k_cross_ko", "mmmlu_KO_KR"], ["arc_challenge_chat"]])
 def test_a_source_is_the_data_of_one_suite(tasks: list[str]) -> None:
-    with pytest.raises(UserError, match="--source is the data of one suite of ours"):
+    with pytest.raises(UserError, match="--source gives the data of a single built-in suite"):
         load_tasks(tasks, "transformers", "x")
 
 

@@ -115,7 +115,7 @@ def test_mmmlu_is_read_as_its_hub_repository_has_it(tmp_path: Path) -> None:
 def test_a_file_of_one_language_is_not_read_for_two(tmp_path: Path) -> None:
     file = write_lines(tmp_path / "KO_KR.jsonl", [choice("KO_KR")])
     assert len(prompts("mmmlu", file, "ko")) == 1
-    with pytest.raises(UserError, match="a file of mmmlu holds one language, requested were ko, ja"):
+    with pytest.raises(UserError, match="a file of mmmlu holds one language, but ko, ja were requested"):
         items("mmmlu", file, "ko", "ja")
 
 

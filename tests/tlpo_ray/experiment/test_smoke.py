@@ -79,7 +79,7 @@ def test_only_missing_trials_are_run_again(experiment: Path) -> None:
     (experiment / "smoke" / "runs" / "sft-0" / "trial.json").write_text('{"key": "cut o')
     done = run(experiment)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{len(RUNS) - 2} of {len(RUNS)} trials are done already" in done.stdout
+    assert f"{len(RUNS) - 2} of {len(RUNS)} trials are already done" in done.stdout
     for name in RUNS:
         again = (experiment / "smoke" / "runs" / name / "trial.json").stat().st_mtime_ns
         assert (again != kept[name]) == (name in ("tlpo-0", "sft-0"))

@@ -118,8 +118,8 @@ def test_omissions_are_mentioned(tmp_path: Path) -> None:
     answers = [answer(when, language, number, confused=when == "before") for language in ("ko", "ar", "ja")
                for number in range(100) for when in ("before", "after")]  # fmt: skip
     page = report_of(make_run(tmp_path / "run", groups, answers))
-    assert f"Showing {MAX_POINTS} of 120 confusion points; the languages take turns." in page.text
-    assert f"Showing {MAX_QUESTIONS} of 300 questions; the languages take turns." in page.text
+    assert f"Showing {MAX_POINTS} of 120 confusion points, evenly across languages." in page.text
+    assert f"Showing {MAX_QUESTIONS} of 300 questions, evenly across languages." in page.text
     shown = re.findall(r'<article class="item" data-language="(\w+)">', page.html)
     assert len(shown) == MAX_POINTS + MAX_QUESTIONS
     assert {language: shown.count(language) for language in shown} == {"ko": 60, "ar": 60, "ja": 60}

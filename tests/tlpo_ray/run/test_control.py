@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -140,6 +142,41 @@ def test_a_status_that_lacks_a_metric_is_reported_in_one_line(tmp_path: Path) ->
     (run_of(tmp_path) / STATUS).write_text(json.dumps({"time": time.time(), "seconds": 1.0, "prompts": {}}))
     with pytest.raises(UserError, match=r"status\.json in it lacks 'prompts_skipped'"):
         status_command(str(tmp_path), None, as_json=False)
+
+
+def test_the_status_of_a_cluster_with_an_earlier_release_is_read() -> None:
+    printed = {"folder": "/runs/a", "complete": False, "seconds": 2.0, "restarts": 1, "kv_use": 0.5, "age": 3.0}
+    remote = RunStatus.from_json(printed)
+    assert remote.reported == {"seconds": 2.0, "actor_restarts": 1, "kv_cache_usage": 0.5}
+    assert (remote.folder, remote.age_s) == (Path("/runs/a"), 3.0)
+
+
+def test_a_running_run_of_an_earlier_release_is_scaled(tmp_path: Path) -> None:
+    """Its driver polls `wanted.json` alone."""
+    folder = run_of(tmp_path)
+
+    def earlier_driver() -> None:
+        wait_until((folder / SCALE_BEFORE).exists, "the request")
+        actors = json.loads((folder / SCALE_BEFORE).read_text())["rollout_actors"]
+        status = {"time": time.time() + 1, "rollout_actors": actors, "actors": {"healthy": actors}, "restarts": 0}
+        (folder / STATUS).write_text(json.dumps(status))
+
+    with ThreadPoolExecutor() as pool:
+        driver = pool.submit(earlier_driver)
+        assert scale(folder, 3) == {"healthy": 3}
+        driver.result()
+    assert (folder / SCALE).read_text() == (folder / SCALE_BEFORE).read_text()
+
+
+def test_a_run_is_scaled_by_an_earlier_release_too(tmp_path: Path) -> None:
+    control, now = RunControl(tmp_path), time.time()
+    for seconds, name, actors in ((0, SCALE, 5), (1, SCALE_BEFORE, 3), (2, SCALE, 4)):
+        (tmp_path / name).write_text(json.dumps({"rollout_actors": actors}))
+        os.utime(tmp_path / name, (now + seconds, now + seconds))
+        assert control.requested_actors() == read_scale_request(tmp_path) == actors
+        assert control.requested_actors() is None
+    RunControl(tmp_path)
+    assert not (tmp_path / SCALE).exists() and not (tmp_path / SCALE_BEFORE).exists()
 
 
 def test_a_request_to_a_run_of_an_earlier_release_is_kept(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tests.small_run import LOCAL, assert_same_run, assert_same_weights, run_config
-from tlpo_ray.config.renamed import RENAMED
+from tlpo_ray.config.renamed import RUN_KEYS
 from tlpo_ray.errors import StoppedError
 from tlpo_ray.flow.metrics import RENAMED_METRICS
 from tlpo_ray.progress import ProgressListener, TrainingProgress
@@ -37,7 +37,7 @@ class StopAt(ProgressListener):
 def with_old_keys(settings: dict[str, Any]) -> dict[str, Any]:
     """Return a written-out configuration with the keys of the earlier release."""
     settings["flow"]["focus"] = settings["data"].pop("curriculum")
-    for old, new in RENAMED.items():
+    for old, new in RUN_KEYS.items():
         section, _, name = new.partition(".")
         if name in settings.get(section, {}):
             settings[section][old.partition(".")[2]] = settings[section].pop(name)

@@ -1,4 +1,4 @@
-"""Rollout actors that join and leave a running run, on several Ray nodes, some of which die."""
+"""Rollout actors that join and leave an active run, on several Ray nodes, some of which die."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def many_prompts(prompts: Path, folder: Path) -> Path:
 
 
 class Events:
-    """A listener that does one thing after the other to a running run."""
+    """A listener that does one thing after the other to an active run."""
 
     def __init__(self, cluster: Cluster, folder: Path) -> None:
         self.cluster, self.folder = cluster, folder

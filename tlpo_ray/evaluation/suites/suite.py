@@ -148,7 +148,7 @@ def _check(suite: Suite, source: str | None, languages: Sequence[str]) -> None:
             )
     if suite.split_by_language and len(languages) > 1 and source is not None and Path(source).is_file():
         raise UserError(
-            f"--source {source}: a file of {suite.name} holds one language, requested were {', '.join(languages)}; "
+            f"--source {source}: a file of {suite.name} holds one language, but {', '.join(languages)} were requested; "
             f"give the folder, or one language"
         )
 
