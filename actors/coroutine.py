@@ -28,16 +28,19 @@ def start(engine: TokenEngine, coroutine: RolloutCoroutine[T], on_done: Callable
         coroutine: Not started yet.
         on_done: Called once with the value that the coroutine returns.
     """
+    _advance(engine, coroutine, on_done, None)
 
-    def advance(result: Any) -> None:
-        try:
-            request = coroutine.send(result)
-        except StopIteration as end:
-            on_done(end.value)
-        else:
-            engine.submit(request, advance)
 
-    advance(None)
+def _advance(engine: TokenEngine, coroutine: RolloutCoroutine[T], on_done: Callable[[T], None], result: Any) -> None:
+    """Send a coroutine the result of its last request, and submit the next one."""
+    # Not a closure that submits itself: such a cycle would keep every rollout, and the engine, until the next
+    # collection of garbage.
+    try:
+        request = coroutine.send(result)
+    except StopIteration as end:
+        on_done(end.value)
+    else:
+        engine.submit(request, partial(_advance, engine, coroutine, on_done))
 
 
 def run_coroutines(engine: TokenEngine, coroutines: Sequence[RolloutCoroutine[T]]) -> list[T]:

@@ -71,13 +71,13 @@ class TransformersEngine:
         self.max_context = model.max_context
         self.eos_ids = eos_token_ids(self._model.generation_config.eos_token_id)
         self.version = 0
-        self._scheduler = BatchScheduler(self._serve)
+        self._scheduler = BatchScheduler()
 
     def submit(self, request: EngineRequest[R], on_done: Callable[[R], None]) -> None:
         self._scheduler.submit(request, on_done)
 
     def step(self) -> bool:
-        return self._scheduler.step()
+        return self._scheduler.step(self._serve)
 
     def load_weights(self, buckets: Iterable[Bucket], version: int) -> None:
         for bucket in buckets:

@@ -21,13 +21,13 @@ def test_a_step_serves_all_requests_of_the_earliest_stage_in_their_order() -> No
         batches.append(list(requests))
         return [len(batches) * 10 + number for number in range(len(requests))]
 
-    scheduler = BatchScheduler(serve)
+    scheduler = BatchScheduler()
     results: list[tuple[str, int]] = []
     for name, request in (
         ("greedy", GREEDY), ("top 1", TOP_K), ("a", SAMPLE), ("draw", MULTINOMIAL), ("top 2", TOP_K), ("b", SAMPLE),
     ):  # fmt: skip
         scheduler.submit(request, lambda result, name=name: results.append((name, result)))  # type: ignore[misc]
-    while scheduler.step():
+    while scheduler.step(serve):
         pass
     assert batches == [[SAMPLE, SAMPLE], [TOP_K, TOP_K], [MULTINOMIAL], [GREEDY]]
     assert results == [("a", 10), ("b", 11), ("top 1", 20), ("top 2", 21), ("draw", 30), ("greedy", 40)]
@@ -40,7 +40,7 @@ def test_requests_submitted_by_a_callback_wait_for_the_next_step() -> None:
         sizes.append(len(requests))
         return [None] * len(requests)
 
-    scheduler = BatchScheduler(serve)
+    scheduler = BatchScheduler()
 
     def ask_again(result: object) -> None:
         if len(sizes) < 3:
@@ -48,8 +48,8 @@ def test_requests_submitted_by_a_callback_wait_for_the_next_step() -> None:
 
     for _ in range(2):
         scheduler.submit(SAMPLE, ask_again)
-    assert scheduler.step() and sizes == [2]
-    assert scheduler.step() and sizes == [2, 2]
-    assert not scheduler.step()
-    assert not scheduler.step(), "an empty queue stays empty"
+    assert scheduler.step(serve) and sizes == [2]
+    assert scheduler.step(serve) and sizes == [2, 2]
+    assert not scheduler.step(serve)
+    assert not scheduler.step(serve), "an empty queue stays empty"
     assert sizes == [2, 2, 2]

@@ -150,7 +150,7 @@ def test_actors_join_and_leave_with_requests_and_nodes_and_the_learner_is_not_di
 
 
 def test_what_cannot_be_scaled_is_refused_in_one_line(local: Undisturbed, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no run"):
+    with pytest.raises(UserError, match="does not hold a run"):
         scale(tmp_path, 2)
     with pytest.raises(UserError, match=r"is complete, see result\.json"):
         scale(local[0], 2)
