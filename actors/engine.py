@@ -19,7 +19,8 @@ from functools import partial
 from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
 from actors.requests import EngineRequest
-from tlpo_ray.config.run import LoraConfig, ModelConfig, RolloutConfig
+from tlpo_ray.config.model import LoraConfig, ModelConfig
+from tlpo_ray.config.run import RolloutConfig
 from tlpo_ray.flow.weights import Bucket, Rendezvous, TensorMeta
 
 R = TypeVar("R")

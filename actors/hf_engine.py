@@ -26,7 +26,8 @@ from actors.requests import (
     StopCondition,
     TopKRequest,
 )
-from tlpo_ray.config.run import ModelConfig, RolloutConfig
+from tlpo_ray.config.model import ModelConfig
+from tlpo_ray.config.run import RolloutConfig
 from tlpo_ray.flow.lora import load_parameters, with_adapter
 from tlpo_ray.flow.models import eos_token_ids, load_causal_lm
 from tlpo_ray.flow.weights import Bucket

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 from actors.worker import Completion, build_worker
 from tlpo_ray.cluster.hangs import ProcessInfo, register_process
 from tlpo_ray.cluster.waiting import wait_for
-from tlpo_ray.config.run import DetectorConfig, LoraConfig, ModelConfig, RolloutConfig
+from tlpo_ray.config.model import LoraConfig, ModelConfig
+from tlpo_ray.config.run import DetectorConfig, RolloutConfig
 from tlpo_ray.errors import first_line
 from tlpo_ray.flow.records import Prompt, RolloutStats, decode_prompts, encode, encode_results
 from tlpo_ray.flow.weights import Rendezvous, WeightUpdate

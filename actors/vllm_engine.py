@@ -25,7 +25,8 @@ from actors.requests import (
     TopKRequest,
 )
 from actors.vllm_env import vllm_env
-from tlpo_ray.config.run import CANDIDATES_LIMIT, MIB, ModelConfig, RolloutConfig
+from tlpo_ray.config.model import ModelConfig
+from tlpo_ray.config.run import CANDIDATES_LIMIT, MIB, RolloutConfig
 from tlpo_ray.errors import ModelError, first_line
 from tlpo_ray.flow import vllm_sync
 from tlpo_ray.flow.models import eos_token_ids

@@ -13,15 +13,17 @@ import detectors
 from actors.batch import RolloutBatch
 from actors.canary import CanaryCheck, canary_difference, canary_request
 from actors.candidates import candidate_set, context_of
-from actors.chat import load_tokenizer, prompt_ids
+from actors.chat import prompt_ids
 from actors.coroutine import RolloutCoroutine, start
 from actors.engine import BroadcastEngine, EngineFactory, EngineOptions, SleepingEngine, TokenEngine, run_all
 from actors.lookahead import CandidateScores, score_candidates
 from actors.requests import CandidateSet, SampleRequest
 from actors.rollout import RenderedPrompt, Rollout, derive_seed, sample_answer
 from actors.token_bytes import TokenBytes
+from actors.tokenizer import load_tokenizer
+from tlpo_ray.config.model import LoraConfig, ModelConfig
 from tlpo_ray.config.plugins import ROLLOUT_ENGINES, load_plugin
-from tlpo_ray.config.run import DetectorConfig, LoraConfig, ModelConfig, RolloutConfig
+from tlpo_ray.config.run import DetectorConfig, RolloutConfig
 from tlpo_ray.errors import TlpoError, WeightSyncError
 from tlpo_ray.flow.delta import WeightMirror
 from tlpo_ray.flow.records import CandidateGroup, Outcome, Prompt, PromptResult, RolloutReport, readable

@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from tlpo_ray.config.run import ModelConfig
+from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.errors import UserError, first_line
 from tlpo_ray.flow.models import safetensors_errors
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from learner.adamw import MOMENTS, adamw_state_tensors, load_adamw_state, make_adamw
 from learner.engine import DTYPES, Loss, RankInfo, checkpoint_layout, named_parameters, tensor_metas
 from learner.policy import Policy
-from tlpo_ray.config.run import LearnerConfig, ModelConfig
+from tlpo_ray.config.model import ModelConfig
+from tlpo_ray.config.run import LearnerConfig
 from tlpo_ray.errors import NonFiniteError
 from tlpo_ray.flow.weights import TensorMeta
 

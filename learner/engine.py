@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from learner.policy import Policy
+from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.config.plugins import TRAINERS, load_plugin
-from tlpo_ray.config.run import LearnerConfig, ModelConfig
+from tlpo_ray.config.run import LearnerConfig
 from tlpo_ray.flow.lora import wire_name
 from tlpo_ray.flow.weights import TensorMeta
 

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from learner.engine import DTYPES, policy_dtype, trainer_class
-from tlpo_ray.config.run import GIB, LearnerConfig, LoraConfig, ModelConfig
+from tlpo_ray.config.model import LoraConfig, ModelConfig
+from tlpo_ray.config.run import GIB, LearnerConfig
 from tlpo_ray.errors import ResourceError
 
 ACTIVATION_SHARE = 0.2

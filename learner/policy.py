@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from learner.batch import Collate, Contexts, GroupBatch, pack_contexts, pad_contexts
 from learner.packing import takes_packed
-from tlpo_ray.config.run import ModelConfig
+from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.flow.models import load_causal_lm
 
 UNUSED_BY_TEXT = frozenset({"vision_tower", "multi_modal_projector"})

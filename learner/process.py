@@ -17,7 +17,8 @@ from learner.weight_export import WeightExporter
 from learner.worker import LearnerWorker, build_learner
 from tlpo_ray.cluster.addresses import free_address
 from tlpo_ray.cluster.hangs import ProcessInfo, register_process
-from tlpo_ray.config.run import MIB, FlowConfig, LearnerConfig, ModelConfig
+from tlpo_ray.config.model import ModelConfig
+from tlpo_ray.config.run import MIB, FlowConfig, LearnerConfig
 from tlpo_ray.flow.records import decode
 from tlpo_ray.flow.weights import Bucket, Rendezvous, WeightUpdate
 

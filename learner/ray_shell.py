@@ -19,7 +19,8 @@ from tlpo_ray.cluster.hangs import dump_stacks, stacks_if_late
 from tlpo_ray.cluster.placement import bundle
 from tlpo_ray.cluster.restarts import RestartBudget
 from tlpo_ray.cluster.waiting import wait_for
-from tlpo_ray.config.run import ClusterConfig, FlowConfig, LearnerConfig, ModelConfig
+from tlpo_ray.config.model import ModelConfig
+from tlpo_ray.config.run import ClusterConfig, FlowConfig, LearnerConfig
 from tlpo_ray.errors import DeadlineError, LearnerLostError, TlpoError, first_line
 from tlpo_ray.flow.weights import Rendezvous, WeightUpdate
 

@@ -28,8 +28,9 @@ from learner.policy import Policy, candidate_logp, collate_fn, enable_activation
 from learner.report import StepReport, UpdateReport, share_of_mean, step_report
 from learner.schedule import learning_rate
 from learner.weight_export import WeightExporter, announce_weights
+from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.config.plugins import ADVANTAGES, load_plugin
-from tlpo_ray.config.run import LearnerConfig, ModelConfig
+from tlpo_ray.config.run import LearnerConfig
 from tlpo_ray.errors import ConfigError
 from tlpo_ray.files import disk_errors
 from tlpo_ray.flow.lora import merge_adapter, with_adapter, write_adapter

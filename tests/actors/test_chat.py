@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from actors.chat import check_model, load_tokenizer, prompt_ids
-from tlpo_ray.config.run import ModelConfig
+from actors.chat import check_model, prompt_ids
+from actors.tokenizer import load_tokenizer
+from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.errors import ModelError
 
 NO_SYSTEM = (

@@ -18,7 +18,8 @@ from actors.hf_engine import TransformersEngine
 from actors.requests import CandidateSet, GreedyRequest, MultinomialRequest, SampleRequest, TopKRequest
 from actors.vllm_engine import VLLMEngine
 from tests.tiny import VOCABULARY
-from tlpo_ray.config.run import ModelConfig, RolloutConfig
+from tlpo_ray.config.model import ModelConfig
+from tlpo_ray.config.run import RolloutConfig
 from tlpo_ray.flow.weights import Bucket, in_buckets, to_wire
 
 pytestmark = pytest.mark.slow

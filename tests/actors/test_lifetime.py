@@ -10,7 +10,8 @@ import pytest
 
 from actors.worker import build_worker
 from tests.tiny import TEXT
-from tlpo_ray.config.run import DetectorConfig, ModelConfig, RolloutConfig
+from tlpo_ray.config.model import ModelConfig
+from tlpo_ray.config.run import DetectorConfig, RolloutConfig
 from tlpo_ray.flow.records import Prompt
 
 

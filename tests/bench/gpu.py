@@ -23,7 +23,8 @@ from learner.policy import next_token_logp
 from tests.bench.compare import Figure, Measured, Row, compared
 from tests.bench.learner import CONTEXT, GROUPS, PADDED, K, loss
 from tests.tiny import make_tokenizer
-from tlpo_ray.config.run import ModelConfig, RolloutConfig
+from tlpo_ray.config.model import ModelConfig
+from tlpo_ray.config.run import RolloutConfig
 
 ROUNDS = 10
 VOCABULARY, KV_HEADS, HEAD = 151_936, 8, 128

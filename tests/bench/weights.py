@@ -11,7 +11,8 @@ from learner.weight_export import WeightExporter
 from learner.worker import LearnerWorker, build_learner
 from tests.bench.compare import Figure, Measured, compared
 from tests.tiny import random_groups
-from tlpo_ray.config.run import LearnerConfig, ModelConfig, RolloutConfig
+from tlpo_ray.config.model import ModelConfig
+from tlpo_ray.config.run import LearnerConfig, RolloutConfig
 from tlpo_ray.flow.delta import WeightMirror
 from tlpo_ray.quickstart.toy_cache import cached_toy_model
 

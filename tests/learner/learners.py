@@ -10,7 +10,8 @@ from torch import Tensor
 
 from learner.weight_export import WeightExporter
 from learner.worker import LearnerWorker, build_learner
-from tlpo_ray.config.run import LearnerConfig, ModelConfig
+from tlpo_ray.config.model import ModelConfig
+from tlpo_ray.config.run import LearnerConfig
 from tlpo_ray.flow.weights import Bucket, WeightUpdate, from_wire
 
 CONTEXT = tuple(range(10, 22))

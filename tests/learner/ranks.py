@@ -24,7 +24,8 @@ from learner.weight_export import WeightExporter
 from learner.worker import LearnerWorker, build_learner
 from tests.clusters import free_port
 from tests.tiny import CANDIDATES
-from tlpo_ray.config.run import Dtype, LearnerConfig, LoraConfig, ModelConfig
+from tlpo_ray.config.model import Dtype, LoraConfig, ModelConfig
+from tlpo_ray.config.run import LearnerConfig
 from tlpo_ray.errors import NonFiniteError
 from tlpo_ray.flow.records import CandidateGroup
 from tlpo_ray.flow.weights import WeightUpdate, from_wire

@@ -19,7 +19,8 @@ from learner.weight_export import WeightExporter
 from learner.worker import LearnerWorker, build_learner
 from tests.tiny import random_groups
 from tlpo_ray.config.load import load_config
-from tlpo_ray.config.run import LearnerConfig, LoraConfig, ModelConfig, RolloutConfig
+from tlpo_ray.config.model import LoraConfig, ModelConfig
+from tlpo_ray.config.run import LearnerConfig, RolloutConfig
 from tlpo_ray.errors import ConfigError, UserError
 from tlpo_ray.flow.weights import WeightUpdate, check_canary
 

@@ -15,7 +15,8 @@ from learner import memory
 from learner.memory import static_bytes, suggest_settings
 from learner.policy import load_model
 from learner.worker import build_learner
-from tlpo_ray.config.run import GIB, LearnerConfig, LoraConfig, ModelConfig
+from tlpo_ray.config.model import LoraConfig, ModelConfig
+from tlpo_ray.config.run import GIB, LearnerConfig
 from tlpo_ray.errors import ModelError, ResourceError
 from tlpo_ray.flow.models import count_parameters
 

@@ -23,7 +23,8 @@ from learner.policy import (
     next_token_logp,
 )
 from tests.tiny import random_groups
-from tlpo_ray.config.run import ModelConfig, RolloutConfig
+from tlpo_ray.config.model import ModelConfig
+from tlpo_ray.config.run import RolloutConfig
 from tlpo_ray.errors import ModelError
 from tlpo_ray.flow.models import eos_token_ids
 from tlpo_ray.flow.records import CandidateGroup

@@ -13,8 +13,9 @@ from learner.engine import RankInfo
 from learner.worker import build_learner
 from tests.learner.learners import equal, make_learner, weights
 from tests.tiny import random_groups
+from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.config.plugins import ADVANTAGES, load_plugin, plugins
-from tlpo_ray.config.run import LearnerConfig, ModelConfig
+from tlpo_ray.config.run import LearnerConfig
 from tlpo_ray.errors import ConfigError
 
 MODULE = "outside_learning"

@@ -18,7 +18,8 @@ from learner.weight_export import WeightExporter
 from learner.worker import build_learner
 from tests.learner.learners import CONTEXT, MIB, equal, export, make_learner, weights
 from tests.tiny import CANDIDATES, random_groups
-from tlpo_ray.config.run import LearnerConfig, ModelConfig
+from tlpo_ray.config.model import ModelConfig
+from tlpo_ray.config.run import LearnerConfig
 from tlpo_ray.errors import ConfigError, NonFiniteError
 from tlpo_ray.flow.weights import WeightUpdate, from_wire
 

@@ -25,7 +25,8 @@ from tests.learner.ranks import (
     weights,
 )
 from tests.tiny import random_groups
-from tlpo_ray.config.run import Dtype, LearnerConfig, ModelConfig
+from tlpo_ray.config.model import Dtype, ModelConfig
+from tlpo_ray.config.run import LearnerConfig
 from tlpo_ray.flow.models import count_parameters
 from tlpo_ray.flow.records import CandidateGroup
 

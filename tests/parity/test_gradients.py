@@ -17,7 +17,8 @@ from learner.policy import candidate_logp
 from learner.worker import build_learner
 from tests.parity import formulas
 from tests.tiny import random_groups
-from tlpo_ray.config.run import LearnerConfig, ModelConfig
+from tlpo_ray.config.model import ModelConfig
+from tlpo_ray.config.run import LearnerConfig
 
 CANDIDATES, VOCABULARY = 4, 7
 LOW, HIGH, BETA = 0.2, 0.3, 0.04

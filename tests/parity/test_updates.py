@@ -15,7 +15,8 @@ from learner.policy import candidate_logp
 from learner.torch_engine import TorchEngine
 from learner.worker import LearnerWorker
 from tests.parity import formulas
-from tlpo_ray.config.run import LearnerConfig, ModelConfig
+from tlpo_ray.config.model import ModelConfig
+from tlpo_ray.config.run import LearnerConfig
 from tlpo_ray.flow.records import CandidateGroup
 
 VOCABULARY, CANDIDATES = 12, 4

@@ -22,7 +22,8 @@ from actors import chat
 from learner import checkpoint
 from tests.records import make_group
 from tlpo_ray.config.load import dump_config, load_config
-from tlpo_ray.config.run import DataConfig, ModelConfig
+from tlpo_ray.config.model import ModelConfig
+from tlpo_ray.config.run import DataConfig
 from tlpo_ray.data.prompts import read_prompts
 from tlpo_ray.errors import TlpoError
 from tlpo_ray.flow.exchange import Exchange, Snapshot

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from actors.chat import load_tokenizer, prompt_ids
-from tlpo_ray.config.run import ModelConfig
+from actors.chat import prompt_ids
+from actors.tokenizer import load_tokenizer
+from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.flow.models import eos_token_ids
 
 _ANSWER = "ANSWER"

@@ -5,6 +5,7 @@ __all__ = [
     "devices",
     "fields",
     "load",
+    "model",
     "plugins",
     "renamed",
     "run",

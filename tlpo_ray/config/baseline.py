@@ -10,8 +10,9 @@ from pydantic import Field, model_validator
 
 from tlpo_ray.config.fields import Positive, RolloutEngine, Section
 from tlpo_ray.config.load import Settings, build_config, read_settings
+from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.config.renamed import BASELINE_KEYS
-from tlpo_ray.config.run import DataConfig, DetectorConfig, ModelConfig
+from tlpo_ray.config.run import DataConfig, DetectorConfig
 
 BASELINES = Path(__file__).with_name("baselines")
 SHARED = ("model", "data", "detector")

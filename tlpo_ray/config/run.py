@@ -22,10 +22,10 @@ from tlpo_ray.config.fields import (
     Share,
     Trainer,
 )
+from tlpo_ray.config.model import LoraConfig, ModelConfig
 from tlpo_ray.config.renamed import RUN_KEYS
 
 English = Literal["neutral", "confusion"]
-Dtype = Literal["float32", "bfloat16"]
 
 MIB = 1 << 20
 """Bytes per MiB, the unit of fields called `…_mib`."""
@@ -33,27 +33,6 @@ GIB = 1 << 30
 """Bytes per GiB, the unit of messages to the user."""
 CANDIDATES_LIMIT = 64
 """Largest candidate set: beyond it, the tail of π_old is noise."""
-
-
-class ModelConfig(Section):
-    """The policy, and how a prompt becomes its input."""
-
-    path: str
-    """Folder or hub name of a Hugging Face causal language model."""
-    revision: str | None = None
-    """Hub revision; none takes the default branch."""
-    dtype: Dtype = "bfloat16"
-    """Data type of the weights in both engines and of weight transfers; the learner's master weights are float32."""
-    max_context: Positive = 2048
-    """Longest context, prompt and answer together, in tokens."""
-    system_prompt: str | None = None
-    """System prompt that precedes every prompt; none leaves it out."""
-    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
-    """Arguments passed to the chat template, e.g. `enable_thinking: false` for Qwen3."""
-    allow_pickle: bool = False
-    """Permission to load weights from `.bin` files, which can run code when they are read."""
-    trust_remote_code: bool = False
-    """Permission to run Python code that comes with the model. Leave it off for models that you do not know."""
 
 
 class CurriculumConfig(Section):
@@ -125,8 +104,9 @@ class RolloutConfig(Section):
     """Longest answer, in tokens."""
     num_candidates: Annotated[int, Field(ge=2, le=CANDIDATES_LIMIT)] = 16
     """Size N of the candidate set, in tokens."""
-    selection: Literal["ranked", "multinomial"] = "ranked"
-    """Selection of candidates. ranked: the N most probable tokens; multinomial: N tokens drawn without replacement."""
+    selection: Literal["ranked", "ranked_with_sampled", "multinomial"] = "ranked"
+    """Selection of candidates. ranked: the N most probable tokens; ranked_with_sampled: the same, but the token that
+    was sampled takes the last place if it is not among them; multinomial: N tokens drawn without replacement."""
     lookahead_tokens: Annotated[int, Field(ge=0, le=16)] = 3
     """Number k of greedy tokens after each candidate: the most tokens that one character can need, minus 1."""
     lease_size: Annotated[Positive, Resumable] = 64
@@ -143,17 +123,6 @@ class RolloutConfig(Section):
     """Whether to skip compilation and CUDA graphs: starts a minute sooner, decodes slower. Always so on the CPU."""
     reproducible: bool = True
     """Whether to seed answers by run seed, prompt and policy version, so that a run can be repeated token by token."""
-
-
-class LoraConfig(Section):
-    """A low-rank adapter beside frozen weights, W + (alpha / rank) B A. Only the adapter is trained and transferred."""
-
-    rank: Annotated[int, Field(gt=0, le=512)] = 16
-    """Rank of the adapter's matrices."""
-    alpha: Annotated[float, Field(gt=0)] = 32
-    """Scale of the adapter: it is multiplied by alpha / rank."""
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-    """Names of the linear layers that get an adapter."""
 
 
 class LearnerConfig(Section):

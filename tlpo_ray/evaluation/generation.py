@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tlpo_ray.config.load import Settings, build_config, read_settings
-from tlpo_ray.config.run import DataConfig, ModelConfig
+from tlpo_ray.config.model import ModelConfig
+from tlpo_ray.config.run import DataConfig
 from tlpo_ray.data.prompts import PromptSet, read_prompts, usual_field
 from tlpo_ray.errors import ModelError, PromptFileError, first_line
 from tlpo_ray.evaluation.sampling import Sampling, on_gpu, sample_completions

@@ -9,9 +9,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from actors.chat import load_tokenizer
+from actors.tokenizer import load_tokenizer
 from tlpo_ray.config.fields import RolloutEngine
-from tlpo_ray.config.run import ModelConfig
+from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.errors import UserError, first_line
 from tlpo_ray.evaluation.judge import ItemAnswer
 from tlpo_ray.evaluation.sampling import on_gpu

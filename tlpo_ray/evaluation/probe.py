@@ -14,7 +14,7 @@ from torch import Tensor
 
 from learner.packing import pack_attention
 from learner.policy import collate_fn, load_model, next_token_logp
-from tlpo_ray.config.run import ModelConfig
+from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.files import atomic_write
 from tlpo_ray.flow.records import CandidateGroup, read_experiences
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tlpo_ray.config.fields import RolloutEngine
+from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.config.plugins import ROLLOUT_ENGINES, check_plugin
-from tlpo_ray.config.run import DetectorConfig, ModelConfig, RolloutConfig
+from tlpo_ray.config.run import DetectorConfig, RolloutConfig
 from tlpo_ray.errors import UserError
 from tlpo_ray.flow.records import Prompt
 

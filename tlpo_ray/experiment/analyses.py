@@ -16,7 +16,7 @@ import torch
 
 import detectors
 from actors.candidates import context_of
-from actors.chat import load_tokenizer, prompt_ids
+from actors.chat import prompt_ids
 from actors.coroutine import RolloutCoroutine, run_coroutines
 from actors.engine import EngineOptions
 from actors.hf_engine import TransformersEngine
@@ -24,8 +24,10 @@ from actors.lookahead import score_candidates
 from actors.requests import CandidateSet, TopKRequest
 from actors.rollout import RenderedPrompt, sample_answer
 from actors.token_bytes import TokenBytes
+from actors.tokenizer import load_tokenizer
 from learner.advantage import grpo, tlpo, unweighted
-from tlpo_ray.config.run import ModelConfig, RolloutConfig
+from tlpo_ray.config.model import ModelConfig
+from tlpo_ray.config.run import RolloutConfig
 from tlpo_ray.evaluation.probe import next_logp
 from tlpo_ray.flow.records import CandidateGroup, Float32, Prompt
 from tlpo_ray.quickstart.world import World

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tlpo_ray.config.run import ModelConfig
+from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.evaluation.generation import model_for_sampling
 from tlpo_ray.evaluation.sampling import Sampling, sample_completions
 from tlpo_ray.flow.records import Prompt
@@ -79,7 +79,7 @@ def _kl_from(model: ModelConfig, before: Path, world: World) -> dict[str, float]
     """Return the KL to the model before training on right answers, with and without the token where the name begins."""
     from transformers import AutoModelForCausalLM
 
-    from actors.chat import load_tokenizer
+    from actors.tokenizer import load_tokenizer
 
     policy, reference = (AutoModelForCausalLM.from_pretrained(path) for path in (model.path, before))
     kl = clean_kl(policy, reference, load_tokenizer(model), model, world.questions)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tlpo_ray.config.run import LoraConfig
+from tlpo_ray.config.model import LoraConfig
 from tlpo_ray.flow.models import safetensors_errors
 from tlpo_ray.flow.weights import Bucket, from_wire
 

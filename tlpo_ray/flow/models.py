@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from tlpo_ray.config.run import ModelConfig
+from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.errors import ModelError, TlpoError, first_line
 
 if TYPE_CHECKING:

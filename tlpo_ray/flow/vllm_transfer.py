@@ -30,7 +30,7 @@ from vllm.lora.request import LoRARequest
 from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
-from tlpo_ray.config.run import LoraConfig
+from tlpo_ray.config.model import LoraConfig
 from tlpo_ray.flow.lora import write_adapter
 from tlpo_ray.flow.weights import RECEIVERS, BroadcastSender, Bucket, Rendezvous, TensorMeta, from_wire
 

@@ -141,7 +141,7 @@ class Comparison:
     def _clean_kl(self, model: Path) -> CleanKL:
         from transformers import AutoModelForCausalLM
 
-        from actors.chat import load_tokenizer
+        from actors.tokenizer import load_tokenizer
 
         policy, reference = (AutoModelForCausalLM.from_pretrained(path) for path in (model, self._config.model.path))
         return clean_kl(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from actors.chat import prompt_ids
-from tlpo_ray.config.run import ModelConfig
+from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.quickstart.world import WRONG_LANGUAGES, Question, World
 
 CHAT_TEMPLATE = (

@@ -199,7 +199,8 @@ def _exchange_settings(config: RunConfig) -> ExchangeSettings:
 
 def _canary_context(config: RunConfig, prompts: Sequence[Prompt]) -> tuple[int, ...]:
     """Return the last tokens of the run's first prompt, as the policy sees it; empty for a run without prompts."""
-    from actors.chat import load_tokenizer, prompt_ids
+    from actors.chat import prompt_ids
+    from actors.tokenizer import load_tokenizer
 
     if not prompts:
         return ()

@@ -19,8 +19,8 @@ each as soon as it is free. Broadcast weights are loaded by all actors together,
    exchange neither hands them out again nor loses their prompts.
 2. `learn` journals the groups before the update begins. A learner that is lost during or after the update restores the
    last checkpoint, replays the journalled updates since, and repeats this one from the same groups.
-3. `learn` ends with `mark_learned`, which returns the exchange's state in the same call: what the journal gets is exactly
-   the state after the update, even if the exchange's process dies right then.
+3. `learn` ends with `mark_learned`, which returns the exchange's state in the same call: what the journal gets is
+   exactly the state after the update, even if the exchange's process dies right then.
 4. `record` commits v + 1 with one file: counters, exchange state, learning-rate progress, and the digests of the files
    with groups and queue. If the driver dies before that, a resumed run starts at v and makes v + 1 again. Only after it
    may a checkpoint prune the journal.

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from tokenizers import normalizers, processors
 
-from actors.chat import load_tokenizer, prompt_ids
+from actors.chat import prompt_ids
+from actors.tokenizer import load_tokenizer
 from tlpo_ray.baselines.rendering import Rendering
-from tlpo_ray.config.run import ModelConfig
+from tlpo_ray.config.model import ModelConfig
 
 TEXTS = ("일본의 통화는 무엇입니까?", "Is it . so ?", "ما هي عملة اليابان؟", " two  spaces\n\n", "<|im_end|>", "🙂")
 END, TEXT_END = "<|im_end|>", "<|endoftext|>"

@@ -14,7 +14,8 @@ from hypothesis.extra import numpy as hnp
 from learner.weight_export import WeightExporter
 from learner.worker import LearnerWorker, build_learner
 from tests.tiny import random_groups
-from tlpo_ray.config.run import LearnerConfig, ModelConfig
+from tlpo_ray.config.model import ModelConfig
+from tlpo_ray.config.run import LearnerConfig
 from tlpo_ray.errors import WeightSyncError
 from tlpo_ray.flow.delta import DeltaEncoder, Patch, WeightMirror, checksum, make_patch
 from tlpo_ray.flow.weights import Bucket, WeightDelta, WeightUpdate, WireTensor

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from actors.chat import load_tokenizer, prompt_ids
+from actors.chat import prompt_ids
 from actors.token_bytes import TokenBytes
-from tlpo_ray.config.run import ModelConfig
+from actors.tokenizer import load_tokenizer
+from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.quickstart.clean_kl import clean_kl
 from tlpo_ray.quickstart.toy_cache import cached_toy_model
 from tlpo_ray.quickstart.toy_model import ToyRecipe
