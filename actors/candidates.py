@@ -17,7 +17,10 @@ def context_of(rollout: Rollout) -> tuple[int, ...]:
 def candidate_set(
     rollout: Rollout, version: int, config: RolloutConfig, run_seed: int
 ) -> RolloutCoroutine[CandidateSet]:
-    """Return T and π_old(t_i | x, y_<c): the N most probable tokens, or N drawn without replacement.
+    """Return T and π_old(t_i | x, y_<c), as `config.selection` says.
+
+    With `ranked_with_sampled` a group can teach something about a confused token that was sampled from the tail of the
+    distribution: without it, N candidates that are all clean carry no signal.
 
     Args:
         rollout: Rollout with a confusion point.
@@ -29,6 +32,9 @@ def candidate_set(
     request: EngineRequest[CandidateSet]
     if config.selection == "ranked":
         request = TopKRequest(context_ids=context, n=n)
+    elif config.selection == "ranked_with_sampled":
+        assert rollout.point is not None
+        request = TopKRequest(context_ids=context, n=n, include=rollout.token_ids[rollout.point.token])
     else:
         # N is a part of the seed: it keeps the draw apart from the sampling of the answer.
         seed = derive_seed(run_seed, rollout.prompt.index, version, n)

@@ -115,8 +115,7 @@ class TransformersEngine:
 
     def _top_k(self, requests: Sequence[TopKRequest]) -> list[CandidateSet]:
         rows = self._next_logits([request.context_ids for request in requests])
-        tops = [row.float().log_softmax(-1).topk(request.n) for request, row in zip(requests, rows, strict=True)]
-        return [_candidate_set(top.indices, top.values) for top in tops]
+        return [_most_probable(row, request) for request, row in zip(requests, rows, strict=True)]
 
     def _multinomial(self, requests: Sequence[MultinomialRequest]) -> list[CandidateSet]:
         drawn: list[CandidateSet] = []
@@ -215,6 +214,15 @@ def _sample_token(logits: Tensor, temperature: float, generator: torch.Generator
     # argmax p / q with exponential noise q is a draw from p. In float64, so that vLLM draws the same token.
     noise = torch.empty_like(probabilities, dtype=torch.float64).exponential_(generator=generator)
     return int((noise.reciprocal_() * probabilities).argmax())
+
+
+def _most_probable(logits: Tensor, request: TopKRequest) -> CandidateSet:
+    """Return the candidate set of a request, given the logits [V] after its context."""
+    logp = logits.float().log_softmax(-1)
+    ids = logp.topk(request.n).indices
+    if request.include is not None and request.include not in ids:
+        ids[-1] = request.include
+    return _candidate_set(ids, logp[ids])
 
 
 def _candidate_set(ids: Tensor, logp: Tensor) -> CandidateSet:

@@ -55,6 +55,8 @@ class TopKRequest(EngineRequest[CandidateSet]):
 
     context_ids: Sequence[int]
     n: int
+    include: int | None = None
+    """Token that takes the last place if it is not among the `n` most probable ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

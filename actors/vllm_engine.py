@@ -141,8 +141,8 @@ class VLLMEngine:
             case SampleRequest():
                 parameters = _sampling_params(request.max_new_tokens, request.temperature, request.seed)
                 self._generate(request.prompt_ids, parameters, request.stop_condition, on_done)
-            case TopKRequest(n=n):
-                self._probe(request.context_ids, n, lambda row: on_done(_most_probable(row, n)))
+            case TopKRequest(n=n, include=include):
+                self._probe(request.context_ids, n, lambda row: on_done(_most_probable(row, n, include)), include)
             case MultinomialRequest():
                 self._draws.append((request, on_done))
                 self._begin_draw()
@@ -167,15 +167,26 @@ class VLLMEngine:
 
         self._add_to_vllm(prompt_ids, parameters, _Running(on_tokens, lambda: on_done(answer)))
 
-    def _probe(self, context_ids: Sequence[int], n: int, on_done: Callable[[dict[int, Any]], None]) -> None:
-        """Generate one token for its log-probabilities; the keys and values of the context are cached from sampling."""
+    def _probe(
+        self,
+        context_ids: Sequence[int],
+        n: int,
+        on_done: Callable[[dict[int, Any]], None],
+        include: int | None = None,
+    ) -> None:
+        """Generate one token for its log-probabilities; the keys and values of the context are cached from sampling.
+
+        vLLM returns those of the `n` most probable tokens and that of the generated one: making it generate `include`
+        is how that token's is obtained. Raw log-probabilities do not see the restriction.
+        """
         rows: list[dict[int, Any]] = []
 
         def on_tokens(output: Any) -> bool:
             rows.append(output.logprobs[0])
             return False
 
-        self._add_to_vllm(context_ids, _sampling_params(1, logprobs=n), _Running(on_tokens, lambda: on_done(rows[0])))
+        parameters = _sampling_params(1, logprobs=n, forced=include)
+        self._add_to_vllm(context_ids, parameters, _Running(on_tokens, lambda: on_done(rows[0])))
 
     def _begin_draw(self) -> None:
         """Begin the next draw unless one is under way.
@@ -264,7 +275,12 @@ def _engine_args(model: ModelConfig, rollout: RolloutConfig, options: EngineOpti
 
 
 def _sampling_params(
-    max_tokens: int, temperature: float = 0.0, seed: int | None = None, *, logprobs: int | None = None
+    max_tokens: int,
+    temperature: float = 0.0,
+    seed: int | None = None,
+    *,
+    logprobs: int | None = None,
+    forced: int | None = None,
 ) -> Any:
     """Return vLLM's `SamplingParams`."""
     from vllm import SamplingParams
@@ -275,15 +291,21 @@ def _sampling_params(
         temperature=temperature,
         seed=seed,
         logprobs=logprobs,
+        allowed_token_ids=None if forced is None else [forced],
         detokenize=False,
         skip_clone=True,  # no two requests share their parameters; a deep copy costs more than a token
         output_kind=RequestOutputKind.DELTA,
     )
 
 
-def _most_probable(row: dict[int, Any], n: int) -> CandidateSet:
-    """Return the n most probable tokens of vLLM's log-probabilities, which may hold the sampled token as an extra."""
+def _most_probable(row: dict[int, Any], n: int, include: int | None = None) -> CandidateSet:
+    """Return the n most probable tokens of vLLM's log-probabilities, which may hold the sampled token as an extra.
+
+    A token to `include` takes the last place if it is not among them.
+    """
     best = sorted(row.items(), key=lambda entry: (-entry[1].logprob, entry[0]))[:n]
+    if include is not None and all(token != include for token, _ in best):
+        best[-1] = (include, row[include])
     return CandidateSet(
         token_ids=np.array([token for token, _ in best], np.int32),
         logp=np.array([value.logprob for _, value in best], np.float32),

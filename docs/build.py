@@ -7,6 +7,7 @@ documents of the repository outside `docs/`. Links between all of them, and to f
 from __future__ import annotations
 
 import ast
+import datetime
 import inspect
 import logging
 import posixpath
@@ -174,7 +175,10 @@ def type_in_words(annotation: Any, limits: Sequence[Any] = ()) -> str:
         return "keys and values"
     if _model(annotation) is not None:
         return "keys and values"
-    words = {bool: "`true` or `false`", int: "whole number", float: "number", str: "text", Path: "path"}
+    words = {
+        bool: "`true` or `false`", int: "whole number", float: "number", str: "text", Path: "path",
+        datetime.date: "date (YYYY-MM-DD)",
+    }  # fmt: skip
     return words[annotation] + _range(limits)
 
 

@@ -197,6 +197,23 @@ def test_requests_of_one_kind_may_differ_in_size(engines: tuple[Path, TokenEngin
         assert [len(candidates.token_ids) for candidates in sets] == sizes
 
 
+def test_a_token_of_the_tail_takes_the_last_place_with_its_own_probability(
+    engines: tuple[Path, TokenEngine, TokenEngine],
+) -> None:
+    """Tokens among the N most probable ones, at their edge, far in the tail, and one that ends the text."""
+    _, vllm, oracle = engines
+    eos = next(iter(oracle.eos_ids))
+    for context, full in zip(CONTEXTS, top_k(oracle, CONTEXTS, VOCABULARY), strict=True):
+        ranked = full.token_ids.tolist()
+        logp = dict(zip(ranked, full.logp.tolist(), strict=True))
+        for include in (ranked[0], ranked[N - 1], ranked[N], ranked[-1], eos):
+            expected = ranked[:N] if include in ranked[:N] else [*ranked[: N - 1], include]
+            for engine in (vllm, oracle):
+                (candidates,) = run_all(engine, [TopKRequest(context_ids=context, n=N, include=include)])
+                assert candidates.token_ids.tolist() == expected
+                np.testing.assert_allclose(candidates.logp, [logp[token] for token in expected], atol=1e-4)
+
+
 def test_multinomial_candidates_are_distinct_and_carry_their_probabilities(
     engines: tuple[Path, TokenEngine, TokenEngine],
 ) -> None:

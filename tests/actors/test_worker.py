@@ -128,6 +128,22 @@ def test_n_and_selection_are_settings(engine: TokenEngine, model: ModelConfig) -
     assert {len(group.candidate_ids) for group in groups} == {4}
 
 
+def test_the_sampled_token_can_be_made_a_candidate(engine: TokenEngine, model: ModelConfig) -> None:
+    """With N = 2 it is rarely one by itself, and both candidates are often clean: no signal."""
+    hot = {"num_candidates": 2, "temperature": 2.0}
+    ranked = worker(engine, model, selection="ranked", **hot).run_batch(PROMPTS)
+    with_sampled = worker(engine, model, selection="ranked_with_sampled", **hot).run_batch(PROMPTS)
+    gained = {group.prompt_index: group for group in with_sampled.groups}.keys() - {
+        group.prompt_index for group in ranked.groups
+    }
+    assert gained
+    for group in with_sampled.groups:
+        assert group.old_logp[0] > group.old_logp[1]
+        if group.prompt_index in gained:
+            assert group.rewards.tolist() == [1, -1]
+            assert detectors.find(group.lookaheads[1], detectors.language(group.language)) is not None
+
+
 def test_complete_answers_for_evaluation(engine: TokenEngine, model: ModelConfig) -> None:
     completions = worker(engine, model).generate([*PROMPTS[:2], TOO_LONG_PROMPT], 3, 0.6, 10, seed=1)
     assert [(c.prompt_index, c.sample) for c in completions] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
