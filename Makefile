@@ -23,7 +23,7 @@ $(error $(VENV) is set up for DEVICE=$(SET_UP_FOR), asked for $(DEVICE): both bu
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast experiment experiment-smoke lint format check audit bench chaos soak lcb docs tutorial clean
+.PHONY: help setup demo demo-real test test-fast experiment experiment-smoke lint format check audit bench chaos interrupts soak lcb docs tutorial clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -32,6 +32,9 @@ setup: $(STAMP) ## Make .venv with every pinned package
 
 demo: $(STAMP) ## Make a small model that mixes languages, repair it on the real stack, show what changed
 	@$(BIN)/tlpo quickstart
+
+demo-real: $(STAMP) ## The same for a published model, SmolLM2-135M-Instruct (93 MB of download): a quarter of an hour
+	@$(BIN)/tlpo quickstart --model smollm2
 
 test: $(STAMP) ## All tests but gpu: real Ray, vLLM and DeepSpeed on the CPU
 	@$(BIN)/python -m pytest -q -m "not gpu" $(BESIDE)
@@ -67,6 +70,9 @@ bench: $(STAMP) ## Speed as ratios against the alternative, measured in one run
 
 chaos: $(STAMP) ## The quickstart among 21 kills of actors, learner, exchange and driver: ten minutes (SEED=0)
 	@$(BIN)/python -m tests.chaos $(SEED)
+
+interrupts: $(STAMP) ## The quickstart, interrupted again and again at random moments: a quarter of an hour (N=15)
+	@$(BIN)/python -m tests.interrupts $(N)
 
 soak: $(STAMP) ## Half an hour of kills, and what memory does meanwhile
 	@$(BIN)/python -m tests.soak

@@ -9,7 +9,7 @@ from actors.rollout import Rollout
 from tlpo_ray.flow.records import CandidateGroup, Outcome, PromptResult, RolloutReport, RolloutStats
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class RolloutBatch:
     """Prompts that were leased together, while they are rolled out."""
 
@@ -19,6 +19,8 @@ class RolloutBatch:
     """Results of prompts that are not rolled out, and of failed rollouts."""
     finished: list[tuple[Rollout, CandidateGroup | None]] = field(default_factory=list)
     """Rollouts in the order in which they finished; confused ones with their candidate group."""
+    tokens: int = 0
+    """Tokens sampled so far."""
     error: Exception | None = None
     """Error that fails the complete batch, e.g. of a detector that raises for every prompt; other batches continue."""
 
@@ -31,7 +33,12 @@ class RolloutBatch:
         """
         if self.error is not None:
             raise self.error
-        return len(self.finished) + len(self.skipped) == self.size
+        return self.num_done == self.size
+
+    @property
+    def num_done(self) -> int:
+        """Number of prompts that have their outcome."""
+        return len(self.finished) + len(self.skipped)
 
     def report(self, kv_cache_usage: float) -> RolloutReport:
         """Return results, candidate groups and counts of a batch that is done, in the run's order of prompts.

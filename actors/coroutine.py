@@ -8,11 +8,12 @@ being sampled, candidates of others are already probed.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
 from actors.engine import TokenEngine
-from actors.requests import EngineRequest
+from actors.requests import EngineRequest, SampleRequest, StopCondition
 
 T = TypeVar("T")
 
@@ -51,3 +52,29 @@ def run_coroutines(engine: TokenEngine, coroutines: Sequence[RolloutCoroutine[T]
     while engine.step():
         pass
     return [values[number] for number in range(len(coroutines))]
+
+
+def observed(coroutine: RolloutCoroutine[T], on_progress: Callable[[int], None]) -> RolloutCoroutine[T]:
+    """Return the same coroutine, reporting the progress of its requests.
+
+    Args:
+        coroutine: Not started yet.
+        on_progress: Called whenever an answer has grown, with the number of new tokens, and whenever a request is
+            done, with 0.
+    """
+    result: Any = None
+    while True:
+        try:
+            request = coroutine.send(result)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+        if isinstance(request, SampleRequest):
+            request = replace(request, stop_condition=partial(_observe, on_progress, request.stop_condition))
+        result = yield request
+        on_progress(0)
+
+
+def _observe(on_progress: Callable[[int], None], stop_condition: StopCondition | None, new_ids: Sequence[int]) -> bool:
+    on_progress(len(new_ids))
+    return stop_condition is not None and stop_condition(new_ids)

@@ -19,6 +19,7 @@ from functools import partial
 from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
 from actors.requests import EngineRequest
+from tlpo_ray.cluster.progress import WorkClock
 from tlpo_ray.config.model import LoraConfig, ModelConfig
 from tlpo_ray.config.run import RolloutConfig
 from tlpo_ray.flow.weights import Bucket, Rendezvous, TensorMeta
@@ -104,6 +105,17 @@ class SleepingEngine(TokenEngine, Protocol):
 
     def wake(self) -> None:
         """Undo `sleep`; does nothing to an engine that is awake."""
+
+
+@runtime_checkable
+class ObservableEngine(TokenEngine, Protocol):
+    """An engine with long steps that notes when it advances within one.
+
+    Without that, a single step must not take as long as the time without progress after which an actor is replaced.
+    """
+
+    step_clock: WorkClock
+    """Noted with every part of a step, e.g. a layer of the model; another thread reads it while `step` runs."""
 
 
 class EngineFactory(Protocol):

@@ -4,16 +4,19 @@
        ^                                      └── missed heartbeat, failed job ──> SUSPECT ──canary──> STALE, HEALTHY
        └── back-off is over ── RESTARTING <── death, missed deadline ── any ── no restart left ──> DEAD
 
-Only a completed weight sync makes a member HEALTHY, and only HEALTHY members get work. A member that has work and has
-finished nothing for `heartbeat_s` must generate the canary: that its process exists says little about its engine.
+Only a completed weight sync makes a member HEALTHY, and only HEALTHY members get work. A member that has work and shows
+no progress for `heartbeat_s` must generate the canary: that its process exists says little about its engine. Deadlines
+of work count from the last progress, so a member that is slow is not lost, however long a batch takes it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 
-from actors.member import Job, JobKind, Limits, Member, MemberState
+from actors.member import OBSERVED, Job, JobKind, Limits, Member, MemberState
+from actors.progress import RolloutProgress
 from actors.utilization import UtilizationMeter
+from tlpo_ray.cluster.progress import ProgressPoll
 from tlpo_ray.cluster.restarts import RestartBudget
 from tlpo_ray.errors import DeadlineError, TlpoError
 
@@ -27,7 +30,8 @@ class FleetState:
     """State machine of the fleet: all members and their jobs.
 
     The caller starts each job under a key of its own and reports its end by `mark_done`, `mark_failed`, `mark_aborted`
-    or, with the member's other jobs, `mark_lost`.
+    or, with the member's other jobs, `mark_lost`. Meanwhile it asks the members of `to_ask` for their progress
+    (`mark_asked`) and reports their answers by `mark_progress`.
 
     Args:
         size: Number of members at the beginning.
@@ -61,7 +65,7 @@ class FleetState:
         for member in staying[size:]:
             member.leaving = True
         for _ in range(size - len(staying)):
-            self.members.append(Member(number=self._next_number))
+            self.members.append(Member(number=self._next_number, poll=self._new_poll()))
             self._next_number += 1
 
     def set_version(self, version: int) -> None:
@@ -82,6 +86,16 @@ class FleetState:
         if self.version is None:
             return []
         return [m for m in self._in(MemberState.STALE) if not m.jobs and not m.leaving]
+
+    def to_ask(self) -> list[Member]:
+        """Return members that should be asked for their progress now."""
+        now = self._clock()
+        return [m for m in self.members if m.is_observed and m.poll.is_due(self._passed_limit(m, now), now)]
+
+    def awaited(self) -> list[Member]:
+        """Return members whose answer decides whether they have missed a limit that has passed."""
+        now = self._clock()
+        return [m for m in self.members if m.poll.is_asked and self._passed_limit(m, now) > float("-inf")]
 
     def to_check(self) -> list[Member]:
         """Return members that should generate the canary now: suspects, and those that missed their heartbeat."""
@@ -105,10 +119,16 @@ class FleetState:
 
     def next_event(self) -> float:
         """Return the time at which there is something to do if nothing happens before; infinity if there is not."""
-        times = [job.deadline for member in self.members for job in member.jobs.values()]
-        times += [member.start_at for member in self.members if member.waits_for_start]
-        times += [m.last_seen + self._limits.heartbeat_s for m in self.members if self._is_monitored(m)]
+        times = [member.start_at for member in self.members if member.waits_for_start]
+        # A member that has just been asked for its progress is judged by its answer.
+        times += [m.poll.judged_at(limit) for m in self.members for limit in self._progress_limits(m)]
+        times += [job.deadline for m in self.members for job in m.jobs.values() if job.kind not in OBSERVED]
         return min(times, default=float("inf"))
+
+    def next_question(self) -> float:
+        """Return the time at which the next member should be asked for its progress; infinity if none has work."""
+        asked = [m.poll.last_asked for m in self.members if m.is_observed and not m.poll.is_asked]
+        return min(asked, default=float("inf")) + self._limits.ask_interval_s
 
     # Views.
 
@@ -135,6 +155,15 @@ class FleetState:
         Left out are those without room in the cluster, unless the run begins with them: they may never find any.
         """
         return [m for m in self.present() if m.state is not MemberState.PENDING or m.start_by is not None]
+
+    def slow(self) -> Iterator[tuple[Member, Job]]:
+        """Yield the members that make progress with a job that takes longer than its deadline, each with the oldest."""
+        now = self._clock()
+        for member in self.members:
+            work = (job for job in member.jobs.values() if job.kind in OBSERVED and job.kind is not JobKind.CHECK)
+            slow = (job for job in work if job.began + self._limits.deadlines[job.kind] <= now < job.deadline)
+            if (oldest := next(slow, None)) is not None:
+                yield member, oldest
 
     @property
     def num_restarts(self) -> int:
@@ -173,11 +202,37 @@ class FleetState:
         now = self._clock()
         if not member.jobs:
             member.last_seen = now
+        if not member.is_observed and not member.poll.is_asked:
+            member.poll.last_asked = now
         if kind is JobKind.BATCH and not member.num_jobs(JobKind.BATCH):
             self._utilization.begin_work(member)
-        member.jobs[key] = Job(kind=kind, deadline=now + self._limits.deadlines[kind], version=self.version)
+        member.jobs[key] = Job(kind=kind, began=now, deadline=now + self._limits.deadlines[kind], version=self.version)
         if kind is JobKind.START:
             member.state = MemberState.STARTING
+
+    def mark_asked(self, member: Member) -> None:
+        """Note that a member has been asked for its progress."""
+        member.poll.ask(self._clock())
+
+    def mark_progress(self, member: Member, progress: RolloutProgress | None) -> None:
+        """Note a member's answer to the last question for its progress; None if it could not answer it.
+
+        The deadlines of work count from the last progress of the work. A canary that is not answered, e.g. because it
+        queues behind a long step, ends the member two heartbeat periods after the one that the engine advanced in.
+        """
+        asked_at = member.poll.answer()
+        if progress is None:
+            return
+        member.progress = progress
+        worked_at = asked_at - progress.work_age_s
+        advanced_at = max(worked_at, asked_at - progress.engine_age_s)
+        member.last_seen = max(member.last_seen, advanced_at)
+        for job in member.jobs.values():
+            if job.kind is JobKind.CHECK:
+                periods = 3 if member.state is MemberState.SUSPECT else 2
+                job.deadline = max(job.deadline, advanced_at + periods * self._limits.deadlines[job.kind])
+            elif job.kind in OBSERVED:
+                job.deadline = max(job.deadline, worked_at + self._limits.deadlines[job.kind])
 
     def mark_done(self, member: Member, key: Hashable) -> None:
         """Note that a job is done; a sync only counts as done if its canary was right."""
@@ -223,7 +278,7 @@ class FleetState:
         """
         now, overdue = self._clock(), list[tuple[Member, JobKind]]()
         for member in self.members:
-            late = next((job for job in member.jobs.values() if job.deadline <= now), None)
+            late = next((job for job in member.jobs.values() if self._is_late(member, job, now)), None)
             if late is None:
                 continue
             if late.kind is JobKind.START and member.start_by is not None:
@@ -251,6 +306,7 @@ class FleetState:
         for key in tuple(member.jobs):
             self._end(member, key)
         member.version, member.failed_jobs = None, 0
+        member.poll, member.progress = self._new_poll(), None
         if member.leaving:
             member.state = MemberState.DEAD
         elif counted and self._restarts.exhausted:
@@ -279,8 +335,25 @@ class FleetState:
                 f"the required {needed} (flow.min_healthy)"
             )
 
+    def _new_poll(self) -> ProgressPoll:
+        return ProgressPoll(interval_s=self._limits.ask_interval_s)
+
+    def _progress_limits(self, member: Member) -> list[float]:
+        """Return the times until which a member may show no progress."""
+        limits = [job.deadline for job in member.jobs.values() if job.kind in OBSERVED]
+        return [*limits, member.last_seen + self._limits.heartbeat_s] if self._is_monitored(member) else limits
+
+    def _passed_limit(self, member: Member, now: float) -> float:
+        """Return the last of these times that has passed; minus infinity if none has."""
+        return max((limit for limit in self._progress_limits(member) if limit <= now), default=float("-inf"))
+
+    @staticmethod
+    def _is_late(member: Member, job: Job, now: float) -> bool:
+        return job.deadline <= now and (job.kind not in OBSERVED or member.poll.can_judge(job.deadline, now))
+
     def _missed_heartbeat(self, member: Member) -> bool:
-        return self._is_monitored(member) and member.last_seen <= self._clock() - self._limits.heartbeat_s
+        now, limit = self._clock(), member.last_seen + self._limits.heartbeat_s
+        return self._is_monitored(member) and limit <= now and member.poll.can_judge(limit, now)
 
     @staticmethod
     def _is_monitored(member: Member) -> bool:

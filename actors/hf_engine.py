@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from actors.batch_scheduler import BatchScheduler
 from actors.engine import EngineOptions
@@ -26,10 +26,12 @@ from actors.requests import (
     StopCondition,
     TopKRequest,
 )
+from tlpo_ray.cluster.progress import WorkClock
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.config.run import RolloutConfig
 from tlpo_ray.flow.lora import load_parameters, with_adapter
-from tlpo_ray.flow.models import eos_token_ids, load_causal_lm
+from tlpo_ray.flow.models import load_causal_lm
+from tlpo_ray.flow.tokenizer import end_of_text_ids
 from tlpo_ray.flow.weights import Bucket
 
 R = TypeVar("R")
@@ -51,7 +53,7 @@ class _Sequence:
 
 
 class TransformersEngine:
-    """`TokenEngine` on a Hugging Face causal language model, in batches with a KV cache.
+    """`ObservableEngine` on a Hugging Face causal language model, in batches with a KV cache.
 
     Raises:
         ModelError: The model cannot be loaded.
@@ -70,9 +72,11 @@ class TransformersEngine:
         self._model = adapted.to(self._device).eval()
         self._batch_size = rollout.concurrency
         self.max_context = model.max_context
-        self.eos_ids = eos_token_ids(self._model.generation_config.eos_token_id)
+        self.eos_ids = end_of_text_ids(model)
         self.version = 0
-        self._scheduler = BatchScheduler()
+        self._scheduler = BatchScheduler(max_sequences=self._batch_size)
+        self.step_clock = WorkClock()
+        _note_layers(self._model, self.step_clock)
 
     def submit(self, request: EngineRequest[R], on_done: Callable[[R], None]) -> None:
         self._scheduler.submit(request, on_done)
@@ -199,6 +203,14 @@ class TransformersEngine:
         )
         logits: Tensor = output.logits[:, -1]
         return logits
+
+
+def _note_layers(model: nn.Module, clock: WorkClock) -> None:
+    """Note on a clock each time a layer of the model has run: a forward pass over many long contexts takes long."""
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList):
+            for layer in module:
+                layer.register_forward_hook(lambda *_: clock.note())
 
 
 def _sampler(request: SampleRequest, device: torch.device) -> Choose:

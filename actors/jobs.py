@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from actors.fleet import FleetState
-from actors.member import JOB_DESCRIPTIONS, JobKind, Member, MemberState
+from actors.member import JOB_DESCRIPTIONS, JobKind, Member, MemberState, remedy
 from actors.process import RolloutSpec
+from actors.progress import RolloutProgress
 from tlpo_ray.cluster.actors import (
     OBJECT_LOST,
     ActorLostError,
     ActorPool,
     CallFailedError,
+    ask_progress,
     call_result,
     finished_calls,
 )
@@ -35,7 +38,8 @@ class JobRunner:
         pool: Processes of the members.
         spec: What every process is made from.
         poll_s: Maximum single wait in `wait_until_idle`, in seconds.
-        release: Releases a holder's leases, so that the prompts can be leased again.
+        release: Releases a holder's leases, so that the prompts can be leased again, in batches of half the size if
+            its second argument is True; returns their number.
         broadcasts: Whether weights arrive by broadcast, so that an error in a sync concerns the complete fleet.
     """
 
@@ -45,7 +49,7 @@ class JobRunner:
         pool: ActorPool,
         spec: RolloutSpec,
         poll_s: float,
-        release: Callable[[str], object],
+        release: Callable[[str, bool], int],
         *,
         broadcasts: bool,
     ) -> None:
@@ -57,6 +61,8 @@ class JobRunner:
         self._broadcasts = broadcasts
         self._on_done: dict[Any, Callable[[Any], None]] = {}
         """What to do with the result of each call under way."""
+        self._questions: dict[Any, Member] = {}
+        """Member that each unanswered question for progress was put to."""
         self._lost: list[Member] = []
         """Members lost during the current `poll`."""
         self.weights_lost = False
@@ -64,6 +70,7 @@ class JobRunner:
 
     def maintain(self) -> None:
         """Start, check and remove the members for which it is time."""
+        self._ask()
         for member in self._fleet.to_start():
             if self._pool.has_room(member):
                 handle = self._pool.start(member, f"tlpo-{member.name}", self._spec, member.name)
@@ -107,19 +114,31 @@ class JobRunner:
         """
         self._lost = []
         running = {call: member for member in self._fleet.members for call in member.jobs}
-        wait_s = max(0.0, min(timeout_s, self._fleet.next_event() - time.monotonic()))
+        next_event = min(self._fleet.next_event(), self._fleet.next_question())
+        wait_s = max(0.0, min(timeout_s, next_event - time.monotonic()))
         if running or wake:
-            for call in finished_calls(list(running), wake, wait_s):
+            awaited = self._fleet.awaited()
+            answers = [question for question, member in self._questions.items() if member in awaited]
+            for call in finished_calls(list(running), [*wake, *answers], wait_s):
                 self._finish(running[call], call)
         else:
             time.sleep(min(IDLE_S, wait_s))
+        self._take_answers()
+        self._ask()
         with stacks_if_late(self._pool.processes):
             overdue = self._fleet.overdue()
         if overdue:
             self._pool.dump_stacks()  # before the processes that hang are killed
         for member, kind in overdue:
-            self.lose(member, f"did not {JOB_DESCRIPTIONS[kind]} in time")
+            self.lose(member, f"did not {JOB_DESCRIPTIONS[kind]} in time", advice=remedy(kind))
+        self._report_slow()
         return self._lost
+
+    @property
+    def slow(self) -> dict[str, str]:
+        """What members are slow at, and what to do, by their names."""
+        now = time.monotonic()
+        return {member.name: member.describe_slow(job, now) for member, job in self._fleet.slow()}
 
     def run_on_all(self, kind: JobKind, call: Callable[[Any], Any]) -> None:
         """Wait until the fleet is idle, and give every expected member a job, until none is lost over it.
@@ -143,26 +162,57 @@ class JobRunner:
             lost = bool(self.poll(self._poll_s)) or lost
         return lost
 
-    def lose(self, member: Member, why: str, *, counted: bool = True) -> None:
+    def lose(self, member: Member, why: str, *, counted: bool = True, advice: str = "", halve: bool = True) -> None:
         """Give a member up: its leases return, its process ends, and it restarts when its back-off is over.
 
         Args:
             member: Member with a process.
             why: Reason as a predicate of the member.
             counted: Whether the restart counts against `flow.max_restarts`.
+            advice: What to do against a repetition, for the log; empty for nothing.
+            halve: Whether its batches may have been too large for it.
 
         Raises:
             TlpoError: Too few members are left.
         """
         self._lost.append(member)
-        self._release(member.name)
         for call in member.jobs:
             self._on_done.pop(call, None)
+        self._questions = {question: asked for question, asked in self._questions.items() if asked is not member}
+        self._release_leases(member, why, advice, halve=halve)
         self._pool.kill(member)
-        logger.warning("rollout actor %s %s", member.name, why)
         self._fleet.mark_lost(member, why, counted=counted)
         if member.state is MemberState.DEAD:
             self._pool.release(member)
+
+    def _ask(self) -> None:
+        """Ask members for their progress for which it is time."""
+        for member in self._fleet.to_ask():
+            self._questions[ask_progress(self._pool[member])] = member
+            self._fleet.mark_asked(member)
+
+    def _take_answers(self) -> None:
+        """Note the answers that have arrived."""
+        for question in finished_calls(list(self._questions), (), 0.0):
+            progress: RolloutProgress | None = None
+            # A process that died is found by its jobs. An engine that fails in its answer has only its deadlines.
+            with suppress(ActorLostError, CallFailedError):
+                progress = call_result(question)
+            self._fleet.mark_progress(self._questions.pop(question), progress)
+
+    def _report_slow(self) -> None:
+        """Log every slow job once."""
+        for member, job in self._fleet.slow():
+            if not job.is_reported:
+                job.is_reported = True
+                logger.warning("rollout actor %s %s", member.name, member.describe_slow(job, time.monotonic()))
+
+    def _release_leases(self, member: Member, why: str, advice: str = "", *, halve: bool = True) -> None:
+        """Release the leases of a member that was lost or has failed, and log why."""
+        again = ""
+        if released := self._release(member.name, halve):
+            again = f"{released} prompts are leased again" + (", in batches of half the size" if halve else "")
+        logger.warning("rollout actor %s %s", member.name, "; ".join(part for part in (why, again, advice) if part))
 
     def _finish(self, member: Member, call: Any) -> None:
         """Take the result of a finished call."""
@@ -180,7 +230,7 @@ class JobRunner:
         try:
             self._on_done.pop(call)(result)
         except OBJECT_LOST as error:
-            self.lose(member, f"was lost with a batch that it had finished: {first_line(error)}")
+            self.lose(member, f"was lost with a batch that it had finished: {first_line(error)}", halve=False)
             return
         self._fleet.mark_done(member, call)
 
@@ -201,12 +251,11 @@ class JobRunner:
             if kind in (JobKind.START, JobKind.GENERATE) and not isinstance(error, TlpoError):
                 raise TlpoError(f"rollout actor {member.name} {why} ({type(error).__name__})") from error
             raise error
-        logger.warning("rollout actor %s %s", member.name, why)
         self._on_done.pop(call)
         if self._fleet.mark_failed(member, call):
             self.lose(member, why)
         else:
-            self._release(member.name)
+            self._release_leases(member, why)
 
     def _concerns_the_run(self, member: Member, kind: JobKind, error: BaseException) -> bool:
         """Return whether an exception ends the run, because another process would raise it, too."""

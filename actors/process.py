@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from actors.batch import RolloutBatch
+from actors.progress import RolloutProgress, rollout_progress
 from actors.worker import Completion, build_worker
 from tlpo_ray.cluster.hangs import ProcessInfo, register_process
 from tlpo_ray.cluster.waiting import wait_for
@@ -45,17 +47,21 @@ class LazyBuckets(Sequence[Any]):
     Args:
         refs: References to buckets in the object store.
         deadline_s: Maximum wait for each, in seconds.
+        on_arrival: Called whenever one has arrived.
     """
 
-    def __init__(self, refs: Sequence[Any], deadline_s: float) -> None:
+    def __init__(self, refs: Sequence[Any], deadline_s: float, on_arrival: Callable[[], None]) -> None:
         self._refs = refs
         self._deadline_s = deadline_s
+        self._on_arrival = on_arrival
 
     def __len__(self) -> int:
         return len(self._refs)
 
     def __getitem__(self, index: Any) -> Any:
-        return wait_for(self._refs[index], self._deadline_s, who="a rollout actor", what="a bucket of weights")
+        bucket = wait_for(self._refs[index], self._deadline_s, who="a rollout actor", what="a bucket of weights")
+        self._on_arrival()
+        return bucket
 
 
 class _Work(Protocol):
@@ -69,7 +75,8 @@ class RolloutProcess:
     """One rollout actor. Its calls share one thread, and each yields it after every step of the engine.
 
     This is how the prompts of a second batch fill the engine while the longest answers of the first one end, and how a
-    canary is answered while both are under way.
+    canary is answered while both are under way. Only `progress` has another thread: a step, or a call that does not
+    yield, may take long.
     """
 
     def __init__(self, spec: RolloutSpec, name: str) -> None:
@@ -77,6 +84,8 @@ class RolloutProcess:
         self._name = name
         self._broken: Exception | None = None
         """Exception of an engine that has failed."""
+        self._batches: list[RolloutBatch] = []
+        """Batches that are under way, the one that began first in front."""
 
     def process_info(self) -> ProcessInfo:
         """Return the location of this process, which dumps its stacks on request from now on."""
@@ -100,9 +109,17 @@ class RolloutProcess:
             Counts, which the driver reads; and encoded results and candidate groups, which go to the exchange unread.
         """
         batch = self._worker.begin_batch(decode_prompts(prompts))
-        await self._complete(batch)
+        self._batches.append(batch)
+        try:
+            await self._complete(batch)
+        finally:
+            self._batches.remove(batch)
         report = self._worker.finish_batch(batch)
         return report.stats, (encode_results(report.results), encode(report.groups))
+
+    def progress(self) -> RolloutProgress:
+        """Return how long ago the work last advanced, while another call runs."""
+        return rollout_progress(self._worker.clock, self._worker.engine, next(iter(self._batches), None))
 
     async def check_canary(self) -> None:
         """Generate the canary beside the batches that are under way.
@@ -121,7 +138,10 @@ class RolloutProcess:
             WeightSyncError: The canary differs by more than `flow.canary_tolerance`.
         """
         deadline_s = self._spec.sync_deadline_s
-        deltas = tuple(replace(delta, buckets=LazyBuckets(delta.buckets, deadline_s)) for delta in update.deltas)
+        on_arrival = self._worker.clock.note
+        deltas = tuple(
+            replace(delta, buckets=LazyBuckets(delta.buckets, deadline_s, on_arrival)) for delta in update.deltas
+        )
         return self._worker.load(replace(update, deltas=deltas), self._spec.canary_tolerance)
 
     def sleep(self) -> None:

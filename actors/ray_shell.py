@@ -56,8 +56,13 @@ class ExchangeClient(Protocol):
                 staleness of the groups is measured against it.
         """
 
-    def release(self, holder: str) -> int:
-        """Release the holder's leases so that the prompts can be leased again; returns how many were released."""
+    def release(self, holder: str, halve: bool = False) -> int:
+        """Release the holder's leases so that the prompts can be leased again; returns how many were released.
+
+        Args:
+            holder: Holder that leased them.
+            halve: Whether its batches may have been too large: each prompt's next batch is at most half as large.
+        """
 
 
 class RolloutFleet:
@@ -134,6 +139,11 @@ class RolloutFleet:
     def states(self) -> dict[str, int]:
         """Number of rollout actors by state; states without an actor are left out."""
         return {state.value: count for state, count in self._fleet.count_states().items() if count}
+
+    @property
+    def slow(self) -> dict[str, str]:
+        """What rollout actors take longer for than its deadline, making progress, and what to do, by their names."""
+        return self._jobs.slow
 
     @property
     def utilization(self) -> float:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import detectors
-from actors.confusion import ConfusionPoint, StreamingDetector, confusion_point
+from actors.confusion import ConfusionPoint, StreamingDetector, answer_ids, confusion_point
 from actors.coroutine import RolloutCoroutine
 from actors.engine import TokenEngine
 from actors.requests import SampleRequest
@@ -31,15 +32,23 @@ class Rollout:
     prompt: Prompt
     prompt_ids: tuple[int, ...]
     token_ids: tuple[int, ...]
-    """The answer; may extend beyond the confusion point by the tokens sampled before the abort took effect."""
+    """The answer, up to its first stop string; may extend beyond the confusion point by the tokens sampled before the
+    abort took effect."""
     point: ConfusionPoint | None
     """Confusion point of the answer; None if it is clean."""
 
 
 def sample_answer(
-    rendered: RenderedPrompt, engine: TokenEngine, token_bytes: TokenBytes, config: RolloutConfig, run_seed: int
+    rendered: RenderedPrompt,
+    engine: TokenEngine,
+    token_bytes: TokenBytes,
+    config: RolloutConfig,
+    run_seed: int,
+    stop_strings: Sequence[str] = (),
 ) -> RolloutCoroutine[Rollout]:
-    """Sample one answer at `config.temperature`, without log-probabilities, and abort it at its confusion point.
+    """Sample one answer at `config.temperature`, without log-probabilities.
+
+    It is aborted at its confusion point, or at a stop string.
 
     Args:
         rendered: Prompt with room for an answer in the engine's context.
@@ -47,11 +56,12 @@ def sample_answer(
         token_bytes: Bytes of the tokenizer's tokens.
         config: Sampling settings.
         run_seed: Seed of the run; together with prompt and policy version it seeds the answer.
+        stop_strings: Texts that end the answer (`model.stop_strings`).
 
     Raises:
         Exception: Whatever the detector raises.
     """
-    streaming = StreamingDetector(token_bytes, rendered.detector)
+    streaming = StreamingDetector(token_bytes, rendered.detector, stop_strings)
     token_ids: list[int] = yield SampleRequest(
         prompt_ids=rendered.prompt_ids,
         max_new_tokens=min(config.max_new_tokens, engine.max_context - len(rendered.prompt_ids)),
@@ -64,11 +74,11 @@ def sample_answer(
     return Rollout(
         prompt=rendered.prompt,
         prompt_ids=rendered.prompt_ids,
-        token_ids=tuple(token_ids),
+        token_ids=tuple(answer_ids(token_ids, token_bytes, stop_strings)),
         # The detector runs a second time, over the complete text. The streaming run only decides when to stop: it
         # reports nothing before a confusion is certain, whereas an answer that ended by itself is judged as it is. And
         # one rule for the point, a function of the sampled tokens, is easier to test and to repeat than two.
-        point=confusion_point(token_ids, token_bytes, rendered.detector),
+        point=confusion_point(token_ids, token_bytes, rendered.detector, stop_strings),
     )
 
 

@@ -11,21 +11,33 @@ import itertools
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from tlpo_ray.errors import ModelError
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
-_WORD_START = "▁"  # SentencePiece spells a space like this
+_SENTENCE_PIECE = {"Replace", "Metaspace", "ByteFallback", "Fuse", "Strip"}
+"""Steps of the decoders of SentencePiece vocabularies."""
 
 
 class TokenBytes:
-    """The bytes of each token id of a fast tokenizer.
+    """The bytes of each token id of a fast tokenizer, as the tokenizer itself decodes it within an answer.
 
-    Byte-level BPE (Qwen, Llama 3, Tekken) spells bytes as printable characters; SentencePiece vocabularies (Gemma,
-    Llama 2, Mistral) spell text with ▁ for a space and fall back to ``<0xE4>`` for single bytes. Special tokens, and
-    ids that the tokenizer does not have (padded vocabularies), have no bytes.
+    Byte-level BPE (Qwen, Llama 3, Tekken, gpt-oss) spells bytes as printable characters. SentencePiece vocabularies
+    (Gemma, Llama 2) spell text with ▁ for a space and fall back to ``<0xE4>`` for single bytes. Added tokens are
+    spelled in the same way, e.g. Gemma's runs of spaces as ``▁▁``. Those that are marked as special have no bytes,
+    whether or not the tokenizer also has a name for them such as `eos_token`. Nor have ids that the tokenizer lacks:
+    holes, and the rows by which weights are padded. Added tokens without that mark have bytes, because decoding prints
+    them, e.g. ``<think>`` of Qwen and ``<unused7>`` of Gemma.
+
+    `text` is ``decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)`` except in two points:
+
+    - Bytes that are not UTF-8 become one lone surrogate each. The tokenizer writes U+FFFD for them, in SentencePiece
+      vocabularies also for all other bytes of the same run of byte tokens, those of complete characters included.
+    - Spaces of the first token stay. Decoders of some SentencePiece vocabularies (Llama 2, Mistral 7B) drop them, but
+      here a sequence of tokens may be the continuation of another.
 
     Args:
         tokenizer: A fast tokenizer of transformers.
@@ -36,13 +48,13 @@ class TokenBytes:
 
     def __init__(self, tokenizer: Any) -> None:
         spell = _spelling(tokenizer)
-        special = set(tokenizer.all_special_ids)
-        added = {index: str(token) for index, token in tokenizer.added_tokens_decoder.items()}
-        pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-        self._bytes = [
-            b"" if index in special or piece is None else added[index].encode() if index in added else spell(piece)
-            for index, piece in enumerate(pieces)
-        ]
+        added = tokenizer.added_tokens_decoder
+        # `all_special_ids` would not do: it has the named tokens only. Compared by name, as decoding does.
+        special = {str(token) for token in added.values() if token.special}
+        # Not `len(tokenizer)`: the ids of some vocabularies have holes.
+        size = 1 + max([*tokenizer.get_vocab().values(), *added])
+        pieces = tokenizer.convert_ids_to_tokens(list(range(size)))
+        self._bytes = [b"" if piece is None or piece in special else spell(piece) for piece in pieces]
 
     def __getitem__(self, token_id: int) -> bytes:
         return self._bytes[token_id] if token_id < len(self._bytes) else b""
@@ -83,16 +95,36 @@ class GrowingText:
 
 def _spelling(tokenizer: Any) -> Callable[[str], bytes]:
     """Return the function from a piece of this tokenizer's vocabulary to its bytes."""
-    decoder = json.loads(tokenizer.backend_tokenizer.to_str()).get("decoder") or {}
-    kinds = {decoder.get("type")} | {part.get("type") for part in decoder.get("decoders", ())}
+    decoder = tokenizer.backend_tokenizer.decoder
+    steps = [] if decoder is None else list(_steps(json.loads(decoder.__getstate__())))
+    kinds = {step["type"] for step in steps}
     if "ByteLevel" in kinds:
         return _byte_level
-    if "ByteFallback" in kinds or "Metaspace" in kinds:
-        return _sentence_piece
+    replaced = [_replacement(step) for step in steps if step["type"] in ("Replace", "Metaspace")]
+    if kinds <= _SENTENCE_PIECE and (replaced or "ByteFallback" in kinds) and None not in replaced:
+        spelled = [pair for pair in replaced if pair is not None]
+        return partial(_sentence_piece, spelled=spelled, has_byte_tokens="ByteFallback" in kinds)
     raise ModelError(
-        f"tokenizer {tokenizer.name_or_path!r}: decoder {sorted(map(str, kinds))} is neither byte-level nor "
-        f"SentencePiece with byte fallback, so the bytes of its tokens are unknown"
+        f"tokenizer {tokenizer.name_or_path!r}: decoder {sorted(kinds)} is neither byte-level nor SentencePiece, so "
+        f"the bytes of its tokens are unknown"
     )
+
+
+def _steps(decoder: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the steps of a decoder in order; sequences of steps may be nested."""
+    if decoder["type"] == "Sequence":
+        for step in decoder["decoders"]:
+            yield from _steps(step)
+    else:
+        yield decoder
+
+
+def _replacement(step: dict[str, Any]) -> tuple[str, str] | None:
+    """Return what a step replaces, and by what; None if it is a regular expression."""
+    if step["type"] == "Metaspace":
+        return step["replacement"], " "
+    pattern: str | None = step["pattern"].get("String")
+    return None if pattern is None else (pattern, step["content"])
 
 
 def _byte_level(piece: str) -> bytes:
@@ -102,10 +134,12 @@ def _byte_level(piece: str) -> bytes:
     return piece.encode()  # added tokens are spelled as they are
 
 
-def _sentence_piece(piece: str) -> bytes:
-    if match := _BYTE_TOKEN.fullmatch(piece):
+def _sentence_piece(piece: str, spelled: Sequence[tuple[str, str]], has_byte_tokens: bool) -> bytes:
+    if has_byte_tokens and (match := _BYTE_TOKEN.fullmatch(piece)):
         return bytes([int(match[1], 16)])
-    return piece.replace(_WORD_START, " ").encode()
+    for spelling, text in spelled:
+        piece = piece.replace(spelling, text)
+    return piece.encode()
 
 
 def _byte_level_table() -> dict[str, int]:

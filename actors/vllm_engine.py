@@ -29,7 +29,7 @@ from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.config.run import CANDIDATES_LIMIT, MIB, RolloutConfig
 from tlpo_ray.errors import ModelError, first_line
 from tlpo_ray.flow import vllm_sync
-from tlpo_ray.flow.models import eos_token_ids
+from tlpo_ray.flow.tokenizer import end_of_text_ids
 from tlpo_ray.flow.weights import RECEIVERS, Bucket, Rendezvous, TensorMeta
 
 R = TypeVar("R")
@@ -79,7 +79,7 @@ class VLLMEngine:
         if options.weight_transfer == "object_store" and options.lora is None:
             vllm_sync.prepare(self._engine)
         self.max_context = model.max_context
-        self.eos_ids = _eos_ids(self._engine)
+        self.eos_ids = end_of_text_ids(model)
         self.version = 0
         self._num_added = 0
         self._running: dict[str, _Running] = {}
@@ -139,7 +139,9 @@ class VLLMEngine:
     def _add(self, request: EngineRequest[Any], on_done: Callable[[Any], None]) -> None:
         match request:
             case SampleRequest():
-                parameters = _sampling_params(request.max_new_tokens, request.temperature, request.seed)
+                parameters = _sampling_params(
+                    request.max_new_tokens, request.temperature, request.seed, eos_ids=self.eos_ids
+                )
                 self._generate(request.prompt_ids, parameters, request.stop_condition, on_done)
             case TopKRequest(n=n, include=include):
                 self._probe(request.context_ids, n, lambda row: on_done(_most_probable(row, n, include)), include)
@@ -224,7 +226,8 @@ class VLLMEngine:
                 on_done(continuations)
 
         for number in tuple(unfinished):
-            self._generate(request.contexts[number], _sampling_params(limits[number]), None, partial(finish, number))
+            parameters = _sampling_params(limits[number], eos_ids=self.eos_ids)
+            self._generate(request.contexts[number], parameters, None, partial(finish, number))
 
     def _add_to_vllm(self, prompt_ids: Sequence[int], parameters: Any, running: _Running) -> None:
         self._num_added += 1
@@ -281,6 +284,7 @@ def _sampling_params(
     *,
     logprobs: int | None = None,
     forced: int | None = None,
+    eos_ids: Iterable[int] = (),
 ) -> Any:
     """Return vLLM's `SamplingParams`."""
     from vllm import SamplingParams
@@ -292,6 +296,7 @@ def _sampling_params(
         seed=seed,
         logprobs=logprobs,
         allowed_token_ids=None if forced is None else [forced],
+        stop_token_ids=sorted(eos_ids),  # not left to vLLM, so that both engines end at the same tokens
         detokenize=False,
         skip_clone=True,  # no two requests share their parameters; a deep copy costs more than a token
         output_kind=RequestOutputKind.DELTA,
@@ -310,8 +315,3 @@ def _most_probable(row: dict[int, Any], n: int, include: int | None = None) -> C
         token_ids=np.array([token for token, _ in best], np.int32),
         logp=np.array([value.logprob for _, value in best], np.float32),
     )
-
-
-def _eos_ids(engine: Any) -> frozenset[int]:
-    fields = engine.model_config.try_get_generation_config() or {}
-    return eos_token_ids(fields.get("eos_token_id") or getattr(engine.model_config.hf_config, "eos_token_id", None))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,24 +14,24 @@ import detectors
 from actors.batch import RolloutBatch
 from actors.canary import CanaryCheck, canary_difference, canary_request
 from actors.candidates import candidate_set, context_of
-from actors.chat import prompt_ids
-from actors.coroutine import RolloutCoroutine, start
+from actors.chat import EncodedPrompt, encode_prompts
+from actors.confusion import AnswerText, answer_ids, cut_at_stop_string
+from actors.coroutine import RolloutCoroutine, observed, start
 from actors.engine import BroadcastEngine, EngineFactory, EngineOptions, SleepingEngine, TokenEngine, run_all
-from actors.lookahead import CandidateScores, score_candidates
+from actors.lookahead import CandidateScorer, CandidateScores, score_candidates
 from actors.requests import CandidateSet, SampleRequest
 from actors.rollout import RenderedPrompt, Rollout, derive_seed, sample_answer
 from actors.token_bytes import TokenBytes
-from actors.tokenizer import load_tokenizer
+from tlpo_ray.cluster.progress import WorkClock
 from tlpo_ray.config.model import LoraConfig, ModelConfig
 from tlpo_ray.config.plugins import ROLLOUT_ENGINES, load_plugin
 from tlpo_ray.config.run import DetectorConfig, RolloutConfig
 from tlpo_ray.errors import TlpoError, WeightSyncError
 from tlpo_ray.flow.delta import WeightMirror
 from tlpo_ray.flow.records import CandidateGroup, Outcome, Prompt, PromptResult, RolloutReport, readable
+from tlpo_ray.flow.tokenizer import load_tokenizer
 from tlpo_ray.flow.weights import Bucket, Canary, Rendezvous, WeightUpdate
 
-TOO_LONG = "longer than the context"
-"""Reason of a skipped prompt, as `result.json` has it."""
 MAX_FAILURES, MAX_FAILURE_SHARE = 8, 0.05
 """Rollouts that may raise: this number, or this share of all. More of them point to a fault, not to an odd answer."""
 
@@ -45,7 +46,7 @@ class Completion:
     text: str
     token_ids: tuple[int, ...]
     finished: bool
-    """Whether the model ended the answer; False when it reached the token limit."""
+    """Whether the model ended the answer, or a stop string did; False when it reached the token limit."""
 
 
 class RolloutWorker:
@@ -67,6 +68,8 @@ class RolloutWorker:
         self._config = rollout
         self._detectors = detectors.DetectorSet(detector.name, detector.english, detector.settings)
         self._seed = seed
+        self.clock = WorkClock()
+        """Noted with every token that is sampled and every request that is done, those of the canary left out."""
         self.name = "local"
         """Name of this worker in the candidate groups that it makes."""
         self._mirror: WeightMirror | None = None
@@ -105,9 +108,10 @@ class RolloutWorker:
 
     def begin_batch(self, prompts: Sequence[Prompt]) -> RolloutBatch:
         """Start the rollouts of a batch beside those that are under way; `step` advances all of them."""
-        rendered_prompts, skipped = self._render(prompts)
+        encoded, skipped = self.encode(prompts)
         batch = RolloutBatch(size=len(prompts), skipped=skipped)
-        for rendered in rendered_prompts:
+        for prompt, ids in encoded:
+            rendered = RenderedPrompt(prompt=prompt, prompt_ids=ids, detector=self._detectors[prompt.language])
             start(self._engine, self._guarded(rendered, batch), lambda nothing: None)
         return batch
 
@@ -171,7 +175,7 @@ class RolloutWorker:
     def generate(
         self, prompts: Sequence[Prompt], samples: int, temperature: float, max_new_tokens: int, seed: int
     ) -> list[Completion]:
-        """Sample complete answers; prompts that leave no room for one get no completions.
+        """Sample complete answers; prompts that cannot be answered, e.g. for want of room, get no completions.
 
         Args:
             prompts: Prompts in any order.
@@ -180,33 +184,41 @@ class RolloutWorker:
             max_new_tokens: Maximum length of an answer in tokens.
             seed: Seed of the evaluation; an answer's own is derived from it, its prompt and its number.
         """
-        asked = [
-            (prompt.index, sample, ids)
-            for prompt in prompts
-            if len(ids := self._prompt_ids(prompt)) < self._engine.max_context
-            for sample in range(samples)
-        ]
+        encoded, _ = self.encode(prompts)
+        asked = [(prompt.index, sample, ids) for prompt, ids in encoded for sample in range(samples)]
+        stop_strings = self._model.stop_strings
         requests = [
             SampleRequest(
                 prompt_ids=ids,
                 max_new_tokens=min(max_new_tokens, self._engine.max_context - len(ids)),
                 temperature=temperature,
                 seed=derive_seed(seed, index, sample),
+                stop_condition=partial(self._note_tokens, AnswerText(self._token_bytes, stop_strings)),
             )
             for index, sample, ids in asked
         ]
         return [
-            Completion(
-                prompt_index=index,
-                sample=sample,
-                text=readable(self._token_bytes.text(token_ids)),
-                token_ids=tuple(token_ids),
-                finished=len(token_ids) < request.max_new_tokens,
-            )
+            self._completion(index, sample, token_ids, is_cut_off=len(token_ids) == request.max_new_tokens)
             for (index, sample, _), request, token_ids in zip(
                 asked, requests, run_all(self._engine, requests), strict=True
             )
         ]
+
+    def _completion(self, index: int, sample: int, token_ids: list[int], *, is_cut_off: bool) -> Completion:
+        """Return an answer up to its first stop string."""
+        text, stop_strings = self._token_bytes.text(token_ids), self._model.stop_strings
+        answer = cut_at_stop_string(text, stop_strings)
+        return Completion(
+            prompt_index=index,
+            sample=sample,
+            text=readable(answer),
+            token_ids=tuple(answer_ids(token_ids, self._token_bytes, stop_strings)),
+            finished=len(answer) < len(text) or not is_cut_off,
+        )
+
+    def encode(self, prompts: Sequence[Prompt]) -> tuple[list[EncodedPrompt], list[PromptResult]]:
+        """Return prompts as tokens, and the results of those that cannot be answered, with the reason."""
+        return encode_prompts(self._tokenizer, self._model, self._engine.max_context, prompts)
 
     def close(self) -> None:
         """Free the engine."""
@@ -230,22 +242,6 @@ class RolloutWorker:
         assert isinstance(self._engine, BroadcastEngine), f"{type(self._engine).__name__} takes no broadcasts"
         return self._engine
 
-    def _render(self, prompts: Sequence[Prompt]) -> tuple[list[RenderedPrompt], list[PromptResult]]:
-        """Return prompts as tokens, and the results of those that leave no room for an answer."""
-        rendered: list[RenderedPrompt] = []
-        skipped: list[PromptResult] = []
-        for prompt in prompts:
-            ids = self._prompt_ids(prompt)
-            if len(ids) >= self._engine.max_context:
-                skipped.append(PromptResult(prompt_index=prompt.index, outcome=Outcome.SKIPPED, reason=TOO_LONG))
-            else:
-                detector = self._detectors[prompt.language]
-                rendered.append(RenderedPrompt(prompt=prompt, prompt_ids=ids, detector=detector))
-        return rendered, skipped
-
-    def _prompt_ids(self, prompt: Prompt) -> tuple[int, ...]:
-        return tuple(prompt_ids(self._tokenizer, self._model, prompt.text))
-
     def _guarded(self, rendered: RenderedPrompt, batch: RolloutBatch) -> RolloutCoroutine[None]:
         """Roll out one prompt of a batch, and contain what it raises.
 
@@ -254,7 +250,7 @@ class RolloutWorker:
         """
         self._num_started += 1
         try:
-            finished = yield from self._roll_out(rendered)
+            finished = yield from observed(self._roll_out(rendered), partial(self._note_progress, batch))
             batch.finished.append(finished)
         except Exception as error:
             self._num_failed += 1
@@ -267,16 +263,28 @@ class RolloutWorker:
                 PromptResult(prompt_index=rendered.prompt.index, outcome=Outcome.SKIPPED, reason=reason)
             )
 
+    def _note_progress(self, batch: RolloutBatch, tokens: int) -> None:
+        batch.tokens += tokens
+        self.clock.note()
+
+    def _note_tokens(self, answer: AnswerText, new_ids: Sequence[int]) -> bool:
+        """Note that an answer has grown; return whether a stop string ends it."""
+        self.clock.note()
+        return answer.stop_condition(new_ids)
+
     def _roll_out(self, rendered: RenderedPrompt) -> RolloutCoroutine[tuple[Rollout, CandidateGroup | None]]:
         """Return answer, confusion point, candidate set and rewards of one prompt; no group if the answer is clean."""
         config, token_bytes = self._config, self._token_bytes
-        rollout = yield from sample_answer(rendered, self._engine, token_bytes, config, self._seed)
+        rollout = yield from sample_answer(
+            rendered, self._engine, token_bytes, config, self._seed, self._model.stop_strings
+        )
         if rollout.point is None:
             return rollout, None
         candidates = yield from candidate_set(rollout, self.version, config, self._seed)
-        scores = yield from score_candidates(
-            rollout, candidates, rendered.detector, token_bytes, config.lookahead_tokens
+        scorer = CandidateScorer(
+            rollout, token_bytes, rendered.detector, self._engine.eos_ids, self._model.stop_strings
         )
+        scores = yield from score_candidates(candidates, context_of(rollout), scorer, config.lookahead_tokens)
         return rollout, self._group(rollout, rendered.detector, candidates, scores)
 
     def _group(

@@ -283,8 +283,7 @@ EXIT_CODES = (
     ("1", "the run failed; `tlpo doctor`: a check failed; `tlpo detect --fail-above`: the limit is exceeded"),
     ("2", "the request cannot be met: one line says why"),
     ("3", "`tlpo submit` and `tlpo logs` have lost the connection to a job, which is probably still running"),
-    ("130", "Ctrl-C"),
-    ("128 + n", "the run was stopped by signal n, and can be resumed"),
+    ("128 + n", "stopped by signal n, e.g. 130 by Ctrl-C, 143 by SIGTERM: one line says how to continue"),
 )
 
 

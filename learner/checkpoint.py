@@ -22,6 +22,7 @@ from torch import Tensor
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.errors import UserError, first_line
 from tlpo_ray.flow.models import safetensors_errors
+from tlpo_ray.flow.tokenizer import load_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -232,7 +233,7 @@ def export_model(tensors: Iterable[tuple[str, Tensor]], model: ModelConfig, fold
         OSError: The folder cannot be written.
     """
     from huggingface_hub import save_torch_state_dict
-    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+    from transformers import AutoConfig, GenerationConfig
 
     partial = folder.with_name(folder.name + ".partial")
     named = dict(tensors)
@@ -242,7 +243,7 @@ def export_model(tensors: Iterable[tuple[str, Tensor]], model: ModelConfig, fold
     with safetensors_errors():
         save_torch_state_dict(named, partial, max_shard_size=MAX_SHARD, metadata={"format": "pt"})
     AutoConfig.from_pretrained(model.path, **source, dtype=model.dtype).save_pretrained(partial)
-    AutoTokenizer.from_pretrained(model.path, **source).save_pretrained(partial)
+    load_tokenizer(model).save_pretrained(partial)
     with suppress(OSError):  # a model without generation_config.json: transformers derives one when it loads
         GenerationConfig.from_pretrained(model.path, revision=model.revision).save_pretrained(partial)
     shutil.rmtree(folder, ignore_errors=True)

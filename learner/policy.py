@@ -14,10 +14,8 @@ from torch import Tensor, nn
 from learner.batch import Collate, Contexts, GroupBatch, pack_contexts, pad_contexts
 from learner.packing import takes_packed
 from tlpo_ray.config.model import ModelConfig
-from tlpo_ray.flow.models import load_causal_lm
+from tlpo_ray.flow.models import UNUSED_BY_TEXT, load_causal_lm
 
-UNUSED_BY_TEXT = frozenset({"vision_tower", "multi_modal_projector"})
-"""Modules of a model of text and images that text never passes through."""
 Policy = Callable[..., Any]
 """A causal language model as a callable; a training engine may wrap it."""
 

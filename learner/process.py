@@ -24,7 +24,8 @@ from tlpo_ray.flow.weights import Bucket, Rendezvous, WeightUpdate
 
 
 class LearnerProcess:
-    """One learner rank. All methods but `address` and `register` hold collectives: call them on all ranks at once.
+    """One learner rank. All methods but `address`, `register` and `progress` hold collectives: call them on all ranks
+    at once. Only `progress` has a thread of its own, and is served while another method runs.
 
     Args:
         put: Stores a bucket of weights and returns a reference to it (`ray.put`).
@@ -88,6 +89,10 @@ class LearnerProcess:
         if self._colocated and torch.cuda.is_available():
             torch.cuda.empty_cache()  # frees what activations took for the rollout actor on the same GPU
         return report
+
+    def progress(self) -> float:
+        """Return the time since this rank's work last advanced, in seconds."""
+        return self.worker.clock.age_s
 
     def export_weights(self, canary_context: Sequence[int]) -> WeightUpdate | None:
         """Return the current policy version on rank 0, with its buckets as references into the object store."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from learner.checkpoint import newest
 from learner.engine import RankInfo, checkpoint_layout
 from learner.process import LearnerProcess
 from learner.report import UpdateReport, merge_reports
+from learner.watch import GroupWatch
+from tlpo_ray.cluster.actors import answering_progress, finished_calls
 from tlpo_ray.cluster.hangs import dump_stacks, stacks_if_late
 from tlpo_ray.cluster.placement import bundle
 from tlpo_ray.cluster.restarts import RestartBudget
@@ -24,12 +27,19 @@ from tlpo_ray.config.run import ClusterConfig, FlowConfig, LearnerConfig
 from tlpo_ray.errors import DeadlineError, LearnerLostError, TlpoError, first_line
 from tlpo_ray.flow.weights import Rendezvous, WeightUpdate
 
+logger = logging.getLogger(__name__)
+
+POLL_S = 1.0
+"""Timeout of a wait for the ranks in seconds, after which their progress is looked at."""
+COLLECTIVE_DEADLINE_S = 24 * 3600.0
+"""How long a rank waits for another in a collective, in seconds. Hangs are found much sooner, by the driver: it watches
+the progress of all ranks, while a rank does not see whether another hangs or is slow, e.g. writes a checkpoint."""
 CPU_ENV = {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 """Environment of ranks without a GPU."""
 COMMON_ENV = {"TOKENIZERS_PARALLELISM": "false", "DS_LOG_LEVEL": "error"}
 """Environment of all ranks."""
 
-LearnerRank = ray.remote(LearnerProcess)
+LearnerRank = answering_progress(LearnerProcess)
 
 
 class LearnerGroup:
@@ -74,7 +84,8 @@ class LearnerGroup:
         self._starting: list[Any] = []
         self._updating: list[Any] = []
         """References to the reports of the update that is running."""
-        self._update_deadline = 0.0
+        self._watch: GroupWatch | None = None
+        """Watches that update."""
 
     def start(self) -> None:
         """Start all ranks; they load the model and join their process group while the caller continues.
@@ -121,29 +132,29 @@ class LearnerGroup:
         """
         shared = ray.put(payload)  # once, not once per rank
         self._updating = [rank.update.remote(shared, progress) for rank in self._ranks]
-        self._update_deadline = time.monotonic() + self._flow.update_deadline_s
+        self._watch = self._begin_watch("an update", "update_deadline_s")
 
     def poll_update(self, timeout_s: float) -> UpdateReport | None:
         """Return the update's report once all ranks are done; None if they are not within `timeout_s` seconds.
 
         Raises:
             NonFiniteError: The loss or the gradient is NaN or infinite.
-            LearnerLostError: A rank died, or the update takes longer than `flow.update_deadline_s`.
+            LearnerLostError: A rank died, or no rank has finished a micro-batch for `flow.update_deadline_s`.
         """
-        deadline_s = self._flow.update_deadline_s
-        done, missing = ray.wait(self._updating, num_returns=len(self._updating), timeout=timeout_s)
-        if missing:
-            # Raises if one of the ranks that are done has failed: Ray reports a dead process at once, while the ranks
-            # that wait for it in a collective would not return before the collective's deadline.
-            self._wait(done, deadline_s, "an update")
-            if time.monotonic() < self._update_deadline:
-                return None
-            dump_stacks(self._locations)
-            raise LearnerLostError(f"the driver waited {deadline_s:g} s for the learner group: an update")
-        report = merge_reports(self._wait(self._updating, deadline_s, "an update"))
-        self._updating = []
+        assert self._watch is not None, "begin_update comes first"
+        reports = self._poll(self._updating, self._watch, timeout_s)
+        if reports is None:
+            return None
+        report = merge_reports(reports)
+        self._updating, self._watch = [], None
         self.version = report.version
         return report
+
+    @property
+    def slow(self) -> dict[str, str]:
+        """What an update that takes longer than its deadline is at, and what to do, by "learner"; empty otherwise."""
+        slow = None if self._watch is None else self._watch.slow
+        return {} if slow is None else {"learner": slow}
 
     @property
     def pending(self) -> list[Any]:
@@ -181,7 +192,8 @@ class LearnerGroup:
         backend = self._flow.weight_transfer
         assert backend != "object_store"
         deadline_s = self._flow.sync_deadline_s
-        address, port = self._wait_for_work(self._ranks[0].address.remote(), deadline_s, "an address for broadcasts")
+        asked = [self._ranks[0].address.remote()]
+        address, port = self._complete(asked, "an address for broadcasts", "sync_deadline_s")[0]
         rendezvous = Rendezvous(
             backend=backend, address=address, port=port, size=num_receivers + 1, deadline_s=deadline_s
         )
@@ -202,8 +214,7 @@ class LearnerGroup:
             ResourceError: The folder cannot be written.
             LearnerLostError: A rank died or is late.
         """
-        deadline_s = self._flow.checkpoint_deadline_s
-        oldest: int = self._call_all("save", root, keep_last, what="a checkpoint", deadline_s=deadline_s)[0]
+        oldest: int = self._call_all("save", root, keep_last, what="a checkpoint", setting="checkpoint_deadline_s")[0]
         return oldest
 
     def restore(self, root: Path, until: int) -> int:
@@ -228,8 +239,8 @@ class LearnerGroup:
             UserError: The folder does not hold a checkpoint, or one written with other learner settings.
             LearnerLostError: A rank died or is late.
         """
-        deadline_s = self._flow.checkpoint_deadline_s
-        self.version = self._call_all("load", folder, what="a checkpoint to load", deadline_s=deadline_s)[0]
+        versions = self._call_all("load", folder, what="a checkpoint to load", setting="checkpoint_deadline_s")
+        self.version = versions[0]
         return self.version
 
     def export(self, folder: Path) -> None:
@@ -239,7 +250,7 @@ class LearnerGroup:
             ResourceError: The folder cannot be written.
             LearnerLostError: A rank died or is late.
         """
-        self._call_all("export", folder, what="the model export", deadline_s=self._flow.checkpoint_deadline_s)
+        self._call_all("export", folder, what="the model export", setting="checkpoint_deadline_s")
 
     def close(self) -> None:
         """End all ranks at once and release their resources."""
@@ -252,7 +263,7 @@ class LearnerGroup:
         """Start a process per rank and let it set up; state of an earlier incarnation is dropped."""
         config, flow = self._config, self._flow
         self.version = 0
-        self._updating, self._update_deadline = [], 0.0
+        self._updating, self._watch = [], None
         self._ranks = _create_ranks(placement, config.num_ranks, self._cluster, self.incarnation)
         self._locations = [
             handle.register.remote(self._stacks, f"learner-{rank}.{self.incarnation}")
@@ -265,8 +276,7 @@ class LearnerGroup:
                 num_ranks=config.num_ranks,
                 address=address,
                 port=port,
-                # One process group serves updates and checkpoints, and it has one deadline.
-                deadline_s=max(flow.update_deadline_s, flow.checkpoint_deadline_s),
+                deadline_s=COLLECTIVE_DEADLINE_S,
             )
             for rank in range(config.num_ranks)
         ]
@@ -275,18 +285,65 @@ class LearnerGroup:
             for handle, rank_info in zip(self._ranks, rank_infos, strict=True)
         ]
 
-    def _call_all(self, method: str, *arguments: Any, what: str, deadline_s: float | None = None) -> list[Any]:
-        """Call a method on all ranks and return their values; the deadline is that of an update unless given."""
-        refs = [getattr(rank, method).remote(*arguments) for rank in self._ranks]
-        values: list[Any] = self._wait_for_work(refs, deadline_s or self._flow.update_deadline_s, what)
+    def _call_all(self, method: str, *arguments: Any, what: str, setting: str = "update_deadline_s") -> list[Any]:
+        """Call a method on all ranks and return their values; `setting` is the limit without progress."""
+        return self._complete([getattr(rank, method).remote(*arguments) for rank in self._ranks], what, setting)
+
+    def _complete(self, refs: Sequence[Any], what: str, setting: str) -> list[Any]:
+        """Return the values of calls of ranks, which have as long as they make progress."""
+        watch = self._begin_watch(what, setting)
+        while (values := self._poll(refs, watch, POLL_S)) is None:
+            pass
         return values
 
-    def _wait_for_work(self, refs: Any, deadline_s: float, what: str) -> Any:
-        """Do what `_wait` does for ranks that have started: one that is late counts as lost."""
+    def _begin_watch(self, what: str, setting: str) -> GroupWatch:
+        return GroupWatch(self._ranks, what, f"flow.{setting}", getattr(self._flow, setting))
+
+    def _poll(self, refs: Sequence[Any], watch: GroupWatch, timeout_s: float) -> list[Any] | None:
+        """Return the values of calls of ranks; None if not all have ended within `timeout_s` seconds.
+
+        Raises:
+            LearnerLostError: A rank died or failed, or none of them makes progress any more.
+        """
+        until, done = time.monotonic() + timeout_s, set[Any]()
+        while pending := [ref for ref in refs if ref not in done]:
+            ended = finished_calls(pending, (), max(0.0, until - time.monotonic()))
+            # Raises if one of them has failed: Ray reports a dead process at once, while the ranks that wait for it in
+            # a collective would not return before the collective's deadline.
+            self._results(ended, watch)
+            done.update(ended)
+            if len(ended) < len(pending) and time.monotonic() >= until:
+                self._check_progress(watch)
+                return None
+        return self._results(refs, watch)
+
+    def _results(self, refs: Sequence[Any], watch: GroupWatch) -> list[Any]:
+        """Return the values of calls that have ended.
+
+        Raises:
+            LearnerLostError: A rank died or failed.
+        """
         try:
-            return self._wait(refs, deadline_s, what)
-        except DeadlineError as error:
+            values: list[Any] = self._wait(refs, watch.limit_s, watch.what)
+        except DeadlineError as error:  # the node that holds a value does not send it
             raise LearnerLostError(str(error)) from error
+        return values
+
+    def _check_progress(self, watch: GroupWatch) -> None:
+        """Give up an operation that makes no progress; log once that one is slow.
+
+        Raises:
+            LearnerLostError: It makes none.
+        """
+        if watch.is_silent():
+            dump_stacks(self._locations)
+            raise LearnerLostError(
+                f"the driver waited {watch.limit_s:g} s for progress of the learner group: {watch.what}; if it was "
+                f"only slow, raise {watch.setting}"
+            )
+        if not watch.is_reported and (slow := watch.slow) is not None:
+            watch.is_reported = True
+            logger.warning("the learner group %s", slow)
 
     def _wait(self, refs: Any, deadline_s: float, what: str) -> Any:
         """Return the values of references; when they are late, all ranks dump their stacks."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -28,15 +28,20 @@ from learner.policy import Policy, candidate_logp, collate_fn, enable_activation
 from learner.report import StepReport, UpdateReport, share_of_mean, step_report
 from learner.schedule import learning_rate
 from learner.weight_export import WeightExporter, announce_weights
+from tlpo_ray.cluster.progress import WorkClock
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.config.plugins import ADVANTAGES, load_plugin
 from tlpo_ray.config.run import LearnerConfig
 from tlpo_ray.errors import ConfigError
 from tlpo_ray.files import disk_errors
-from tlpo_ray.flow.lora import merge_adapter, with_adapter, write_adapter
-from tlpo_ray.flow.models import eos_token_ids
+from tlpo_ray.flow.lora import linear_layers, merge_adapter, with_adapter, write_adapter
+from tlpo_ray.flow.models import model_without_weights
 from tlpo_ray.flow.records import CandidateGroup
+from tlpo_ray.flow.tokenizer import end_of_text_ids
 from tlpo_ray.flow.weights import BroadcastSender, Bucket, Rendezvous, WeightUpdate, to_wire
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 Reference = Callable[[GroupBatch], Tensor]
 """Returns the [B, K] natural-log probabilities of the candidates under the reference policy."""
@@ -73,6 +78,8 @@ class LearnerWorker:
         self._eos_ids = torch.tensor(sorted(eos_ids), dtype=torch.long, device=engine.device)
         self._collate = collate
         self._sender: BroadcastSender | None = None
+        self.clock = WorkClock()
+        """Noted with every forward and backward pass of a micro-batch, optimizer step, and tensor that is moved."""
         self.version = 0
         """Policy version of the weights."""
 
@@ -132,7 +139,7 @@ class LearnerWorker:
         Raises:
             NonFiniteError: A weight is NaN or infinite.
         """
-        return exporter.export(self.engine, self.version, canary_context, put)
+        return exporter.export(self.engine, self.version, canary_context, self._noting(put))
 
     def announce_weights(self, canary_context: Sequence[int]) -> WeightUpdate:
         """Return the current policy version without its weights, which `broadcast` sends; every rank must call it.
@@ -177,7 +184,7 @@ class LearnerWorker:
         with disk_errors(f"a checkpoint below {root}"):
             if engine.rank == 0:
                 checkpoint.begin(root, self.version)
-            tensors = engine.state_tensors()
+            tensors = self._noted(engine.state_tensors())
             if engine.rank == 0:
                 checkpoint.write_tensors(checkpoint.partial_folder(root, self.version), tensors)
                 checkpoint.commit(root, self.version, engine.layout, keep_last)
@@ -210,7 +217,7 @@ class LearnerWorker:
         """
         version = checkpoint.read_version(folder, self.engine.layout)
         with checkpoint.TensorReader(folder) as tensors:
-            self.engine.load_state(tensors.read)
+            self.engine.load_state(self._noting(tensors.read))
         self.version = version
         return version
 
@@ -222,10 +229,12 @@ class LearnerWorker:
         Raises:
             ResourceError: The folder cannot be written.
         """
-        trained = tensors = [(name, tensor.cpu().clone()) for name, tensor in self.engine.tensors()]
+        trained = tensors = [(name, tensor.cpu().clone()) for name, tensor in self._noted(self.engine.tensors())]
         if (lora := self._config.lora) is not None:
-            all_weights = ((name, tensor.cpu()) for name, tensor in self.engine.tensors(include_frozen=True))
-            tensors = list(merge_adapter(all_weights, dict(trained), lora))
+            frozen_too = self._noted(self.engine.tensors(include_frozen=True))
+            all_weights = ((name, tensor.cpu()) for name, tensor in frozen_too)
+            layers = linear_layers(model_without_weights(self._model))
+            tensors = list(merge_adapter(all_weights, dict(trained), lora, layers))
         if self.engine.rank == 0:
             with disk_errors(f"the model to {folder}"):
                 checkpoint.export_model(tensors, self._model, folder)
@@ -238,7 +247,9 @@ class LearnerWorker:
         if self.reference is None:
             return None
         with torch.no_grad():
-            return self.reference(batch)
+            logp_BK = self.reference(batch)
+        self.clock.note()
+        return logp_BK
 
     def objective(self, logp_BK: Tensor, batch: GroupBatch, ref_logp_BK: Tensor | None) -> Objective:
         """Return TLPO's objective of a micro-batch, with this run's advantage form and hyper-parameters.
@@ -272,7 +283,9 @@ class LearnerWorker:
 
         def loss_of(number: int) -> Loss:
             def loss(policy: Policy) -> Tensor:
+                self.clock.note()  # the backward pass of the micro-batch before is done
                 logp_BK = candidate_logp(policy, batches[number])
+                self.clock.note()
                 if recompute_old:
                     batches[number] = replace(batches[number], old_logp_BK=logp_BK.detach())
                 objective = self.objective(logp_BK, batches[number], reference[number])
@@ -283,7 +296,23 @@ class LearnerWorker:
 
         losses = [loss_of(number) for number in range(len(batches))]
         norm = self.engine.step(losses, lr)
+        self.clock.note()
         return step_report(batches, objectives, norm)
+
+    def _noting(self, act: Callable[[S], T]) -> Callable[[S], T]:
+        """Return a function that does the same, and notes each call as progress."""
+
+        def noting(argument: S) -> T:
+            self.clock.note()
+            return act(argument)
+
+        return noting
+
+    def _noted(self, items: Iterator[T]) -> Iterator[T]:
+        """Yield the items, and note each as progress."""
+        for item in items:
+            self.clock.note()
+            yield item
 
     def _eos_mass(self, batch: GroupBatch) -> Tensor:
         """Return [B] probability under π_old, over the complete vocabulary, of the candidates that end the text."""
@@ -339,9 +368,7 @@ def build_learner(
     check_fits(policy, model, config)
     engine = trainer(policy, model, config, rank_info)
     reference = _make_reference(policy, engine, model, config) if config.beta else None
-    generation: Any = policy.generation_config
-    eos_ids = eos_token_ids(generation.eos_token_id)
-    return LearnerWorker(engine, reference, model, config, eos_ids=eos_ids, collate=collate_fn(policy))
+    return LearnerWorker(engine, reference, model, config, eos_ids=end_of_text_ids(model), collate=collate_fn(policy))
 
 
 def _make_reference(policy: Any, engine: TrainEngine, model: ModelConfig, config: LearnerConfig) -> Reference:

@@ -29,11 +29,29 @@ def make_model(name: str, folder: Path) -> Path:
     tokenizer = (sentence_piece if name.startswith("gemma3") else byte_level)()
     tokenizer.chat_template = TURNS.format(begin="", end=END)
     tokenizer.save_pretrained(folder)
-    special = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
+    save_weights(name, folder, rows=len(tokenizer), eos=tokenizer.eos_token_id, pad=tokenizer.pad_token_id)
+    return folder
+
+
+def save_weights(
+    name: str, folder: Path, *, rows: int, eos: int | list[int], pad: int | None, bos: int | None = None, **save: Any
+) -> None:
+    """Write random weights of a kind of `MAKERS` and their configuration into a folder.
+
+    Args:
+        name: The kind.
+        folder: Folder for the model.
+        rows: Rows of the embedding.
+        eos: Token or tokens that end an answer.
+        pad: Padding token.
+        bos: Token that begins a text.
+        save: Further arguments of `save_pretrained`.
+    """
+    special = {"eos_token_id": eos, "pad_token_id": pad, "bos_token_id": bos}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        MAKERS[name]({**SIZE, **special, "vocab_size": len(tokenizer), "dtype": "float32"}).save_pretrained(folder)
-    return folder
+        model = MAKERS[name]({**SIZE, **special, "vocab_size": rows, "dtype": "float32"})
+    model.save_pretrained(folder, **save)
 
 
 def _llama(size: dict[str, Any]) -> Any:

@@ -9,8 +9,9 @@ from actors.worker import build_worker
 from tlpo_ray.config.load import dump_config, load_config
 from tlpo_ray.flow.records import Prompt
 from tlpo_ray.quickstart.scoring import Score, Scorer
-from tlpo_ray.quickstart.settings import LOCAL, ROUNDS, SAMPLES
+from tlpo_ray.quickstart.settings import LOCAL, ROUNDS
 from tlpo_ray.quickstart.toy_cache import cached_toy_model
+from tlpo_ray.quickstart.toy_questions import SAMPLES
 from tlpo_ray.quickstart.world import toy_world
 
 SETTINGS = ("flow.max_restarts=1000", "flow.heartbeat_s=10", "checkpoint.every_updates=5")

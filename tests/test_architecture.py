@@ -21,6 +21,7 @@ LAYERS: dict[str, int] = {
     "tlpo_ray.lazy": 0,
     "tlpo_ray.files": 0,
     "tlpo_ray.progress": 0,
+    "tlpo_ray.stopping": 0,
     "tlpo_ray.config": 0,
     "tlpo_ray.cluster": 1,
     "tlpo_ray.flow": 2,
@@ -38,10 +39,12 @@ LAYERS: dict[str, int] = {
     "tlpo_ray.commands": 8,
     "tlpo_ray.cli": 9,
     "tlpo_ray": 10,
+    "tlpo_ray.__main__": 10,
 }
 """Layer of each package: imports point to lower layers, or stay inside the package."""
 WITHIN_LAYER = {
     "tlpo_ray.files": {"tlpo_ray.errors"},
+    "tlpo_ray.stopping": {"tlpo_ray.errors"},
     "tlpo_ray.config": {"tlpo_ray.errors"},
 }
 """The ground floor has an order of its own."""

@@ -5,6 +5,7 @@ TlpoError
 │   ├── ConfigError        the configuration is wrong
 │   ├── PromptFileError    a prompt file or dataset cannot be read
 │   ├── ModelError         a model cannot be found or loaded
+│   ├── PromptError        a prompt cannot be put to the model as it is
 │   └── ResourceError      too few GPUs or CPUs, too little memory or disk space, or no permission to write
 ├── DeadlineError          a wait between processes timed out; the message says which process waited for what
 ├── LearnerLostError       a learner rank died, hung or failed; the group can be restarted
@@ -44,6 +45,10 @@ class ModelError(UserError):
     """A model cannot be found or loaded."""
 
 
+class PromptError(UserError):
+    """A prompt cannot be put to the model as it is; the message says why, without the prompt's text."""
+
+
 class ResourceError(UserError):
     """The machine or the cluster has less than what was requested."""
 
@@ -61,10 +66,10 @@ class RecordError(TlpoError, ValueError):
 
 
 class StoppedError(BaseException):
-    """The run was asked to stop (SIGTERM, SIGINT); it can be resumed.
+    """A signal has come: SIGINT (Ctrl-C), SIGTERM or SIGHUP.
 
     Args:
-        message: One line for the user.
+        message: One line for the user, which says how to continue.
         signal: Number of the signal.
     """
 

@@ -30,6 +30,8 @@ class TrainingProgress:
     """Tokens sampled so far."""
     seconds: float
     """Seconds since the run was started or resumed."""
+    slow: tuple[str, ...] = ()
+    """Processes whose work takes longer than its deadline and makes progress, e.g. rollout-0.0."""
 
     @property
     def complete(self) -> bool:

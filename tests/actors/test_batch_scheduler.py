@@ -53,3 +53,21 @@ def test_requests_submitted_by_a_callback_wait_for_the_next_step() -> None:
     assert not scheduler.step(serve)
     assert not scheduler.step(serve), "an empty queue stays empty"
     assert sizes == [2, 2, 2]
+
+
+def test_a_step_has_at_most_so_many_sequences_but_at_least_one_request() -> None:
+    """A slow engine has results to show between two steps."""
+    steps: list[list[Any]] = []
+
+    def serve(requests: Sequence[Any]) -> list[None]:
+        steps.append(list(requests))
+        return [None] * len(requests)
+
+    scheduler = BatchScheduler(max_sequences=3)
+    pair = GreedyRequest(contexts=((1,), (2,)), max_new_tokens=1)
+    many = GreedyRequest(contexts=((1,),) * 5, max_new_tokens=1)
+    for request in (GREEDY, pair, pair, many, GREEDY, SAMPLE, SAMPLE, SAMPLE, SAMPLE):
+        scheduler.submit(request, lambda result: None)
+    while scheduler.step(serve):
+        pass
+    assert steps == [[SAMPLE] * 3, [SAMPLE], [GREEDY, pair], [pair], [many], [GREEDY]]

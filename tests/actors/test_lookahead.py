@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 
 import detectors
-from actors.confusion import ConfusionPoint
+from actors.confusion import ConfusionPoint, cut_at_stop_string
 from actors.lookahead import CandidateScorer
 from actors.rollout import Rollout
 from actors.token_bytes import TokenBytes
@@ -22,15 +24,29 @@ def ids(text: str) -> list[int]:
     return list(TOKENIZER(text, add_special_tokens=False)["input_ids"])
 
 
-def scorer_after(left: Sequence[int], language: str = "ko", english: detectors.English = "neutral") -> CandidateScorer:
+END = 0
+"""The end-of-text token of the scorers here."""
+
+
+def scorer_after(
+    left: Sequence[int],
+    language: str = "ko",
+    english: detectors.English = "neutral",
+    stop_strings: Sequence[str] = (),
+) -> CandidateScorer:
     finding = detectors.Finding(start=0, end=1, text="", kind="")
     rollout = Rollout(
         prompt=Prompt(index=0, id="p", language=language, text=""),
         prompt_ids=(),
-        token_ids=(*left, 0),
+        token_ids=(*left, END),
         point=ConfusionPoint(token=len(left), last_token=len(left), finding=finding, response=""),
     )
-    return CandidateScorer(rollout, TABLE, detectors.language(language, english))
+    return CandidateScorer(rollout, TABLE, detectors.language(language, english), {END}, stop_strings)
+
+
+def single(content: bytes) -> int:
+    """Return the token with exactly these bytes."""
+    return next(token for token in range(len(TOKENIZER)) if TABLE[token] == content)
 
 
 def rewards(left: str, texts: Sequence[str], **kind: str) -> list[float]:
@@ -38,7 +54,7 @@ def rewards(left: str, texts: Sequence[str], **kind: str) -> list[float]:
 
 
 def test_a_confused_character_in_candidate_or_lookahead_makes_the_reward_negative() -> None:
-    assert rewards("통화는 ", ["엔입니다", "гривня", "엔 гр", " yen", ""]) == [1, -1, -1, 1, 1]
+    assert rewards("통화는 ", ["엔입니다", "гривня", "엔 гр", " yen"]) == [1, -1, -1, 1]
 
 
 def test_an_unfinished_last_character_is_not_evidence() -> None:
@@ -65,8 +81,51 @@ def test_the_left_context_decides_about_a_fragment() -> None:
 
 
 def test_a_certain_confusion_needs_no_lookahead() -> None:
-    at = scorer_after(ids("통화는 "))
-    assert at.is_certain(ids("гривня"))
-    assert not at.is_certain(ids("엔"))
-    longer = np.asarray(at.scores([ids("гривня") + ids("입니다"), ids("гривня")]).rewards)
+    first, second = (single(bytes([byte])) for byte in "г".encode())
+    assert scorer_after([*ids("통화는 "), first]).is_decided(second)
+    assert not scorer_after(ids("통화는 ")).is_decided(first), "its other byte may make it another character"
+    assert not scorer_after(ids("통화는 ")).is_decided(ids("엔")[0])
+    longer = np.asarray(scorer_after(ids("통화는 ")).scores([ids("гривня") + ids("입니다"), ids("гривня")]).rewards)
     assert (longer == -1).all()
+
+
+def test_an_end_of_text_token_is_judged_as_nothing_and_needs_no_lookahead() -> None:
+    """Also where the left context would be confused if it ended there, and where it has an unfinished character."""
+    for left, english in (("통화는 ", "neutral"), ("크기는 12 by", "confusion")):
+        at = scorer_after(ids(left), english=english)  # type: ignore[arg-type]
+        assert at.is_decided(END)
+        scores = at.scores([[END], [END, *ids("гривня")]])
+        assert scores.rewards.tolist() == [1, 1]
+        assert scores.lookaheads == ("", "")
+    assert scorer_after([*ids("통화는 "), single("г".encode()[:1])]).scores([[END]]).lookaheads == ("",)
+
+
+def test_tokens_without_bytes_do_not_end_the_answer() -> None:
+    at = scorer_after(ids("통화는 "))
+    for token in (END + 1, len(TOKENIZER) + 100):
+        assert TABLE[token] == b""
+        assert not at.is_decided(token)
+        assert at.scores([[token, *ids("гривня")], [token, *ids("엔")], [token]]).rewards.tolist() == [-1, 1, 1]
+
+
+def test_a_stop_string_ends_the_answer() -> None:
+    at = scorer_after(ids("통화는 엔.\n"), stop_strings=["\n\n", "###"])
+    newline, mark = ids("\n")[0], ids("#")[0]
+    assert at.is_decided(newline), "it completes a stop string that began in the left context"
+    assert not at.is_decided(mark)
+    texts = ["\nгривня", "엔\n\nгривня", "엔 г###", "##엔", "엔 #", "гри"]
+    scores = at.scores([ids(text) for text in texts])
+    assert scores.rewards.tolist() == [1, 1, -1, 1, 1, -1]
+    assert scores.lookaheads == ("", "엔", "엔 г", "##엔", "엔 #", "гри")
+
+
+@given(
+    st.lists(st.text("ab\n엔", min_size=1, max_size=3), max_size=3), st.text("ab\n엔"), st.text("ab\n엔", min_size=1)
+)
+def test_the_judged_text_is_the_answers_from_c_up_to_its_first_stop_string(
+    stop_strings: list[str], left: str, text: str
+) -> None:
+    left = cut_at_stop_string(left, stop_strings)
+    at = scorer_after(ids(left), stop_strings=stop_strings)
+    (judged,) = at.scores([ids(text)]).lookaheads
+    assert judged == cut_at_stop_string(left + text, stop_strings)[len(left) :]

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 
 import detectors
-from actors.chat import prompt_ids
+from actors.chat import TOO_LONG, prompt_ids
 from actors.engine import EngineOptions, TokenEngine, run_all
 from actors.hf_engine import TransformersEngine
 from actors.requests import TopKRequest
 from actors.token_bytes import TokenBytes
-from actors.tokenizer import load_tokenizer
-from actors.worker import MAX_FAILURES, TOO_LONG, RolloutWorker
+from actors.worker import MAX_FAILURES, RolloutWorker
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.config.run import DetectorConfig, RolloutConfig
 from tlpo_ray.errors import WeightSyncError
 from tlpo_ray.flow.records import Outcome, Prompt, RolloutReport
+from tlpo_ray.flow.tokenizer import load_tokenizer
 from tlpo_ray.flow.weights import Canary
 
 SEED = 3

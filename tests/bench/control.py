@@ -13,12 +13,13 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import ray
 
 from actors.member import Member
 from actors.process import RolloutSpec
+from actors.progress import RolloutProgress
 from actors.ray_shell import RolloutFleet
 from learner.report import StepReport, UpdateReport
 from tests.bench.compare import Figure
@@ -83,6 +84,9 @@ class Host:
 
     async def check_canary(self) -> None: ...
 
+    async def progress(self) -> RolloutProgress:
+        return RolloutProgress(work_age_s=0.0, engine_age_s=0.0)
+
     async def process_info(self) -> ProcessInfo:
         return ProcessInfo(node_id="", pid=0)
 
@@ -139,6 +143,8 @@ class SimulatedPool(ActorPool):
 
 class SimulatedLearner:
     """A learner that only takes the time of one."""
+
+    slow: ClassVar[dict[str, str]] = {}
 
     def __init__(self) -> None:
         self.version = 0

@@ -16,13 +16,13 @@ from actors.engine import EngineOptions, run_all
 from actors.hf_engine import TransformersEngine
 from actors.requests import CandidateSet, SampleRequest, TopKRequest
 from actors.token_bytes import TokenBytes
-from actors.tokenizer import load_tokenizer
 from actors.vllm_engine import VLLMEngine, _sampling_params
 from actors.worker import RolloutWorker
 from tests.bench.compare import Figure, Measured, Row, compared
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.config.run import DetectorConfig, RolloutConfig
 from tlpo_ray.flow.records import Prompt, RolloutReport
+from tlpo_ray.flow.tokenizer import load_tokenizer
 from tlpo_ray.quickstart.toy_cache import cached_toy_model
 from tlpo_ray.quickstart.world import toy_world
 

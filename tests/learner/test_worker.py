@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from learner.batch import make_batch, pack_contexts
+from learner.checkpoint import checkpoints
 from learner.engine import RankInfo
 from learner.policy import Policy, candidate_logp
 from learner.weight_export import WeightExporter
 from learner.worker import build_learner
 from tests.learner.learners import CONTEXT, MIB, equal, export, make_learner, weights
 from tests.tiny import CANDIDATES, random_groups
+from tlpo_ray.cluster.progress import WorkClock
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.config.run import LearnerConfig
 from tlpo_ray.errors import ConfigError, NonFiniteError
@@ -219,3 +221,35 @@ def test_the_torch_engine_refuses_more_than_one_rank(tiny_model: Path) -> None:
     rank_info = RankInfo(rank=1, num_ranks=2)
     with pytest.raises(ConfigError, match=r"learner\.engine torch has one rank, learner\.num_ranks is 2: "):
         build_learner(ModelConfig(path=str(tiny_model)), LearnerConfig(engine="torch"), seed=0, rank_info=rank_info)
+
+
+class CountingClock(WorkClock):
+    """Counts what is noted."""
+
+    count = 0
+
+    def note(self) -> None:
+        self.count += 1
+
+
+def test_every_micro_batch_step_and_tensor_is_progress(tiny_model: Path, tmp_path: Path) -> None:
+    """A slow update, export or checkpoint is not taken for one that hangs."""
+    worker = make_learner(tiny_model, micro_batch_size=2, num_iterations=3)
+    worker.clock = clock = CountingClock()
+
+    def noted() -> int:
+        count, clock.count = clock.count, 0
+        return count
+
+    worker.update(random_groups(tiny_model, 8), 0.0)
+    batches, steps = 4, 3
+    assert noted() == batches + steps * (2 * batches + 1), "the reference; forward and backward passes, and a step"
+    buckets = export(worker, max_bytes=20_000).deltas[-1].buckets
+    assert noted() == len(buckets) > 2
+    worker.save(tmp_path / "checkpoints", keep_last=1)
+    tensors = len(dict(worker.engine.state_tensors()))
+    assert noted() == tensors > 10
+    worker.load(checkpoints(tmp_path / "checkpoints")[0])
+    assert noted() >= tensors, "`steps` is read once per parameter"
+    worker.export(tmp_path / "model")
+    assert noted() == len(dict(worker.engine.tensors()))

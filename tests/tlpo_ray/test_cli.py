@@ -210,7 +210,7 @@ def test_help_does_not_import_heavy_libraries(tmp_path: Path) -> None:
     """`tlpo --help` would be slow if it imported torch, ray or transformers."""
     code = (
         "import sys; sys.argv = ['tlpo', '--help']\n"
-        "from tlpo_ray.cli import main\n"
+        "from tlpo_ray.__main__ import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'ray', 'vllm', 'transformers', 'numpy', 'pydantic'} & sys.modules.keys()\n"

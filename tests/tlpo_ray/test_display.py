@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
 from tlpo_ray.commands import display
 from tlpo_ray.commands.display import TerminalProgress
+from tlpo_ray.progress import TrainingProgress
 
 
 @pytest.fixture
@@ -41,3 +43,15 @@ def test_a_share_alone_is_shown_behind_the_description(shown: list[str]) -> None
         update("converting")
         update(share=0.25)
     assert shown == ["loading", "loading · 50%", "converting", "converting · 25%", "converting"]
+
+
+def test_a_line_of_progress_names_the_processes_that_are_slow(capsys: pytest.CaptureFixture[str]) -> None:
+    state = TrainingProgress(
+        prompts=10, settled=10, leased=0, queue_depth=0, confusion_rate=0.0, rpr=1.0, version=1, tokens_generated=7,
+        seconds=1.0,
+    )  # fmt: skip
+    for slow in ((), ("rollout-0.0", "learner")):
+        with TerminalProgress() as progress:
+            progress.training(replace(state, slow=slow))
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.endswith("7 tok/s") and second == f"{first} · slow: rollout-0.0, learner"

@@ -13,6 +13,7 @@ from tlpo_ray.data.pairs import UsableAnswers, usable_answers
 from tlpo_ray.errors import TlpoError
 from tlpo_ray.evaluation.sampling import OnProgress, Sampling, sample_completions
 from tlpo_ray.flow.records import Prompt
+from tlpo_ray.stopping import out_of_reach
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,8 @@ def sample_own_answers(config: BaselineConfig, prompts: Sequence[Prompt], on_pro
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_sample_and_send, args=(sender, config, prompts))
-    process.start()
+    with out_of_reach():
+        process.start()
     sender.close()  # otherwise this process would hold the pipe open, and the other's death would go unnoticed
     try:
         return _receive(receiver, on_progress)

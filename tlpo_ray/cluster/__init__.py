@@ -6,6 +6,7 @@ __all__ = [
     "connect",
     "hangs",
     "placement",
+    "progress",
     "restarts",
     "stacks",
     "waiting",

@@ -12,7 +12,10 @@ from tlpo_ray.cluster.hangs import dump_stacks
 from tlpo_ray.cluster.placement import PlacementPool
 from tlpo_ray.cluster.waiting import LOST, original_error_line
 from tlpo_ray.errors import first_line
+from tlpo_ray.stopping import interruptible
 
+PROGRESS_GROUP = "progress"
+"""Ray's concurrency group of the method `progress`."""
 OBJECT_LOST = ObjectLostError
 """Exception about a value that is gone because the process that held it, or its node, died."""
 
@@ -40,8 +43,12 @@ def finished_calls(calls: Sequence[Any], wake: Iterable[Any], timeout_s: float) 
         calls: References of calls that are under way.
         wake: Further references that end the wait, without being returned.
         timeout_s: Longest wait in seconds.
+
+    Raises:
+        StoppedError: A signal has come.
     """
-    ray.wait([*calls, *wake], num_returns=1, timeout=timeout_s)
+    with interruptible():
+        ray.wait([*calls, *wake], num_returns=1, timeout=timeout_s)
     if not calls:
         return []
     finished: list[Any] = ray.wait(list(calls), num_returns=len(calls), timeout=0)[0]
@@ -65,17 +72,31 @@ def call_result(call: Any) -> Any:
         raise CallFailedError(RuntimeError(original_error_line(error))) from error
 
 
+def answering_progress(actor_class: type) -> Any:
+    """Return a Ray actor class whose method `progress` has a thread of its own: it is served while another call runs.
+
+    All other methods share one thread, or one event loop.
+    """
+    return ray.remote(concurrency_groups={PROGRESS_GROUP: 1})(actor_class)
+
+
+def ask_progress(handle: Any) -> Any:
+    """Call `progress` on an actor of such a class; returns the reference to the answer."""
+    return handle.progress.options(concurrency_group=PROGRESS_GROUP).remote()
+
+
 class ActorPool:
     """Ray actors of one class, each under a key and in a placement group of its own.
 
     Args:
-        actor_class: Class of the processes. It needs a method `process_info`, which returns a `ProcessInfo`.
+        actor_class: Class of the processes. It needs a method `process_info`, which returns a `ProcessInfo`, and a
+            method `progress`.
         resources: What each process requests from its node, by Ray's resource names.
         options: Options of `ray.remote` for all of them.
     """
 
     def __init__(self, actor_class: type, resources: dict[str, float], options: Mapping[str, Any]) -> None:
-        self._actor_class = ray.remote(actor_class)
+        self._actor_class = answering_progress(actor_class)
         self._resources = resources
         self._options = options
         self._placement = PlacementPool()

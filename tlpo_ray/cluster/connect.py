@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import signal
 import socket
-import threading
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,10 +15,12 @@ from http.client import HTTPException
 import grpc
 import ray
 from ray._private import ray_constants
+from ray._private import utils as ray_utils
 
 from tlpo_ray.cluster.placement import bundle
 from tlpo_ray.config.run import MIB, ClusterConfig, RunConfig
 from tlpo_ray.errors import ResourceError, first_line
+from tlpo_ray.stopping import check_stop, deferred
 
 logger = logging.getLogger(__name__)
 
@@ -164,7 +164,8 @@ def connect(cluster: ClusterConfig, demands: Mapping[str, Demand]) -> Iterator[N
     """Connect to a Ray cluster for the duration of a block.
 
     It is the cluster at `cluster.address`, that of the Ray job which this process belongs to, or one that is started
-    here and ends with the block.
+    here and ends with the block. Inside the block signals are `deferred`: an exception that a handler raises in the
+    middle of Ray's own code may surface as another one, be swallowed, or leave Ray unable to end.
 
     Args:
         cluster: Says which cluster.
@@ -175,27 +176,39 @@ def connect(cluster: ClusterConfig, demands: Mapping[str, Demand]) -> Iterator[N
     """
     address = cluster.address or os.environ.get("RAY_ADDRESS")  # Ray sets the variable in jobs
     if address:
-        _join(address)
-    else:
-        _start_local(cluster)
-    try:
-        if not cluster.autoscales:
-            check_total(demands, ray.cluster_resources())
-        yield
-    finally:
-        ray.shutdown()
+        _check_answers(address)
+    with deferred():
+        try:
+            if address:
+                _join(address)
+            else:
+                _start_local(cluster)
+            check_stop()
+            if not cluster.autoscales:
+                check_total(demands, ray.cluster_resources())
+            yield
+        finally:
+            ray.shutdown()
 
 
-def _join(address: str) -> None:
-    """Connect to a running cluster, and warn if its dashboard is open to everyone."""
+def _check_answers(address: str) -> None:
+    """Refuse the address of a cluster that does not answer.
+
+    Raises:
+        ResourceError: It does not.
+    """
     try:
         _check_reachable(address)
     except OSError as error:
         raise ResourceError(
             f"no Ray cluster answers at {address} ({first_line(error)}): start it or unset cluster.address, RAY_ADDRESS"
         ) from error
+
+
+def _join(address: str) -> None:
+    """Connect to a running cluster, and warn if its dashboard is open to everyone."""
     try:
-        with _preserve_signal_handlers():
+        with _keep_signal_handlers():
             context = ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
         raise ResourceError(
@@ -257,7 +270,7 @@ def _start_local(cluster: ClusterConfig) -> None:
         # on by itself; RAY_AUTH_MODE would be set too late here, because Ray reads it when it is imported.
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     store = cluster.object_store_mib
-    with _preserve_signal_handlers(), _bind_to_loopback():
+    with _keep_signal_handlers(), _bind_to_loopback():
         ray.init(
             address="local",
             include_dashboard=cluster.dashboard,
@@ -285,14 +298,17 @@ def _bind_to_loopback() -> Iterator[None]:
 
 
 @contextmanager
-def _preserve_signal_handlers() -> Iterator[None]:
-    """Restore the handler of SIGTERM after the block.
+def _keep_signal_handlers() -> Iterator[None]:
+    """Keep Ray from installing handlers of SIGTERM in this process inside the block.
 
-    `ray.init` replaces it by its own, and a run must still stop on the signal as `run.signals.stop_on_signal` arranges.
+    Ray has no setting for this. Its handler in Python would end the process at once with an exit code of its own, while
+    `ray.init` is still at work. Its handler in C++ writes a stack trace, and aborts the process three seconds later.
     """
-    before = signal.getsignal(signal.SIGTERM)
+    install, without_cpp = ray_utils.set_sigterm_handler, ray_constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER
+    ray_utils.set_sigterm_handler = lambda handler: None
+    ray_constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER = True
     try:
         yield
     finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
+        ray_utils.set_sigterm_handler = install
+        ray_constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER = without_cpp

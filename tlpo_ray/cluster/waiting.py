@@ -21,6 +21,7 @@ from ray.exceptions import (
 )
 
 from tlpo_ray.errors import DeadlineError
+from tlpo_ray.stopping import interruptible
 
 LOST = (
     RayActorError,
@@ -42,10 +43,12 @@ def wait_for(ref: Any, deadline_s: float, *, who: str, what: str) -> Any:
 
     Raises:
         DeadlineError: The value did not arrive within `deadline_s` seconds; the message names both sides.
+        StoppedError: A signal has come.
         Exception: Whatever the remote call raised, as it was raised there.
     """
     try:
-        return ray.get(ref, timeout=deadline_s)
+        with interruptible() as limit_s:
+            return ray.get(ref, timeout=min(deadline_s, limit_s))
     except GetTimeoutError as error:
         raise DeadlineError(f"{who} waited {deadline_s:g} s for {what}") from error
     except RayTaskError as error:

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from tlpo_ray.commands.display import console
 from tlpo_ray.config.baseline import load_baseline
 from tlpo_ray.progress import PhaseUpdate, ProgressListener
+from tlpo_ray.stopping import stop_on_signal
 
 
 def baseline_command(method: str, like: str, overrides: Sequence[str]) -> None:
@@ -17,7 +18,16 @@ def baseline_command(method: str, like: str, overrides: Sequence[str]) -> None:
     from tlpo_ray.baselines.training import train_baseline
 
     config = load_baseline(method, like, overrides)
-    result = train_baseline(config, _Bars())
+
+    def describe(name: str) -> str:
+        if not (config.folder / "config.yaml").exists():
+            return f"stopped by {name} before the training had started"
+        return (
+            f"stopped by {name}; a baseline cannot be resumed: remove {config.folder}, or choose another with folder=…"
+        )
+
+    with stop_on_signal(describe):
+        result = train_baseline(config, _Bars())
     console.print(
         f"{result.steps} optimizer steps; {_summary(result.examples)}\nmodel:   {config.folder / 'model'}\n"
         f"result:  {config.folder / 'result.json'}",

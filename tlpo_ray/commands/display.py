@@ -107,9 +107,10 @@ class TerminalProgress(ProgressListener):
 
 def _summary(progress: TrainingProgress) -> str:
     tokens_per_second = progress.tokens_generated / max(progress.seconds, 1e-9)
+    slow = f" · slow: {', '.join(progress.slow)}" if progress.slow else ""
     return (
         f"confusion now {progress.confusion_rate:.1%} · RPR so far {progress.rpr:.3f} · "
-        f"queue {progress.queue_depth} · policy v{progress.version} · {tokens_per_second:,.0f} tok/s"
+        f"queue {progress.queue_depth} · policy v{progress.version} · {tokens_per_second:,.0f} tok/s{slow}"
     )
 
 

@@ -20,6 +20,7 @@ from tlpo_ray.evaluation.evaluate import (
     refuse_used,
 )
 from tlpo_ray.evaluation.judge import ANSWERS
+from tlpo_ray.stopping import stop_on_signal
 
 ARGUMENTS = {"model": "MODEL", "tasks": "--task"}
 """What the command line calls the fields of a request whose options are not named like them."""
@@ -45,9 +46,15 @@ def evaluate_command(request: Request) -> None:
     check_fields(request, (*SOURCES, "accuracy"), _option)
     if request.output is not None:
         refuse_used(request.output)
-    if request.accuracy is not None:
-        _show_accuracy(request, request.accuracy)
-        return
+    with stop_on_signal(lambda name: f"stopped by {name}; nothing of this evaluation is kept"):
+        if request.accuracy is not None:
+            _show_accuracy(request, request.accuracy)
+        else:
+            _show_rates(request)
+
+
+def _show_rates(request: Request) -> None:
+    """Print the rates of answers, and save both in `output` if it is given."""
     result = evaluate(request, TerminalProgress())
     console.print(_rates_table(result))
     console.print(f"[dim]{_remarks(result)}[/dim]", soft_wrap=True)

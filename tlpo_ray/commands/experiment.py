@@ -14,6 +14,7 @@ from tlpo_ray.commands.report import report_command
 from tlpo_ray.experiment.plan import load_plan
 from tlpo_ray.experiment.run import FAILED, PHASE, SUCCEEDED, run_experiment
 from tlpo_ray.progress import PhaseUpdate
+from tlpo_ray.stopping import stop_on_signal
 
 COLOURS = {SUCCEEDED: "green", FAILED: "red"}
 """Colour of the mark at the beginning of a note on a trial."""
@@ -35,7 +36,8 @@ def experiment_command(
         TlpoError: A trial failed; the results of the others are kept.
     """
     plan = load_plan(name, [*overrides, *([f"seeds={list(seeds)}"] if seeds else [])])
-    result = run_experiment(plan, folder, jobs=jobs, address=address, progress=_TrialProgress())
+    with stop_on_signal(lambda name: f"stopped by {name}; finished trials are kept, the same command runs the others"):
+        result = run_experiment(plan, folder, jobs=jobs, address=address, progress=_TrialProgress())
     report_command(result.folder, None)
 
 

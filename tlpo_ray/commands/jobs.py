@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from tlpo_ray.commands.display import console
 from tlpo_ray.errors import DeadlineError, UserError
 from tlpo_ray.jobs.ray_shell import Jobs
 from tlpo_ray.jobs.upload import new_run, resumed_run
+from tlpo_ray.stopping import stop_on_signal, temporary_folder
 
 UNREACHABLE = 3
 """Exit code if the cluster does not answer any more; the job may still be running."""
@@ -24,14 +24,17 @@ def submit_command(
     Raises:
         TlpoError: See `tlpo_ray.errors`.
     """
-    with TemporaryDirectory(prefix="tlpo-submit-") as upload:
+    with temporary_folder("tlpo-submit-") as upload:
         if resume is not None:
             job = resumed_run(name, resume, overrides)
         else:
             assert name is not None
-            job = new_run(name, overrides, Path(upload))
+            job = new_run(name, overrides, upload)
         jobs = Jobs(address)
-        job_name = jobs.submit(job)
+        with stop_on_signal(
+            lambda signal: f"stopped by {signal}; the job may have been submitted, the dashboard lists it"
+        ):
+            job_name = jobs.submit(job)
     option = _address_option(address)
     console.print(
         f"job {job_name}, run folder {job.folder}\n[dim]tlpo status {job_name}{option}\ntlpo logs {job_name}{option}\n"
@@ -49,10 +52,13 @@ def logs_command(name: str, address: str | None) -> int:
 def _follow(jobs: Jobs, name: str, address: str | None) -> int:
     option = _address_option(address)
     try:
-        code = jobs.follow(name, _write)
-    except KeyboardInterrupt:
-        console.print(f"\njob {name} is still running; stop it with: tlpo stop {name}{option}", soft_wrap=True)
-        raise
+        with stop_on_signal(
+            lambda signal: (
+                f"stopped by {signal}; job {name} continues, tlpo logs {name}{option} follows it, "
+                f"tlpo stop {name}{option} stops it"
+            )
+        ):
+            code = jobs.follow(name, _write)
     except DeadlineError as error:
         sys.stderr.write(f"tlpo: {error}; job {name} may still be running: tlpo logs {name}{option}\n")
         return UNREACHABLE
@@ -62,10 +68,13 @@ def _follow(jobs: Jobs, name: str, address: str | None) -> int:
 
 def stop_command(name: str, address: str | None) -> None:
     """Stop a run; nothing of it is lost."""
-    jobs = Jobs(address)
-    jobs.stop(name)
+    jobs, option = Jobs(address), _address_option(address)
+    with stop_on_signal(
+        lambda signal: f"stopped by {signal}; job {name} may still be running, tlpo logs {name}{option} follows it"
+    ):
+        jobs.stop(name)
     try:
-        hint = f"resume with: tlpo submit --resume {jobs.folder(name)}{_address_option(address)}"
+        hint = f"resume with: tlpo submit --resume {jobs.folder(name)}{option}"
     except UserError:  # not started by `tlpo submit`, so its folder is unknown
         hint = "its last line says how to resume it"
     console.print(f"job {name} has ended; {hint}", soft_wrap=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.table import Table
@@ -11,17 +11,27 @@ from rich.text import Text
 from tlpo_ray.commands.display import TerminalProgress, console, marked
 from tlpo_ray.commands.train import outcomes
 from tlpo_ray.quickstart.comparison import Example
+from tlpo_ray.quickstart.held_out import RealScore
 from tlpo_ray.quickstart.run import QuickstartResult, resume_quickstart, run_quickstart
+from tlpo_ray.quickstart.scoring import Score, ToyScore
+
+EXCERPT = 240
+"""Most characters of an answer that are shown: three lines of a terminal."""
+NEWLINES = str.maketrans("\r\n", "  ")
 
 
-def quickstart_command(stack: str, fresh: bool, seed: int, overrides: Sequence[str]) -> None:
+def quickstart_command(
+    model: str | None, prompts: str | None, stack: str, fresh: bool, seed: int, overrides: Sequence[str]
+) -> None:
     """Run the quickstart and show what changed.
 
     Raises:
-        UserError: `stack` does not exist.
+        UserError: `stack` or `model` does not exist, or the model has no use for `prompts`.
     """
     with TerminalProgress() as progress:
-        result = run_quickstart(stack=stack, seed=seed, overrides=overrides, fresh=fresh, progress=progress)
+        result = run_quickstart(
+            model=model, prompts=prompts, stack=stack, seed=seed, overrides=overrides, fresh=fresh, progress=progress
+        )
     _print_result(result)
 
 
@@ -54,21 +64,28 @@ def _table(result: QuickstartResult) -> Table:
     table = Table(title=f"{after.answers:,} answers at temperature {result.temperature:g}")
     for heading in ("", "before", "after"):
         table.add_column(heading, justify="left" if not heading else "right")
-    rows: tuple[tuple[str, str, str], ...] = (
-        ("answers without a foreign word (RPR)", f"{before.rpr:.1%}", f"{after.rpr:.1%}"),
-        ("words without confusion (WPR)", f"{before.wpr:.1%}", f"{after.wpr:.1%}"),
-        (
-            "right currency, in any language", f"{before.accuracy_any_language:.1%}",
-            f"{after.accuracy_any_language:.1%}",
-        ),
-        ("right currency, right language", f"{before.accuracy:.1%}", f"{after.accuracy:.1%}"),
-        ("length of a clean answer, characters", f"{before.clean_length:.1f}", f"{after.clean_length:.1f}"),
-        ("KL to the reference on clean contexts, nats", "", f"{kl.all_positions:.4f}"),
-        ("… beyond the token where the name begins", "", f"{kl.beyond_name:.4f}"),
-    )  # fmt: skip
-    for row in rows:
-        table.add_row(*row)
+    for label, value in _scores(before):
+        table.add_row(label, value, dict(_scores(after))[label])
+    if kl is not None:
+        table.add_row("KL to the reference on clean contexts, nats", "", f"{kl.all_positions:.4f}")
+    if kl is not None and isinstance(after, ToyScore):
+        table.add_row("… beyond the token where the name begins", "", f"{kl.beyond_name:.4f}")
     return table
+
+
+def _scores(score: Score) -> Iterator[tuple[str, str]]:
+    """Yield the label and the value of each row of the table."""
+    yield "answers without a foreign word (RPR)", f"{score.rpr:.1%}"
+    if isinstance(score, RealScore):
+        low, high = score.rpr_interval
+        yield "… 95 % interval", f"{low:.1%} – {high:.1%}"
+    yield "words without confusion (WPR)", f"{score.wpr:.1%}"
+    if isinstance(score, ToyScore):
+        yield "right currency, in any language", f"{score.accuracy_any_language:.1%}"
+        yield "right currency, right language", f"{score.accuracy:.1%}"
+    if isinstance(score, RealScore):
+        yield "answers without a word, not in the RPR", f"{score.empty}"
+    yield "length of a clean answer, characters", f"{score.clean_length:.1f}"
 
 
 def _examples(examples: Sequence[Example]) -> Text:
@@ -77,7 +94,16 @@ def _examples(examples: Sequence[Example]) -> Text:
     for example in examples:
         lines += [
             Text(f"{example.question.language}  {example.question.text}", "dim"),
-            Text("    before  ").append_text(marked(example.before, example.before_spans)),
-            Text("    after   ").append_text(marked(example.after, example.after_spans)),
+            Text("    before  ").append_text(_excerpt(example.before, example.before_spans)),
+            Text("    after   ").append_text(_excerpt(example.after, example.after_spans)),
         ]
     return Text("\n").join(lines)
+
+
+def _excerpt(answer: str, spans: list[tuple[int, int]]) -> Text:
+    """Return an answer in one line with its spans marked: at most `EXCERPT` characters, with the first span in them."""
+    start = 0 if not spans else max(0, min(spans[0][0] - EXCERPT // 3, len(answer) - EXCERPT))
+    end = start + EXCERPT
+    inside = [(max(a, start) - start, min(b, end) - start) for a, b in spans if a < end and b > start]
+    text = marked(answer[start:end].translate(NEWLINES), inside)
+    return Text("… " * (start > 0)).append_text(text).append(" …" * (end < len(answer)))

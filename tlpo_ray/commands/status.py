@@ -63,6 +63,8 @@ def _lines(found: RunStatus) -> list[Text]:
             "restarts": f"{reported['actor_restarts']} rollout actors, {reported['learner_restarts']} learner, "
             f"{reported['exchange_restarts']} exchange",
         }  # fmt: skip
+    if (slow := reported.get("slow")) and not found.complete:
+        rows["slow"] = "; ".join(f"{name} {what}" for name, what in slow.items())
     return [Text(f"{name:<10}", "bold").append(value, "not bold") for name, value in rows.items()]
 
 

@@ -94,6 +94,11 @@ class BaselineConfig(Section):
                 f"trainer.batch_size {trainer.batch_size} is not a multiple of trainer.num_generations "
                 f"{trainer.num_generations}: all answers to a prompt must be in the same step"
             )
+        if self.method == "grpo" and self.model.stop_strings:
+            raise ValueError(
+                "model.stop_strings have no effect with grpo, whose answers TRL samples and ends at end-of-text tokens "
+                "only: set model.stop_strings=[]"
+            )
         if self.answers.reference_field is not None and self.method != "sft":
             raise ValueError(f"answers.reference_field is for sft, but the method is {self.method}: remove it")
         return self

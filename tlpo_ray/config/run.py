@@ -202,14 +202,17 @@ class FlowConfig(Section):
     start_deadline_s: Annotated[Seconds, Resumable] = 600
     """Deadline for all actors and ranks to load their model, in seconds."""
     rollout_deadline_s: Annotated[Seconds, Resumable] = 600
-    """Deadline for one batch of prompts on one rollout actor, in seconds."""
+    """Longest time without progress (a sampled token or a finished request) of a rollout actor that has a batch, in
+    seconds. A batch may take any time: one that takes longer than this is reported as slow."""
     update_deadline_s: Annotated[Seconds, Resumable] = 600
-    """Deadline for one update of the learner group, in seconds."""
+    """Longest time without progress (a micro-batch or an optimizer step) of the learner group in an update, in
+    seconds. An update may take any time: one that takes longer than this is reported as slow."""
     checkpoint_deadline_s: Annotated[Seconds, Resumable] = 3600
-    """Deadline for the learner group to write or load a checkpoint, or to write the model, in seconds: a checkpoint of
-    an 8B model has about 100 GB."""
+    """Longest time without progress (a tensor) while the learner group writes or loads a checkpoint, or writes the
+    model, in seconds. Computing the checksums of a checkpoint, about 100 GB for an 8B model, shows no progress."""
     sync_deadline_s: Annotated[Seconds, Resumable] = 300
-    """Deadline for one rollout actor to load a policy version, in seconds."""
+    """Longest time without progress (a bucket) while a rollout actor loads a policy version, in seconds. For a
+    broadcast it is the longest time of the complete broadcast."""
     max_restarts: Annotated[int, Field(ge=0), Resumable] = 10
     """Most restarts per run, each for all rollout actors together, the learner group, and the exchange. A rollout actor
     that is lost after the last restart is not replaced."""
@@ -219,8 +222,9 @@ class FlowConfig(Section):
     """Delay before a lost rollout actor is restarted, in seconds; doubled, up to a minute, each time that it is lost
     again before it has done any work."""
     heartbeat_s: Annotated[Seconds, Resumable] = 60
-    """Silence in seconds after which a rollout actor that has work must generate the canary beside it; after two more
-    such intervals without an answer it is replaced."""
+    """Time without progress in seconds after which a rollout actor that has a batch must generate the canary beside it;
+    after two more such intervals without an answer or progress it is replaced. Progress is what counts for
+    `rollout_deadline_s`, and with the engine transformers also a layer of the model."""
 
 
 class ClusterConfig(Section):

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import detectors
+from actors.chat import TOO_LONG
 from tlpo_ray.config.fields import RolloutEngine
 from tlpo_ray.config.run import English
 from tlpo_ray.config.versions import stack_versions
 from tlpo_ray.errors import UserError
-from tlpo_ray.evaluation.generation import generate, select_prompts
+from tlpo_ray.evaluation.generation import generate, model_for_sampling, select_prompts
 from tlpo_ray.evaluation.judge import ANSWERS, PROMPTS, ItemAnswer, Json, Judge, Judgement, read_answers, total
-from tlpo_ray.evaluation.sampling import Sampling, checked_engine
+from tlpo_ray.evaluation.sampling import Sampling, checked_engine, skip_reasons
 from tlpo_ray.evaluation.suites import SUITES, Item, Suite, read_items
 from tlpo_ray.evaluation.suites.suite import PAPER_LANGUAGES
 from tlpo_ray.files import disk_errors, write_json, write_lines
@@ -289,6 +290,9 @@ def _sample_answers(request: EvaluateRequest, progress: ProgressListener) -> tup
     ]
     assert request.model is not None, "the request was checked"
     completions = generate(request.model, prompts, sampling, request.like, progress)
+    answered = {completion.prompt_index for completion in completions}
+    unanswered = [prompt for prompt in prompts if prompt.index not in answered]
+    reasons = skip_reasons(model_for_sampling(request.model, sampling.max_new_tokens, request.like), unanswered)
     answers = [
         ItemAnswer(
             item=items[completion.prompt_index], sample=completion.sample, answer=completion.text,
@@ -296,10 +300,9 @@ def _sample_answers(request: EvaluateRequest, progress: ProgressListener) -> tup
         )
         for completion in completions
     ]  # fmt: skip
-    answered = len({completion.prompt_index for completion in completions})
     return answers, SamplingCounts(
-        temperature=sampling.temperature, max_new_tokens=sampling.max_new_tokens, prompts_answered=answered,
-        prompts_too_long=len(items) - answered, prompts_skipped=skipped,
+        temperature=sampling.temperature, max_new_tokens=sampling.max_new_tokens, prompts_answered=len(answered),
+        prompts_too_long=reasons.pop(TOO_LONG, 0), prompts_skipped={**skipped, **reasons},
     )  # fmt: skip
 
 

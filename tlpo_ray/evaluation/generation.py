@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 PROMPT_ROOM = 2048
 """Tokens of context reserved for the prompt, if the model has that many."""
-PROMPT_KEYS = ("system_prompt", "chat_template_kwargs")
-"""Settings of a model that decide how a prompt is presented to it."""
+PROMPT_KEYS = ("system_prompt", "chat_template_kwargs", "prompt_template", "stop_strings", "date")
+"""Settings of a model that decide how a prompt is presented to it, and where its answer ends."""
 
 
 def select_prompts(source: str, language: str, limit: int | None, seed: int, *, skip_bad: bool) -> PromptSet:
@@ -66,7 +66,7 @@ def generate(
 
     Raises:
         ModelError: The model does not exist or cannot be loaded.
-        UserError: No prompt leaves room for an answer.
+        UserError: No prompt can be answered.
     """
     model = model_for_sampling(path, sampling.max_new_tokens, like)
     engine = f"{model.path} ({sampling.engine})"
@@ -79,18 +79,20 @@ def generate(
 
 
 def model_for_sampling(path: str, max_new_tokens: int, like: str | None = None) -> ModelConfig:
-    """Return the configuration with which a model answers: enough context, and float32 without a GPU.
+    """Return the configuration with which a model answers: enough context, float32 without a GPU, and today's date.
 
     Args:
         path: Folder or hub name.
         max_new_tokens: Longest answer, in tokens.
-        like: Preset or YAML file with the system prompt and chat template arguments to use. None takes those of the
-            run, if `path` is the model folder of a run.
+        like: Preset or YAML file with the settings to use that say how prompts are presented (`PROMPT_KEYS`). None
+            takes those of the run, if `path` is the model folder of a run.
 
     Raises:
-        ModelError: The model does not exist.
+        ModelError: The model does not exist, or cannot be given these settings.
         ConfigError: `like` cannot be read.
     """
+    from actors.chat import with_date
+
     settings: Settings = {
         "path": path,
         "max_context": _context(path, max_new_tokens),
@@ -101,8 +103,8 @@ def model_for_sampling(path: str, max_new_tokens: int, like: str | None = None) 
         # A model must be asked as it was trained: without its system prompt it is a different policy.
         like = str(run_config)
     model = read_settings(like).get("model", {}) if like is not None else {}
-    return build_config(
-        ModelConfig, {key: model[key] for key in PROMPT_KEYS if key in model} | settings, source=str(like)
+    return with_date(
+        build_config(ModelConfig, {key: model[key] for key in PROMPT_KEYS if key in model} | settings, source=str(like))
     )
 
 

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from actors.tokenizer import load_tokenizer
+from actors.chat import Message, conversation_text, uses_chat_template
 from tlpo_ray.config.fields import RolloutEngine
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.errors import UserError, first_line
@@ -19,6 +19,7 @@ from tlpo_ray.evaluation.suites import SUITES, Item
 from tlpo_ray.evaluation.suites.mif import MISLABELLED, response_language
 from tlpo_ray.evaluation.suites.mmmlu import SUBSETS
 from tlpo_ray.files import read_json_lines
+from tlpo_ray.flow.tokenizer import load_tokenizer
 
 Json = dict[str, Any]
 TASKS = Path(__file__).with_name("tasks")
@@ -135,12 +136,12 @@ def run_tasks(
     seed: int = 0,
     logs: Path | None = None,
 ) -> Json:
-    """Return lm-eval's results on a model, with the prompts in its chat template if it has one.
+    """Return lm-eval's results on a model, with the prompts in its template if it has one.
 
     Args:
         manager: Task manager that `load_tasks` returned for these tasks.
         tasks: Names of the tasks.
-        model: The model, with its context and system prompt.
+        model: The model, with its context, its template and its stop strings.
         engine: `vllm` or `transformers`.
         max_new_tokens: Longest answer in tokens; None leaves it to the tasks.
         limit: Largest number of documents per task.
@@ -149,24 +150,27 @@ def run_tasks(
 
     Raises:
         UserError: lm-eval cannot run the model.
+        PromptError: The chat template drops or changes a task's prompt.
     """
     import lm_eval
     from lm_eval.loggers import EvaluationTracker
 
     tracker = EvaluationTracker(output_path=None if logs is None else str(logs))
+    has_template = model.prompt_template is not None or uses_chat_template(load_tokenizer(model), model)
+    arguments = _model_arguments(model, engine, seed) | ({"add_bos_token": False} if has_template else {})
     try:
         results: Json | None = lm_eval.simple_evaluate(
-            model=MODEL_TYPES[engine],
-            model_args=_model_arguments(model, engine, seed),
-            tasks=list(tasks),
+            model=_language_model(model, engine, arguments),
+            model_args=arguments,
+            tasks=_with_stop_strings(manager, tasks, model.stop_strings),
             task_manager=manager,
-            batch_size="auto" if engine == "vllm" else HF_BATCH_SIZE,
             limit=limit,
             gen_kwargs=None if max_new_tokens is None else {"max_gen_toks": max_new_tokens},
             log_samples=True,
             evaluation_tracker=tracker,
             system_instruction=model.system_prompt,
-            apply_chat_template=load_tokenizer(model).chat_template is not None,
+            apply_chat_template=has_template,
+            fewshot_as_multiturn=model.prompt_template is None,  # examples are a part of the prompt there
             random_seed=seed,
             numpy_random_seed=seed,
             torch_random_seed=seed,
@@ -181,12 +185,41 @@ def run_tasks(
     return results
 
 
+def _language_model(model: ModelConfig, engine: RolloutEngine, arguments: Json) -> Any:
+    """Return lm-eval's model, made to present prompts as rollouts do."""
+    from lm_eval.api.registry import get_model
+
+    batch_size = "auto" if engine == "vllm" else HF_BATCH_SIZE
+    language_model = get_model(MODEL_TYPES[engine]).create_from_arg_obj(arguments, {"batch_size": batch_size})
+    tokenizer = load_tokenizer(model)
+
+    def apply_chat_template(messages: Sequence[Message], add_generation_prompt: bool = True) -> str:
+        options = {"add_generation_prompt": add_generation_prompt, "continue_final_message": not add_generation_prompt}
+        return conversation_text(tokenizer, model, messages, **options)
+
+    language_model.apply_chat_template = apply_chat_template
+    return language_model
+
+
+def _with_stop_strings(manager: Any, tasks: Sequence[str], stop_strings: Sequence[str]) -> list[Any]:
+    """Return tasks, or groups of tasks, in which these texts end an answer beside those of each task."""
+    selected: list[Any] = []
+    for name in tasks:
+        loaded = manager.load(name)  # a task, a group of tasks, or all tasks with a tag
+        selected += [loaded["groups"][name]] if name in loaded["groups"] else loaded["tasks"].values()
+        for task in loaded["tasks"].values():
+            if task.get_config("output_type") == "generate_until":
+                until = task.config.generation_kwargs.get("until") or []
+                own = [until] if isinstance(until, str) else until
+                task.set_config("generation_kwargs", {"until": [*own, *stop_strings]}, update=True)
+    return selected
+
+
 def _model_arguments(model: ModelConfig, engine: RolloutEngine, seed: int) -> Json:
     arguments: Json = {
         "pretrained": model.path,
         "dtype": model.dtype,
         "trust_remote_code": model.trust_remote_code,
-        "chat_template_args": model.chat_template_kwargs,
     }
     if engine == "vllm":
         return arguments | {"max_model_len": model.max_context, "seed": seed}

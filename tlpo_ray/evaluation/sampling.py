@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -47,12 +48,14 @@ def sample_completions(
 ) -> list[Completion]:
     """Return `sampling.samples` answers per prompt, in the prompts' order.
 
-    A prompt that leaves no room for an answer in the model's context gets none.
+    A prompt that cannot be answered gets none: it leaves no room for an answer in the model's context, or the model
+    cannot be given it as it is (`skip_reasons`).
 
     Raises:
         ModelError: The model cannot be loaded.
-        UserError: No prompt leaves room for an answer.
+        UserError: No prompt can be answered.
     """
+    from actors.chat import TOO_LONG
     from actors.worker import build_worker
 
     rollout = RolloutConfig(
@@ -76,8 +79,24 @@ def sample_completions(
     finally:
         worker.close()
     if not completions:
-        raise UserError(f"no prompt leaves room for an answer in {model.max_context} tokens of context")
+        reasons = skip_reasons(model, prompts)
+        if reasons.keys() <= {TOO_LONG}:
+            raise UserError(f"no prompt leaves room for an answer in {model.max_context} tokens of context")
+        raise UserError(f"no prompt can be answered: {', '.join(f'{reason} ({n:,})' for reason, n in reasons.items())}")
     return completions
+
+
+def skip_reasons(model: ModelConfig, prompts: Sequence[Prompt]) -> Counter[str]:
+    """Return why prompts cannot be answered, with the number of prompts for each reason; no weights are loaded.
+
+    Raises:
+        ModelError: Tokenizer or configuration of the model cannot be loaded, or it does not accept the settings.
+    """
+    from actors.chat import encode_prompts
+    from tlpo_ray.flow.tokenizer import load_tokenizer
+
+    _, skipped = encode_prompts(load_tokenizer(model), model, model.max_context, prompts)
+    return Counter(result.reason for result in skipped)
 
 
 def checked_engine(name: str) -> RolloutEngine:

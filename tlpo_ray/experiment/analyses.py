@@ -20,16 +20,16 @@ from actors.chat import prompt_ids
 from actors.coroutine import RolloutCoroutine, run_coroutines
 from actors.engine import EngineOptions
 from actors.hf_engine import TransformersEngine
-from actors.lookahead import score_candidates
+from actors.lookahead import CandidateScorer, score_candidates
 from actors.requests import CandidateSet, TopKRequest
 from actors.rollout import RenderedPrompt, sample_answer
 from actors.token_bytes import TokenBytes
-from actors.tokenizer import load_tokenizer
 from learner.advantage import grpo, tlpo, unweighted
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.config.run import RolloutConfig
 from tlpo_ray.evaluation.probe import next_logp
 from tlpo_ray.flow.records import CandidateGroup, Float32, Prompt
+from tlpo_ray.flow.tokenizer import load_tokenizer
 from tlpo_ray.quickstart.world import World
 
 N = 16
@@ -122,12 +122,13 @@ def _points(before: ModelConfig, after: ModelConfig, world: World, seed: int) ->
 
     def probe(prompt: RenderedPrompt) -> RolloutCoroutine[tuple[tuple[int, ...], CandidateSet, Float32] | None]:
         """Return context, most probable tokens and their rewards at an answer's confusion point."""
-        answer = yield from sample_answer(prompt, engine, token_bytes, rollout, seed)
+        answer = yield from sample_answer(prompt, engine, token_bytes, rollout, seed, before.stop_strings)
         if answer.point is None:
             return None
         context = context_of(answer)
         candidates: CandidateSet = yield TopKRequest(context_ids=context, n=RANKS[-1][1])
-        scores = yield from score_candidates(answer, candidates, prompt.detector, token_bytes, rollout.lookahead_tokens)
+        scorer = CandidateScorer(answer, token_bytes, prompt.detector, engine.eos_ids, before.stop_strings)
+        scores = yield from score_candidates(candidates, context, scorer, rollout.lookahead_tokens)
         return context, candidates, scores.rewards
 
     probed = [point for point in run_coroutines(engine, [probe(prompt) for prompt in prompts]) if point is not None]

@@ -125,11 +125,17 @@ def _run(arguments: Sequence[str], log: Path, deadline_s: float) -> float:
         file.write(f"$ {command_line}\n")
         file.flush()
         output_start = file.tell()
-        process = [sys.executable, "-c", "from tlpo_ray.cli import main; main()", *arguments]
-        try:
-            code = subprocess.run(process, stdout=file, stderr=subprocess.STDOUT, timeout=deadline_s).returncode
-        except subprocess.TimeoutExpired as error:
-            raise DeadlineError(f"`{command_line}` did not finish within {deadline_s:.0f} s; see {log}") from error
+        command = [sys.executable, "-m", "tlpo_ray", *arguments]
+        with subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT) as process:
+            try:
+                code = process.wait(deadline_s)
+            except subprocess.TimeoutExpired as error:
+                process.terminate()
+                raise DeadlineError(f"`{command_line}` did not finish within {deadline_s:.0f} s; see {log}") from error
+            except BaseException:
+                process.terminate()
+                process.wait()  # it ends its own processes first
+                raise
     if code:
         output = log.read_bytes()[output_start:].decode(errors="replace").strip().splitlines() or ["no output"]
         # Our own error line is more useful than whatever a library printed after it.

@@ -11,9 +11,9 @@ from pathlib import Path
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.evaluation.generation import model_for_sampling
 from tlpo_ray.evaluation.sampling import Sampling, sample_completions
-from tlpo_ray.flow.records import Prompt
 from tlpo_ray.quickstart.clean_kl import clean_kl
 from tlpo_ray.quickstart.scoring import AnswerScore, Scorer, summary
+from tlpo_ray.quickstart.toy_questions import as_prompts, right_answers
 from tlpo_ray.quickstart.world import Question, World
 
 MAX_NEW_TOKENS = 64
@@ -45,14 +45,10 @@ def measure_model(
 
 def sample_answers(model: ModelConfig, questions: Sequence[Question], samples: int, seed: int) -> list[str]:
     """Return `samples` answers per question at temperature 0.6, in the questions' order."""
-    prompts = [
-        Prompt(index=number, id=question.id, language=question.language, text=question.text)
-        for number, question in enumerate(questions)
-    ]
     sampling = Sampling(
         samples=samples, max_new_tokens=MAX_NEW_TOKENS, engine="transformers", concurrency=256, seed=seed
     )
-    return [completion.text for completion in sample_completions(model, prompts, sampling)]
+    return [completion.text for completion in sample_completions(model, as_prompts(questions), sampling)]
 
 
 def _rates(questions: Sequence[Question], scores: Sequence[AnswerScore]) -> dict[str, float]:
@@ -79,8 +75,8 @@ def _kl_from(model: ModelConfig, before: Path, world: World) -> dict[str, float]
     """Return the KL to the model before training on right answers, with and without the token where the name begins."""
     from transformers import AutoModelForCausalLM
 
-    from actors.tokenizer import load_tokenizer
+    from tlpo_ray.flow.tokenizer import load_tokenizer
 
     policy, reference = (AutoModelForCausalLM.from_pretrained(path) for path in (model.path, before))
-    kl = clean_kl(policy, reference, load_tokenizer(model), model, world.questions)
+    kl = clean_kl(policy, reference, load_tokenizer(model), model, right_answers(world.questions))
     return {"kl_clean": kl.all_positions, "kl_elsewhere": kl.beyond_name}

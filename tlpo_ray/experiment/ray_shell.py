@@ -13,6 +13,7 @@ from tlpo_ray.config.run import ClusterConfig
 from tlpo_ray.errors import DeadlineError, first_line
 from tlpo_ray.experiment.plan import Trial
 from tlpo_ray.experiment.trial import ResultRow, run_trial
+from tlpo_ray.stopping import interruptible
 
 POLL_S = 1.0
 """Longest wait for a trial to end before deadlines are checked, in seconds."""
@@ -49,7 +50,8 @@ def run_trials(
                 # Absolute, because a task has a working directory of its own.
                 running[_remote_trial.remote(trial, folder.absolute())] = (trial, time.monotonic())
                 on_start(trial)
-            ended, _ = ray.wait(list(running), num_returns=1, timeout=POLL_S)
+            with interruptible():
+                ended, _ = ray.wait(list(running), num_returns=1, timeout=POLL_S)
             for reference in ended:
                 trial, _began = running.pop(reference)
                 yield trial, _outcome(reference)

@@ -11,6 +11,7 @@ __all__ = [
     "queue",
     "ray_shell",
     "records",
+    "tokenizer",
     "vllm_sync",
     "vllm_transfer",
     "weights",

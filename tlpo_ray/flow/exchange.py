@@ -195,11 +195,11 @@ class Exchange:
 
     def _lease_selected(self, holder: str, limit: int) -> list[Prompt]:
         """Lease up to `limit` prompts that the curriculum selects; prompts that it excludes are settled as skipped."""
-        batch = self._ledger.lease(holder, limit)
         if self._curriculum is None:
-            return batch
+            return self._ledger.lease(holder, limit)
         selected: list[Prompt] = []
-        while batch:
+        while (wanted := limit - len(selected)) > 0:
+            batch = self._ledger.lease(holder, wanted, len(selected))
             excluded: list[PromptResult] = []
             for prompt in batch:
                 if self._curriculum.selects(prompt):
@@ -207,7 +207,8 @@ class Exchange:
                 else:
                     excluded.append(PromptResult(prompt_index=prompt.index, outcome=Outcome.SKIPPED, reason=EXCLUDED))
             self._ledger.settle(holder, excluded)
-            batch = self._ledger.lease(holder, limit - len(selected))
+            if len(batch) < wanted:  # no other prompt waits, or one of these must not be in a larger batch
+                break
         return selected
 
     def submit(
@@ -252,13 +253,17 @@ class Exchange:
             self._ledger.close_queued(stale, Outcome.STALE)
         return tuple(accepted)
 
-    def release(self, holder: str) -> int:
+    def release(self, holder: str, halve: bool = False) -> int:
         """Release the leases of a holder that is gone, so that the prompts can be leased again.
+
+        Args:
+            holder: Holder that leased them.
+            halve: Whether its batches may have been too large: each prompt's next batch is at most half as large.
 
         Returns:
             Number of prompts released.
         """
-        released = self._ledger.release(holder)
+        released = self._ledger.release(holder, halve)
         # They return to the current window. At staleness 0 the update waits for their results, and no other window
         # opens before it.
         self._window_left += released

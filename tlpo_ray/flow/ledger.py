@@ -86,6 +86,9 @@ class PromptLedger:
         """Heap of the prompts that wait again; all are below `_next`."""
         self._holders: dict[int, str] = {}
         """Holder of each leased prompt, by prompt index."""
+        self._batch_sizes: dict[int, int] = {}
+        """Number of prompts in the batch of each leased prompt; for one that waits again after a batch that may have
+        been too large, the maximum in its next batch."""
         self._queued: set[int] = set()
         self._outcomes: Counter[Outcome] = Counter()
         self._skipped: Counter[str] = Counter(skipped)
@@ -106,13 +109,27 @@ class PromptLedger:
         """Return the prompt with this index."""
         return self._prompts[index]
 
-    def lease(self, holder: str, limit: int) -> list[Prompt]:
-        """Lease up to `limit` waiting prompts to `holder`, those with the lowest indices first."""
-        indices = [heapq.heappop(self._returned) for _ in range(min(limit, len(self._returned)))]
-        new = min(limit - len(indices), len(self._prompts) - self._next)
+    def lease(self, holder: str, limit: int, in_batch: int = 0) -> list[Prompt]:
+        """Lease up to `limit` waiting prompts to `holder`, those with the lowest indices first.
+
+        They are fewer where the last batch of a prompt may have been too large (`release`).
+
+        Args:
+            holder: Holder that will roll them out.
+            limit: Maximum number of prompts to lease now.
+            in_batch: Number of prompts that the batch has already.
+        """
+        limit += in_batch
+        indices: list[int] = []
+        while self._returned and in_batch + len(indices) < limit:
+            limit = min(limit, self._batch_sizes.get(self._returned[0], limit))
+            if in_batch + len(indices) < limit:
+                indices.append(heapq.heappop(self._returned))
+        new = max(0, min(limit - in_batch - len(indices), len(self._prompts) - self._next))
         indices += range(self._next, self._next + new)
         self._next += new
         self._holders.update(dict.fromkeys(indices, holder))
+        self._batch_sizes.update(dict.fromkeys(indices, in_batch + len(indices)))
         return [self._prompts[index] for index in indices]
 
     def settle(self, holder: str, results: Iterable[PromptResult]) -> list[PromptResult]:
@@ -123,7 +140,7 @@ class PromptLedger:
         """
         accepted = [result for result in results if self._holders.get(result.prompt_index) == holder]
         for result in accepted:
-            del self._holders[result.prompt_index]
+            del self._holders[result.prompt_index], self._batch_sizes[result.prompt_index]
             if result.outcome is Outcome.CONFUSED:
                 self._queued.add(result.prompt_index)
             else:
@@ -136,9 +153,19 @@ class PromptLedger:
             self._queued.remove(index)
             self._close(outcome, "")
 
-    def release(self, holder: str) -> int:
-        """Release all leases of `holder`, so that the prompts wait again; return how many they were."""
+    def release(self, holder: str, halve: bool = False) -> int:
+        """Release all leases of `holder`, so that the prompts wait again; return how many they were.
+
+        Args:
+            holder: Holder that leased them.
+            halve: Whether the next batch of each prompt may have at most half as many prompts as this one.
+        """
         held = [index for index, owner in self._holders.items() if owner == holder]
+        for index in held:
+            if halve:
+                self._batch_sizes[index] = max(1, self._batch_sizes[index] // 2)
+            else:
+                del self._batch_sizes[index]
         return self._make_wait(held, self._holders.pop)
 
     def requeue(self, indices: Iterable[int]) -> int:
@@ -191,6 +218,7 @@ class PromptLedger:
         self._returned = list(snapshot["returned"])  # sorted, so a heap
         self._queued = set(snapshot["queued"])
         self._holders.clear()
+        self._batch_sizes.clear()
         self._outcomes = Counter({Outcome(name): count for name, count in snapshot["outcomes"].items()})
         self._skipped = Counter({FORMER_REASONS.get(reason, reason): n for reason, n in snapshot["skipped"].items()})
 

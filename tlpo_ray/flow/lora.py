@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tlpo_ray.config.model import LoraConfig
-from tlpo_ray.flow.models import safetensors_errors
+from tlpo_ray.config.model import LoraConfig, ModelConfig
+from tlpo_ray.errors import ConfigError
+from tlpo_ray.flow.models import UNUSED_BY_TEXT, model_without_weights, safetensors_errors
 from tlpo_ray.flow.weights import Bucket, from_wire
 
 if TYPE_CHECKING:
@@ -18,10 +19,58 @@ _PREFIX, _BASE, _NAME = "base_model.model.", ".base_layer.", ".default."
 the adapter's own name."""
 
 
+def check_targets(model: ModelConfig, config: LoraConfig) -> None:
+    """Check that a model has layers of all the names that shall get an adapter; no weights are read.
+
+    Raises:
+        ModelError: The model's configuration cannot be found or read.
+        ConfigError: A name matches no layer; the message names the model's layers.
+    """
+    _check_layers(linear_layers(model_without_weights(model)), config, model.path)
+
+
+def linear_layers(model: nn.Module) -> dict[str, bool]:
+    """Return the names of the linear layers that text passes through and that have weights of their own.
+
+    The value is whether the layer stores its weight as [in, out] (`Conv1D` of GPT-2) instead of [out, in]. A head that
+    is tied to the embeddings is not among them: an adapter would tear the two apart.
+    """
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    own = {name for name, _ in model.named_parameters()}  # without the second name of tied parameters
+    return {
+        name: isinstance(module, Conv1D)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D)
+        and f"{name}.weight" in own
+        and UNUSED_BY_TEXT.isdisjoint(name.split("."))
+    }
+
+
+def _check_layers(layers: Iterable[str], config: LoraConfig, model: str) -> None:
+    dotted = [f".{layer}" for layer in layers]
+    missing = [target for target in config.targets if not any(layer.endswith(f".{target}") for layer in dotted)]
+    if not missing:
+        return
+    # In the model's order; not the head, although one that is not tied is possible: adapters seldom have it.
+    found = ", ".join(dict.fromkeys(name for layer in dotted if (name := layer.rpartition(".")[2]) != "lm_head"))
+    raise ConfigError(
+        f"learner.lora.targets: {model!r} has no linear layer called {' or '.join(missing)}; it has "
+        f"{found}: set learner.lora.targets=[{found}], or some of them"
+    )
+
+
 def with_adapter(model: nn.Module, config: LoraConfig) -> nn.Module:
-    """Return the model with a new adapter, which changes no output yet; only its parameters are trainable."""
+    """Return the model with a new adapter, which changes no output yet; only its parameters are trainable.
+
+    Raises:
+        ConfigError: A name in `config.targets` matches no linear layer of the model.
+    """
     from peft import get_peft_model
 
+    # PEFT itself leaves out names without a match, as long as one has some.
+    _check_layers(linear_layers(model), config, str(getattr(model, "name_or_path", "")))
     adapted: nn.Module = get_peft_model(model, peft_config(config))
     return adapted
 
@@ -70,7 +119,10 @@ def load_parameters(model: nn.Module, bucket: Bucket) -> None:
 
 
 def merge_adapter(
-    all_weights: Iterable[tuple[str, Tensor]], adapter: dict[str, Tensor], config: LoraConfig
+    all_weights: Iterable[tuple[str, Tensor]],
+    adapter: dict[str, Tensor],
+    config: LoraConfig,
+    layers: Mapping[str, bool],
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield the weights of a plain model into which the adapter is merged: W + (α / rank) B A.
 
@@ -80,12 +132,15 @@ def merge_adapter(
         all_weights: Weights of a model with an adapter, both, under PEFT's names.
         adapter: The adapter's tensors by `wire_name`.
         config: Gives rank and α.
+        layers: `linear_layers` of the plain model.
     """
     for name, tensor in all_weights:
         if ".lora_" in name:
             continue
-        layer = name.replace(_BASE, ".").removesuffix("weight")
-        down, up = (adapter.get(f"{layer}lora_{part}.weight") for part in "AB")
+        plain_name = name.replace(_BASE, ".").removeprefix(_PREFIX)
+        layer = plain_name.removesuffix(".weight")
+        down, up = (adapter.get(f"{_PREFIX}{layer}.lora_{part}.weight") for part in "AB")
         if down is not None and up is not None:
-            tensor = (tensor.float() + config.alpha / config.rank * (up.float() @ down.float())).to(tensor.dtype)
-        yield name.replace(_BASE, ".").removeprefix(_PREFIX), tensor
+            change = config.alpha / config.rank * (up.float() @ down.float())
+            tensor = (tensor.float() + (change.T if layers[layer] else change)).to(tensor.dtype)
+        yield plain_name, tensor

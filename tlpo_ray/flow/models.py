@@ -11,6 +11,10 @@ from tlpo_ray.errors import ModelError, TlpoError, first_line
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
+
+UNUSED_BY_TEXT = frozenset({"vision_tower", "multi_modal_projector"})
+"""Modules of a model of text and images that text never passes through."""
 
 
 @contextmanager
@@ -57,13 +61,23 @@ def count_parameters(model: ModelConfig) -> int:
     Raises:
         ModelError: The model's configuration cannot be found or read.
     """
+    return sum(parameter.numel() for parameter in model_without_weights(model).parameters())
+
+
+def model_without_weights(model: ModelConfig) -> nn.Module:
+    """Return a causal language model with parameters that have a shape and no values; no weights are read.
+
+    Raises:
+        ModelError: The model's configuration cannot be found or read.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     with model_errors(f"model {model.path!r} cannot be read"), torch.device("meta"):
         trust = {"trust_remote_code": model.trust_remote_code}
         config = AutoConfig.from_pretrained(model.path, revision=model.revision, **trust)
-        return sum(parameter.numel() for parameter in AutoModelForCausalLM.from_config(config, **trust).parameters())
+        made: nn.Module = AutoModelForCausalLM.from_config(config, **trust)
+        return made
 
 
 def load_causal_lm(model: ModelConfig, dtype: torch.dtype) -> Any:

@@ -114,9 +114,14 @@ class RemoteExchange:
         """
         self._call("submit_batch", holder, results_ref, learner_version)
 
-    def release(self, holder: str) -> int:
-        """Release the holder's leases so that the prompts can be leased again; returns how many were released."""
-        released: int = self._call("release", holder)
+    def release(self, holder: str, halve: bool = False) -> int:
+        """Release the holder's leases so that the prompts can be leased again; returns how many were released.
+
+        Args:
+            holder: Holder that leased them.
+            halve: Whether its batches may have been too large: each prompt's next batch is at most half as large.
+        """
+        released: int = self._call("release", holder, halve)
         return released
 
     def take(self, learner_version: int) -> bytes | None:

@@ -31,6 +31,7 @@ from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmb
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
 from tlpo_ray.config.model import LoraConfig
+from tlpo_ray.errors import ConfigError, first_line
 from tlpo_ray.flow.lora import write_adapter
 from tlpo_ray.flow.weights import RECEIVERS, BroadcastSender, Bucket, Rendezvous, TensorMeta, from_wire
 
@@ -59,6 +60,9 @@ def load_adapter(
 
     Returns:
         The adapter as generation requests have to name it from now on.
+
+    Raises:
+        ConfigError: vLLM has no adapters for a layer that the learner trains one for.
     """
     with TemporaryDirectory(prefix="tlpo-adapter-") as folder:
         write_adapter(bucket, config, Path(folder))
@@ -67,7 +71,12 @@ def load_adapter(
         adapter = LoRARequest(f"version-{version}", version + 1, folder)
         if previous is not None:
             engine.remove_lora(previous.lora_int_id)
-        engine.add_lora(adapter)
+        try:
+            engine.add_lora(adapter)
+        except ValueError as error:
+            raise ConfigError(
+                f"vLLM cannot load the adapter ({first_line(error)}): change learner.lora.targets"
+            ) from error
     return adapter
 
 

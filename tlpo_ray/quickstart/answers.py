@@ -1,25 +1,39 @@
-"""Answers to the questions of a world as lines of a run's `answers.jsonl`, which `tlpo report` shows."""
+"""Answers to test questions as lines of a run's `answers.jsonl`, which `tlpo report` shows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Literal, Protocol
 
 import detectors
-from tlpo_ray.quickstart.world import Question
+from tlpo_ray.config.run import English
 
 ANSWERS = "answers.jsonl"
 
 
+class Asked(Protocol):
+    """A question with its language."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def language(self) -> str: ...
+
+    @property
+    def text(self) -> str: ...
+
+
 def answer_rows(
-    when: Literal["before", "after"], questions: Sequence[Question], answers: Sequence[str]
+    when: Literal["before", "after"], questions: Sequence[Asked], answers: Sequence[str], english: English = "neutral"
 ) -> Iterator[dict[str, object]]:
     """Yield one row per answer, with its confused spans in code points.
 
     Args:
         when: Whether the answers were sampled before or after training.
-        questions: Questions of the world.
+        questions: Questions, e.g. those of a world.
         answers: Answers in the questions' order, the same number to each question.
+        english: Meaning of English words in the answers.
     """
     samples = len(answers) // len(questions)
     for number, text in enumerate(answers):
@@ -27,11 +41,11 @@ def answer_rows(
         yield {
             "when": when, "id": question.id, "language": question.language, "prompt": question.text,
             "sample": number % samples, "answer": text,
-            "spans": [list(span) for span in confused_spans(question, text)],
+            "spans": [list(span) for span in confused_spans(question.language, text, english)],
         }  # fmt: skip
 
 
-def confused_spans(question: Question, answer: str) -> list[tuple[int, int]]:
-    """Return (start, end) in code points of every span of an answer that is not in the question's language."""
-    findings = detectors.spans(answer, detectors.language(question.language))
+def confused_spans(language: str, answer: str, english: English = "neutral") -> list[tuple[int, int]]:
+    """Return (start, end) in code points of every span of an answer that is not in the language it should be in."""
+    findings = detectors.spans(answer, detectors.language(language, english))
     return [(finding.start, finding.end) for finding in findings]

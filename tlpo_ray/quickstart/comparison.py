@@ -1,26 +1,47 @@
-"""Compares the policy before and after training by its answers to every question of a world."""
+"""Compares the policy before and after training by its answers to the same questions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
 from pathlib import Path
+from typing import Literal, Protocol
 
-from tlpo_ray.config.run import RunConfig
+from tlpo_ray.config.run import English, RunConfig
 from tlpo_ray.evaluation.probe import write_probe
 from tlpo_ray.files import read_json, write_json, write_lines
 from tlpo_ray.flow.records import Prompt
 from tlpo_ray.progress import SILENT, ProgressListener
 from tlpo_ray.quickstart.answers import ANSWERS, answer_rows, confused_spans
-from tlpo_ray.quickstart.clean_kl import CleanKL, clean_kl
-from tlpo_ray.quickstart.scoring import Score, Scorer
-from tlpo_ray.quickstart.settings import SAMPLES
-from tlpo_ray.quickstart.world import Question, World
+from tlpo_ray.quickstart.clean_kl import CleanAnswer, CleanKL, clean_kl
+from tlpo_ray.quickstart.scoring import Score
 from tlpo_ray.run.components import Fleet
 
 BEFORE = "before.json"
 """File of the run folder with the answers before training."""
+
+
+class QuestionSet(Protocol):
+    """Questions to compare a policy by, and how its answers are scored."""
+
+    @property
+    def prompts(self) -> Sequence[Prompt]:
+        """The questions, numbered from 0."""
+
+    @property
+    def samples(self) -> int:
+        """Number of answers to each question."""
+
+    @property
+    def english(self) -> English:
+        """Meaning of English words in the answers."""
+
+    def score(self, answers: Sequence[str]) -> Score:
+        """Return the score of answers, `samples` to each question in the questions' order."""
+
+    def clean_answers(self, answers: Sequence[str]) -> Sequence[CleanAnswer]:
+        """Return clean answers on which training should change nothing; `answers` are those before it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,33 +50,27 @@ class ComparisonResults:
 
     before: Score
     after: Score
-    kl: CleanKL
+    kl: CleanKL | None
+    """None if there is no clean answer to measure it on."""
 
     def to_json(self) -> dict[str, object]:
         """Return the comparison's part of `result.json`."""
-        before, after = self.before, self.after
-        return {
-            "rpr_before": before.rpr,
-            "rpr_after": after.rpr,
-            "wpr_before": before.wpr,
-            "wpr_after": after.wpr,
-            "accuracy_before": before.accuracy,
-            "accuracy_after": after.accuracy,
-            "accuracy_any_language_before": before.accuracy_any_language,
-            "accuracy_any_language_after": after.accuracy_any_language,
-            "length_clean_before": before.clean_length,
-            "length_after": after.length,
-            "kl_clean_contexts": self.kl.all_positions,
-            "kl_clean_contexts_beyond_the_name": self.kl.beyond_name,
-            "answers_scored": after.answers,
-        }
+        scores = {"before": self.before.to_json(), "after": self.after.to_json()}
+        kl: dict[str, object] = {}
+        if self.kl is not None:
+            kl = {
+                "kl_clean_contexts": self.kl.all_positions,
+                "kl_clean_contexts_beyond_the_name": self.kl.beyond_name,
+            }
+        rates = {f"{name}_{when}": value for when, score in scores.items() for name, value in score.items()}
+        return rates | kl | {"answers_scored": self.after.answers}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
     """A question with one answer before and one after training; spans are (start, end) in code points."""
 
-    question: Question
+    question: Prompt
     before: str
     before_spans: list[tuple[int, int]]
     after: str
@@ -66,17 +81,15 @@ class Comparison:
     """Samples and scores answers before and after training: an `Examination` of `tlpo_ray.run.training`.
 
     Args:
-        world: Questions that the policy answers, `SAMPLES` times each.
+        questions: Questions that the policy answers.
         config: The run's configuration.
         progress: Receives one phase for each of the two samplings.
     """
 
-    def __init__(self, world: World, config: RunConfig, progress: ProgressListener = SILENT) -> None:
-        self._world = world
+    def __init__(self, questions: QuestionSet, config: RunConfig, progress: ProgressListener = SILENT) -> None:
+        self._questions = questions
         self._config = config
         self._progress = progress
-        self._asked = [question for question in world.questions for _ in range(SAMPLES)]
-        """Question of each answer."""
         self._before: list[str] = []
         self._after: list[str] = []
         self._results: ComparisonResults | None = None
@@ -100,11 +113,9 @@ class Comparison:
 
     def results(self, model: Path) -> Mapping[str, object]:
         """Score all answers; write the files that the report shows beside `model`, and return the numbers."""
-        scorer = Scorer(self._world)
-        before, after = (scorer.score(zip(self._asked, texts, strict=True)) for texts in (self._before, self._after))
+        before, after = (self._questions.score(answers) for answers in (self._before, self._after))
         self._results = ComparisonResults(before=before, after=after, kl=self._clean_kl(model))
-        questions = self._world.questions
-        rows = (answer_rows("before", questions, self._before), answer_rows("after", questions, self._after))
+        rows = (self._rows("before", self._before), self._rows("after", self._after))
         write_lines(model.parent / ANSWERS, chain(*rows))
         write_probe(model.parent, self._config.model)
         return self._results.to_json()
@@ -115,35 +126,38 @@ class Comparison:
         Each question appears at most once, and the languages take turns.
         """
         by_language: dict[str, list[Example]] = {}
-        for number in range(0, len(self._before), SAMPLES):
-            question, before, after = self._asked[number], self._before[number], self._after[number]
-            if spans := confused_spans(question, before):
+        for number, question in enumerate(self._questions.prompts):
+            before, after = (answers[number * self._questions.samples] for answers in (self._before, self._after))
+            if spans := self._spans(question, before):
                 example = Example(
                     question=question, before=before, before_spans=spans, after=after,
-                    after_spans=confused_spans(question, after),
+                    after_spans=self._spans(question, after),
                 )  # fmt: skip
                 by_language.setdefault(question.language, []).append(example)
         turns = (example for turn in zip_longest(*by_language.values()) for example in turn if example is not None)
         return list(islice(turns, limit))
 
+    def _rows(self, when: Literal["before", "after"], answers: Sequence[str]) -> Iterator[dict[str, object]]:
+        return answer_rows(when, self._questions.prompts, answers, self._questions.english)
+
+    def _spans(self, question: Prompt, answer: str) -> list[tuple[int, int]]:
+        return confused_spans(question.language, answer, self._questions.english)
+
     def _sample(self, fleet: Fleet, when: str) -> list[str]:
-        prompts = [
-            Prompt(index=number, id=question.id, language=question.language, text=question.text)
-            for number, question in enumerate(self._world.questions)
-        ]
-        rollout = self._config.rollout
-        with self._progress.phase(f"{len(prompts) * SAMPLES:,} answers {when} training"):
+        prompts, samples, rollout = self._questions.prompts, self._questions.samples, self._config.rollout
+        with self._progress.phase(f"{len(prompts) * samples:,} answers {when} training"):
             completions = fleet.generate(
-                prompts, SAMPLES, rollout.temperature, rollout.max_new_tokens, self._config.seed
+                prompts, samples, rollout.temperature, rollout.max_new_tokens, self._config.seed
             )
         return [completion.text for completion in completions]
 
-    def _clean_kl(self, model: Path) -> CleanKL:
+    def _clean_kl(self, model: Path) -> CleanKL | None:
         from transformers import AutoModelForCausalLM
 
-        from actors.tokenizer import load_tokenizer
+        from tlpo_ray.flow.tokenizer import load_tokenizer
 
+        answers = self._questions.clean_answers(self._before)
+        if not answers:
+            return None
         policy, reference = (AutoModelForCausalLM.from_pretrained(path) for path in (model, self._config.model.path))
-        return clean_kl(
-            policy, reference, load_tokenizer(self._config.model), self._config.model, self._world.questions
-        )
+        return clean_kl(policy, reference, load_tokenizer(self._config.model), self._config.model, answers)

@@ -38,14 +38,29 @@ class Score:
     """Response pass rate: clean answers / answers (Eq. 8)."""
     wpr: float
     """Word pass rate: words without confusion / words (Eq. 9)."""
-    accuracy_any_language: float
-    """Share of answers with the right value in whatever language, i.e. what the model knows."""
-    accuracy: float
-    """Share of clean answers with the right value in the question's language, i.e. what a user gets."""
     length: float
     """Mean length of an answer in characters."""
     clean_length: float
     """Mean length of a clean answer in characters; 0 if no answer is clean."""
+
+    def to_json(self) -> dict[str, object]:
+        """Return the rates and means by their names in `result.json`."""
+        return {"rpr": self.rpr, "wpr": self.wpr, "length": self.length, "length_clean": self.clean_length}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToyScore(Score):
+    """Rates and means over many answers in a toy world."""
+
+    accuracy_any_language: float
+    """Share of answers with the right value in whatever language, i.e. what the model knows."""
+    accuracy: float
+    """Share of clean answers with the right value in the question's language, i.e. what a user gets."""
+
+    def to_json(self) -> dict[str, object]:
+        """Return the rates and means by their names in `result.json`."""
+        known = {"accuracy": self.accuracy, "accuracy_any_language": self.accuracy_any_language}
+        return Score.to_json(self) | known
 
 
 class Scorer:
@@ -77,16 +92,16 @@ class Scorer:
             characters=len(text),
         )
 
-    def score(self, answers: Iterable[tuple[Question, str]]) -> Score:
+    def score(self, answers: Iterable[tuple[Question, str]]) -> ToyScore:
         """Return the score of at least one answer, each given with its question."""
         return summary([self.answer(question, text) for question, text in answers])
 
 
-def summary(scores: Sequence[AnswerScore]) -> Score:
+def summary(scores: Sequence[AnswerScore]) -> ToyScore:
     """Return the rates and means over at least one answer."""
     clean = [score for score in scores if score.clean]
     words = sum(score.words for score in scores)
-    return Score(
+    return ToyScore(
         answers=len(scores),
         rpr=len(clean) / len(scores),
         wpr=1 - sum(score.confused_words for score in scores) / words if words else 1.0,

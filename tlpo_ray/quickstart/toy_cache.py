@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
 from tlpo_ray.quickstart import toy_model
 from tlpo_ray.quickstart import world as worlds
+from tlpo_ray.quickstart.cache import cache_root, replacing
 from tlpo_ray.quickstart.toy_model import OnProgress, ToyRecipe, train_toy
 from tlpo_ray.quickstart.world import World, toy_world
 
@@ -37,21 +35,11 @@ def cached_toy_model(
         world: Returns the world that the model is trained on.
     """
     recipe = recipe or ToyRecipe()
-    folder = _cache_root() / f"toy-{_fingerprint(seed, recipe, world.__name__)}"
+    folder = cache_root() / f"toy-{_fingerprint(seed, recipe, world.__name__)}"
     if fresh or not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
-        try:
+        with replacing(folder) as partial:
             train_toy(world(), recipe, seed, partial, on_progress)
-            _replace(partial, folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     return folder
-
-
-def _cache_root() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "tlpo-ray"
 
 
 def _fingerprint(seed: int, recipe: ToyRecipe, world: str) -> str:
@@ -60,17 +48,3 @@ def _fingerprint(seed: int, recipe: ToyRecipe, world: str) -> str:
     parts += [f"{library} {version(library)}" for library in _LIBRARIES]
     parts += [str(seed), repr(recipe), world]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-
-
-def _replace(partial: Path, folder: Path) -> None:
-    """Move a finished folder into place; a reader sees the old one or the new one, never a part of one."""
-    partial.chmod(0o755)  # mkdtemp makes folders that only their owner can read
-    if folder.exists():
-        old = Path(tempfile.mkdtemp(prefix=".old-", dir=folder.parent))
-        folder.rename(old / folder.name)
-        shutil.rmtree(old)
-    try:
-        partial.rename(folder)
-    except OSError:
-        if not folder.exists():  # otherwise another process was faster and made the same model
-            raise

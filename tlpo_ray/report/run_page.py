@@ -22,6 +22,7 @@ HEADLINES = (
     ("accuracy_before", "accuracy_after", "right answers, in the right language"),
 )
 """(key of `result.json` before, key after, label)."""
+WHEN = ("before", "after")
 
 
 class _InLanguage(Protocol):
@@ -106,6 +107,8 @@ def _facts(source: RunSource) -> list[tuple[str, str]]:
     prompts, seconds = result.get("prompts"), result.get("seconds", {})
     model = source.config.get("model")
     facts = [
+        *((f"RPR {when}, 95 % interval", _interval(result.get(f"rpr_interval_95_{when}"))) for when in WHEN),
+        ("answers compared", result.get("answers_scored")),
         ("model", Path(str(model["path"])).name if isinstance(model, dict) and model.get("path") else None),
         ("prompts", prompts.get("total") if isinstance(prompts, dict) else None),
         ("confusion points learned from", result.get("confusion_points", len(source.groups) or None)),
@@ -154,6 +157,11 @@ def _plain(value: object) -> str:
 def percent(share: float) -> str:
     """Return a share of 1 as the page shows it."""
     return f"{100 * share:.1f} %"
+
+
+def _interval(bounds: Any) -> str | None:
+    """Return an interval of shares as the page shows it; None if the run has none."""
+    return None if bounds is None else f"{percent(bounds[0])} – {percent(bounds[1])}"
 
 
 def _rounded(value: Any, digits: int) -> float | int | None:

@@ -17,7 +17,6 @@ __all__ = [
     "reporter",
     "result",
     "resume",
-    "signals",
     "trackers",
     "training",
 ]

@@ -11,12 +11,13 @@ from tlpo_ray.cluster.stacks import remove_empty_dumps
 from tlpo_ray.config.plugins import ROLLOUT_ENGINES, TRAINERS, load_plugin
 from tlpo_ray.config.run import RunConfig
 from tlpo_ray.data.prompts import PromptSet
-from tlpo_ray.errors import ConfigError, LearnerLostError
+from tlpo_ray.errors import ConfigError, LearnerLostError, PromptError
 from tlpo_ray.flow.curriculum import Curriculum
 from tlpo_ray.flow.exchange import Exchange, ExchangeSettings, Snapshot
 from tlpo_ray.flow.records import Prompt
 from tlpo_ray.flow.weights import WeightUpdate
 from tlpo_ray.run.components import Components, Learner
+from tlpo_ray.stopping import stop_requested
 
 if TYPE_CHECKING:
     from actors.engine import TokenEngine
@@ -129,9 +130,10 @@ def _distributed(
                 on_metrics=RayMetrics(config.name).set,
             )
         finally:
-            with suppress(ConnectionError):
-                fleet.close()
-                learner.close()
+            if not stop_requested():  # else the end of the connection ends all processes: Ray may be gone, and hang
+                with suppress(ConnectionError):
+                    fleet.close()
+                    learner.close()
             remove_empty_dumps(config.folder / STACKS)
 
 
@@ -198,11 +200,14 @@ def _exchange_settings(config: RunConfig) -> ExchangeSettings:
 
 
 def _canary_context(config: RunConfig, prompts: Sequence[Prompt]) -> tuple[int, ...]:
-    """Return the last tokens of the run's first prompt, as the policy sees it; empty for a run without prompts."""
+    """Return the last tokens of the first prompt that the policy can be given; empty for a run without one."""
     from actors.chat import prompt_ids
-    from actors.tokenizer import load_tokenizer
+    from tlpo_ray.flow.tokenizer import load_tokenizer, vocabulary_rows
 
-    if not prompts:
-        return ()
-    tokenizer = load_tokenizer(config.model)
-    return tuple(prompt_ids(tokenizer, config.model, prompts[0].text)[-CANARY_TOKENS:])
+    tokenizer, num_rows = load_tokenizer(config.model), vocabulary_rows(config.model)
+    for prompt in prompts:
+        with suppress(PromptError):  # it will be skipped
+            ids = prompt_ids(tokenizer, config.model, prompt.text)
+            if max(ids, default=num_rows) < num_rows:
+                return tuple(ids[-CANARY_TOKENS:])
+    return ()

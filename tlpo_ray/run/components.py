@@ -66,6 +66,10 @@ class Fleet(Protocol):
     def states(self) -> dict[str, int]:
         """Number of rollout actors by state."""
 
+    @property
+    def slow(self) -> dict[str, str]:
+        """What rollout actors take longer for than its deadline, making progress, by their names."""
+
     def resize(self, size: int) -> None:
         """Set the number of rollout actors; new ones join when there is room, surplus ones leave when idle."""
 
@@ -98,6 +102,10 @@ class Learner(Protocol):
     @property
     def restart_budget(self) -> RestartBudget:
         """Restarts of the group, which the loop decides on, against `flow.max_restarts`."""
+
+    @property
+    def slow(self) -> dict[str, str]:
+        """What an update that takes longer than its deadline is at, making progress; empty if there is none."""
 
     @property
     def pending(self) -> Sequence[Any]:

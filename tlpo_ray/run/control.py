@@ -46,7 +46,8 @@ class RunStatus:
     age_s: float | None
     """Seconds since the last heartbeat; None if the run has not reported anything yet."""
     reported: Mapping[str, Any]
-    """Metrics by name (`tlpo_ray.flow.metrics.METRICS`), and `time`, `host`, `pid`, `seconds`, `prompts_total`."""
+    """Metrics by name (`tlpo_ray.flow.metrics.METRICS`), and `time`, `host`, `pid`, `seconds`, `prompts_total`;
+    and `slow`: what processes take longer for than its deadline, making progress, by their names."""
 
     def to_json(self) -> dict[str, Any]:
         """Return what `tlpo status --json` prints."""
@@ -221,6 +222,8 @@ def _current_names(reported: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_valid(name: str, value: Any) -> bool:
     """Return whether a status may hold this value: metrics are numbers, labelled ones have a number per label."""
+    if name == "slow":
+        return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
     if name in METRICS and METRICS[name].label:
         return isinstance(value, dict) and all(isinstance(number, int | float) for number in value.values())
     return isinstance(value, int | float) or name not in {"time", "seconds", "prompts_total", *METRICS}

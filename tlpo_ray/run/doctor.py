@@ -182,7 +182,8 @@ def check_run(config: RunConfig, *, makes_model: bool = False) -> Iterator[Check
     if makes_model:
         yield _pass("model", "the quickstart makes its own")
     else:
-        yield _attempt("model", lambda: check_model(config.model), f"{config.model.path} fits the configuration")
+        model, lora = config.model, config.learner.lora
+        yield _attempt("model", lambda: check_model(model, lora), f"{model.path} fits the configuration")
         yield from _check_memory(config)
     yield _check_prompts(config)
     if config.stack == "distributed":

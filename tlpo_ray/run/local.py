@@ -47,6 +47,11 @@ class LocalFleet:
         return self._busy_s / (time.monotonic() - self._started)
 
     @property
+    def slow(self) -> dict[str, str]:
+        """Return nothing: no deadline applies to work in this process."""
+        return {}
+
+    @property
     def states(self) -> dict[str, int]:
         """Number of workers by state: the one there is always works."""
         return {"healthy": 1}
@@ -96,6 +101,11 @@ class LocalLearner:
         self._exporter = WeightExporter(config.flow.bucket_mib * MIB, config.flow.full_sync_interval)
         self._report: UpdateReport | None = None
         self.restart_budget = RestartBudget(0)
+
+    @property
+    def slow(self) -> dict[str, str]:
+        """Return nothing: no deadline applies to work in this process."""
+        return {}
 
     @property
     def version(self) -> int:

@@ -29,13 +29,15 @@ each as soon as it is free. Broadcast weights are loaded by all actors together,
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tlpo_ray.config.run import RunConfig
-from tlpo_ray.errors import LearnerLostError
+from tlpo_ray.errors import LearnerLostError, StoppedError, TlpoError
 from tlpo_ray.flow.exchange import Snapshot
 from tlpo_ray.flow.ledger import Accounting
 from tlpo_ray.flow.weights import WeightUpdate
@@ -45,6 +47,7 @@ from tlpo_ray.run.counters import Incidents, RunCounters, stopwatch
 from tlpo_ray.run.folder import RunFolder
 from tlpo_ray.run.journal import Journal, State
 from tlpo_ray.run.reporter import RunReporter
+from tlpo_ray.stopping import check_stop, last_work
 
 if TYPE_CHECKING:
     from learner.report import UpdateReport
@@ -58,6 +61,9 @@ POLL_S = 1.0
 """Timeout of a wait for fleet or learner in seconds, after which progress is reported again."""
 MAX_CONSECUTIVE_RESTARTS = 3
 """Restarts of the learner group in one and the same operation, after which another would not help either."""
+LAST_CHECKPOINT_S = 15.0
+"""Time after a signal until which a checkpoint may be written, in seconds; the rest of `stopping.GRACE_S` is enough to
+end all processes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,14 +120,19 @@ def train(
         state: Where to resume; exchange, learner and fleet are already at that state. None starts at the beginning.
 
     Raises:
+        StoppedError: A signal has come.
         TlpoError: See `tlpo_ray.errors`. The journal and everything else written so far stays, to be resumed from.
     """
     run = _Run(config, components, folder, listener, state)
-    while (batch := run.collect()) is not None:  # answers, confusion points, candidate sets, rewards: Eq. 1 to 3
-        step = run.learn(batch)  # advantages and p optimizer steps: Eq. 4 to 7
-        run.sync_weights(step)  # policy version v + 1, which the fleet loads with its next prompts
-        run.record(step)  # commits version v + 1
-    run.export()
+    try:
+        while (batch := run.collect()) is not None:  # answers, confusion points, candidate sets, rewards: Eq. 1 to 3
+            step = run.learn(batch)  # advantages and p optimizer steps: Eq. 4 to 7
+            run.sync_weights(step)  # policy version v + 1, which the fleet loads with its next prompts
+            run.record(step)  # commits version v + 1
+        run.export()
+    except StoppedError:
+        run.save_before_end()
+        raise
     return run.summary()
 
 
@@ -171,6 +182,10 @@ class _Run:
         """Weights that were exported and not yet handed to the fleet."""
         self._restarts_at_export = 0
         """Learner restarts at the last export; if there were more since, the exported weights are gone."""
+        self._saved = 0 if state is None else state.version
+        """Policy version of the last checkpoint that was begun, or that the run was resumed from."""
+        self._save_s = 0.0
+        """Time that the last checkpoint took, in seconds."""
         self._status = components.exchange.status()
 
     def collect(self) -> Batch | None:
@@ -227,6 +242,18 @@ class _Run:
                 self._exported = self._export_weights()
         self._push_weights()
 
+    def save_before_end(self) -> None:
+        """Write a checkpoint after a signal, if there is time: the resumed run then has no update to repeat.
+
+        Not while an update is under way, whose weights are not those of a committed version. If it is not complete in
+        time, it is left behind like that of a run that dies, and the journal has everything.
+        """
+        is_idle = self._uncommitted is None and self._learner.version == self._version
+        has_time = self._save_s < LAST_CHECKPOINT_S and not self._config.cluster.colocated
+        if is_idle and has_time and self._saved < self._version:
+            with suppress(StoppedError, TlpoError), last_work(LAST_CHECKPOINT_S):
+                self._save_checkpoint()
+
     def summary(self) -> TrainSummary:
         """Return the totals; every prompt must be accounted for."""
         accounting = self._status.accounting
@@ -263,8 +290,10 @@ class _Run:
         return report
 
     def _save_checkpoint(self) -> None:
+        self._saved, began = self._version, time.monotonic()
         oldest = self._learner.save(self._folder.checkpoints, self._config.checkpoint.keep_last)
         self._folder.prune_journal(oldest)
+        self._save_s = time.monotonic() - began
 
     def _with_learner_recovery(self, act: Callable[[], T]) -> T:
         """Run something that needs the learner. When a rank is lost, restart all ranks, restore them, and try again.
@@ -305,7 +334,8 @@ class _Run:
         self._counters.rollouts += self._fleet.advance(timeout_s, wake)
 
     def _poll_status(self) -> None:
-        """Update the status, report it, and obey a request of `tlpo scale`."""
+        """Update the status, report it, and obey a request of `tlpo scale`, or a signal."""
+        check_stop()
         self._status = self._exchange.status()
         rollouts, accounting = self._counters.rollouts, self._status.accounting
         self._listener(
@@ -319,6 +349,7 @@ class _Run:
                 version=self._learner.version,
                 tokens_generated=rollouts.tokens_generated,
                 seconds=self._reporter.seconds,
+                slow=tuple(self._reporter.slow),
             )
         )
         self._apply_scale_request()

@@ -45,6 +45,11 @@ class RunReporter:
         """Seconds since the run was started or resumed."""
         return time.monotonic() - self._began
 
+    @property
+    def slow(self) -> dict[str, str]:
+        """What processes take longer for than its deadline, making progress, by their names."""
+        return {**self._components.fleet.slow, **self._components.learner.slow}
+
     def update(self, status: Status, *, final: bool = False) -> None:
         """Report the current state, at most once per second; `final` reports it in any case."""
         now = time.monotonic()
@@ -68,7 +73,12 @@ class RunReporter:
         flow = self._flow_metrics(status)
         self._components.on_metrics(flow | live)
         self._folder.control.write_status(
-            {"seconds": round(self.seconds, 1), "prompts_total": accounting.total, **_rounded(flow | live)}
+            {
+                "seconds": round(self.seconds, 1),
+                "prompts_total": accounting.total,
+                "slow": self.slow,
+                **_rounded(flow | live),
+            }
         )
 
     def record(self, version: int, status: Status, report: UpdateReport) -> None:

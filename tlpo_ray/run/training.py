@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Protocol
 
-from actors.chat import check_model
+from actors.chat import check_model, with_date
 from tlpo_ray.config.plugins import ROLLOUT_ENGINES, TRAINERS, load_plugin
 from tlpo_ray.config.run import RunConfig
 from tlpo_ray.data.load import load_prompts
@@ -21,11 +21,11 @@ from tlpo_ray.run.components import Components, Fleet, Learner
 from tlpo_ray.run.counters import stopwatch
 from tlpo_ray.run.folder import RunFolder, is_quickstart, refuse_used_folder
 from tlpo_ray.run.journal import Journal
-from tlpo_ray.run.loop import replay, train
+from tlpo_ray.run.loop import TrainSummary, replay, train
 from tlpo_ray.run.result import RunResult, run_result
 from tlpo_ray.run.resume import FINGERPRINT, ResumePoint, last_state, record_prompts, resumed_config, verify_prompts
-from tlpo_ray.run.signals import stop_on_signal
 from tlpo_ray.run.trackers import check_trackers, start_trackers
+from tlpo_ray.stopping import check_stop, stop_on_signal, temporary_folder
 
 
 class Examination(Protocol):
@@ -86,13 +86,44 @@ def run_training(
     given, config = config, _with_absolute_paths(config)
     if not resumed:
         refuse_used_folder(config.folder)
+    with stop_on_signal(partial(describe_stop, config.folder)):
+        summary, folder = _train(config, examination, seconds, progress, resumed=resumed)
+        results: Mapping[str, object] = {}
+        if examination is not None:
+            check_stop()  # if a signal came too late to stop the training: this may take as long again
+            with stopwatch(seconds, "score"):
+                results = examination.results(folder.path / "model")
+        result = run_result(given, summary, seconds, results)  # with the folder as the caller knows it
+        folder.write_result(result.to_json())
+    return result
+
+
+def describe_stop(folder: Path, name: str) -> str:
+    """Return how to continue the run in a folder after the signal of this name (`stopping.Describe`)."""
+    if not (folder / "config.yaml").exists():
+        return f"stopped by {name} before the run had started: start it again"
+    if (folder / "result.json").exists():
+        return f"stopped by {name}; the run in {folder} is complete, tlpo report {folder} writes its report"
+    return f"stopped by {name}; nothing is lost, resume with: tlpo train --resume {folder}"
+
+
+def _train(
+    config: RunConfig,
+    examination: Examination | None,
+    seconds: dict[str, float],
+    progress: ProgressListener,
+    *,
+    resumed: bool,
+) -> tuple[TrainSummary, RunFolder]:
+    """Do what `run_training` does between its checks and the result."""
     with ExitStack() as stack:
-        stack.enter_context(stop_on_signal(config.folder))
         if resumed:
             stack.enter_context(lock_folder(config.folder))
-        spool = Path(stack.enter_context(TemporaryDirectory(prefix="tlpo-prompts-")))
+        spool = stack.enter_context(temporary_folder("tlpo-prompts-"))
         prompts = load_prompts(config.data, config.detector, config.seed, spool)
-        check_model(config.model)
+        check_model(config.model, config.learner.lora)
+        if not resumed:
+            config = config.model_copy(update={"model": with_date(config.model)})
         check_engines(config)
         check_trackers(config.trackers)
         resume = _resume_point(config, prompts, progress) if resumed else None
@@ -108,13 +139,7 @@ def run_training(
         if examination is not None:
             with stopwatch(seconds, "evaluate_after"):
                 examination.after(components.fleet)
-    results: Mapping[str, object] = {}
-    if examination is not None:
-        with stopwatch(seconds, "score"):
-            results = examination.results(folder.path / "model")
-    result = run_result(given, summary, seconds, results)  # with the folder as the caller knows it
-    folder.write_result(result.to_json())
-    return result
+    return summary, folder
 
 
 @contextmanager

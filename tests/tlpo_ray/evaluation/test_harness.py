@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,13 @@ from typing import Any
 import pytest
 
 import detectors
+from actors.chat import prompt_ids
 from tlpo_ray.commands.evaluate import Request, evaluate_command
+from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.errors import UserError
-from tlpo_ray.evaluation.harness import TASKS, load_tasks, paper_tasks, read_log
+from tlpo_ray.evaluation.harness import TASKS, _with_stop_strings, load_tasks, paper_tasks, read_log
 from tlpo_ray.evaluation.suites import SUITES, read_items
+from tlpo_ray.flow.tokenizer import load_tokenizer
 
 PACKAGES = {package.metadata["Name"] for package in metadata.distributions()}
 
@@ -182,3 +186,54 @@ def test_task_files_have_the_prompts_of_the_suites(problems: Path, tmp_path: Pat
         sampling = loaded.config.generation_kwargs
         assert sampling["max_gen_toks"] == SUITES[suite].max_new_tokens
         assert sampling.get("temperature", 0.0) == SUITES[suite].temperature
+
+
+PARTS = (
+    "Today is {{ strftime_now('%Y-%m-%d') }}.\n{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% for part in m.content %}{{ part.text }}{% endfor %}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+)
+SETTINGS: dict[str, tuple[str | None, dict[str, Any]]] = {
+    "a template of one's own, stop strings": (
+        None, {"prompt_template": "질문: {prompt}\n답변:", "stop_strings": ["の", "円", "엔"]}
+    ),
+    "a chat template that expects parts, a date": (PARTS, {"date": "2020-01-02", "system_prompt": "한국어로."}),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", sorted(SETTINGS))
+def test_lm_eval_asks_as_rollouts_do(kind: str, tiny_model: Path, problems: Path, tmp_path: Path) -> None:
+    template, settings = SETTINGS[kind]
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    if template is not None:
+        (model / "chat_template.jinja").write_text(template, encoding="utf-8")
+    like = tmp_path / "like.yaml"
+    like.write_text(json.dumps({"model": settings}), encoding="utf-8")
+    shared: dict[str, Any] = {
+        "model": str(model), "source": str(problems), "engine": "transformers", "max_new_tokens": 24, "like": str(like),
+    }  # fmt: skip
+    evaluate_command(Request(**shared, accuracy="gsm8k_cross_ko", output=tmp_path / "lm-eval"))
+    evaluate_command(Request(**shared, suite="gsm8k-cross", languages=("ko",), output=tmp_path / "own"))
+    (log_file,) = (tmp_path / "lm-eval").rglob("samples_*.jsonl")
+    logged = [json.loads(line) for line in log_file.read_text("utf-8").splitlines()]
+    own = [json.loads(line) for line in (tmp_path / "own" / "answers.jsonl").read_text("utf-8").splitlines()]
+    configured = ModelConfig(path=str(model), **{"stop_strings": ()} | settings)
+    tokenizer = load_tokenizer(configured)
+    assert len(own) == len(logged) == 4
+    for row, theirs in zip(own, sorted(logged, key=lambda sample: int(sample["doc_id"])), strict=True):
+        asked = theirs["arguments"]["gen_args_0"]["arg_0"]
+        assert tokenizer(asked, add_special_tokens=False)["input_ids"] == prompt_ids(
+            tokenizer, configured, row["prompt"]
+        )
+        assert theirs["resps"][0][0] == row["answer"]
+    if "date" in settings:
+        assert asked.startswith("Today is 2020-01-02.\n")
+    else:
+        assert any(row["tokens"] < 24 for row in own), "a stop string ended an answer"
+
+
+def test_stop_strings_are_added_to_those_of_tasks(problems: Path) -> None:
+    manager = load_tasks(["gsm8k_cross_ko"], "transformers", str(problems))
+    (task,) = _with_stop_strings(manager, ["gsm8k_cross_ko"], ("\n\n",))
+    plain = manager.load("gsm8k_cross_ko")["tasks"]["gsm8k_cross_ko"].config.generation_kwargs
+    assert task.config.generation_kwargs == plain | {"until": [*plain["until"], "\n\n"]}

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.records import make_group
 from tlpo_ray.errors import RecordError, UserError
+from tlpo_ray.flow.curriculum import Curriculum
 from tlpo_ray.flow.exchange import Exchange
 from tlpo_ray.flow.records import Outcome, Prompt, PromptResult, decode, encode
 
@@ -293,3 +294,69 @@ def test_a_snapshot_of_other_prompts_is_refused_in_one_line() -> None:
 def test_nothing_is_taken_before_the_groups_fill_an_update() -> None:
     exchange = make_exchange(8, groups=2, lease_size=4)
     assert exchange.take(0) is None
+
+
+def test_prompts_of_a_batch_that_may_have_been_too_large_are_leased_in_batches_of_half_the_size() -> None:
+    exchange = make_exchange(100, groups=100, lease_size=8)
+    held = exchange.lease("a", 1)
+    assert len(held) == 8 and exchange.release("a", True) == 8
+    first, second, third = (exchange.lease(holder, 1) for holder in ("b", "c", "d"))
+    assert [*first, *second] == held and len(first) == len(second) == 4
+    assert len(third) == 8, "other prompts are leased as before"
+    assert exchange.release("b", True) == 4
+    assert [len(exchange.lease("e", 1)) for _ in range(2)] == [2, 2]
+    exchange.release("e", True)
+    singles = [exchange.lease("f", 1) for _ in range(4)]
+    assert [prompt for batch in singles for prompt in batch] == first
+    exchange.release("f", True)
+    assert len(exchange.lease("g", 1)) == 1, "a batch has at least one prompt"
+
+
+def test_halved_batches_are_filled_up_with_other_prompts_and_settled_prompts_are_forgotten() -> None:
+    exchange = make_exchange(100, groups=100, lease_size=8)
+    held = exchange.lease("a", 1)
+    results = [PromptResult(prompt_index=prompt.index, outcome=Outcome.CLEAN) for prompt in held[:7]]
+    exchange.submit("a", results, encode([]), 0)
+    exchange.release("a", True)
+    batch = exchange.lease("b", 1)
+    assert [prompt.index for prompt in batch] == [7, 8, 9, 10]
+    roll_out(exchange, "b", batch, 0, lambda index: False)
+    assert not exchange._ledger._batch_sizes
+    assert len(exchange.lease("b", 1)) == 8
+
+
+@given(
+    data=st.data(),
+    n=st.integers(1, 60),
+    lease_size=st.integers(1, 16),
+    excluded=st.sets(st.integers(0, 59)),
+)
+def test_every_batch_of_a_prompt_is_at_most_half_of_the_one_before(
+    data: st.DataObject, n: int, lease_size: int, excluded: set[int]
+) -> None:
+    """Whatever is released and settled in between, and whichever prompts a curriculum excludes."""
+
+    class Excluding(Curriculum):
+        def selects(self, prompt: Prompt) -> bool:
+            return prompt.index not in excluded
+
+    exchange = Exchange(
+        make_prompts(n), {}, groups_per_update=1_000, lease_size=lease_size, capacity=1_000, max_staleness=0,
+        curriculum=Excluding(0.5, 0),
+    )  # fmt: skip
+    largest = dict.fromkeys(range(n), lease_size)
+    held: dict[str, list[Prompt]] = {}
+    for turn in range(data.draw(st.integers(1, 40))):
+        match data.draw(st.sampled_from(("lease", "lose", "finish"))):
+            case "lease":
+                held[f"a{turn}"] = batch = exchange.lease(f"a{turn}", 1)
+                assert all(len(batch) <= largest[prompt.index] for prompt in batch)
+            case "lose" if held:
+                holder = data.draw(st.sampled_from(sorted(held)))
+                batch = held.pop(holder)
+                assert exchange.release(holder, True) == len(batch)
+                largest |= {prompt.index: max(1, (len(batch) + len(excluded)) // 2) for prompt in batch}
+            case "finish" if held:
+                holder = data.draw(st.sampled_from(sorted(held)))
+                roll_out(exchange, holder, held.pop(holder), 0, lambda index: False)
+    assert exchange.status().accounting.balanced

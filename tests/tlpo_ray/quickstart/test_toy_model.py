@@ -8,11 +8,12 @@ import torch
 
 from actors.chat import prompt_ids
 from actors.token_bytes import TokenBytes
-from actors.tokenizer import load_tokenizer
 from tlpo_ray.config.model import ModelConfig
+from tlpo_ray.flow.tokenizer import load_tokenizer
 from tlpo_ray.quickstart.clean_kl import clean_kl
 from tlpo_ray.quickstart.toy_cache import cached_toy_model
 from tlpo_ray.quickstart.toy_model import ToyRecipe
+from tlpo_ray.quickstart.toy_questions import right_answers
 from tlpo_ray.quickstart.world import WRONG_LANGUAGES, toy_world
 
 TINY = ToyRecipe(num_layers=1, hidden_size=64, num_heads=2, intermediate_size=128, epochs=3)
@@ -103,9 +104,10 @@ def test_wrong_names_differ_from_right_ones_from_the_confusion_point_on(folder: 
 def test_clean_kl_is_zero_for_the_same_policy_and_positive_for_a_changed_one(folder: Path) -> None:
     config, world = ModelConfig(path=str(folder)), toy_world()
     tokenizer, reference, policy = load_tokenizer(config), load(folder), load(folder)
-    same = clean_kl(policy, reference, tokenizer, config, world.questions)
+    answers = right_answers(world.questions)
+    same = clean_kl(policy, reference, tokenizer, config, answers)
     assert same.all_positions == pytest.approx(0, abs=1e-6) and same.beyond_name == pytest.approx(0, abs=1e-6)
     with torch.no_grad():
         policy.lm_head.weight.mul_(1.1)
-    moved = clean_kl(policy, reference, tokenizer, config, world.questions)
+    moved = clean_kl(policy, reference, tokenizer, config, answers)
     assert moved.all_positions > 1e-3 and moved.beyond_name > 1e-3

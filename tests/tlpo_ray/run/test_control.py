@@ -107,7 +107,17 @@ def test_a_folder_that_cannot_be_written_is_reported_in_one_line(tmp_path: Path)
 
 @pytest.mark.parametrize(
     "content",
-    ["[1]", "null", "{", '{"pid": 1}', '{"time": "1"}', '{"time": 1, "actors": [2]}', '{"time": 1, "progress": null}'],
+    [
+        "[1]",
+        "null",
+        "{",
+        '{"pid": 1}',
+        '{"time": "1"}',
+        '{"time": 1, "actors": [2]}',
+        '{"time": 1, "progress": null}',
+        '{"time": 1, "slow": ["rollout-0.0"]}',
+        '{"time": 1, "slow": {"learner": 3}}',
+    ],
 )
 def test_a_damaged_status_counts_as_none(content: str, tmp_path: Path) -> None:
     (run_of(tmp_path) / STATUS).write_text(content)
@@ -185,3 +195,15 @@ def test_a_request_to_a_run_of_an_earlier_release_is_kept(tmp_path: Path) -> Non
     assert RunControl(tmp_path, keep_request=True).requested_actors() == 1
     RunControl(tmp_path)
     assert not (tmp_path / SCALE_BEFORE).exists(), "a new run starts without a request"
+
+
+def test_slow_work_is_shown_while_the_run_is_running(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reported = {"seconds": 900.0, "slow": {"rollout-0.0": "has worked 720 s on a batch", "learner": "has worked 9 s"}}
+    RunControl(run_of(tmp_path)).write_status(reported)
+    status_command(str(tmp_path), None, as_json=False)
+    assert "slow      rollout-0.0 has worked 720 s on a batch; learner has worked 9 s\n" in capsys.readouterr().out
+    status_command(str(tmp_path), None, as_json=True)
+    assert json.loads(capsys.readouterr().out)["slow"] == reported["slow"]
+    (tmp_path / "result.json").write_text("{}")
+    status_command(str(tmp_path), None, as_json=False)
+    assert "rollout-0.0" not in capsys.readouterr().out

@@ -16,9 +16,10 @@ from tests.small_run import LOCAL, run_config
 from tlpo_ray.cli import app
 from tlpo_ray.cluster.connect import check_placement
 from tlpo_ray.config.run import RunConfig
-from tlpo_ray.errors import ResourceError
+from tlpo_ray.errors import ConfigError, ResourceError
 from tlpo_ray.run import doctor
 from tlpo_ray.run.doctor import Check, Verdict
+from tlpo_ray.run.training import run_training
 
 
 def check_of(checks: Iterable[Check], about: str) -> Check:
@@ -57,6 +58,17 @@ def test_a_quickstart_makes_its_own_model(tmp_path: Path) -> None:
     assert "✓ model      the quickstart makes its own" in done.output
     assert "✓ prompts    the quickstart writes its own" in done.output
     assert done.exit_code == 0, done.output
+
+
+def test_layers_that_the_model_lacks_are_found_before_the_run(tiny_model: Path, prompts: Path, tmp_path: Path) -> None:
+    adapter = {"learner.lora": "{targets: [q_proj, qkv_proj]}"}
+    config = run_config(tiny_model, prompts, tmp_path / "run", **LOCAL, **adapter)
+    check = check_of(doctor.check_run(config), "model")
+    assert check.verdict is Verdict.FAIL and "has no linear layer called qkv_proj; it has q_proj, " in check.result
+    assert check.fix.startswith("set learner.lora.targets=[q_proj, k_proj, ")
+    with pytest.raises(ConfigError, match="has no linear layer called qkv_proj"):
+        run_training(config)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_name_of_a_hub_dataset_may_have_a_dot(

@@ -100,27 +100,6 @@ def test_a_stopped_run_says_how_to_resume(local: Undisturbed, tiny_model: Path, 
     assert_same_run(folder, local)
 
 
-HANGS = """
-import os, signal, sys, time
-from pathlib import Path
-from tlpo_ray.run import signals
-signals.GRACE_S = 1.0
-with signals.stop_on_signal(Path(sys.argv[1])):
-    try:
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(60)
-    finally:
-        time.sleep(60)
-"""
-
-
-def test_a_run_that_hangs_after_a_signal_is_ended(tmp_path: Path) -> None:
-    began = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", HANGS, tmp_path], timeout=60, check=False)
-    assert done.returncode == 128 + signal.SIGTERM
-    assert time.monotonic() - began < 30
-
-
 def refused(folder: Path, *arguments: str) -> str:
     process = start("train", "--resume", str(folder), *arguments)
     _, err = process.communicate(timeout=PATIENCE_S)

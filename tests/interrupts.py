@@ -1,0 +1,273 @@
+"""A command in a terminal that is interrupted, again and again, at random moments.
+
+`make interrupts` does it to a quickstart of the toy model, `python -m tests.interrupts 50 quickstart --model smollm2`
+to one of a real model. Each time the command has to end with one line and without a process left behind, and the next
+one has to continue where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import pty
+import random
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import termios
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+TLPO = str(Path(sys.executable).with_name("tlpo"))
+MARK = "TLPO_TEST_MARK"
+"""Environment variable by which the processes of a command are found, whoever their parent is now."""
+CTRL_C, CLOSED = "Ctrl-C", "closed terminal"
+WAYS = {CTRL_C: signal.SIGINT, "SIGTERM": signal.SIGTERM, "SIGTERM to all": signal.SIGTERM, CLOSED: signal.SIGHUP}
+"""Ways to interrupt a command, with the signal that it gets."""
+WEIGHTS = (5, 3, 1, 1)
+END_S = 35.0
+"""Seconds within which an interrupted command ends: its grace, and what a busy machine needs."""
+LEFT_S = 5.0
+"""Seconds within which all its processes are gone."""
+START_S, WORK_S = 20.0, 20.0
+"""Latest moment of an interrupt, in seconds: after the command began, and after its run did."""
+SHARE_AT_START = 0.35
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
+
+
+class Terminal:
+    """A command on a terminal of its own, as a shell starts it.
+
+    Args:
+        command: Program and arguments.
+        errors: File for its error output, which the terminal would mix with the other.
+        environment: Variables of its environment beside those of this process.
+    """
+
+    def __init__(self, command: Sequence[str], errors: Path, environment: Mapping[str, str] | None = None) -> None:
+        self._mark = secrets.token_hex(8)
+        self._errors = errors
+        self._output = bytearray()
+        self._device, slave = pty.openpty()
+
+        def control_terminal() -> None:
+            fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+
+        with errors.open("wb") as file:
+            self.process = subprocess.Popen(
+                command, stdin=slave, stdout=slave, stderr=file, start_new_session=True,
+                env=os.environ | {MARK: self._mark} | dict(environment or {}), preexec_fn=control_terminal,
+            )  # fmt: skip
+        os.close(slave)
+        self.began = time.monotonic()
+        self._is_open = True
+        threading.Thread(target=self._read, daemon=True).start()
+
+    @property
+    def screen(self) -> str:
+        """Everything that was written to the terminal, with its control sequences."""
+        return self._output.decode(errors="replace")
+
+    @property
+    def last_line(self) -> str:
+        """What the terminal shows in its last line that is not empty."""
+        lines = [line.strip() for line in re.split(r"[\r\n]", CONTROL.sub("", self.screen))]
+        return next((line for line in reversed(lines) if line), "")
+
+    @property
+    def errors(self) -> str:
+        """What was written to the error output."""
+        return self._errors.read_text(errors="replace")
+
+    def interrupt(self, how: str) -> None:
+        """Interrupt the command in one of the `WAYS`."""
+        if how == CTRL_C:
+            os.write(self._device, b"\x03")  # the terminal sends SIGINT to all processes of the command
+        elif how == CLOSED:
+            os.killpg(self.process.pid, signal.SIGHUP)
+        elif how == "SIGTERM":
+            os.kill(self.process.pid, signal.SIGTERM)
+        else:
+            os.killpg(self.process.pid, signal.SIGTERM)
+
+    def processes(self) -> list[str]:
+        """Return the command lines of all processes that the command has started, itself included."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                is_ours = self._mark.encode() in (entry / "environ").read_bytes()
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if is_ours and command:  # a process that has ended, and was not waited for yet, has no command line
+                found.append(command)
+        return found
+
+    def close(self) -> None:
+        """Kill what is left."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                self._output += os.read(self._device, 1 << 16)
+            except OSError:  # the last process that had it open has ended
+                os.close(self._device)
+                return
+
+
+@dataclass(slots=True, kw_only=True)
+class Interrupt:
+    """One interrupt, and what followed."""
+
+    how: str
+    at_s: float
+    """Seconds since the command began."""
+    where: str
+    """What the run was doing."""
+    code: int | None = None
+    end_s: float = 0.0
+    """Seconds until the command had ended."""
+    line: str = ""
+    faults: list[str] = field(default_factory=list)
+
+
+def interrupted(terminal: Terminal, how: str, where: str) -> Interrupt:
+    """Interrupt a command, and hold its end to what users are promised."""
+    sent = time.monotonic()
+    found = Interrupt(how=how, at_s=sent - terminal.began, where=where)
+    terminal.interrupt(how)
+    try:
+        found.code = terminal.process.wait(END_S)
+    except subprocess.TimeoutExpired:
+        found.faults.append(f"still running after {END_S:g} s")
+        terminal.close()
+    found.end_s = time.monotonic() - sent
+    while (left := terminal.processes()) and time.monotonic() - sent - found.end_s < LEFT_S:
+        time.sleep(0.05)
+    lines = terminal.errors.splitlines()
+    found.line = lines[-1] if lines else ""
+    name, expected = WAYS[how].name, 128 + WAYS[how]
+    if left:
+        found.faults.append(f"{len(left)} processes left: {left[0][:80]}")
+    if found.code == 0:  # it had finished its work
+        return found
+    if found.code != expected:
+        found.faults.append(f"exit code {found.code}, expected {expected}")
+    if len(lines) != 1 or not found.line.startswith(f"tlpo: stopped by {name}"):
+        found.faults.append(f"{len(lines)} lines of errors: {' | '.join(lines)[:2000]}")
+    if "Traceback" in terminal.screen:
+        found.faults.append(f"a traceback: {terminal.screen[-2000:]}")
+    if terminal.screen.rfind(HIDE) > terminal.screen.rfind(SHOW):
+        found.faults.append("the cursor is hidden")
+    return found
+
+
+def stage(folder: Path, terminal: Terminal) -> str:
+    """Describe what a run is doing: the last thing that it has written, or what the terminal shows."""
+    journal = folder / "journal"
+    begun = len(list(journal.glob("groups-*"))) and max(int(file.stem[7:]) for file in journal.glob("groups-*"))
+    done = len(list(journal.glob("state-*"))) and max(int(file.stem[6:]) for file in journal.glob("state-*"))
+    if not works(folder, terminal):
+        return f"start: {terminal.last_line[:50] or 'imports'}"
+    if (folder / "model").exists():
+        return f"after training: {terminal.last_line[:40]}"
+    return f"update {begun}" if begun > done else f"rollouts after update {done}"
+
+
+def works(folder: Path, terminal: Terminal) -> bool:
+    """Return whether the run that was started here reports its status."""
+    try:
+        return json.loads((folder / "status.json").read_text())["pid"] == terminal.process.pid
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def interrupt_often(count: int, arguments: Sequence[str], root: Path, seed: int, work_s: float) -> list[Interrupt]:
+    """Interrupt runs of one command, and those that resume them, `count` times; then let the last one end.
+
+    Args:
+        count: Number of interrupts.
+        arguments: Of `tlpo`; the run folder is added.
+        root: Folder for all of it.
+        seed: Of moments and ways.
+        work_s: Longest time that a run works before it is interrupted, in seconds.
+    """
+    chance, found = random.Random(seed), list[Interrupt]()
+    runs, resumed = 0, False
+    folder = root / "run-0"
+    (root / "tmp").mkdir()
+    environment = {"TMPDIR": str(root / "tmp"), "RAY_TMPDIR": tempfile.gettempdir()}  # Ray's sockets need a short path
+    while True:
+        begin = ["train", "--resume", str(folder)] if resumed else [*arguments, f"folder={folder}"]
+        terminal = Terminal([TLPO, *begin], root / f"errors-{len(found):03d}.txt", environment)
+        if len(found) < count:
+            at_start = chance.random() < SHARE_AT_START
+            delay, began = chance.uniform(0.2, START_S) if at_start else chance.uniform(0, work_s), None
+            while terminal.process.poll() is None:
+                if began is None and (at_start or works(folder, terminal)):
+                    began = terminal.began if at_start else time.monotonic()
+                if began is not None and time.monotonic() - began >= delay:
+                    how = chance.choices(tuple(WAYS), WEIGHTS)[0]
+                    found.append(interrupted(terminal, how, stage(folder, terminal)))
+                    show(found[-1])
+                    break
+                time.sleep(0.02)
+        code = terminal.process.wait()
+        if code == 0 and len(found) >= count:
+            return found
+        if code == 0:
+            runs, resumed = runs + 1, False
+            folder = root / f"run-{runs}"
+        elif code in {128 + number for number in WAYS.values()}:
+            resumed = (folder / "config.yaml").exists()
+        else:
+            found.append(Interrupt(how="none", at_s=0, where=" ".join(begin), code=code))
+            found[-1].faults.append(f"could not continue: {terminal.errors[-2000:]} {terminal.screen[-2000:]}")
+            return found
+
+
+def show(one: Interrupt) -> None:
+    """Print one interrupt in a line."""
+    faults = f"  FAULTS: {'; '.join(one.faults)}" if one.faults else ""
+    sys.stdout.write(
+        f"{one.how:<16} at {one.at_s:6.1f} s  {one.where:<70} exit code {one.code} after {one.end_s:4.1f} s{faults}\n"
+    )
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Interrupt a run, print each interrupt and the number of those that did not end as they should."""
+    options = argparse.ArgumentParser()
+    options.add_argument("count", type=int, nargs="?", default=15)
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--work", type=float, default=WORK_S, help="longest time between start and interrupt, seconds")
+    options.add_argument("--folder", type=Path, default=Path("runs/interrupts"))
+    known, arguments = options.parse_known_args()
+    shutil.rmtree(known.folder, ignore_errors=True)
+    known.folder.mkdir(parents=True)
+    found = interrupt_often(known.count, arguments or ["quickstart"], known.folder.resolve(), known.seed, known.work)
+    faulty = [one for one in found if one.faults]
+    left = list((known.folder / "tmp").glob("tlpo-*"))
+    slowest = max(found, key=lambda one: one.end_s)
+    sys.stdout.write(
+        f"{len(found)} interrupts, {len(faulty)} with faults, {len(left)} temporary folders left; the slowest end took "
+        f"{slowest.end_s:.1f} s ({slowest.how}, {slowest.where}); the last run ended\n"
+    )
+    sys.exit(bool(faulty or left))
+
+
+if __name__ == "__main__":
+    main()
