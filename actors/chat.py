@@ -22,6 +22,7 @@ EncodedPrompt = tuple[Prompt, tuple[int, ...]]
 """A prompt and its tokens."""
 TOO_LONG = "longer than the context"
 EMPTY = "has no tokens"
+REFUSED = "its chat template refuses the prompt"
 UNKNOWN_TOKEN = "has a token that the model's weights lack"
 """Reasons of a skipped prompt, as `result.json` has them."""
 PROBE = "\n\n".join(
@@ -126,6 +127,26 @@ def prompt_ids(tokenizer: Any, model: ModelConfig, text: str) -> list[int]:
         return _plain_ids(tokenizer, plain_text(model, text))
 
 
+def encode_prompt(tokenizer: Any, model: ModelConfig, text: str) -> list[int]:
+    """Return `prompt_ids` of a prompt that the model can be given.
+
+    Raises:
+        PromptError: It cannot be given this prompt; the message says why, without its text.
+        ModelError: It cannot be given any prompt with these settings.
+    """
+    try:
+        ids = prompt_ids(tokenizer, model, text)
+    except ModelError as error:
+        prompt_ids(tokenizer, model, PROBE)  # raises unless it is this prompt alone that the template refuses
+        raise PromptError(REFUSED) from error
+    if not ids:
+        raise PromptError(EMPTY)
+    # Its text names a special token without weights, e.g. <image_soft_token> of a Gemma 3 without vision.
+    if max(ids) >= vocabulary_rows(model):
+        raise PromptError(UNKNOWN_TOKEN)
+    return ids
+
+
 def encode_prompts(
     tokenizer: Any, model: ModelConfig, max_context: int, prompts: Iterable[Prompt]
 ) -> tuple[list[EncodedPrompt], list[PromptResult]]:
@@ -138,20 +159,15 @@ def encode_prompts(
         prompts: Prompts in any order.
 
     Raises:
-        ModelError: See `prompt_ids`.
+        ModelError: See `encode_prompt`.
     """
     encoded: list[EncodedPrompt] = []
     skipped: list[PromptResult] = []
     for prompt in prompts:
         try:
-            ids = prompt_ids(tokenizer, model, prompt.text)
+            ids = encode_prompt(tokenizer, model, prompt.text)
             if len(ids) >= max_context:
                 raise PromptError(TOO_LONG)
-            if not ids:
-                raise PromptError(EMPTY)
-            # Its text names a special token without weights, e.g. <image_soft_token> of a Gemma 3 without vision.
-            if max(ids) >= vocabulary_rows(model):
-                raise PromptError(UNKNOWN_TOKEN)
         except PromptError as error:
             skipped.append(PromptResult(prompt_index=prompt.index, outcome=Outcome.SKIPPED, reason=str(error)))
         else:

@@ -109,13 +109,13 @@ class SleepingEngine(TokenEngine, Protocol):
 
 @runtime_checkable
 class ObservableEngine(TokenEngine, Protocol):
-    """An engine with long steps that notes when it advances within one.
+    """An engine that notes when it advances, also for requests that are far from done.
 
-    Without that, a single step must not take as long as the time without progress after which an actor is replaced.
+    Of any other engine only the tokens of sampled answers, and requests that are done, show that it works.
     """
 
     step_clock: WorkClock
-    """Noted with every part of a step, e.g. a layer of the model; another thread reads it while `step` runs."""
+    """Noted with every token or, in a long step, every layer of the model; another thread reads it meanwhile."""
 
 
 class EngineFactory(Protocol):

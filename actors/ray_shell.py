@@ -168,9 +168,9 @@ class RolloutFleet:
     def advance(self, timeout_s: float, wake: Sequence[Any] = ()) -> RolloutStats:
         """Give every available actor work, and wait until something happens.
 
-        The wait ends early when an actor finishes a call, when a deadline, heartbeat or restart is due, or when a
-        reference of `wake` resolves. If weights are broadcast and some are due, the broadcast is completed first,
-        however long that takes.
+        The wait ends early when an actor finishes a call, when a deadline, heartbeat, restart or question for progress
+        is due, or when a reference of `wake` resolves. If weights are broadcast and some are due, the broadcast is
+        completed first, however long that takes.
 
         Args:
             timeout_s: Maximum wait in seconds.

@@ -25,6 +25,7 @@ from actors.requests import (
     TopKRequest,
 )
 from actors.vllm_env import vllm_env
+from tlpo_ray.cluster.progress import WorkClock
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.config.run import CANDIDATES_LIMIT, MIB, RolloutConfig
 from tlpo_ray.errors import ModelError, first_line
@@ -50,7 +51,7 @@ class _Running:
 
 
 class VLLMEngine:
-    """`TokenEngine`, `BroadcastEngine` and `SleepingEngine` on vLLM.
+    """`ObservableEngine`, `BroadcastEngine` and `SleepingEngine` on vLLM.
 
     Raises:
         ModelError: vLLM cannot load the model.
@@ -81,6 +82,7 @@ class VLLMEngine:
         self.max_context = model.max_context
         self.eos_ids = end_of_text_ids(model)
         self.version = 0
+        self.step_clock = WorkClock()
         self._num_added = 0
         self._running: dict[str, _Running] = {}
         """Requests inside vLLM by its request ids."""
@@ -93,6 +95,7 @@ class VLLMEngine:
 
     def step(self) -> bool:
         for output in self._engine.step():
+            self.step_clock.note()
             if output.request_id not in self._running:
                 continue  # it was aborted in an earlier step
             running = self._running[output.request_id]

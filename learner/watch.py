@@ -40,7 +40,7 @@ class GroupWatch:
         seconds = time.monotonic() - self._began
         if seconds <= self.limit_s:
             return None
-        return f"has worked {seconds:.0f} s on {self.what} and makes progress: raise {self.setting}, or add ranks"
+        return f"has worked {seconds:.0f} s on {self.what} and makes progress: raise {self.setting}"
 
     def is_silent(self) -> bool:
         """Return whether the group has made no progress for too long; asks its ranks when it is time."""

@@ -23,9 +23,11 @@ import tempfile
 import termios
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 TLPO = str(Path(sys.executable).with_name("tlpo"))
 MARK = "TLPO_TEST_MARK"
@@ -39,14 +41,21 @@ END_S = 35.0
 LEFT_S = 5.0
 """Seconds within which all its processes are gone."""
 START_S, WORK_S = 20.0, 20.0
-"""Latest moment of an interrupt, in seconds: after the command began, and after its run did."""
+"""Defaults of the latest moments of an interrupt (`wait_for_moment`)."""
+EARLIEST_S = 0.2
+"""Seconds after which the command has certainly begun: an interpreter that starts prints a traceback of its own."""
 SHARE_AT_START = 0.35
+"""Share of the interrupts that come while a command starts."""
+TEMPORARY = "tmp"
+"""Folder for the commands' temporary files."""
+SIZE = 50, 200
+"""Lines and columns of the terminal: the longest line of a progress display fits."""
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
 
 
 class Terminal:
-    """A command on a terminal of its own, as a shell starts it.
+    """A command on a terminal of its own, as a shell starts it; it ends with the block.
 
     Args:
         command: Program and arguments.
@@ -59,6 +68,7 @@ class Terminal:
         self._errors = errors
         self._output = bytearray()
         self._device, slave = pty.openpty()
+        termios.tcsetwinsize(slave, SIZE)
 
         def control_terminal() -> None:
             fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
@@ -70,7 +80,6 @@ class Terminal:
             )  # fmt: skip
         os.close(slave)
         self.began = time.monotonic()
-        self._is_open = True
         threading.Thread(target=self._read, daemon=True).start()
 
     @property
@@ -113,11 +122,17 @@ class Terminal:
                 found.append(command)
         return found
 
-    def close(self) -> None:
-        """Kill what is left."""
+    def kill(self) -> None:
+        """Kill the command."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.kill()
 
     def _read(self) -> None:
         while True:
@@ -153,7 +168,7 @@ def interrupted(terminal: Terminal, how: str, where: str) -> Interrupt:
         found.code = terminal.process.wait(END_S)
     except subprocess.TimeoutExpired:
         found.faults.append(f"still running after {END_S:g} s")
-        terminal.close()
+        terminal.kill()
     found.end_s = time.monotonic() - sent
     while (left := terminal.processes()) and time.monotonic() - sent - found.end_s < LEFT_S:
         time.sleep(0.05)
@@ -169,73 +184,95 @@ def interrupted(terminal: Terminal, how: str, where: str) -> Interrupt:
     if len(lines) != 1 or not found.line.startswith(f"tlpo: stopped by {name}"):
         found.faults.append(f"{len(lines)} lines of errors: {' | '.join(lines)[:2000]}")
     if "Traceback" in terminal.screen:
-        found.faults.append(f"a traceback: {terminal.screen[-2000:]}")
+        found.faults.append(f"a traceback: {terminal.screen[terminal.screen.find('Traceback') :][:2000]}")
     if terminal.screen.rfind(HIDE) > terminal.screen.rfind(SHOW):
         found.faults.append("the cursor is hidden")
     return found
 
 
-def stage(folder: Path, terminal: Terminal) -> str:
-    """Describe what a run is doing: the last thing that it has written, or what the terminal shows."""
-    journal = folder / "journal"
-    begun = len(list(journal.glob("groups-*"))) and max(int(file.stem[7:]) for file in journal.glob("groups-*"))
-    done = len(list(journal.glob("state-*"))) and max(int(file.stem[6:]) for file in journal.glob("state-*"))
-    if not works(folder, terminal):
-        return f"start: {terminal.last_line[:50] or 'imports'}"
-    if (folder / "model").exists():
-        return f"after training: {terminal.last_line[:40]}"
-    return f"update {begun}" if begun > done else f"rollouts after update {done}"
-
-
 def works(folder: Path, terminal: Terminal) -> bool:
-    """Return whether the run that was started here reports its status."""
+    """Return whether the run that a command has started, or resumed, rolls out by now."""
     try:
-        return json.loads((folder / "status.json").read_text())["pid"] == terminal.process.pid
+        return bool(json.loads((folder / "status.json").read_text())["pid"] == terminal.process.pid)
     except (OSError, ValueError, KeyError):
         return False
 
 
-def interrupt_often(count: int, arguments: Sequence[str], root: Path, seed: int, work_s: float) -> list[Interrupt]:
+def stage(folder: Path, terminal: Terminal) -> str:
+    """Describe what a run is doing, by what it has written and by what the terminal shows."""
+    if not works(folder, terminal):
+        return f"start: {terminal.last_line[:60] or 'nothing shown yet'}"
+    if (folder / "model").exists():
+        return f"after training: {terminal.last_line[:60]}"
+    begun, done = (last_version(folder / "journal", prefix) for prefix in ("groups", "state"))
+    return f"update {begun}" if begun > done else f"rollouts after update {done}"
+
+
+def last_version(journal: Path, prefix: str) -> int:
+    """Return the latest policy version of which a journal holds a file with this prefix; 0 without one."""
+    return max((int(file.stem.rpartition("-")[2]) for file in journal.glob(f"{prefix}-*")), default=0)
+
+
+def wait_for_moment(folder: Path, terminal: Terminal, chance: random.Random, start_s: float, work_s: float) -> None:
+    """Wait until a command is to be interrupted, or has ended.
+
+    Args:
+        folder: Folder of its run.
+        terminal: The command.
+        chance: Decides the moment.
+        start_s: Latest moment while it starts, in seconds since it began.
+        work_s: Latest moment while it works, in seconds since its run rolls out.
+    """
+    at_start = chance.random() < SHARE_AT_START
+    delay_s = chance.uniform(EARLIEST_S, start_s) if at_start else chance.uniform(0, work_s)
+    began = terminal.began if at_start else None
+    while terminal.process.poll() is None:
+        if began is None and works(folder, terminal):
+            began = time.monotonic()
+        if began is not None and time.monotonic() - began >= delay_s:
+            return
+        time.sleep(0.02)
+
+
+def interrupt_often(
+    count: int, arguments: Sequence[str], root: Path, *, seed: int, start_s: float, work_s: float
+) -> list[Interrupt]:
     """Interrupt runs of one command, and those that resume them, `count` times; then let the last one end.
 
     Args:
         count: Number of interrupts.
-        arguments: Of `tlpo`; the run folder is added.
-        root: Folder for all of it.
-        seed: Of moments and ways.
-        work_s: Longest time that a run works before it is interrupted, in seconds.
+        arguments: Arguments of `tlpo`; the run's folder is added.
+        root: Folder for everything.
+        seed: Seed of moments and ways.
+        start_s: See `wait_for_moment`.
+        work_s: See `wait_for_moment`.
     """
     chance, found = random.Random(seed), list[Interrupt]()
-    runs, resumed = 0, False
-    folder = root / "run-0"
-    (root / "tmp").mkdir()
-    environment = {"TMPDIR": str(root / "tmp"), "RAY_TMPDIR": tempfile.gettempdir()}  # Ray's sockets need a short path
+    runs, is_resumed = 1, False
+    temporary = root / TEMPORARY
+    temporary.mkdir()
+    environment = {"TMPDIR": str(temporary), "RAY_TMPDIR": tempfile.gettempdir()}  # Ray's sockets need a short path
     while True:
-        begin = ["train", "--resume", str(folder)] if resumed else [*arguments, f"folder={folder}"]
-        terminal = Terminal([TLPO, *begin], root / f"errors-{len(found):03d}.txt", environment)
-        if len(found) < count:
-            at_start = chance.random() < SHARE_AT_START
-            delay, began = chance.uniform(0.2, START_S) if at_start else chance.uniform(0, work_s), None
-            while terminal.process.poll() is None:
-                if began is None and (at_start or works(folder, terminal)):
-                    began = terminal.began if at_start else time.monotonic()
-                if began is not None and time.monotonic() - began >= delay:
+        folder = root / f"run-{runs}"
+        command = ["train", "--resume", str(folder)] if is_resumed else [*arguments, f"folder={folder}"]
+        with Terminal([TLPO, *command], root / f"errors-{len(found) + 1}.txt", environment) as terminal:
+            if len(found) < count:
+                wait_for_moment(folder, terminal, chance, start_s, work_s)
+                if terminal.process.poll() is None:
                     how = chance.choices(tuple(WAYS), WEIGHTS)[0]
                     found.append(interrupted(terminal, how, stage(folder, terminal)))
                     show(found[-1])
-                    break
-                time.sleep(0.02)
-        code = terminal.process.wait()
+            code = terminal.process.wait()
         if code == 0 and len(found) >= count:
             return found
         if code == 0:
-            runs, resumed = runs + 1, False
-            folder = root / f"run-{runs}"
+            runs, is_resumed = runs + 1, False
         elif code in {128 + number for number in WAYS.values()}:
-            resumed = (folder / "config.yaml").exists()
+            is_resumed = (folder / "config.yaml").exists()
         else:
-            found.append(Interrupt(how="none", at_s=0, where=" ".join(begin), code=code))
-            found[-1].faults.append(f"could not continue: {terminal.errors[-2000:]} {terminal.screen[-2000:]}")
+            found.append(Interrupt(how="", at_s=0.0, where=f"tlpo {' '.join(command)}", code=code))
+            found[-1].faults.append(f"it cannot continue: {terminal.errors[-2000:]}")
+            show(found[-1])
             return found
 
 
@@ -249,22 +286,30 @@ def show(one: Interrupt) -> None:
 
 
 def main() -> None:
-    """Interrupt a run, print each interrupt and the number of those that did not end as they should."""
-    options = argparse.ArgumentParser()
-    options.add_argument("count", type=int, nargs="?", default=15)
-    options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--work", type=float, default=WORK_S, help="longest time between start and interrupt, seconds")
-    options.add_argument("--folder", type=Path, default=Path("runs/interrupts"))
-    known, arguments = options.parse_known_args()
-    shutil.rmtree(known.folder, ignore_errors=True)
-    known.folder.mkdir(parents=True)
-    found = interrupt_often(known.count, arguments or ["quickstart"], known.folder.resolve(), known.seed, known.work)
-    faulty = [one for one in found if one.faults]
-    left = list((known.folder / "tmp").glob("tlpo-*"))
+    """Interrupt a command again and again, print how it ended each time, and fail if it did not as it should."""
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description="What is not listed here goes to tlpo; default: quickstart"
+    )
+    parser.add_argument("count", type=int, nargs="?", default=15, help="number of interrupts")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=float, default=START_S, help="latest moment while a command starts, seconds")
+    parser.add_argument("--work", type=float, default=WORK_S, help="latest moment while a run works, seconds")
+    parser.add_argument("--into", type=Path, default=Path("runs/interrupts"), help="folder for everything")
+    options, arguments = parser.parse_known_args()
+    shutil.rmtree(options.into, ignore_errors=True)
+    options.into.mkdir(parents=True)
+    root = options.into.resolve()
+    found = interrupt_often(
+        options.count, arguments or ["quickstart"], root, seed=options.seed, start_s=options.start, work_s=options.work
+    )
+    faulty, left = [one for one in found if one.faults], list((root / TEMPORARY).glob("tlpo-*"))
     slowest = max(found, key=lambda one: one.end_s)
+    kinds = Counter((one.how, one.where.partition(":")[0].rstrip(" 0123456789")) for one in found)
+    for (how, where), number in sorted(kinds.items()):
+        sys.stdout.write(f"{number:>3} x {how}, {where}\n")
     sys.stdout.write(
         f"{len(found)} interrupts, {len(faulty)} with faults, {len(left)} temporary folders left; the slowest end took "
-        f"{slowest.end_s:.1f} s ({slowest.how}, {slowest.where}); the last run ended\n"
+        f"{slowest.end_s:.1f} s ({slowest.how}, {slowest.where})\n"
     )
     sys.exit(bool(faulty or left))
 

@@ -15,7 +15,7 @@ from tlpo_ray.config.load import presets
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("deploy/*.md"), *ROOT.glob("docs/*.md")])
-FOLDERS = ("tlpo_ray", "actors", "learner", "detectors", "deploy", "docs", "tests", "requirements")
+FOLDERS = ("tlpo_ray", "actors", "learner", "detectors", "deploy", "docs", "tests", "requirements", "findings")
 WIDTH = 130
 """Characters per line of Markdown; a command in a code block may be longer."""
 FENCED = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)

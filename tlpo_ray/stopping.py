@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import shutil
@@ -286,8 +287,7 @@ class _Guard:
         if self.signal is None:
             self.signalled_at, self.signal = time.monotonic(), number
             if self._on_terminal:
-                # Destructors, other threads and C++ libraries may still report that they were interrupted.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+                _silence_errors()
 
     def _watch(self) -> None:
         while True:
@@ -303,6 +303,14 @@ class _Guard:
                 if time.monotonic() - self.signalled_at <= REPEAT_S:
                     continue
             self.end(self.stopped())
+
+
+def _silence_errors() -> None:
+    """Drop what destructors, other threads and C++ libraries may still report about an interrupted process."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    sys.stderr = os.fdopen(null, "w")  # a progress display has another one meanwhile, which leads to standard output
+    logging.disable()  # and so may handlers of loggers
 
 
 def _own_guard() -> _Guard | None:

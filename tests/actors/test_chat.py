@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tokenizers import processors
 
-from actors.chat import check_model, conversation_text, prompt_ids, with_date
+from actors.chat import check_model, conversation_text, encode_prompts, prompt_ids, with_date
 from actors.engine import EngineOptions
 from actors.hf_engine import TransformersEngine
 from actors.worker import RolloutWorker
@@ -166,9 +166,18 @@ def test_white_space_at_the_ends_of_a_prompt_may_go(tiny_model: Path, tmp_path: 
     assert text_of(model, " 통화는?\n") == "<|im_start|>user\n통화는?<|im_end|>\n"
 
 
-def test_a_single_prompt_that_its_template_changes_is_skipped_with_a_reason(tiny_model: Path, tmp_path: Path) -> None:
-    thinks = "{{ m.content.split('</think>')[-1] }}"
-    model = with_template(tiny_model, tmp_path / "model", MESSAGES.format(content=thinks))
+SINGLE = {
+    "its chat template drops or changes the prompt": "{{ m.content.split('</think>')[-1] }}",
+    "its chat template refuses the prompt": "{% if '</think>' in m.content %}{{ raise_exception('no') }}{% endif %}"
+    "{{ m.content }}",
+}
+
+
+@pytest.mark.parametrize("reason", sorted(SINGLE))
+def test_a_single_prompt_that_its_template_does_not_take_is_skipped_with_a_reason(
+    reason: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    model = with_template(tiny_model, tmp_path / "model", MESSAGES.format(content=SINGLE[reason]))
     check_model(model)
     rollout = RolloutConfig(engine="transformers", max_new_tokens=4)
     worker = RolloutWorker(TransformersEngine(model, rollout, EngineOptions()), model, rollout, DetectorConfig(), 0)
@@ -177,9 +186,7 @@ def test_a_single_prompt_that_its_template_changes_is_skipped_with_a_reason(tiny
     ]
     report = worker.run_batch(prompts)
     skipped = [result for result in report.results if result.outcome is Outcome.SKIPPED]
-    assert [(result.prompt_index, result.reason) for result in skipped] == [
-        (1, "its chat template drops or changes the prompt")
-    ]
+    assert [(result.prompt_index, result.reason) for result in skipped] == [(1, reason)]
     assert {completion.prompt_index for completion in worker.generate(prompts, 2, 0.0, 4, 0)} == {0}
 
 
@@ -191,8 +198,8 @@ ADDED = [(END, 0), (PAD, 1)]
 PROCESSORS = {
     "an end": (processors.TemplateProcessing(single=f"$A {END}", special_tokens=ADDED), []),
     "two ends": (processors.TemplateProcessing(single=f"{PAD} $A {END} {PAD}", special_tokens=ADDED), [1]),
-    "as in BERT": (processors.BertProcessing(*ADDED), [1]),
-    "as in RoBERTa": (processors.RobertaProcessing(*ADDED), [1]),
+    "as in BERT": (processors.BertProcessing(ADDED[0], ADDED[1]), [1]),
+    "as in RoBERTa": (processors.RobertaProcessing(ADDED[0], ADDED[1]), [1]),
     "a sequence": (
         processors.Sequence(
             [processors.ByteLevel(), processors.TemplateProcessing(single=f"{PAD} $A {END}", special_tokens=ADDED)]
@@ -306,3 +313,12 @@ def test_a_date_among_the_template_s_arguments_counts(tiny_model: Path, tmp_path
 def test_a_template_of_one_s_own_has_no_date(tiny_model: Path, tmp_path: Path) -> None:
     model = with_template(tiny_model, tmp_path / "model", DATED["gpt-oss"][0] + USER, prompt_template="Q: {prompt}")
     assert with_date(model) == model
+
+
+def test_settings_with_which_no_prompt_can_be_asked_do_not_skip_all_of_them(tiny_model: Path, tmp_path: Path) -> None:
+    model = with_template(tiny_model, tmp_path / "model", NO_SYSTEM, system_prompt=SYSTEM)
+    prompts = [Prompt(index=0, id="", language="ko", text="통화는?")]
+    with pytest.raises(ModelError, match="System role not supported"):
+        encode_prompts(load_tokenizer(model), model, 64, prompts)
+    encoded, _ = encode_prompts(load_tokenizer(model), model.model_copy(update={"system_prompt": None}), 64, prompts)
+    assert len(encoded) == 1

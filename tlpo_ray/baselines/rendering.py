@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from actors.chat import chat_text, prompt_ids, uses_chat_template
+from actors.chat import chat_text, encode_prompt, uses_chat_template
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.errors import PromptError
 from tlpo_ray.flow.tokenizer import end_of_text_ids, load_tokenizer, vocabulary_rows
@@ -35,12 +35,11 @@ class Rendering:
         None if sampling skips it, or if no text has exactly the tokens that sampling uses.
         """
         try:
-            ids = prompt_ids(self._tokenizer, self._model, text)
+            ids = encode_prompt(self._tokenizer, self._model, text)
         except PromptError:
             return None
         rendered: str = self._tokenizer.decode(ids, clean_up_tokenization_spaces=False)
-        is_exact = max(ids, default=0) < vocabulary_rows(self._model) and self._plain_ids(rendered) == ids
-        return rendered if is_exact else None
+        return rendered if self._plain_ids(rendered) == ids else None
 
     def answer(self, text: str) -> str:
         """Return an answer with the token that ends it."""

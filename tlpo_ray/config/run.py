@@ -224,7 +224,7 @@ class FlowConfig(Section):
     heartbeat_s: Annotated[Seconds, Resumable] = 60
     """Time without progress in seconds after which a rollout actor that has a batch must generate the canary beside it;
     after two more such intervals without an answer or progress it is replaced. Progress is what counts for
-    `rollout_deadline_s`, and with the engine transformers also a layer of the model."""
+    `rollout_deadline_s`, and any other token, or layer of the model, that its engine has computed."""
 
 
 class ClusterConfig(Section):

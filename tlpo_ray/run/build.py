@@ -201,13 +201,10 @@ def _exchange_settings(config: RunConfig) -> ExchangeSettings:
 
 def _canary_context(config: RunConfig, prompts: Sequence[Prompt]) -> tuple[int, ...]:
     """Return the last tokens of the first prompt that the policy can be given; empty for a run without one."""
-    from actors.chat import prompt_ids
-    from tlpo_ray.flow.tokenizer import load_tokenizer, vocabulary_rows
+    from actors.chat import encode_prompt
+    from tlpo_ray.flow.tokenizer import load_tokenizer
 
-    tokenizer, num_rows = load_tokenizer(config.model), vocabulary_rows(config.model)
     for prompt in prompts:
         with suppress(PromptError):  # it will be skipped
-            ids = prompt_ids(tokenizer, config.model, prompt.text)
-            if max(ids, default=num_rows) < num_rows:
-                return tuple(ids[-CANARY_TOKENS:])
+            return tuple(encode_prompt(load_tokenizer(config.model), config.model, prompt.text)[-CANARY_TOKENS:])
     return ()

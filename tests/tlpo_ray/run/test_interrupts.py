@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -22,13 +22,14 @@ from tlpo_ray.stopping import deferred, stop_on_signal
 PATIENCE_S = 240.0
 
 
-def interrupt_when(terminal: Terminal, how: str, condition: Callable[[], bool]) -> Interrupt:
+def interrupt_when(command: Sequence[str], how: str, condition: Callable[[Terminal], bool], errors: Path) -> Interrupt:
     """Interrupt a command as soon as a condition holds; it has to end as users are promised."""
-    while not condition():
-        assert terminal.process.poll() is None, terminal.errors
-        assert time.monotonic() - terminal.began < PATIENCE_S, terminal.screen
-        time.sleep(0.01)
-    found = interrupted(terminal, how, "")
+    with Terminal(command, errors) as terminal:
+        while not condition(terminal):
+            assert terminal.process.poll() is None, terminal.errors
+            assert time.monotonic() - terminal.began < PATIENCE_S, terminal.last_line
+            time.sleep(0.01)
+        found = interrupted(terminal, how, "")
     assert not found.faults
     assert found.code, "the command was over too soon"
     return found
@@ -50,17 +51,19 @@ def test_a_run_is_interrupted_at_its_start_between_updates_and_in_an_update(
     begin, resume = [TLPO, "train", str(file)], [TLPO, "train", "--resume", str(folder)]
     how_to_resume = f"nothing is lost, resume with: {' '.join(['tlpo', *resume[1:]])}"
 
-    terminal = Terminal(begin, tmp_path / "start.txt")
-    found = interrupt_when(terminal, CTRL_C, lambda: "on Ray" in terminal.screen)
+    found = interrupt_when(begin, CTRL_C, lambda terminal: "on Ray" in terminal.screen, tmp_path / "errors-1.txt")
     assert found.line == "tlpo: stopped by SIGINT before the run had started: start it again"
-    terminal = Terminal(begin, tmp_path / "between.txt")
-    found = interrupt_when(terminal, CTRL_C, lambda: (folder / "journal" / "state-00000002.json").exists())
+    second = folder / "journal" / "state-00000002.json"
+    found = interrupt_when(begin, CTRL_C, lambda terminal: second.exists(), tmp_path / "errors-2.txt")
     assert found.line == f"tlpo: stopped by SIGINT; {how_to_resume}"
-    terminal = Terminal(resume, tmp_path / "update.txt")
-    found = interrupt_when(terminal, "SIGTERM", lambda: "policy v" in terminal.screen and is_updating(folder))
+
+    def in_update(terminal: Terminal) -> bool:
+        return "policy v" in terminal.screen and is_updating(folder)
+
+    found = interrupt_when(resume, "SIGTERM", in_update, tmp_path / "errors-3.txt")
     assert found.line == f"tlpo: stopped by SIGTERM; {how_to_resume}"
-    terminal = Terminal(resume, tmp_path / "end.txt")
-    assert terminal.process.wait(PATIENCE_S) == 0, terminal.errors
+    with Terminal(resume, tmp_path / "errors-4.txt") as terminal:
+        assert terminal.process.wait(PATIENCE_S) == 0, terminal.errors
     assert (folder / "result.json").exists()
 
 
@@ -71,8 +74,7 @@ def test_an_evaluation_is_interrupted(how: str, tiny_model: Path, tmp_path: Path
     prompts.write_text('{"prompt": "수도는?"}\n' * 500)
     options = ["--prompts", str(prompts), "--language", "ko", "--samples", "8", "--engine", "transformers"]
     command = [TLPO, "evaluate", str(tiny_model), *options, "--output", str(tmp_path / "result")]
-    terminal = Terminal(command, tmp_path / "errors.txt")
-    found = interrupt_when(terminal, how, lambda: "of 500 prompts" in terminal.screen)
+    found = interrupt_when(command, how, lambda terminal: "of 500 prompts" in terminal.screen, tmp_path / "errors.txt")
     assert found.line.endswith("; nothing of this evaluation is kept")
     assert not (tmp_path / "result").exists()
 
