@@ -203,7 +203,9 @@ class FleetState:
         if not member.jobs:
             member.last_seen = now
         if not member.is_observed and not member.poll.is_asked:
-            member.poll.last_asked = now
+            # Asked at once: a process that does not answer is known by the time of its deadline, however rarely the
+            # driver looks.
+            member.poll.last_asked = float("-inf")
         if kind is JobKind.BATCH and not member.num_jobs(JobKind.BATCH):
             self._utilization.begin_work(member)
         member.jobs[key] = Job(kind=kind, began=now, deadline=now + self._limits.deadlines[kind], version=self.version)

@@ -30,7 +30,7 @@ class GroupWatch:
         self.is_reported = False
         """Whether the operation has been reported as slow."""
         self._began = self._progressed_at = time.monotonic()
-        self._polls = [ProgressPoll(ask_interval(limit_s), last_asked=self._began) for _ in ranks]
+        self._polls = [ProgressPoll(ask_interval(limit_s)) for _ in ranks]
         self._questions: dict[Any, ProgressPoll] = {}
         """Questions without an answer so far."""
 

@@ -27,7 +27,7 @@ class TrainingProgress:
     version: int
     """Policy version, which is the number of updates."""
     tokens_generated: int
-    """Tokens sampled so far."""
+    """Tokens sampled since the run was started or resumed."""
     seconds: float
     """Seconds since the run was started or resumed."""
     slow: tuple[str, ...] = ()

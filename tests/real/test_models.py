@@ -52,7 +52,7 @@ HOT: dict[str, Setting] = {
 }
 """Settings at which a model mixes languages in nearly every answer."""
 SETTINGS: Setting = {
-    "data.languages": "[ko, zh]", "rollout.num_actors": 1, "rollout.max_new_tokens": 16, "rollout.lookahead_tokens": 3,
+    "data.languages": "[ko]", "rollout.num_actors": 1, "rollout.max_new_tokens": 16, "rollout.lookahead_tokens": 3,
     "rollout.selection": "ranked_with_sampled", "learner.groups_per_update": 4, "learner.lr": 1e-4,
 }  # fmt: skip
 
@@ -82,7 +82,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("data") / "prompts.jsonl"
-    asked = open_questions(("ko", "zh"), seed=0).asked[:PROMPTS]
+    asked = open_questions(("ko",), seed=0).asked[:PROMPTS]
     rows = [{"id": question.id, "language": question.language, "prompt": question.text} for question in asked]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return file
@@ -148,7 +148,7 @@ def load_weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def assert_judged_alike(model: Path, prompts: Path, answers: Path, config: RunConfig) -> None:
     """Sample answers of a model, and check that `tlpo detect` finds in them what `tlpo evaluate` found."""
-    judge = ("--english", config.detector.english)
+    judge = ("--language", "ko", "--english", config.detector.english)
     sampling = ("--temperature", config.rollout.temperature, "--max-new-tokens", config.rollout.max_new_tokens)
     tlpo("evaluate", model, "--prompts", prompts, "--output", answers, *judge, *sampling, "--like", config.name)
     rows = list(read_json_lines(answers / "answers.jsonl"))

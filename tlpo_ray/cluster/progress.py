@@ -46,8 +46,8 @@ class ProgressPoll:
 
     interval_s: float
     """Time from one question to the next. A question that is unanswered for as long is taken as silence."""
-    last_asked: float = 0.0
-    """Time of the last question, or of the beginning of the work."""
+    last_asked: float = float("-inf")
+    """Time of the last question; minus infinity if the first one is due."""
     is_asked: bool = False
     """Whether that question has no answer yet."""
     known_until: float | None = None

@@ -26,7 +26,7 @@ HELD_OUT_SHARE = 0.2
 """Share of a user's own prompts that is held out."""
 ENOUGH_ANSWERS, MAX_SAMPLES = 120, 8
 """Number of answers below which each prompt gets more than one, and most answers to one prompt."""
-MAX_CLEAN_ANSWERS = 100
+MAX_CLEAN_ANSWERS = 50
 """Most clean answers that the KL is computed on."""
 
 

@@ -91,6 +91,8 @@ class RunFolder:
                 (self.path / name).mkdir(parents=True, exist_ok=True)
             if quickstart:
                 (self.path / QUICKSTART_MARK).touch()
+            elif not is_resumed:  # a quickstart may have been stopped right here
+                (self.path / QUICKSTART_MARK).unlink(missing_ok=True)
             with atomic_write(self.path / "config.yaml") as partial:
                 partial.write_text(dump_config(config), encoding="utf-8")
             self.control = RunControl(self.path, keep_request=is_resumed)

@@ -173,6 +173,8 @@ class _Run:
         self._folder = folder
         self._listener = listener
         self._counters = RunCounters() if state is None else RunCounters.from_json(state.counters)
+        self._tokens_before = self._counters.rollouts.tokens_generated
+        """Tokens sampled before the run was resumed."""
         self._version = self._learner.version
         """Policy version of the last committed update."""
         self._reporter = RunReporter(components, folder, self._counters)
@@ -347,7 +349,7 @@ class _Run:
                 confusion_rate=self._status.confusion_rate,
                 rpr=rollouts.rpr,
                 version=self._learner.version,
-                tokens_generated=rollouts.tokens_generated,
+                tokens_generated=rollouts.tokens_generated - self._tokens_before,
                 seconds=self._reporter.seconds,
                 slow=tuple(self._reporter.slow),
             )

@@ -13,7 +13,7 @@ from tlpo_ray.config.run import RunConfig
 from tlpo_ray.errors import UserError
 from tlpo_ray.flow.exchange import Snapshot
 from tlpo_ray.flow.records import encode, read_experiences
-from tlpo_ray.run.folder import RunFolder
+from tlpo_ray.run.folder import RunFolder, is_quickstart
 from tlpo_ray.run.journal import State
 from tlpo_ray.run.training import resume_training
 
@@ -73,3 +73,11 @@ def test_a_quickstart_is_not_resumed_without_its_comparison(config: RunConfig) -
         pass
     with pytest.raises(UserError, match="is a quickstart, which ends with a comparison: use resume_quickstart"):
         resume_training(config.folder)
+
+
+def test_a_quickstart_that_was_stopped_as_it_began_leaves_no_mark_on_the_next_run(config: RunConfig) -> None:
+    with RunFolder(config, quickstart=True):
+        assert is_quickstart(config.folder)
+    (config.folder / "config.yaml").unlink()  # it is written last
+    with RunFolder(config):
+        assert not is_quickstart(config.folder)

@@ -46,7 +46,7 @@ def test_a_run_is_interrupted_at_its_start_between_updates_and_in_an_update(
     tiny_model: Path, prompts: Path, tmp_path: Path
 ) -> None:
     many, folder, file = tmp_path / "many.jsonl", tmp_path / "run", tmp_path / "run.yaml"
-    many.write_text(prompts.read_text() * 4)
+    many.write_text(prompts.read_text() * 2)
     file.write_text(dump_config(run_config(tiny_model, many, folder)), encoding="utf-8")
     begin, resume = [TLPO, "train", str(file)], [TLPO, "train", "--resume", str(folder)]
     how_to_resume = f"nothing is lost, resume with: {' '.join(['tlpo', *resume[1:]])}"
