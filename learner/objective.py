@@ -70,4 +70,5 @@ def _kl(logp_BK: Tensor, ref_logp_BK: Tensor | None, beta: float) -> Tensor:
         assert beta == 0, "a KL term needs the reference policy's log-probabilities"
         return torch.zeros_like(logp_BK)
     log_ratio_BK = (ref_logp_BK - logp_BK).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
-    return log_ratio_BK.exp() - log_ratio_BK - 1
+    # In float32, exp(x) - x - 1 is rounding noise for a policy that has hardly moved, and may be negative.
+    return log_ratio_BK.expm1() - log_ratio_BK

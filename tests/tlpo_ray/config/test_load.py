@@ -231,6 +231,7 @@ def test_a_name_that_is_neither_a_file_nor_a_preset_is_refused(tmp_path: Path) -
 
 def test_the_presets_are_the_quickstarts_and_the_papers_runs() -> None:
     others = ["quickstart", "quickstart-focus", "quickstart-gpu", "qwen3-8b-ko-one-gpu"]
+    others += ["quickstart-gemma-3-270m", "quickstart-smollm2"]
     assert presets() == sorted([*others, *PAPER_PRESETS])
 
 
