@@ -168,6 +168,11 @@ def stop_requested() -> bool:
     return guard is not None and guard.signal is not None
 
 
+def is_ending() -> bool:
+    """Return whether a signal has come that ends this process, and with it all that it has started."""
+    return _guard is not None and _guard.on_terminal and stop_requested()
+
+
 def check_stop() -> None:
     """Raise if a signal has come, except in `last_work`.
 
@@ -223,7 +228,7 @@ class _Guard:
         """Time of the first signal, in seconds of the monotonic clock."""
         self.work_until = -NEVER
         """Time until which waits continue in spite of the signal."""
-        self._on_terminal = on_terminal
+        self.on_terminal = on_terminal
         self._raised = False
         self._stderr = os.dup(2)
         self._reader, self._writer = os.pipe()
@@ -264,16 +269,17 @@ class _Guard:
 
     def end(self, error: StoppedError) -> NoReturn:
         """End this process and all that it has started, with one line. For any thread and any moment."""
+        for folder in tuple(_temporary_folders):
+            shutil.rmtree(folder, ignore_errors=True)
         for process in _descendants(os.getpid()):
             with suppress(OSError):
                 os.kill(process, signal.SIGKILL)
+        # From here on without delay: the threads of Ray in this process notice that its other processes are gone.
         with suppress(OSError):  # the terminal was closed
             for stream in (self._stderr, 1):
-                if self._on_terminal and os.isatty(stream):
+                if self.on_terminal and os.isatty(stream):
                     os.write(stream, CLEAR_LINE)
             os.write(self._stderr, f"tlpo: {error}\n".encode())
-        for folder in tuple(_temporary_folders):
-            shutil.rmtree(folder, ignore_errors=True)
         os._exit(SIGNALLED + error.signal)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -286,7 +292,7 @@ class _Guard:
     def _note(self, number: int) -> None:
         if self.signal is None:
             self.signalled_at, self.signal = time.monotonic(), number
-            if self._on_terminal:
+            if self.on_terminal:
                 _silence_errors()
 
     def _watch(self) -> None:

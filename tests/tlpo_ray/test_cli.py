@@ -114,6 +114,17 @@ def test_a_port_where_something_other_than_ray_listens_is_refused(monkeypatch: p
             server.shutdown()
 
 
+def test_a_cluster_that_cannot_be_started_here_is_reported_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("long" * 25)))  # too long for the sockets in it
+    with (
+        pytest.raises(ResourceError, match=r"^Ray does not start on this machine \(.*107 bytes.*\): see its logs"),
+        cluster.connect(ClusterConfig(), {}),
+    ):
+        pass
+
+
 def test_a_missing_prompt_file_a_bad_setting_and_a_used_folder_are_refused(config: Path, tmp_path: Path) -> None:
     assert "nothing.jsonl" in refused(["train", config, "data.prompts=nothing.jsonl"], tmp_path)
     assert "english" in refused(["train", config, "detector.english=strict"], tmp_path)

@@ -20,7 +20,7 @@ from ray._private import utils as ray_utils
 from tlpo_ray.cluster.placement import bundle
 from tlpo_ray.config.run import MIB, ClusterConfig, RunConfig
 from tlpo_ray.errors import ResourceError, first_line
-from tlpo_ray.stopping import check_stop, deferred
+from tlpo_ray.stopping import check_stop, deferred, is_ending
 
 logger = logging.getLogger(__name__)
 
@@ -188,7 +188,8 @@ def connect(cluster: ClusterConfig, demands: Mapping[str, Demand]) -> Iterator[N
                 check_total(demands, ray.cluster_resources())
             yield
         finally:
-            ray.shutdown()
+            if not is_ending():  # else Ray ends with this process; it may be gone already, and would not answer
+                ray.shutdown()
 
 
 def _check_answers(address: str) -> None:
@@ -262,7 +263,11 @@ def _check_reachable(address: str) -> None:
 
 
 def _start_local(cluster: ClusterConfig) -> None:
-    """Start a cluster on this machine that only this process and its children can use."""
+    """Start a cluster on this machine that only this process and its children can use.
+
+    Raises:
+        ResourceError: It does not start.
+    """
     for name, value in LOCAL_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if not os.environ.keys() & {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}:
@@ -270,15 +275,21 @@ def _start_local(cluster: ClusterConfig) -> None:
         # on by itself; RAY_AUTH_MODE would be set too late here, because Ray reads it when it is imported.
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     store = cluster.object_store_mib
-    with _keep_signal_handlers(), _bind_to_loopback():
-        ray.init(
-            address="local",
-            include_dashboard=cluster.dashboard,
-            dashboard_host="127.0.0.1",
-            object_store_memory=store * MIB if store else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+    try:
+        with _keep_signal_handlers(), _bind_to_loopback():
+            ray.init(
+                address="local",
+                include_dashboard=cluster.dashboard,
+                dashboard_host="127.0.0.1",
+                object_store_memory=store * MIB if store else None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+    except Exception as error:  # of any class, e.g. Exception itself on a machine where its first process takes 30 s
+        raise ResourceError(
+            f"Ray does not start on this machine ({first_line(error)}): see its logs, usually in "
+            f"/tmp/ray/session_latest/logs"
+        ) from error
 
 
 @contextmanager

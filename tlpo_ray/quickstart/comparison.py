@@ -51,7 +51,7 @@ class ComparisonResults:
     before: Score
     after: Score
     kl: CleanKL | None
-    """None if there is no clean answer to measure it on."""
+    """None if no answer was clean, to measure it on."""
 
     def to_json(self) -> dict[str, object]:
         """Return the comparison's part of `result.json`."""

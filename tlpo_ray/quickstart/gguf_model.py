@@ -1,4 +1,4 @@
-"""From a model in one GGUF file, quantised, to a Hugging Face model folder in float32."""
+"""Converts a model in one GGUF file, quantised, to a Hugging Face model folder in float32."""
 
 from __future__ import annotations
 

