@@ -14,7 +14,6 @@ import os
 import pty
 import random
 import re
-import secrets
 import shutil
 import signal
 import subprocess
@@ -25,17 +24,17 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 TLPO = str(Path(sys.executable).with_name("tlpo"))
-MARK = "TLPO_TEST_MARK"
-"""Environment variable by which the processes of a command are found, whoever their parent is now."""
-CTRL_C, CLOSED = "Ctrl-C", "closed terminal"
-WAYS = {CTRL_C: signal.SIGINT, "SIGTERM": signal.SIGTERM, "SIGTERM to all": signal.SIGTERM, CLOSED: signal.SIGHUP}
+CTRL_C, TERM, TO_ALL, CLOSED = "Ctrl-C", "SIGTERM", "SIGTERM to all", "closed terminal"
+WAYS = {CTRL_C: signal.SIGINT, TERM: signal.SIGTERM, TO_ALL: signal.SIGTERM, CLOSED: signal.SIGHUP}
 """Ways to interrupt a command, with the signal that it gets."""
 WEIGHTS = (5, 3, 1, 1)
+"""How often each of them is chosen, in relation to the others."""
 END_S = 35.0
 """Seconds within which an interrupted command ends: its grace, and what a busy machine needs."""
 LEFT_S = 5.0
@@ -64,7 +63,6 @@ class Terminal:
     """
 
     def __init__(self, command: Sequence[str], errors: Path, environment: Mapping[str, str] | None = None) -> None:
-        self._mark = secrets.token_hex(8)
         self._errors = errors
         self._output = bytearray()
         self._device, slave = pty.openpty()
@@ -76,7 +74,7 @@ class Terminal:
         with errors.open("wb") as file:
             self.process = subprocess.Popen(
                 command, stdin=slave, stdout=slave, stderr=file, start_new_session=True,
-                env=os.environ | {MARK: self._mark} | dict(environment or {}), preexec_fn=control_terminal,
+                env=os.environ | dict(environment or {}), preexec_fn=control_terminal,
             )  # fmt: skip
         os.close(slave)
         self.began = time.monotonic()
@@ -101,25 +99,25 @@ class Terminal:
     def interrupt(self, how: str) -> None:
         """Interrupt the command in one of the `WAYS`."""
         if how == CTRL_C:
-            os.write(self._device, b"\x03")  # the terminal sends SIGINT to all processes of the command
+            os.write(self._device, b"\x03")  # the terminal sends SIGINT to the processes in the foreground
         elif how == CLOSED:
             os.killpg(self.process.pid, signal.SIGHUP)
-        elif how == "SIGTERM":
-            os.kill(self.process.pid, signal.SIGTERM)
+        elif how == TO_ALL:
+            for process in self.processes():
+                with suppress(OSError):
+                    os.kill(process, signal.SIGTERM)
         else:
-            os.killpg(self.process.pid, signal.SIGTERM)
+            os.kill(self.process.pid, signal.SIGTERM)
 
-    def processes(self) -> list[str]:
-        """Return the command lines of all processes that the command has started, itself included."""
-        found = []
+    def processes(self) -> dict[int, str]:
+        """Return the command lines of all processes of the terminal, by their ids."""
+        found = {}
         for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                is_ours = self._mark.encode() in (entry / "environ").read_bytes()
+            with suppress(OSError):  # it has ended
+                session = int((entry / "stat").read_text().rpartition(")")[2].split()[3])
                 command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except OSError:
-                continue
-            if is_ours and command:  # a process that has ended, and was not waited for yet, has no command line
-                found.append(command)
+                if session == self.process.pid and command:  # one that nobody has waited for has no command line
+                    found[int(entry.name)] = command
         return found
 
     def kill(self) -> None:
@@ -176,7 +174,7 @@ def interrupted(terminal: Terminal, how: str, where: str) -> Interrupt:
     found.line = lines[-1] if lines else ""
     name, expected = WAYS[how].name, 128 + WAYS[how]
     if left:
-        found.faults.append(f"{len(left)} processes left: {left[0][:80]}")
+        found.faults.append(f"{len(left)} processes left: {[command[:40] for command in left.values()]}")
     if found.code == 0:  # it had finished its work
         return found
     if found.code != expected:

@@ -37,7 +37,7 @@ SIGNALLED = 128
 CLEAR_LINE = b"\r\x1b[K\x1b[?25h"
 """Makes a terminal erase what a progress display has left in the current line, and show its cursor."""
 
-NEVER = float("inf")
+FOREVER = float("inf")
 
 Describe = Callable[[str], str]
 """Given a signal's name, returns the line that says what it has stopped, and how to continue."""
@@ -129,13 +129,13 @@ def interruptible() -> Iterator[float]:
     """
     guard = _own_guard()
     if guard is None:
-        yield NEVER
+        yield FOREVER
         return
     before = guard.deferred
     try:
         guard.deferred = False
         check_stop()
-        yield max(0.0, guard.work_until - time.monotonic()) if guard.signal is not None else NEVER
+        yield max(0.0, guard.work_until - time.monotonic()) if guard.signal is not None else FOREVER
     except BaseException as error:
         if guard.signal is None or isinstance(error, StoppedError):
             raise
@@ -159,7 +159,7 @@ def last_work(limit_s: float) -> Iterator[None]:
     try:
         yield
     finally:
-        guard.work_until = -NEVER
+        guard.work_until = -FOREVER
 
 
 def stop_requested() -> bool:
@@ -224,9 +224,9 @@ class _Guard:
         """Whether a signal is only noted."""
         self.signal: int | None = None
         """Number of the first signal."""
-        self.signalled_at = NEVER
+        self.signalled_at = FOREVER
         """Time of the first signal, in seconds of the monotonic clock."""
-        self.work_until = -NEVER
+        self.work_until = -FOREVER
         """Time until which waits continue in spite of the signal."""
         self.on_terminal = on_terminal
         self._raised = False

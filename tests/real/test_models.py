@@ -44,8 +44,9 @@ RUNS = [
     pytest.param("full", "float32", 2, 3), pytest.param("adapter", "bfloat16", 1, 3),
 ]  # fmt: skip
 """Weights, data type, learner ranks, ZeRO stage: every pair of values of two of them occurs."""
-TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1}
-"""Largest difference between learner and vLLM, in nats."""
+TOLERANCE = {"float32": 1e-3, "bfloat16": 0.5}
+"""Largest difference between learner and vLLM, in nats. In bfloat16, logits above 16 are rounded to an eighth: with the
+same weights of SmolLM2, vLLM and transformers differ by up to 0.37 nats."""
 HOT: dict[str, Setting] = {
     "smollm2": {"rollout.temperature": 1.5},
     "gemma-3-270m": {"rollout.temperature": 2.0},

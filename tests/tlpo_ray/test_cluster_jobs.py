@@ -24,7 +24,7 @@ import pytest
 import yaml
 
 from tests.clusters import BIN, PATIENCE_S, free_port, head, wait_until
-from tests.small_run import PROMPTS, run_config
+from tests.small_run import OURS, PROMPTS, process_ids, run_config
 from tlpo_ray.config.load import dump_config
 from tlpo_ray.flow.metrics import METRICS
 from tlpo_ray.quickstart.toy_cache import cached_toy_model
@@ -91,6 +91,7 @@ def test_a_quickstart_is_submitted_watched_scaled_stopped_and_resumed(cluster: S
     prompts, folder = tmp_path / "prompts.jsonl", tmp_path / "run"
     toy_world().write_prompts(prompts, ROUNDS, 0)
     settings = [f"folder={folder}", f"data.prompts={prompts}", "flow.max_staleness=1"]
+    others = set(process_ids(OURS))
     submitted = cluster.tlpo("submit", "quickstart", *settings)
     assert submitted.stdout is not None
     (job,) = re.findall(r"^job (tlpo-quickstart-\w+), run folder", submitted.stdout.readline())
@@ -109,12 +110,15 @@ def test_a_quickstart_is_submitted_watched_scaled_stopped_and_resumed(cluster: S
     learned = read_status(folder)["policy_version"]
     assert_ctrl_c_leaves_the_job_running(cluster, job)
 
+    processes = set(process_ids(OURS)) - others
+    assert processes
     out, _ = cluster.run("stop", job)
     assert out == f"job {job} has ended; resume with: tlpo submit --resume {folder} --address {cluster.dashboard}\n"
     out, err = submitted.communicate(timeout=PATIENCE_S)
     assert submitted.returncode == 143, err
     assert re.search(r"^TLPO [\d,]+ of 40,960 prompts · confusion now ", out, re.MULTILINE), out
     assert f"nothing is lost, resume with: tlpo train --resume {folder}" in out
+    wait_until(lambda: not processes & set(process_ids(OURS)), "the run's processes to end")
     assert not (folder / "result.json").exists()
     assert read_status(folder)["learner_restarts"] == read_status(folder)["actor_restarts"] == 0
 

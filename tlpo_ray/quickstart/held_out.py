@@ -39,7 +39,7 @@ def write_prompts(config: RunConfig) -> RunConfig:
     Raises:
         ConfigError: Open questions in a language do not exist.
         PromptFileError: The user's prompts cannot be read, or are too few to hold some out.
-        DetectorError: There is no detector for a language.
+        DetectorError: A language lacks a detector.
     """
     asked, held_out = _split(config) if config.data.prompts else _open_questions(config)
     config.folder.mkdir(parents=True, exist_ok=True)

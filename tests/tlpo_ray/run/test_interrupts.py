@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.interrupts import CTRL_C, TLPO, Interrupt, Terminal, interrupted
+from tests.interrupts import CTRL_C, TERM, TLPO, Interrupt, Terminal, interrupted
 from tests.small_run import LOCAL, run, run_config
 from tlpo_ray.config.load import dump_config
 from tlpo_ray.errors import StoppedError
@@ -60,7 +60,7 @@ def test_a_run_is_interrupted_at_its_start_between_updates_and_in_an_update(
     def in_update(terminal: Terminal) -> bool:
         return "policy v" in terminal.screen and is_updating(folder)
 
-    found = interrupt_when(resume, "SIGTERM", in_update, tmp_path / "errors-3.txt")
+    found = interrupt_when(resume, TERM, in_update, tmp_path / "errors-3.txt")
     assert found.line == f"tlpo: stopped by SIGTERM; {how_to_resume}"
     with Terminal(resume, tmp_path / "errors-4.txt") as terminal:
         assert terminal.process.wait(PATIENCE_S) == 0, terminal.errors
@@ -68,7 +68,7 @@ def test_a_run_is_interrupted_at_its_start_between_updates_and_in_an_update(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [CTRL_C, "SIGTERM"])
+@pytest.mark.parametrize("how", [CTRL_C, TERM])
 def test_an_evaluation_is_interrupted(how: str, tiny_model: Path, tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text('{"prompt": "수도는?"}\n' * 500)
