@@ -26,6 +26,7 @@ from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.config.run import DataConfig
 from tlpo_ray.data.prompts import read_prompts
 from tlpo_ray.errors import TlpoError
+from tlpo_ray.flow import tokenizer
 from tlpo_ray.flow.exchange import Exchange, Snapshot
 from tlpo_ray.flow.models import load_causal_lm
 from tlpo_ray.flow.records import (
@@ -187,7 +188,8 @@ def test_model_folders(tiny_model: Path, tmp_path: Path) -> None:
 
         def read(damaged_content: bytes, file: Path = file) -> None:
             file.write_bytes(damaged_content)
-            chat._load.cache_clear()
+            tokenizer._load.cache_clear()
+            tokenizer._rows.cache_clear()
             chat.check_model(model)
 
         fuzz(content, read, 300, seed=40 + seed, forgiving=True)
