@@ -259,6 +259,9 @@ def _engine_args(model: ModelConfig, rollout: RolloutConfig, options: EngineOpti
         dtype=model.dtype,
         max_model_len=model.max_context,
         trust_remote_code=model.trust_remote_code,
+        # Where Mistral's own files are beside transformers', vLLM would read those: the learner reads config.json.
+        config_format="hf",
+        tokenizer_mode="hf",
         load_format="auto" if model.allow_pickle else "safetensors",
         seed=options.seed,
         enforce_eager=rollout.enforce_eager or not on_gpu,

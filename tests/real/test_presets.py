@@ -111,7 +111,6 @@ def test_a_preset_trains(family: str, language: str, repository: Callable[[str],
     assert_trained(config)
 
 
-@pytest.mark.large
 @pytest.mark.ray
 @pytest.mark.parametrize("family", families())
 def test_a_preset_trains_on_the_real_stack(family: str, repository: Callable[[str], Path], tmp_path: Path) -> None:

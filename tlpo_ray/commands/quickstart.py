@@ -61,7 +61,8 @@ def _print_result(result: QuickstartResult) -> None:
 
 def _table(result: QuickstartResult) -> Table:
     before, after, kl = result.comparison.before, result.comparison.after, result.comparison.kl
-    table = Table(title=f"{after.answers:,} answers at temperature {result.temperature:g}")
+    asked = " to prompts never trained on" if isinstance(after, RealScore) else ""
+    table = Table(title=f"{after.answers:,} answers{asked} at temperature {result.temperature:g}")
     for heading in ("", "before", "after"):
         table.add_column(heading, justify="left" if not heading else "right")
     for label, value in _scores(before):

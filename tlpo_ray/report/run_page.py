@@ -23,6 +23,7 @@ HEADLINES = (
 )
 """(key of `result.json` before, key after, label)."""
 WHEN = ("before", "after")
+HELD_OUT = ", to prompts never trained on"
 
 
 class _InLanguage(Protocol):
@@ -108,7 +109,7 @@ def _facts(source: RunSource) -> list[tuple[str, str]]:
     model = source.config.get("model")
     facts = [
         *((f"RPR {when}, 95 % interval", _interval(result.get(f"rpr_interval_95_{when}"))) for when in WHEN),
-        ("answers compared", result.get("answers_scored")),
+        (f"answers compared{HELD_OUT if 'rpr_interval_95_after' in result else ''}", result.get("answers_scored")),
         ("model", Path(str(model["path"])).name if isinstance(model, dict) and model.get("path") else None),
         ("prompts", prompts.get("total") if isinstance(prompts, dict) else None),
         ("confusion points learned from", result.get("confusion_points", len(source.groups) or None)),

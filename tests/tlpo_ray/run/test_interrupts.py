@@ -52,9 +52,11 @@ def test_a_run_is_interrupted_at_its_start_between_updates_and_in_an_update(
     how_to_resume = f"nothing is lost, resume with: {' '.join(['tlpo', *resume[1:]])}"
 
     found = interrupt_when(begin, CTRL_C, lambda terminal: "on Ray" in terminal.screen, tmp_path / "errors-1.txt")
-    assert found.line == "tlpo: stopped by SIGINT before the run had started: start it again"
+    # A fast machine has started the run before the signal arrives: then it can be resumed.
+    again = begin if found.line == "tlpo: stopped by SIGINT before the run had started: start it again" else resume
+    assert again == begin or found.line == f"tlpo: stopped by SIGINT; {how_to_resume}"
     second = folder / "journal" / "state-00000002.json"
-    found = interrupt_when(begin, CTRL_C, lambda terminal: second.exists(), tmp_path / "errors-2.txt")
+    found = interrupt_when(again, CTRL_C, lambda terminal: second.exists(), tmp_path / "errors-2.txt")
     assert found.line == f"tlpo: stopped by SIGINT; {how_to_resume}"
 
     def in_update(terminal: Terminal) -> bool:
