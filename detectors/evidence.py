@@ -126,7 +126,7 @@ def word_evidence(code: str, english: bool) -> WordEvidence:
     row = LANGUAGES[code]
     own = (code, *row.indistinguishable_from) if row.is_latin else ()
     expected = (*own, *(("en",) if english and "en" not in own else ()))
-    latin = (*(other for other, row in LANGUAGES.items() if row.is_latin), *ELSEWHERE)
+    latin = (*(other for other in LANGUAGES if LANGUAGES[other].is_latin), *(ELSEWHERE if row.is_latin else ()))
     return WordEvidence(expected, tuple(other for other in latin if other not in expected))
 
 

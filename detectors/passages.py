@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
-from operator import sub
+from operator import add, sub
 
 from detectors.evidence import WordEvidence, is_english_i, word_evidence
 from detectors.exemptions import ExemptSpans
+from detectors.language_table import common_words
 from detectors.language_profile import LanguageProfile
 from detectors.readings import PHONETIC_LETTER, is_reading, looks_romanised
 from detectors.runs import Run
@@ -32,10 +33,14 @@ CLEAR = 0.7
 """Evidence from which on a word is clear."""
 FIRST = 0.3
 """Evidence from which on a word may be the first of a passage."""
+DECISIVE_OWN = 3.0
+"""Evidence against every other language from which on a text is certainly in an expected one."""
 RETURNED = 3.0
 """Evidence for the expected languages after which a passage has ended."""
 MOST_ROMANISED = 0.8
 """Share of words that could be romanised readings from which on a passage counts as a reading."""
+LEAST_COMMON = 0.25
+"""Lowest share of function words in such a passage."""
 MOST_PARTICLES = 3
 """Number of small words in a row that belong to a name between two capitalised words: Lord of the Rings."""
 
@@ -47,6 +52,7 @@ _SENTENCE_START = re.compile(r"(?:\A|[.!?:;…\n]|[-*•] )[\"'“”‘’«»(
 _LONGEST_START = 16
 _QUOTATION_MARK = re.compile('["«»“”„]')
 _LONGEST_QUOTATION = 160
+_LONGEST_DOUBT = 400
 _PARTICLES = frozenset(
     "of the and in on for to a at by with from de la le du des da do das dos e y el del di della dei der die und von van"
     " den het".split()
@@ -86,7 +92,19 @@ class PassageScan:
         """Whether any sum is above zero."""
         self._particles: tuple[Run, ...]
         """Small words at the end that belong to a name if a capitalised word follows."""
+        self._against: list[float] | None = None
+        """Evidence of all words behind `_weighed_from`, positive or not; None if they are not weighed."""
+        self._weighed_from = 0
         self._reset()
+
+    def weigh(self, position: int) -> None:
+        """Weigh all words from `position` on against the other languages, so that `is_own` can be asked."""
+        self._against, self._weighed_from = [0.0] * len(self._table.others), position
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the words that are weighed are certainly in an expected language."""
+        return self._against is not None and max(self._against) <= -DECISIVE_OWN
 
     @property
     def first_needed(self) -> int:
@@ -103,11 +121,13 @@ class PassageScan:
         twin = PassageScan.__new__(PassageScan)
         twin.__dict__.update(self.__dict__)
         twin._sums, twin._starts, twin._clear = self._sums.copy(), self._starts.copy(), self._clear.copy()
+        twin._against = None if self._against is None else self._against.copy()
         return twin
 
     def shift(self, by: int) -> None:
         """Take account of `-by` characters that have been dropped at the beginning of the text."""
         self.position = max(self.position + by, 0)
+        self._weighed_from += by
         self._starts = [max(start + by, 0) if start >= 0 else start for start in self._starts]
         self._particles = tuple(Run(run.start + by, run.end + by, run.script, run.text) for run in self._particles)
 
@@ -125,7 +145,7 @@ class PassageScan:
             word = match.group()
             if self._table.most[word] > 0:
                 return False
-            if self._climbs:
+            if self._climbs or (self._against is not None and match.end() > self._weighed_from):
                 self._add_plain(Run(match.start(), match.end(), "Latin", word), text)
             self.position = match.end()
         self.position = len(text)
@@ -156,7 +176,7 @@ class PassageScan:
                 evidence = self._evidence(word, text, spans, is_name=is_name)
                 if evidence is None or (other := self._add(word, evidence)) < 0:
                     continue
-                if not self._bounded or not _is_reading(_WORD.findall(text, self._starts[other], word.end)):
+                if not self._bounded or self._is_confirmed(other, self._words_since(other, text, word.end)):
                     self.position = word.end
                     return self._passage(other, text, limit, spans)
             self.position = run.end
@@ -186,7 +206,7 @@ class PassageScan:
     ) -> tuple[float, ...] | None:
         """Return the evidence of a word in its place; None for one that is none."""
         most = self._table.most[run.text]
-        if not self._climbs and most <= 0:
+        if not self._climbs and most <= 0 and self._against is None:
             return None
         evidence = self._in_place(run, text)
         # Words of names, code and the like are no evidence for another language, but they may be for the expected one.
@@ -205,6 +225,8 @@ class PassageScan:
         """Add the evidence of a word to the sums; return the index of the largest one that is decisive, or -1."""
         sums, starts, clear = self._sums, self._starts, self._clear
         self._climbs, best = False, -1
+        if self._against is not None and run.end > self._weighed_from:
+            self._against = list(map(add, self._against, evidence))
         for other, value in enumerate(evidence):
             total = sums[other] + value
             if total <= 0:
@@ -221,6 +243,21 @@ class PassageScan:
             ):
                 best = other
         return best
+
+    def _words_since(self, other: int, text: str, end: int) -> list[str]:
+        """Return the words of a passage, only the last ones of one that is long without being confirmed."""
+        return _WORD.findall(text, max(self._starts[other], end - _LONGEST_DOUBT), end)
+
+    def _is_confirmed(self, other: int, words: Sequence[str]) -> bool:
+        """Return whether words in a text of another script are a language, not the romanised text of that script.
+
+        A language has function words; romanised text has some of every language by chance.
+        """
+        small = [word for word in words if word.islower()]
+        if sum(map(looks_romanised, small)) >= MOST_ROMANISED * len(small):
+            return False
+        common = common_words(self._table.others[other])
+        return sum(word.lower() in common for word in words) >= max(2, LEAST_COMMON * len(small))
 
     def _passage(self, other: int, text: str, limit: int, spans: Callable[[], ExemptSpans]) -> Passage:
         """Return the passage that has become certain, as far as it reaches, and begin again behind it."""
@@ -254,12 +291,6 @@ def has_no_passage(text: str, profile: LanguageProfile) -> bool:
     words = _WORD.findall(text)
     sums = [0.0, *accumulate(map(_table(profile).most.__getitem__, words))]
     return max(map(sub, sums, accumulate(sums, min))) < min(DECISIVE, DECISIVE_ENGLISH)
-
-
-def _is_reading(words: Sequence[str]) -> bool:
-    """Return whether the words could be romanised readings of another script."""
-    small = [word for word in words if word.islower()]
-    return sum(map(looks_romanised, small)) >= MOST_ROMANISED * len(small)
 
 
 def _is_sign(run: Run, text: str, profile: LanguageProfile) -> bool:

@@ -101,6 +101,18 @@ class LanguageScan:
         """Return the next confusion of the text, which is now complete."""
         return self.next(final=True)
 
+    def weigh(self) -> bool:
+        """Weigh the words that follow; return False if this language is not decided by words."""
+        if self._words is None or not self._profile.language.is_latin:
+            return False
+        self._words.weigh(len(self._text))
+        return True
+
+    @property
+    def is_own(self) -> bool:
+        """Whether what has been fed since `weigh` is certainly in the expected language."""
+        return self._words is not None and self._words.is_own
+
     def copy(self) -> LanguageScan:
         """Return an independent scan that continues from here."""
         twin = LanguageScan(self._profile)
