@@ -31,7 +31,7 @@ MIXED_IN = 10**-2.2
 LETTERS_OF_THEIR_OWN = frozenset("aàeéèiíoóuúyæåö")
 """Single letters that are words; all others are variables, list marks and initials."""
 
-CAPITAL_DOUBT = 1.0
+CAPITAL_DOUBT = 0.5
 """Evidence that is discounted from a capitalised word, which may be a name."""
 NO_NAME = 5.8
 """Frequency from which on a word is certainly no name: the, in, las."""

@@ -16,7 +16,7 @@ from functools import cache
 from itertools import accumulate
 from operator import add, sub
 
-from detectors.evidence import WordEvidence, is_english_i, word_evidence
+from detectors.evidence import WordEvidence, frequency, is_english_i, word_evidence
 from detectors.exemptions import ExemptSpans
 from detectors.language_table import common_words
 from detectors.language_profile import LanguageProfile
@@ -25,7 +25,7 @@ from detectors.runs import Run
 from detectors.script_ranges import RANGES
 from detectors.scripts import as_class, basic_latin_class, in_basic_plane, mark_class
 
-DECISIVE_ENGLISH, LEAST_ENGLISH = 4.0, 2
+DECISIVE_ENGLISH, LEAST_ENGLISH = 3.5, 2
 """Evidence, in powers of ten, and number of clear words from which on a passage is English."""
 DECISIVE, LEAST_WORDS = 6.5, 4
 """The same for other languages: they have lent phrases and names of works to each other, and to English."""
@@ -37,6 +37,12 @@ DECISIVE_OWN = 3.0
 """Evidence against every other language from which on a text is certainly in an expected one."""
 RETURNED = 3.0
 """Evidence for the expected languages after which a passage has ended."""
+SMALL_WORD = 5.8
+"""Frequency from which on a word is one of the small ones that make sentences: of, is, when."""
+WITHOUT_SMALL_WORD = 7.0
+"""Evidence from which on a passage needs no small word."""
+OF_BOTH = 0.8
+"""Evidence for the expected languages up to which a word counts as one of both."""
 MOST_ROMANISED = 0.8
 """Share of words that could be romanised readings from which on a passage counts as a reading."""
 LEAST_COMMON = 0.25
@@ -48,9 +54,15 @@ _LATIN = basic_latin_class()
 _LETTERS = f"[{_LATIN}][{_LATIN}{mark_class('Latin')}]*"
 _A_LETTER = re.compile(f"[{_LATIN}]")
 _WORD = re.compile(f"{_LETTERS}(?:['’-]{_LETTERS})*")
+_MARKS = frozenset('"«»“”„')
+_QUOTES = _MARKS | {"\n"}
+"""What opens or closes a quotation; one ends with its line, too."""
+_TOKEN = re.compile(f"{_WORD.pattern}|[{''.join(_QUOTES)}]")
 _SENTENCE_START = re.compile(r"(?:\A|[.!?:;…\n]|[-*•] )[\"'“”‘’«»()\[\]*_#>¿¡\s-]{0,12}\Z")
 _LONGEST_START = 16
-_QUOTATION_MARK = re.compile('["«»“”„]')
+_SENTENCE_END = re.compile(r"[.!?:;…][\"'”’»)\]*_]{0,4}\s|\n")
+_LONGEST_HEAD = 80
+_MOST_WORDS_OF_HEAD = 5
 _LONGEST_QUOTATION = 160
 _LONGEST_DOUBT = 400
 _PARTICLES = frozenset(
@@ -90,6 +102,10 @@ class PassageScan:
         """Number of clear words in each sum."""
         self._climbs: bool
         """Whether any sum is above zero."""
+        self._quotation = -1
+        """Index of the mark that opened the quotation at `position`; -1 outside one."""
+        self._passed = 0
+        """Index behind the last passage that was found."""
         self._particles: tuple[Run, ...]
         """Small words at the end that belong to a name if a capitalised word follows."""
         self._against: list[float] | None = None
@@ -128,6 +144,8 @@ class PassageScan:
         """Take account of `-by` characters that have been dropped at the beginning of the text."""
         self.position = max(self.position + by, 0)
         self._weighed_from += by
+        self._quotation = max(self._quotation + by, -1)
+        self._passed = max(self._passed + by, 0)
         self._starts = [max(start + by, 0) if start >= 0 else start for start in self._starts]
         self._particles = tuple(Run(run.start + by, run.end + by, run.script, run.text) for run in self._particles)
 
@@ -138,11 +156,15 @@ class PassageScan:
         """
         if self._particles:
             return False
-        for match in _WORD.finditer(text, self.position):
+        for match in _TOKEN.finditer(text, self.position):
+            word = match.group()
+            if word in _QUOTES:
+                self._quotation = _quotation_after(word, match.start(), self._quotation)
+                self.position = match.end()
+                continue
             if match.end() == len(text):
                 self.position = match.start()
                 return True
-            word = match.group()
             if self._table.most[word] > 0:
                 return False
             if self._climbs or (self._against is not None and match.end() > self._weighed_from):
@@ -154,7 +176,7 @@ class PassageScan:
     def _add_plain(self, run: Run, text: str) -> None:
         if self._bounded and _boundary().search(text, self.position, run.start):
             self._reset()
-        else:
+        elif not self._is_quoted(run):
             self._add(run, self._in_place(run, text))
 
     def next(self, spans: Callable[[], ExemptSpans], text: str, limit: int, is_end: bool) -> Passage | None:
@@ -166,7 +188,11 @@ class PassageScan:
             limit: index of the end of what is judged.
             is_end: whether the last word ends at `limit`; if not, it is left for later.
         """
-        for match in _WORD.finditer(text, self.position, limit):
+        for match in _TOKEN.finditer(text, self.position, limit):
+            if match.group() in _QUOTES:
+                self._quotation = _quotation_after(match.group(), match.start(), self._quotation)
+                self.position = match.end()
+                continue
             if match.end() == limit and not is_end:
                 break
             run = Run(match.start(), match.end(), "Latin", match.group())
@@ -176,7 +202,7 @@ class PassageScan:
                 evidence = self._evidence(word, text, spans, is_name=is_name)
                 if evidence is None or (other := self._add(word, evidence)) < 0:
                     continue
-                if not self._bounded or self._is_confirmed(other, self._words_since(other, text, word.end)):
+                if self._is_confirmed(other, self._words_since(other, text, word.end)):
                     self.position = word.end
                     return self._passage(other, text, limit, spans)
             self.position = run.end
@@ -208,11 +234,17 @@ class PassageScan:
         most = self._table.most[run.text]
         if not self._climbs and most <= 0 and self._against is None:
             return None
+        if self._is_quoted(run):
+            return None
         evidence = self._in_place(run, text)
         # Words of names, code and the like are no evidence for another language, but they may be for the expected one.
-        if most > 0 and (is_name or _is_sign(run, text, self._profile) or _is_quoted(text, run.start) or spans().cover(run)):
+        if most > 0 and (is_name or _is_sign(run, text, self._profile) or spans().cover(run)):
             evidence = tuple(min(value, 0.0) for value in evidence)
         return evidence
+
+    def _is_quoted(self, run: Run) -> bool:
+        """Return whether a word is quoted. A text that begins with a quotation mark is no quotation of anything."""
+        return self._quotation > 0 and run.start - self._quotation < _LONGEST_QUOTATION
 
     def _in_place(self, run: Run, text: str) -> tuple[float, ...]:
         """Return the evidence of a word, which is less if it is capitalised."""
@@ -249,19 +281,24 @@ class PassageScan:
         return _WORD.findall(text, max(self._starts[other], end - _LONGEST_DOUBT), end)
 
     def _is_confirmed(self, other: int, words: Sequence[str]) -> bool:
-        """Return whether words in a text of another script are a language, not the romanised text of that script.
+        """Return whether words are a language, not a technical term, or the romanised text of another script.
 
-        A language has function words; romanised text has some of every language by chance.
+        A language has small words; a term ("merge sort") has none, and romanised text has some of every language by
+        chance.
         """
+        code = self._table.others[other]
+        if not self._bounded:
+            return self._sums[other] >= WITHOUT_SMALL_WORD or any(
+                self._table[word][other] >= CLEAR and frequency(word.lower(), code) >= SMALL_WORD for word in words
+            )
         small = [word for word in words if word.islower()]
         if sum(map(looks_romanised, small)) >= MOST_ROMANISED * len(small):
             return False
-        common = common_words(self._table.others[other])
-        return sum(word.lower() in common for word in words) >= max(2, LEAST_COMMON * len(small))
+        return sum(word.lower() in common_words(code) for word in words) >= max(2, LEAST_COMMON * len(small))
 
     def _passage(self, other: int, text: str, limit: int, spans: Callable[[], ExemptSpans]) -> Passage:
         """Return the passage that has become certain, as far as it reaches, and begin again behind it."""
-        start = self._starts[other]
+        start = self._head(other, text)
         total = best = self._sums[other]
         end = self.position
         for match in _WORD.finditer(text, self.position, limit):
@@ -274,8 +311,25 @@ class PassageScan:
             elif total < best - RETURNED:
                 break
         self._reset()
-        self.position = end
+        self.position = self._passed = end
         return Passage(start, end)
+
+    def _head(self, other: int, text: str) -> int:
+        """Return where a passage begins: at the head of its sentence if that is a small word of both languages.
+
+        In an Italian text, "In" is no evidence for English, but the first word of "In 2010, the".
+        """
+        start = self._starts[other]
+        left = max(self._passed, start - _LONGEST_HEAD)
+        boundary = max((match.end() for match in _SENTENCE_END.finditer(text, left, start)), default=left)
+        before = list(_WORD.finditer(text, boundary, start))
+        if not before or not (boundary > left or left == 0) or len(before) > _MOST_WORDS_OF_HEAD:
+            return start
+        if frequency(before[0].group().lower(), self._table.others[other]) < SMALL_WORD:
+            return start
+        if any(self._table[word.group()][other] < -OF_BOTH for word in before):
+            return start
+        return before[0].start()
 
     def _reset(self) -> None:
         others = len(self._table.others)
@@ -288,9 +342,24 @@ def has_no_passage(text: str, profile: LanguageProfile) -> bool:
 
     Each word counts with its largest evidence for any language, so no sum of `PassageScan` is larger than this one.
     """
-    words = _WORD.findall(text)
+    words = _TOKEN.findall(text)
+    if not _MARKS.isdisjoint(words):
+        words = _unquoted(text)
     sums = [0.0, *accumulate(map(_table(profile).most.__getitem__, words))]
     return max(map(sub, sums, accumulate(sums, min))) < min(DECISIVE, DECISIVE_ENGLISH)
+
+
+def _unquoted(text: str) -> list[str]:
+    """Return the words outside quotations."""
+    words: list[str] = []
+    quotation = -1
+    for match in _TOKEN.finditer(text):
+        word = match.group()
+        if word in _QUOTES:
+            quotation = _quotation_after(word, match.start(), quotation)
+        elif quotation <= 0 or match.start() - quotation >= _LONGEST_QUOTATION:
+            words.append(word)
+    return words
 
 
 def _is_sign(run: Run, text: str, profile: LanguageProfile) -> bool:
@@ -306,13 +375,9 @@ def _is_sign(run: Run, text: str, profile: LanguageProfile) -> bool:
     return is_reading(run.text.lower(), run, text, profile)
 
 
-def _is_quoted(text: str, start: int) -> bool:
-    """Return whether a word is inside a quotation of its line that does not begin the text."""
-    line = max(text.rfind("\n", 0, start) + 1, start - _LONGEST_QUOTATION)
-    opened = -1
-    for mark in _QUOTATION_MARK.finditer(text, line, start):
-        opened = mark.start() if mark[0] in "«“„" or (mark[0] == '"' and opened < 0) else -1
-    return opened > 0
+def _quotation_after(mark: str, position: int, opened: int) -> int:
+    """Return where the quotation opened that is open behind a mark; -1 if none is."""
+    return position if mark in "«„" or (mark in '"“' and opened < 0) else -1
 
 
 def _begins_sentence(text: str, start: int) -> bool:
