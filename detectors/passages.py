@@ -61,7 +61,8 @@ _TOKEN = re.compile(f"{_WORD.pattern}|[{''.join(_QUOTES)}]")
 _SENTENCE_START = re.compile(r"(?:\A|[.!?:;…\n]|[-*•] )[\"'“”‘’«»()\[\]*_#>¿¡\s-]{0,12}\Z")
 _LONGEST_START = 16
 _SENTENCE_END = re.compile(r"[.!?:;…][\"'”’»)\]*_]{0,4}\s|\n")
-_LONGEST_HEAD = 80
+_QUOTED = re.compile('["“„«][^"“”»\\n]*["“”»]')
+_LONGEST_HEAD = 160
 _MOST_WORDS_OF_HEAD = 5
 _LONGEST_QUOTATION = 160
 _LONGEST_DOUBT = 400
@@ -321,15 +322,16 @@ class PassageScan:
         """
         start = self._starts[other]
         left = max(self._passed, start - _LONGEST_HEAD)
-        boundary = max((match.end() for match in _SENTENCE_END.finditer(text, left, start)), default=left)
-        before = list(_WORD.finditer(text, boundary, start))
-        if not before or not (boundary > left or left == 0) or len(before) > _MOST_WORDS_OF_HEAD:
+        unquoted = _QUOTED.sub(lambda quoted: " " * len(quoted[0]), text[left:start])
+        boundary = max((match.end() for match in _SENTENCE_END.finditer(unquoted)), default=0)
+        before = list(_WORD.finditer(unquoted, boundary))
+        if not before or (boundary == 0 < left) or len(before) > _MOST_WORDS_OF_HEAD:
             return start
         if frequency(before[0].group().lower(), self._table.others[other]) < SMALL_WORD:
             return start
         if any(self._table[word.group()][other] < -OF_BOTH for word in before):
             return start
-        return before[0].start()
+        return left + before[0].start()
 
     def _reset(self) -> None:
         others = len(self._table.others)
