@@ -37,7 +37,7 @@ def score_candidates(
     No lookahead is requested for a candidate whose reward further text cannot change: one that ends the answer, or is
     confused by itself. All others are continued, also those without text of their own: by k tokens or, where words
     decide the language and `rollout.lookahead` is auto, until the language is certain. What is still uncertain after
-    `rollout.lookahead_limit` tokens gets reward 0.
+    `rollout.lookahead_limit` tokens gets reward 0; the lookahead of the token that was sampled is then the answer.
 
     Args:
         candidates: Candidate set at a confusion point.
@@ -46,16 +46,18 @@ def score_candidates(
         config: Rollout settings.
     """
     token_ids = candidates.token_ids.tolist()
-    open_ids = [token_id for token_id in token_ids if not scorer.is_decided(token_id)]
     weighs = config.lookahead == "auto" and scorer.weigh()
+    # The sampled token has its continuation already. A word of both languages may lead either way: this is where it led.
+    tails = {scorer.sampled[0]: scorer.sampled[1:]} if weighs else {}
+    open_ids = [token_id for token_id in token_ids if token_id not in tails and not scorer.is_decided(token_id)]
     request = GreedyRequest(
         contexts=[(*context, token_id) for token_id in open_ids],
         max_new_tokens=config.lookahead_limit if weighs else config.lookahead_tokens,
         stop_conditions=[scorer.stop_condition(token_id) for token_id in open_ids] if weighs else (),
     )
     continuations: list[list[int]] = yield request
-    tails = dict(zip(open_ids, continuations, strict=True))
-    full = request.max_new_tokens if weighs else None
+    tails |= dict(zip(open_ids, continuations, strict=True))
+    full = config.lookahead_limit if weighs else None
     return scorer.scores([[token_id, *tails.get(token_id, ())] for token_id in token_ids], full)
 
 
@@ -82,6 +84,8 @@ class CandidateScorer:
         stop_strings: Sequence[str] = (),
     ) -> None:
         assert rollout.point is not None
+        self.sampled = [token for token in rollout.token_ids[rollout.point.token :] if token not in eos_ids]
+        """Tokens of the answer from the confusion point on."""
         self._token_bytes = token_bytes
         self._eos_ids = eos_ids
         self._stop_strings = stop_strings

@@ -10,6 +10,7 @@ right, so the verdict on a growing text is that on the complete one.
 from __future__ import annotations
 
 import re
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -33,8 +34,10 @@ CLEAR = 0.7
 """Evidence from which on a word is clear."""
 FIRST = 0.3
 """Evidence from which on a word may be the first of a passage."""
-DECISIVE_OWN = 3.0
-"""Evidence against every other language from which on a text is certainly in an expected one."""
+DECISIVE_OWN, DOUBTFUL = 3.0, 1.0
+"""Evidence against English from which on a text is certainly in an expected language, if there is less evidence than the
+second number for any other. Where English is expected, it is the evidence against half of the languages: against
+Catalan, Spanish has hardly any."""
 RETURNED = 3.0
 """Evidence for the expected languages after which a passage has ended."""
 SMALL_WORD = 5.8
@@ -121,7 +124,10 @@ class PassageScan:
     @property
     def is_own(self) -> bool:
         """Whether the words that are weighed are certainly in an expected language."""
-        return self._against is not None and max(self._against) <= -DECISIVE_OWN
+        if self._against is None or max(self._sums) >= DOUBTFUL:
+            return False
+        against = self._against[self._english] if self._english >= 0 else statistics.median(self._against)
+        return against <= -DECISIVE_OWN
 
     @property
     def first_needed(self) -> int:
