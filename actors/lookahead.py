@@ -47,7 +47,7 @@ def score_candidates(
     """
     token_ids = candidates.token_ids.tolist()
     weighs = config.lookahead == "auto" and scorer.weigh()
-    # The sampled token has its continuation already. A word of both languages may lead either way: this is where it led.
+    # The sampled token has a continuation already. A word of both languages may lead either way: it led there.
     tails = {scorer.sampled[0]: scorer.sampled[1:]} if weighs else {}
     open_ids = [token_id for token_id in token_ids if token_id not in tails and not scorer.is_decided(token_id)]
     request = GreedyRequest(

@@ -19,7 +19,6 @@ from detectors.scripts import (
     as_class,
     in_basic_plane,
     ranges_of,
-    ranges_of_letters,
     search_class,
     subtract,
 )

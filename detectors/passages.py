@@ -19,12 +19,24 @@ from operator import add, sub
 
 from detectors.evidence import WordEvidence, frequency, is_english_i, word_evidence
 from detectors.exemptions import ExemptSpans
-from detectors.language_table import common_words
 from detectors.language_profile import LanguageProfile
+from detectors.language_table import common_words
+from detectors.latin_words import (
+    MARKS,
+    QUOTES,
+    TOKEN,
+    WORD,
+    begins_sentence,
+    follows_capital,
+    is_quoted,
+    quotation_after,
+    unquoted_words,
+    words_before,
+)
 from detectors.readings import PHONETIC_LETTER, is_reading, looks_romanised
 from detectors.runs import Run
 from detectors.script_ranges import RANGES
-from detectors.scripts import as_class, basic_latin_class, in_basic_plane, mark_class
+from detectors.scripts import as_class, in_basic_plane
 
 DECISIVE_ENGLISH, LEAST_ENGLISH = 3.5, 2
 """Evidence, in powers of ten, and number of clear words from which on a passage is English."""
@@ -35,8 +47,8 @@ CLEAR = 0.7
 FIRST = 0.3
 """Evidence from which on a word may be the first of a passage."""
 DECISIVE_OWN, DOUBTFUL = 3.0, 1.0
-"""Evidence against English from which on a text is certainly in an expected language, if there is less evidence than the
-second number for any other. Where English is expected, it is the evidence against half of the languages: against
+"""Evidence against English from which on a text is certainly in an expected language, if there is less evidence than
+the second number for any other. Where English is expected, it is the evidence against half of the languages: against
 Catalan, Spanish has hardly any."""
 RETURNED = 3.0
 """Evidence for the expected languages after which a passage has ended."""
@@ -53,26 +65,11 @@ LEAST_COMMON = 0.25
 MOST_PARTICLES = 3
 """Number of small words in a row that belong to a name between two capitalised words: Lord of the Rings."""
 
-_LATIN = basic_latin_class()
-_LETTERS = f"[{_LATIN}][{_LATIN}{mark_class('Latin')}]*"
-_A_LETTER = re.compile(f"[{_LATIN}]")
-_WORD = re.compile(f"{_LETTERS}(?:['’-]{_LETTERS})*")
-_MARKS = frozenset('"«»“”„')
-_QUOTES = _MARKS | {"\n"}
-"""What opens or closes a quotation; one ends with its line, too."""
-_TOKEN = re.compile(f"{_WORD.pattern}|[{''.join(_QUOTES)}]")
-_SENTENCE_START = re.compile(r"(?:\A|[.!?:;…\n]|[-*•] )[\"'“”‘’«»()\[\]*_#>¿¡\s-]{0,12}\Z")
-_LONGEST_START = 16
-_SENTENCE_END = re.compile(r"[.!?:;…][\"'”’»)\]*_]{0,4}\s|\n")
-_QUOTED = re.compile('["“„«][^"“”»\\n]*["“”»]')
-_LONGEST_HEAD = 160
-_MOST_WORDS_OF_HEAD = 5
-_LONGEST_QUOTATION = 160
-_LONGEST_DOUBT = 400
 _PARTICLES = frozenset(
-    "of the and in on for to a at by with from de la le du des da do das dos e y el del di della dei der die und von van"
-    " den het".split()
+    ["of", "the", "and", "in", "on", "for", "to", "a", "at", "by", "with", "from", "de", "la", "le", "du", "des", "da", "do", "das", "dos", "e", "y", "el", "del", "di", "della", "dei", "der", "die", "und", "von", "van", "den", "het"]
 )
+_LONGEST_DOUBT = 400
+_MOST_WORDS_OF_HEAD = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +160,10 @@ class PassageScan:
         """
         if self._particles:
             return False
-        for match in _TOKEN.finditer(text, self.position):
+        for match in TOKEN.finditer(text, self.position):
             word = match.group()
-            if word in _QUOTES:
-                self._quotation = _quotation_after(word, match.start(), self._quotation)
+            if word in QUOTES:
+                self._quotation = quotation_after(word, match.start(), self._quotation)
                 self.position = match.end()
                 continue
             if match.end() == len(text):
@@ -183,7 +180,7 @@ class PassageScan:
     def _add_plain(self, run: Run, text: str) -> None:
         if self._bounded and _boundary().search(text, self.position, run.start):
             self._reset()
-        elif not self._is_quoted(run):
+        elif not is_quoted(run.start, self._quotation):
             self._add(run, self._in_place(run, text))
 
     def next(self, spans: Callable[[], ExemptSpans], text: str, limit: int, is_end: bool) -> Passage | None:
@@ -195,9 +192,9 @@ class PassageScan:
             limit: index of the end of what is judged.
             is_end: whether the last word ends at `limit`; if not, it is left for later.
         """
-        for match in _TOKEN.finditer(text, self.position, limit):
-            if match.group() in _QUOTES:
-                self._quotation = _quotation_after(match.group(), match.start(), self._quotation)
+        for match in TOKEN.finditer(text, self.position, limit):
+            if match.group() in QUOTES:
+                self._quotation = quotation_after(match.group(), match.start(), self._quotation)
                 self.position = match.end()
                 continue
             if match.end() == limit and not is_end:
@@ -225,10 +222,10 @@ class PassageScan:
         capital = run.text[0].isupper()
         waiting = self._particles
         follows = text[run.start - 1 : run.start] == " " and (not waiting or waiting[-1].end == run.start - 1)
-        if follows and run.text in _PARTICLES and len(waiting) < MOST_PARTICLES and self._table.most[run.text] > 0:
-            if waiting or _follows_capital(text, run.start):
-                self._particles = (*waiting, run)
-                return
+        may_go_on = follows and len(waiting) < MOST_PARTICLES and (waiting or follows_capital(text, run.start))
+        if may_go_on and run.text in _PARTICLES and self._table.most[run.text] > 0:
+            self._particles = (*waiting, run)
+            return
         self._particles = ()
         for word in waiting:
             yield word, follows and capital
@@ -241,7 +238,7 @@ class PassageScan:
         most = self._table.most[run.text]
         if not self._climbs and most <= 0 and self._against is None:
             return None
-        if self._is_quoted(run):
+        if is_quoted(run.start, self._quotation):
             return None
         evidence = self._in_place(run, text)
         # Words of names, code and the like are no evidence for another language, but they may be for the expected one.
@@ -249,15 +246,11 @@ class PassageScan:
             evidence = tuple(min(value, 0.0) for value in evidence)
         return evidence
 
-    def _is_quoted(self, run: Run) -> bool:
-        """Return whether a word is quoted. A text that begins with a quotation mark is no quotation of anything."""
-        return self._quotation > 0 and run.start - self._quotation < _LONGEST_QUOTATION
-
     def _in_place(self, run: Run, text: str) -> tuple[float, ...]:
         """Return the evidence of a word, which is less if it is capitalised."""
         if not run.text[0].isupper() or is_english_i(run.text):
             return self._table[run.text]
-        place = self._table.at_start if _begins_sentence(text, run.start) else self._table.inside
+        place = self._table.at_start if begins_sentence(text, run.start) else self._table.inside
         return place(run.text)
 
     def _add(self, run: Run, evidence: Sequence[float]) -> int:
@@ -285,7 +278,7 @@ class PassageScan:
 
     def _words_since(self, other: int, text: str, end: int) -> list[str]:
         """Return the words of a passage, only the last ones of one that is long without being confirmed."""
-        return _WORD.findall(text, max(self._starts[other], end - _LONGEST_DOUBT), end)
+        return WORD.findall(text, max(self._starts[other], end - _LONGEST_DOUBT), end)
 
     def _is_confirmed(self, other: int, words: Sequence[str]) -> bool:
         """Return whether words are a language, not a technical term, or the romanised text of another script.
@@ -308,7 +301,7 @@ class PassageScan:
         start = self._head(other, text)
         total = best = self._sums[other]
         end = self.position
-        for match in _WORD.finditer(text, self.position, limit):
+        for match in WORD.finditer(text, self.position, limit):
             run = Run(match.start(), match.end(), "Latin", match.group())
             self._climbs = True
             evidence = self._evidence(run, text, spans, is_name=False)
@@ -326,18 +319,12 @@ class PassageScan:
 
         In an Italian text, "In" is no evidence for English, but the first word of "In 2010, the".
         """
-        start = self._starts[other]
-        left = max(self._passed, start - _LONGEST_HEAD)
-        unquoted = _QUOTED.sub(lambda quoted: " " * len(quoted[0]), text[left:start])
-        boundary = max((match.end() for match in _SENTENCE_END.finditer(unquoted)), default=0)
-        before = list(_WORD.finditer(unquoted, boundary))
-        if not before or (boundary == 0 < left) or len(before) > _MOST_WORDS_OF_HEAD:
-            return start
-        if frequency(before[0].group().lower(), self._table.others[other]) < SMALL_WORD:
-            return start
-        if any(self._table[word.group()][other] < -OF_BOTH for word in before):
-            return start
-        return left + before[0].start()
+        before = words_before(text, self._starts[other], self._passed)
+        code = self._table.others[other]
+        if not 0 < len(before) <= _MOST_WORDS_OF_HEAD or frequency(before[0][1].lower(), code) < SMALL_WORD:
+            return self._starts[other]
+        is_of_both = all(self._table[word][other] >= -OF_BOTH for _, word in before)
+        return before[0][0] if is_of_both else self._starts[other]
 
     def _reset(self) -> None:
         others = len(self._table.others)
@@ -350,24 +337,12 @@ def has_no_passage(text: str, profile: LanguageProfile) -> bool:
 
     Each word counts with its largest evidence for any language, so no sum of `PassageScan` is larger than this one.
     """
-    words = _TOKEN.findall(text)
-    if not _MARKS.isdisjoint(words):
-        words = _unquoted(text)
+    words = TOKEN.findall(text)
+    if not MARKS.isdisjoint(words):
+        words = unquoted_words(text)
     sums = [0.0, *accumulate(map(_table(profile).most.__getitem__, words))]
-    return max(map(sub, sums, accumulate(sums, min))) < min(DECISIVE, DECISIVE_ENGLISH)
-
-
-def _unquoted(text: str) -> list[str]:
-    """Return the words outside quotations."""
-    words: list[str] = []
-    quotation = -1
-    for match in _TOKEN.finditer(text):
-        word = match.group()
-        if word in _QUOTES:
-            quotation = _quotation_after(word, match.start(), quotation)
-        elif quotation <= 0 or match.start() - quotation >= _LONGEST_QUOTATION:
-            words.append(word)
-    return words
+    largest: float = max(map(sub, sums, accumulate(sums, min)))
+    return largest < min(DECISIVE, DECISIVE_ENGLISH)
 
 
 def _is_sign(run: Run, text: str, profile: LanguageProfile) -> bool:
@@ -381,20 +356,6 @@ def _is_sign(run: Run, text: str, profile: LanguageProfile) -> bool:
     if profile.language.is_latin or profile.options.readings == "judge":
         return False
     return is_reading(run.text.lower(), run, text, profile)
-
-
-def _quotation_after(mark: str, position: int, opened: int) -> int:
-    """Return where the quotation opened that is open behind a mark; -1 if none is."""
-    return position if mark in "«„" or (mark in '"“' and opened < 0) else -1
-
-
-def _begins_sentence(text: str, start: int) -> bool:
-    return _SENTENCE_START.search(text, max(start - _LONGEST_START, 0), start) is not None
-
-
-def _follows_capital(text: str, start: int) -> bool:
-    """Return whether the word before the space before `start` is capitalised."""
-    return text[text.rfind(" ", 0, start - 1) + 1].isupper()
 
 
 @cache

@@ -87,9 +87,9 @@ class LanguageScan:
         self._text += piece
         unread = len(self._text) - self._letters.position
         # Most pieces are clean and nothing waits for them, so they are not even scanned until a chunk is full.
-        if not self._pending and unread < _CHUNK and self._profile.foreign_letters.search(piece) is None:
-            if self._words is None or self._words.read_plain(self._text):
-                return None
+        is_harmless = not self._pending and unread < _CHUNK and self._profile.foreign_letters.search(piece) is None
+        if is_harmless and (self._words is None or self._words.read_plain(self._text)):
+            return None
         finding = self.next(final=False)
         if finding is None:
             # Text that is harmless in itself may finish a word that has a foreign letter.

@@ -48,8 +48,8 @@ def unweighted(logp_BK: Tensor, rewards_BK: Tensor) -> Tensor:
 def grpo(logp_BK: Tensor, rewards_BK: Tensor) -> Tensor:
     """Return A_i = (R(t_i) - mean R) / std R, the paper's second ablation; see `AdvantageForm`.
 
-    The standard deviation is the population's (divided by the number of candidates that are decided). Probabilities play
-    no role.
+    Mean and standard deviation are those of all candidates that are decided (the population's). Probabilities play no
+    role.
     """
     share_BK = _shares(torch.zeros_like(logp_BK), rewards_BK)
     centered_BK = _centered(share_BK, rewards_BK)

@@ -150,7 +150,12 @@ def scored(scorer: CandidateScorer, tails: dict[str, str], config: RolloutConfig
 
 
 def test_in_latin_script_a_candidate_is_continued_until_its_language_is_certain() -> None:
-    tails = {"The": " capital of Spain is", "El": " clima de la ciudad es suave", "Xqz": " Xqz 12, 13 - Xqz = 12", "Me": ""}
+    tails = {
+        "The": " capital of Spain is",
+        "El": " clima de la ciudad es suave",
+        "Xqz": " Xqz 12, 13 - Xqz = 12",
+        "Me": "",
+    }
     at = scorer_after(ids("La capital es bonita. "), "es", "confusion", sampled=ids("It is what they say"))
     request, rewards = scored(at, tails, AUTO)
     assert request.max_new_tokens == 20

@@ -58,8 +58,8 @@ def test_candidates_that_are_undecided_have_no_say(group: tuple[list[float], lis
         (advantages,) = form(row(logp), row(with_undecided))
         assert not advantages[~torch.tensor(decided)].any()
         if any(decided):
-            kept = [[value for value, known in zip(values, decided, strict=True) if known] for values in (logp, rewards)]
-            (alone,) = form(row(kept[0]), row(kept[1]))
+            kept = [pair for pair, known in zip(zip(logp, rewards, strict=True), decided, strict=True) if known]
+            (alone,) = form(*map(row, map(list, zip(*kept, strict=True))))
             torch.testing.assert_close(advantages[torch.tensor(decided)], alone, rtol=1e-5, atol=1e-7)
 
 
