@@ -33,6 +33,7 @@ from detectors.latin_words import (
     unquoted_words,
     words_before,
 )
+from detectors.lexicon import TITLE_WORDS
 from detectors.readings import PHONETIC_LETTER, is_reading, looks_romanised
 from detectors.runs import Run
 from detectors.script_ranges import RANGES
@@ -62,12 +63,9 @@ MOST_ROMANISED = 0.8
 """Share of words that could be romanised readings from which on a passage counts as a reading."""
 LEAST_COMMON = 0.25
 """Lowest share of function words in such a passage."""
-MOST_PARTICLES = 3
+MOSTTITLE_WORDS = 3
 """Number of small words in a row that belong to a name between two capitalised words: Lord of the Rings."""
 
-_PARTICLES = frozenset(
-    ["of", "the", "and", "in", "on", "for", "to", "a", "at", "by", "with", "from", "de", "la", "le", "du", "des", "da", "do", "das", "dos", "e", "y", "el", "del", "di", "della", "dei", "der", "die", "und", "von", "van", "den", "het"]
-)
 _LONGEST_DOUBT = 400
 _MOST_WORDS_OF_HEAD = 5
 
@@ -222,8 +220,8 @@ class PassageScan:
         capital = run.text[0].isupper()
         waiting = self._particles
         follows = text[run.start - 1 : run.start] == " " and (not waiting or waiting[-1].end == run.start - 1)
-        may_go_on = follows and len(waiting) < MOST_PARTICLES and (waiting or follows_capital(text, run.start))
-        if may_go_on and run.text in _PARTICLES and self._table.most[run.text] > 0:
+        may_go_on = follows and len(waiting) < MOSTTITLE_WORDS and (waiting or follows_capital(text, run.start))
+        if may_go_on and run.text in TITLE_WORDS and self._table.most[run.text] > 0:
             self._particles = (*waiting, run)
             return
         self._particles = ()
