@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from functools import cache
+from operator import truediv
 
 from detectors.language_table import LANGUAGES, common_words
 
@@ -20,6 +21,9 @@ STRONGEST = 2.5
 """Largest evidence of a word: one word, however rare in the expected language, does not decide alone."""
 DOUBT = 0.2
 """Evidence that is discounted from every word for another language: loan words and names are everywhere."""
+DECISIVE_ENGLISH, DECISIVE = 3.5, 6.5
+"""Summed evidence, in powers of ten, from which on a passage is English, or another language. Other languages have lent
+phrases and names of works to each other, and to English."""
 UNKNOWN = 2.0
 """Frequency of a word that is not in a list, on the Zipf scale; the least frequent words of the lists have 3."""
 WITHOUT_LIST = 3.7
@@ -62,8 +66,10 @@ class WordEvidence(dict[str, tuple[float, ...]]):
         """Evidence of a word that belongs to no language."""
         self._at_start: dict[str, tuple[float, ...]] = {}
         self._inside: dict[str, tuple[float, ...]] = {}
+        self.decisive = tuple(DECISIVE_ENGLISH if code == "en" else DECISIVE for code in others)
+        """Evidence that decides for each language."""
         self.most = _MostEvidence(self)
-        """Largest evidence of each word for any other language, wherever the word is."""
+        """Largest evidence of each word for any other language, as a share of what decides for it, wherever it is."""
 
     def __missing__(self, word: str) -> tuple[float, ...]:
         self[word] = evidence = self._evidence(word)
@@ -104,7 +110,7 @@ class _MostEvidence(dict[str, float]):
         self._table = table
 
     def __missing__(self, word: str) -> float:
-        most = max(self._table[word])
+        most = max(map(truediv, self._table[word], self._table.decisive))
         # A capitalised word inside a sentence counts less, for the expected language too.
         self[word] = most = most * INSIDE_WEIGHT if most < 0 and word[0].isupper() else most
         return most

@@ -22,6 +22,8 @@ _SENTENCE_START = re.compile(r"(?:\A|[.!?:;…\n]|[-*•] )[\"'“”‘’«»(
 _LONGEST_START = 16
 _SENTENCE_END = re.compile(r"[.!?:;…][\"'”’»)\]*_]{0,4}\s|\n")
 _QUOTED = re.compile('["“„«][^"“”»\\n]*["“”»]')
+_QUOTATION = re.compile('["“„«][^"“”»\\n]*["“”»\n]?')
+_LONG_QUOTATION = re.compile(f'["“„«][^"“”»\\n]{{{LONGEST_QUOTATION}}}')
 _LONGEST_HEAD = 160
 
 
@@ -48,6 +50,8 @@ def is_quoted(start: int, opened: int) -> bool:
 
 def unquoted_words(text: str) -> list[str]:
     """Return the words outside quotations."""
+    if text[:1] not in MARKS and _LONG_QUOTATION.search(text) is None:
+        return WORD.findall(_QUOTATION.sub("\n", text))
     words: list[str] = []
     opened = -1
     for match in TOKEN.finditer(text):

@@ -39,10 +39,8 @@ from detectors.runs import Run
 from detectors.script_ranges import RANGES
 from detectors.scripts import as_class, in_basic_plane
 
-DECISIVE_ENGLISH, LEAST_ENGLISH = 3.5, 2
-"""Evidence, in powers of ten, and number of clear words from which on a passage is English."""
-DECISIVE, LEAST_WORDS = 6.5, 4
-"""The same for other languages: they have lent phrases and names of works to each other, and to English."""
+LEAST_ENGLISH, LEAST_WORDS = 2, 4
+"""Smallest number of clear words of an English passage, and of one in another language."""
 CLEAR = 0.7
 """Evidence from which on a word is clear."""
 FIRST = 0.3
@@ -125,13 +123,18 @@ class PassageScan:
         return against <= -DECISIVE_OWN
 
     @property
+    def is_idle(self) -> bool:
+        """Whether nothing has been added up that more text could decide."""
+        return not self._climbs and not self._particles
+
+    @property
     def first_needed(self) -> int:
         """Index before which the text is not needed any more."""
         return self._particles[0].start if self._particles else self.position
 
     def restart(self, position: int) -> None:
         """Begin again at `position`."""
-        self.position = position
+        self.position = self._passed = position
         self._reset()
 
     def copy(self) -> PassageScan:
@@ -253,7 +256,7 @@ class PassageScan:
 
     def _add(self, run: Run, evidence: Sequence[float]) -> int:
         """Add the evidence of a word to the sums; return the index of the largest one that is decisive, or -1."""
-        sums, starts, clear = self._sums, self._starts, self._clear
+        sums, starts, clear, decisive = self._sums, self._starts, self._clear, self._table.decisive
         self._climbs, best = False, -1
         if self._against is not None and run.end > self._weighed_from:
             self._against = list(map(add, self._against, evidence))
@@ -267,11 +270,9 @@ class PassageScan:
             clear[other] += value >= CLEAR
             if value >= FIRST and starts[other] < 0:
                 starts[other] = run.start
-            is_english = other == self._english
-            if total >= (DECISIVE_ENGLISH if is_english else DECISIVE) and (
-                clear[other] >= (LEAST_ENGLISH if is_english else LEAST_WORDS) and (best < 0 or total > sums[best])
-            ):
-                best = other
+            if total >= decisive[other] and (best < 0 or total > sums[best]):
+                least = LEAST_ENGLISH if other == self._english else LEAST_WORDS
+                best = other if clear[other] >= least else best
         return best
 
     def _words_since(self, other: int, text: str, end: int) -> list[str]:
@@ -333,14 +334,12 @@ class PassageScan:
 def has_no_passage(text: str, profile: LanguageProfile) -> bool:
     """Return whether a text has no foreign passage for certain, whatever in it is exempt; False leaves it open.
 
-    Each word counts with its largest evidence for any language, so no sum of `PassageScan` is larger than this one.
+    Each word counts with its largest share of a decision for any language, so no sum of `PassageScan` is more decided.
     """
-    words = TOKEN.findall(text)
-    if not MARKS.isdisjoint(words):
-        words = unquoted_words(text)
-    sums = [0.0, *accumulate(map(_table(profile).most.__getitem__, words))]
-    largest: float = max(map(sub, sums, accumulate(sums, min)))
-    return largest < min(DECISIVE, DECISIVE_ENGLISH)
+    words = WORD.findall(text) if MARKS.isdisjoint(text) else unquoted_words(text)
+    shares = [0.0, *accumulate(map(_table(profile).most.__getitem__, words))]
+    largest: float = max(map(sub, shares, accumulate(shares, min)))
+    return largest < 1
 
 
 def _is_sign(run: Run, text: str, profile: LanguageProfile) -> bool:

@@ -88,7 +88,7 @@ class LanguageScan:
         unread = len(self._text) - self._letters.position
         # Most pieces are clean and nothing waits for them, so they are not even scanned until a chunk is full.
         is_harmless = not self._pending and unread < _CHUNK and self._profile.foreign_letters.search(piece) is None
-        if is_harmless and (self._words is None or self._words.read_plain(self._text)):
+        if is_harmless and (self._words is None or self._reads_on(self._words)):
             return None
         finding = self.next(final=False)
         if finding is None:
@@ -96,6 +96,11 @@ class LanguageScan:
             self._pending = self._profile.foreign_letters.search(self._text, self._letters.position) is not None
             self._drop_settled()
         return finding
+
+    def _reads_on(self, words: PassageScan) -> bool:
+        """Return whether text without a foreign letter changes nothing about the Latin passages."""
+        # Where Latin letters are foreign, a piece without one has no word, and is read with the next one that has.
+        return words.is_idle if not self._profile.language.is_latin else words.read_plain(self._text)
 
     def close(self) -> Finding | None:
         """Return the next confusion of the text, which is now complete."""
@@ -127,7 +132,7 @@ class LanguageScan:
         run, start = self._next_run(text, final)
         # Only what is left of the first foreign run can come before it. While the text grows, passages are judged no
         # further than letters are, since a run found later would end the passage before it.
-        limit = start if run is not None else len(text) if final else self._letters.position
+        limit = run.start if run is not None else len(text) if final else self._letters.position
         while self._words is not None and self._words.position < limit:
             passage = self._next_passage(text, limit, final or run is not None)
             if passage is None:
