@@ -213,6 +213,8 @@ class PassageScan:
             self.position = run.end
         else:
             self.position = max(self.position, limit) if is_end else self.position
+        if self._climbs and self._bounded and _boundary().search(text, self.position, limit):
+            self._reset()
         return None
 
     def _in_turn(self, run: Run, text: str) -> Iterator[tuple[Run, bool]]:

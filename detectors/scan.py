@@ -72,6 +72,7 @@ class LanguageScan:
         """Index after the last finding: findings do not overlap."""
         self._letters = Cursor()
         """Where the search for foreign letters continues."""
+        self._is_latin = profile.language.is_latin
         self._words = PassageScan(profile) if profile.checks_passages else None
         """Search for foreign passages."""
         self._passages = Cursor()
@@ -87,9 +88,11 @@ class LanguageScan:
         self._text += piece
         unread = len(self._text) - self._letters.position
         # Most pieces are clean and nothing waits for them, so they are not even scanned until a chunk is full.
-        is_harmless = not self._pending and unread < _CHUNK and self._profile.foreign_letters.search(piece) is None
-        if is_harmless and (self._words is None or self._reads_on(self._words)):
-            return None
+        if not self._pending and unread < _CHUNK and self._profile.foreign_letters.search(piece) is None:
+            words = self._words
+            # Where Latin letters are foreign, a piece without one has no word, and is read with the next one that has.
+            if words is None or (words.read_plain(self._text) if self._is_latin else words.is_idle):
+                return None
         finding = self.next(final=False)
         if finding is None:
             # Text that is harmless in itself may finish a word that has a foreign letter.
@@ -97,18 +100,13 @@ class LanguageScan:
             self._drop_settled()
         return finding
 
-    def _reads_on(self, words: PassageScan) -> bool:
-        """Return whether text without a foreign letter changes nothing about the Latin passages."""
-        # Where Latin letters are foreign, a piece without one has no word, and is read with the next one that has.
-        return words.is_idle if not self._profile.language.is_latin else words.read_plain(self._text)
-
     def close(self) -> Finding | None:
         """Return the next confusion of the text, which is now complete."""
         return self.next(final=True)
 
     def weigh(self) -> bool:
         """Weigh the words that follow; return False if this language is not decided by words."""
-        if self._words is None or not self._profile.language.is_latin:
+        if self._words is None or not self._is_latin:
             return False
         self._words.weigh(len(self._text))
         return True
