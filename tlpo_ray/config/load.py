@@ -210,7 +210,7 @@ def _describe(root: type[BaseModel], kind: str, location: Iterable[int | str], v
             return f"{key} is missing: set it in the file or with {key}=…"
         case "value_error":
             return message.removeprefix("Value error, ")
-        case "string_type" if isinstance(value, int | float):
+        case "string_type" if isinstance(value, int | float | Mapping | list):  # {prompt} is a mapping in YAML
             return f"{key} is {_shown(value)}: expected text; quote it"
         case "tuple_type":
             return f"{key} is {_shown(value)}: expected a list such as [a, b]"

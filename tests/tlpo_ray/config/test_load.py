@@ -144,6 +144,7 @@ def test_the_last_override_wins_and_a_mapping_is_merged(file: Path) -> None:
         ("learner.lr=fast", "learner.lr is 'fast': expected a valid number"),
         ("learner.zero_stage=7", "learner.zero_stage is 7: expected 0, 1, 2 or 3"),
         ("rollout.engine=vlm", "rollout.engine is 'vlm': expected one of transformers, vllm; did you mean vllm?"),
+        ("model.prompt_template={prompt}", "model.prompt_template is {'prompt': None}: expected text; quote it"),
         ("rollout.num_actors=1.5", "rollout.num_actors is 1.5: expected a valid integer"),
         ("data.languages=ko,ja", "data.languages is 'ko,ja': expected a list such as [a, b]"),
         ("model.revision=123", "model.revision is 123: expected text; quote it"),
