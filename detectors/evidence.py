@@ -10,7 +10,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, cached_property
 from operator import truediv
 
 from detectors.language_table import LANGUAGES, common_words
@@ -27,12 +27,12 @@ phrases and names of works to each other, and to English."""
 UNKNOWN = 2.0
 """Frequency of a word that is not in a list, on the Zipf scale; the least frequent words of the lists have 3."""
 WITHOUT_LIST = 3.7
-"""The same for the languages without a list, of which only function words are known."""
+"""The same in a text of a language without a list, of which only function words are known: it may have any word."""
 FUNCTION_WORD = 6.3
 """Frequency of those function words."""
 MIXED_IN = 10**-2.2
 """Share of English in the texts from which the lists of other languages were made: "the" is in all of them."""
-LETTERS_OF_THEIR_OWN = frozenset("aàeéèiíoóuúyæåö")
+LETTERS_OF_THEIR_OWN = frozenset("aàeéèiíoóuúyæåöńǹ")
 """Single letters that are words; all others are variables, list marks and initials."""
 
 CAPITAL_DOUBT = 0.5
@@ -71,6 +71,12 @@ class WordEvidence(dict[str, tuple[float, ...]]):
         self.most = _MostEvidence(self)
         """Largest evidence of each word for any other language, as a share of what decides for it, wherever it is."""
 
+    @cached_property
+    def _least(self) -> dict[str, float]:
+        """Frequency of a word that is not known, by language. The lists are not read before there is a word."""
+        unlisted = WITHOUT_LIST if any(code not in _lists() for code in self._expected) else UNKNOWN
+        return {code: UNKNOWN if code in _lists() else unlisted for code in (*self._expected, *self.others)}
+
     def __missing__(self, word: str) -> tuple[float, ...]:
         self[word] = evidence = self._evidence(word)
         return evidence
@@ -98,10 +104,10 @@ class WordEvidence(dict[str, tuple[float, ...]]):
         word = _normalised(written)
         if len(word) == 1 and word not in LETTERS_OF_THEIR_OWN:
             return self.none
-        expected = max(frequency(word, code) for code in self._expected)
+        expected = max(max(frequency(word, code), self._least[code]) for code in self._expected)
         if is_english_i(written) and "en" not in self._expected:
             expected = max(expected - CAPITAL_I, UNKNOWN)
-        return tuple(_discounted(frequency(word, code) - expected) for code in self.others)
+        return tuple(_discounted(max(frequency(word, code), self._least[code]) - expected) for code in self.others)
 
 
 class _MostEvidence(dict[str, float]):
@@ -152,12 +158,11 @@ def frequency(word: str, code: str) -> float:
 
 
 def _without_english(word: str, code: str, words: Mapping[str, float]) -> float:
-    unknown = UNKNOWN if code in _lists() else WITHOUT_LIST
     zipf = words.get(word)
     if zipf is None or code == "en":
-        return unknown if zipf is None else zipf
+        return UNKNOWN if zipf is None else zipf
     own = 10**zipf - MIXED_IN * 10 ** _frequencies("en").get(word, UNKNOWN)
-    return max(math.log10(own), unknown) if own > 0 else unknown
+    return max(math.log10(own), UNKNOWN) if own > 0 else UNKNOWN
 
 
 def _discounted(evidence: float) -> float:

@@ -8,7 +8,8 @@ from detectors.scripts import basic_latin_class, mark_class
 
 _LATIN = basic_latin_class()
 _LETTERS = f"[{_LATIN}][{_LATIN}{mark_class('Latin')}]*"
-WORD = re.compile(f"{_LETTERS}(?:['’-]{_LETTERS})*")
+_JOINERS = "'’-"
+WORD = re.compile(f"{_LETTERS}(?:[{_JOINERS}]{_LETTERS})*")
 """Matches one word."""
 MARKS = frozenset('"«»“”„')
 QUOTES = MARKS | {"\n"}
@@ -61,6 +62,11 @@ def unquoted_words(text: str) -> list[str]:
         elif not is_quoted(match.start(), opened):
             words.append(word)
     return words
+
+
+def may_go_on(text: str, end: int) -> bool:
+    """Return whether the word that ends at `end` may be continued by more text."""
+    return end == len(text) or (end == len(text) - 1 and text[end] in _JOINERS)
 
 
 def begins_sentence(text: str, start: int) -> bool:

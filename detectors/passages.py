@@ -29,11 +29,12 @@ from detectors.latin_words import (
     begins_sentence,
     follows_capital,
     is_quoted,
+    may_go_on,
     quotation_after,
     unquoted_words,
     words_before,
 )
-from detectors.lexicon import TITLE_WORDS
+from detectors.lexicon import ENGLISH_OPENINGS, TITLE_WORDS
 from detectors.readings import PHONETIC_LETTER, is_reading, looks_romanised
 from detectors.runs import Run
 from detectors.script_ranges import RANGES
@@ -167,7 +168,7 @@ class PassageScan:
                 self._quotation = quotation_after(word, match.start(), self._quotation)
                 self.position = match.end()
                 continue
-            if match.end() == len(text):
+            if may_go_on(text, match.end()):
                 self.position = match.start()
                 return True
             if self._table.most[word] > 0:
@@ -225,8 +226,8 @@ class PassageScan:
         capital = run.text[0].isupper()
         waiting = self._particles
         follows = text[run.start - 1 : run.start] == " " and (not waiting or waiting[-1].end == run.start - 1)
-        may_go_on = follows and len(waiting) < MOSTTITLE_WORDS and (waiting or follows_capital(text, run.start))
-        if may_go_on and run.text in TITLE_WORDS and self._table.most[run.text] > 0:
+        is_title = follows and len(waiting) < MOSTTITLE_WORDS and (waiting or follows_capital(text, run.start))
+        if is_title and run.text in TITLE_WORDS and self._table.most[run.text] > 0:
             self._particles = (*waiting, run)
             return
         self._particles = ()
@@ -321,8 +322,11 @@ class PassageScan:
         In an Italian text, "In" is no evidence for English, but the first word of "In 2010, the".
         """
         before = words_before(text, self._starts[other], self._passed)
-        code = self._table.others[other]
-        if not 0 < len(before) <= _MOST_WORDS_OF_HEAD or frequency(before[0][1].lower(), code) < SMALL_WORD:
+        if not 0 < len(before) <= _MOST_WORDS_OF_HEAD:
+            return self._starts[other]
+        head = before[0][1].lower()
+        is_small = frequency(head, self._table.others[other]) >= SMALL_WORD
+        if not is_small and not (other == self._english and head in ENGLISH_OPENINGS):
             return self._starts[other]
         is_of_both = all(self._table[word][other] >= -OF_BOTH for _, word in before)
         return before[0][0] if is_of_both else self._starts[other]
