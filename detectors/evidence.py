@@ -116,9 +116,11 @@ class _MostEvidence(dict[str, float]):
         self._table = table
 
     def __missing__(self, word: str) -> float:
-        most = max(map(truediv, self._table[word], self._table.decisive))
-        # A capitalised word inside a sentence counts less, for the expected language too.
-        self[word] = most = most * INSIDE_WEIGHT if most < 0 and word[0].isupper() else most
+        capital = word[0].isupper() and not is_english_i(word)
+        evidence = self._table.at_start(word) if capital else self._table[word]
+        most: float = max(map(truediv, evidence, self._table.decisive))
+        # Inside a sentence, a capitalised word also counts less for the expected language.
+        self[word] = most = most * INSIDE_WEIGHT if most < 0 and capital else most
         return most
 
 

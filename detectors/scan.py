@@ -90,8 +90,8 @@ class LanguageScan:
         # Most pieces are clean and nothing waits for them, so they are not even scanned until a chunk is full.
         if not self._pending and unread < _CHUNK and self._profile.foreign_letters.search(piece) is None:
             words = self._words
-            # Where Latin letters are foreign, a piece without one has no word, and is read with the next one that has.
-            if words is None or (words.read_plain(self._text) if self._is_latin else words.is_idle):
+            # Letters end no word. Where Latin letters are foreign, a piece without one has no word, and is read later.
+            if words is None or piece.isalpha() or (words.read_plain(self._text) if self._is_latin else words.is_idle):
                 return None
         finding = self.next(final=False)
         if finding is None:
