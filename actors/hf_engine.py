@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -138,9 +139,10 @@ class TransformersEngine:
                 context_ids=context,
                 limit=min(request.max_new_tokens, self.max_context - len(context)),
                 choose=lambda logits: int(logits.argmax()),
+                stop_condition=stop_condition,
             )
             for request in requests
-            for context in request.contexts
+            for context, stop_condition in zip_longest(request.contexts, request.stop_conditions)
         ]
         continuations = iter(self._generate(sequences))
         return [[next(continuations) for _ in request.contexts] for request in requests]

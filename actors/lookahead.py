@@ -11,10 +11,12 @@ import numpy as np
 import detectors
 from actors.confusion import cut_at_stop_string
 from actors.coroutine import RolloutCoroutine
-from actors.requests import CandidateSet, GreedyRequest
+from actors.requests import CandidateSet, GreedyRequest, StopCondition
 from actors.rollout import Rollout
 from actors.token_bytes import TokenBytes
-from tlpo_ray.flow.records import CLEAN_REWARD, CONFUSED_REWARD, Float32, readable
+from detectors.detector import without_unfinished
+from tlpo_ray.config.run import RolloutConfig
+from tlpo_ray.flow.records import CLEAN_REWARD, CONFUSED_REWARD, UNDECIDED_REWARD, Float32, readable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,32 +24,41 @@ class CandidateScores:
     """Rewards of one candidate set, and the texts that were judged."""
 
     rewards: Float32
-    """[N] +1 or -1."""
+    """[N] +1, -1 or, for a candidate that is undecided, 0."""
     lookaheads: tuple[str, ...]
     """[N] text of each candidate with its continuation."""
 
 
 def score_candidates(
-    candidates: CandidateSet, context: Sequence[int], scorer: CandidateScorer, lookahead_tokens: int
+    candidates: CandidateSet, context: Sequence[int], scorer: CandidateScorer, config: RolloutConfig
 ) -> RolloutCoroutine[CandidateScores]:
     """Return R(t_i) of all candidates (Eq. 3): -1 if t_i or its k greedy tokens contain a confused character.
 
     No lookahead is requested for a candidate whose reward further text cannot change: one that ends the answer, or is
-    confused by itself. All others are continued, also those without text of their own.
+    confused by itself. All others are continued, also those without text of their own: by k tokens or, where words
+    decide the language and `rollout.lookahead` is auto, until the language is certain. What is still uncertain after
+    `rollout.lookahead_limit` tokens gets reward 0; the lookahead of the token that was sampled is then the answer.
 
     Args:
         candidates: Candidate set at a confusion point.
         context: Prompt and answer before that point.
         scorer: Scorer of that point.
-        lookahead_tokens: k, most greedy tokens after each candidate.
+        config: Rollout settings.
     """
     token_ids = candidates.token_ids.tolist()
-    open_ids = [token_id for token_id in token_ids if not scorer.is_decided(token_id)]
-    continuations: list[list[int]] = yield GreedyRequest(
-        contexts=[(*context, token_id) for token_id in open_ids], max_new_tokens=lookahead_tokens
+    weighs = config.lookahead == "auto" and scorer.weigh()
+    # The sampled token has a continuation already. A word of both languages may lead either way: it led there.
+    tails = {scorer.sampled[0]: scorer.sampled[1:]} if weighs else {}
+    open_ids = [token_id for token_id in token_ids if token_id not in tails and not scorer.is_decided(token_id)]
+    request = GreedyRequest(
+        contexts=[(*context, token_id) for token_id in open_ids],
+        max_new_tokens=config.lookahead_limit if weighs else config.lookahead_tokens,
+        stop_conditions=[scorer.stop_condition(token_id) for token_id in open_ids] if weighs else (),
     )
-    tails = dict(zip(open_ids, continuations, strict=True))
-    return scorer.scores([[token_id, *tails.get(token_id, ())] for token_id in token_ids])
+    continuations: list[list[int]] = yield request
+    tails |= dict(zip(open_ids, continuations, strict=True))
+    full = config.lookahead_limit if weighs else None
+    return scorer.scores([[token_id, *tails.get(token_id, ())] for token_id in token_ids], full)
 
 
 class CandidateScorer:
@@ -73,6 +84,8 @@ class CandidateScorer:
         stop_strings: Sequence[str] = (),
     ) -> None:
         assert rollout.point is not None
+        self.sampled = [token for token in rollout.token_ids[rollout.point.token :] if token not in eos_ids]
+        """Tokens of the answer from the confusion point on."""
         self._token_bytes = token_bytes
         self._eos_ids = eos_ids
         self._stop_strings = stop_strings
@@ -84,6 +97,11 @@ class CandidateScorer:
         longest = max(map(len, stop_strings), default=0)
         self._before = left[-longest:] if longest else ""
         """As much of the left context as may belong to a stop string."""
+        self._stream.feed("")  # reads the left context, once for all candidates
+
+    def weigh(self) -> bool:
+        """Weigh the words of the continuations; return False if this language is not decided by words."""
+        return self._stream.weigh()
 
     def is_decided(self, token_id: int) -> bool:
         """Return whether a candidate's reward is certain without a lookahead."""
@@ -92,18 +110,45 @@ class CandidateScorer:
         text = self._decode([token_id])
         return self._cut(text) != text or self._stream.copy().feed(text) is not None
 
-    def scores(self, continuations: Sequence[Sequence[int]]) -> CandidateScores:
-        """Return reward and text of each continuation, which begins with a candidate."""
-        texts = [self._text(token_ids) for token_ids in continuations]
-        confused = [self._is_confused(text) for text in texts]
-        rewards = np.where(confused, CONFUSED_REWARD, CLEAN_REWARD).astype(np.float32)
-        return CandidateScores(rewards=rewards, lookaheads=tuple(map(readable, texts)))
+    def stop_condition(self, token_id: int) -> StopCondition:
+        """Return the stop condition of a candidate's continuation: its language is certain."""
+        read, token_ids = "", [token_id]
+        stream = self._stream.copy()
 
-    def _is_confused(self, text: str) -> bool:
+        def stop(new_ids: Sequence[int]) -> bool:
+            nonlocal read
+            token_ids.extend(new_ids)
+            text = self._text(token_ids)
+            complete = without_unfinished(text)
+            stream.feed(complete[len(read) :])
+            read = complete
+            return stream.is_decided
+
+        return stop
+
+    def scores(self, continuations: Sequence[Sequence[int]], full: int | None = None) -> CandidateScores:
+        """Return reward and text of each continuation.
+
+        Args:
+            continuations: Tokens, each beginning with a candidate.
+            full: Number of tokens after the candidate that leave a continuation undecided unless it is certain; None
+                if what is not confused counts as clean.
+        """
+        texts = [self._text(token_ids) for token_ids in continuations]
+        rewards = [
+            self._reward(text, ended=full is None or len(token_ids) <= full)
+            for text, token_ids in zip(texts, continuations, strict=True)
+        ]
+        return CandidateScores(rewards=np.asarray(rewards, np.float32), lookaheads=tuple(map(readable, texts)))
+
+    def _reward(self, text: str, *, ended: bool) -> float:
         # A copy that has read the left context: it would cost N times as much to read it again for each candidate.
         stream = self._stream.copy()
         stream.feed(text)
-        return stream.close() is not None
+        decided = ended or stream.is_decided
+        if stream.close() is not None:
+            return CONFUSED_REWARD
+        return CLEAN_REWARD if decided else UNDECIDED_REWARD
 
     def _text(self, token_ids: Sequence[int]) -> str:
         """Return the text of the answer from the confusion point on, if it continues with these tokens."""

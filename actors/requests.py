@@ -82,3 +82,5 @@ class GreedyRequest(EngineRequest[list[list[int]]]):
     contexts: Sequence[Sequence[int]]
     max_new_tokens: int
     """Maximum length of the continuation in tokens; less where the engine's context ends."""
+    stop_conditions: Sequence[StopCondition] = ()
+    """Stop condition of each context; empty for none."""

@@ -230,7 +230,8 @@ class VLLMEngine:
 
         for number in tuple(unfinished):
             parameters = _sampling_params(limits[number], eos_ids=self.eos_ids)
-            self._generate(request.contexts[number], parameters, None, partial(finish, number))
+            stop_condition = request.stop_conditions[number] if request.stop_conditions else None
+            self._generate(request.contexts[number], parameters, stop_condition, partial(finish, number))
 
     def _add_to_vllm(self, prompt_ids: Sequence[int], parameters: Any, running: _Running) -> None:
         self._num_added += 1

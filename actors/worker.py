@@ -284,7 +284,7 @@ class RolloutWorker:
         scorer = CandidateScorer(
             rollout, token_bytes, rendered.detector, self._engine.eos_ids, self._model.stop_strings
         )
-        scores = yield from score_candidates(candidates, context_of(rollout), scorer, config.lookahead_tokens)
+        scores = yield from score_candidates(candidates, context_of(rollout), scorer, config)
         return rollout, self._group(rollout, rendered.detector, candidates, scores)
 
     def _group(

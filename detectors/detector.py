@@ -55,6 +55,21 @@ class Scan(Protocol):
 
 
 @runtime_checkable
+class WeighingScan(Scan, Protocol):
+    """A scan that can also tell when a text is certainly right, for languages that single words do not decide.
+
+    Without it, what is not wrong after a given number of tokens counts as right.
+    """
+
+    def weigh(self) -> bool:
+        """Weigh what follows; return False if that is of no use for this language."""
+
+    @property
+    def is_own(self) -> bool:
+        """Whether what has been fed since `weigh` is certainly right."""
+
+
+@runtime_checkable
 class IncrementalDetector(Protocol):
     """Optional methods of a detector that can read a text in one pass; a detector may have either of them alone.
 

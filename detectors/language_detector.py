@@ -112,7 +112,7 @@ def language(language: str, english: English = "neutral", **options: object) -> 
     Raises:
         UnknownLanguageError: the language is not supported.
         SettingError: `english` or an option has no such value.
-        MissingExtraError: `passages="on"` and lingua is not installed.
+        MissingExtraError: `passages="on"` and wordfreq is not installed.
     """
     language_row(language)  # raises if the language is unknown, before any setting is rejected
     if english not in get_args(English):

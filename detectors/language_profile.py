@@ -19,7 +19,6 @@ from detectors.scripts import (
     as_class,
     in_basic_plane,
     ranges_of,
-    ranges_of_letters,
     search_class,
     subtract,
 )
@@ -27,11 +26,11 @@ from detectors.scripts import (
 English = Literal["neutral", "confusion"]
 """How English words count in a text of another language: as neither target nor confusion, or as confusion."""
 
-RULES_VERSION = "2"
+RULES_VERSION = "3"
 """Version of the rules: it is increased with every change that can change a verdict. Run folders hold it, and a run is
 only resumed under the version that it was started with."""
-IDENTIFIER = "lingua-language-detector"
-"""The library that identifies the language of a line; its models are part of its package."""
+WORD_LISTS = "wordfreq"
+"""The library that has the word frequencies by which words are told apart; the lists are part of its package."""
 EXTRA = "pip install 'tlpo-ray[languages]'"
 
 # These letters are never evidence for a language: ordinals, IPA and spacing modifiers, phonetic extensions, super- and
@@ -66,8 +65,6 @@ class LanguageProfile:
     """Whether lines and passages in other languages of Latin script are searched for."""
     foreign_letters: re.Pattern[str] = field(repr=False)
     """Matches one letter that the language does not have, the beginning of every check."""
-    triggers: re.Pattern[str] = field(repr=False)
-    """Matches one character that may settle a verdict: a foreign letter or, where lines are judged, the end of one."""
     beyond_ascii: re.Pattern[str] = field(repr=False)
     """Matches one foreign letter other than a plain Latin one."""
     foreign_to_formulas: Ranges = field(repr=False)
@@ -80,7 +77,7 @@ class LanguageProfile:
     @property
     def version(self) -> str:
         """Version of everything that decides a verdict beside the profile's settings."""
-        return f"{RULES_VERSION}+{IDENTIFIER}-{_identifier_version()}" if self.checks_passages else RULES_VERSION
+        return f"{RULES_VERSION}+{WORD_LISTS}-{_lists_version()}" if self.checks_passages else RULES_VERSION
 
     @property
     def unchecked(self) -> str | None:
@@ -98,7 +95,7 @@ def build_profile(code: str, english: English, options: Options) -> LanguageProf
 
     Raises:
         UnknownLanguageError: the language is not supported.
-        MissingExtraError: `passages="on"` and lingua is not installed.
+        MissingExtraError: `passages="on"` and wordfreq is not installed.
     """
     row = language_row(code)
     foreign_scripts = [RANGES[script] for script in RANGES if script not in row.scripts]
@@ -107,7 +104,6 @@ def build_profile(code: str, english: English, options: Options) -> LanguageProf
     exempt = _EXEMPT + (f" {_FULL_WIDTH_LATIN} {_LIGATURES}" if english == "neutral" else "")
     foreign = subtract(ranges_of(f"{' '.join(foreign_scripts)} {marks}"), ranges_of(exempt)) + row.foreign_ranges()
     checks_passages = _checks_passages(row, english, options)
-    endings = ranges_of_letters("\n.!?:;…" if row.is_latin and checks_passages else "")
     letters = "".join(as_class(in_basic_plane(RANGES[script])) for script in row.scripts)
     if "Han" in row.scripts:
         letters += _RARE_HAN
@@ -118,7 +114,6 @@ def build_profile(code: str, english: English, options: Options) -> LanguageProf
         options=options,
         checks_passages=checks_passages,
         foreign_letters=search_class(foreign),
-        triggers=search_class(foreign + endings),
         beyond_ascii=search_class(subtract(foreign, [(0, 0x7F)])),
         foreign_to_formulas=subtract(foreign, ranges_of(f"{RANGES['Latin']} {RANGES['Greek']} {COMBINING}")),
         foreign_words=_foreign_words(row, english, options),
@@ -136,16 +131,16 @@ def _foreign_words(row: Language, english: English, options: Options) -> frozens
 
 
 def _checks_passages(row: Language, english: English, options: Options) -> bool:
-    installed = find_spec("lingua") is not None
+    installed = find_spec("wordfreq") is not None
     if options.passages == "on" and not installed:
-        raise MissingExtraError(f"passages are checked by {IDENTIFIER}, which is not installed: {EXTRA}")
+        raise MissingExtraError(f"passages are checked by {WORD_LISTS}, which is not installed: {EXTRA}")
     # Where English is confusion, every Latin word in a text of another script is judged by itself.
     needed = row.is_latin or english == "neutral"
     return needed and installed and options.passages != "off"
 
 
 @cache
-def _identifier_version() -> str:
+def _lists_version() -> str:
     from importlib import metadata  # importing it takes longer than the rest of the package together
 
-    return metadata.version(IDENTIFIER)
+    return metadata.version(WORD_LISTS)

@@ -24,6 +24,12 @@ NAME_PARTICLES = _words(
     "los sul sulla van vom von y zum zur"
 )
 
+# Small words inside the title of a work: Lord of the Rings.
+TITLE_WORDS = NAME_PARTICLES | _words("a and at by e for from in of on the to und with")
+
+# Words that open an English answer, and that other languages have borrowed.
+ENGLISH_OPENINGS = _words("alright bye dear greetings hello hey hi oh okay sorry sure thanks welcome wow yeah yes")
+
 # English words that are written with an accent.
 ENGLISH_WITH_ACCENT = _words(
     "apéritif attaché blasé brûlée café cafés cafetière canapé canapés château cliché clichés communiqué consommé "

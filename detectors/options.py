@@ -32,7 +32,7 @@ class Options:
     words: bool = True
     """Rule `word`: plain words that are known to be foreign, e.g. "sowie"; needs no library."""
     passages: Literal["auto", "on", "off"] = "auto"
-    """Rule `passage`: lines and passages in another language of Latin script. "auto" checks them if lingua is
+    """Rule `passage`: lines and passages in another language of Latin script. "auto" checks them if wordfreq is
     installed, "on" requires it."""
     allowed: frozenset[str] = frozenset()
     """Words that are never a confusion, in lower case."""

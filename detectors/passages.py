@@ -1,249 +1,373 @@
-"""Lines and passages in another language of Latin script, where single words are too weak evidence (rule `passage`).
+"""Words and passages in another language of Latin script, where letters decide nothing (rule `passage`).
 
-Identification costs far more than any other rule, so a passage has to pass cheaper tests first: enough different small
-words, not plainly the expected language by its function words, and lingua's quick models.
+A single word is weak evidence, so the evidence of successive words is added up, for each other language by itself, and
+starts again from zero wherever it has become negative: a text in the expected language stays near zero, and one that
+changes into another language climbs from its first foreign word on (the cumulative sum test of Page, 1954). A passage
+is found where the sum reaches a threshold; it begins where the sum began to climb. The sums depend on nothing to their
+right, so the verdict on a growing text is that on the complete one.
 """
 
 from __future__ import annotations
 
-import itertools
 import re
-import unicodedata
-from collections import Counter
-from collections.abc import Iterator, Sequence
+import statistics
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from itertools import accumulate
+from operator import add, sub
 
-from detectors.exemptions import Cursor, ExemptSpans
+from detectors.evidence import WordEvidence, frequency, is_english_i, word_evidence
+from detectors.exemptions import ExemptSpans
 from detectors.language_profile import LanguageProfile
-from detectors.language_table import LANGUAGES, common_words
-from detectors.lexicon import english_words
+from detectors.language_table import common_words
+from detectors.latin_words import (
+    MARKS,
+    QUOTES,
+    TOKEN,
+    WORD,
+    begins_sentence,
+    follows_capital,
+    is_quoted,
+    may_go_on,
+    quotation_after,
+    unquoted_words,
+    words_before,
+)
+from detectors.lexicon import ENGLISH_OPENINGS, TITLE_WORDS
 from detectors.readings import PHONETIC_LETTER, is_reading, looks_romanised
 from detectors.runs import Run
 from detectors.script_ranges import RANGES
-from detectors.scripts import as_class, basic_latin_class, in_basic_plane, mark_class
+from detectors.scripts import as_class, in_basic_plane
 
-LEAST_WORDS = 5
-"""Minimum number of words of a passage that is judged; below that identification is guesswork."""
-LEAST_SMALL_WORDS = 3
-"""Minimum number of different words without a capital: titles, lists of names and "la la la" are not evidence."""
-FOREIGN_BELOW = 0.05
-"""A passage is foreign if the expected languages together have less than this probability."""
-EXPECTED_ABOVE = 0.5
-"""A passage is accepted without the accurate models if the quick ones give the expected languages more than this."""
+LEAST_ENGLISH, LEAST_WORDS = 2, 4
+"""Smallest number of clear words of an English passage, and of one in another language."""
+CLEAR = 0.7
+"""Evidence from which on a word is clear."""
+FIRST = 0.3
+"""Evidence from which on a word may be the first of a passage."""
+DECISIVE_OWN, DOUBTFUL = 3.0, 1.0
+"""Evidence against English from which on a text is certainly in an expected language, if there is less evidence than
+the second number for any other. Where English is expected, it is the evidence against half of the languages: against
+Catalan, Spanish has hardly any."""
+RETURNED = 3.0
+"""Evidence for the expected languages after which a passage has ended."""
+SMALL_WORD = 5.8
+"""Frequency from which on a word is one of the small ones that make sentences: of, is, when."""
+WITHOUT_SMALL_WORD = 7.0
+"""Evidence from which on a passage needs no small word."""
+OF_BOTH = 0.8
+"""Evidence for the expected languages up to which a word counts as one of both."""
 MOST_ROMANISED = 0.8
-"""Share of words that could be romanised readings from which on the passage counts as a reading."""
-LEAST_COMMON = 0.15
-"""Lowest share of function words of the most probable language; names and romanised text have none of them."""
-ENGLISH_SHARE = 0.6
-"""Share of known English words from which on a passage is English."""
-PLAIN_SHARE, PLAIN_LEAD = 0.2, 2
-"""Lowest share of a language's function words, and lead in words over every other language, of a passage that is
-plainly in this language."""
+"""Share of words that could be romanised readings from which on a passage counts as a reading."""
+LEAST_COMMON = 0.25
+"""Lowest share of function words in such a passage."""
+MOSTTITLE_WORDS = 3
+"""Number of small words in a row that belong to a name between two capitalised words: Lord of the Rings."""
 
-_LATIN = basic_latin_class()
-_LETTERS = f"[{_LATIN}][{_LATIN}{mark_class('Latin')}]*"
-_A_LETTER = re.compile(f"[{_LATIN}]")
-_WORD = re.compile(f"{_LETTERS}(?:['’-]{_LETTERS})*")
-_SENTENCE_MAY_END = re.compile(r"[.!?:;…][\"'”’»)\]]{0,8}\Z")
-_LONGEST_ENDING = 16
-_SENTENCE_END = re.compile(r"\n|[.!?:;…][\"'”’»)\]]{0,8}\s")
+_LONGEST_DOUBT = 400
+_MOST_WORDS_OF_HEAD = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A passage in another language, from its first foreign word to its end."""
+    """A passage in another language, from its first foreign word to its last."""
 
     start: int
     end: int
     """Index one past the last character."""
 
 
-def first_foreign(exempt: ExemptSpans, position: int, limit: int, is_end: bool) -> tuple[Passage | None, Cursor]:
-    """Return the first foreign passage between `position` and `limit`, and a cursor after the judged passages.
+class PassageScan:
+    """Adds up the evidence of the words of a text, from left to right, as far as they have been written.
 
     Args:
-        exempt: the text and its exempt spans; queried from `position` on.
-        position: index at which a passage begins.
-        limit: index of the end of what is judged.
-        is_end: whether the last passage ends at `limit`; if not, a passage that may continue is left for later.
+        profile: the language of the text.
     """
-    text, profile = exempt.text, exempt.profile
-    judged = position
-    for start, end, closed in _passages(text, profile, position, limit):
-        if not (closed or is_end):
-            break  # the end of a growing text may be the middle of a passage
-        judged = end
-        # The plain words first: which of them are exempt is only worth asking of the few passages that are left.
-        if not _may_be_foreign(_WORD.findall(text, start, end), profile):
-            continue
-        words = [run for run in _runs(text, start, end) if not exempt.cover(run) and not _is_sign(run, text, profile)]
-        if _is_foreign(words, profile):
-            return Passage(_first_word(words, profile), words[-1].end), exempt.cursor_at(end)
-    return None, Cursor(limit) if is_end else exempt.cursor_at(judged)
+
+    def __init__(self, profile: LanguageProfile) -> None:
+        self.position = 0
+        """Index from which on words have not been read."""
+        self._profile = profile
+        self._table = _table(profile)
+        self._english = self._table.others.index("en") if "en" in self._table.others else -1
+        self._bounded = not profile.language.is_latin
+        """Whether a passage ends with its line, and at a letter of another script."""
+        self._sums: list[float]
+        self._starts: list[int]
+        """Index of the first word of each sum that may begin a passage; -1 before there is one."""
+        self._clear: list[int]
+        """Number of clear words in each sum."""
+        self._climbs: bool
+        """Whether any sum is above zero."""
+        self._quotation = -1
+        """Index of the mark that opened the quotation at `position`; -1 outside one."""
+        self._passed = 0
+        """Index behind the last passage that was found."""
+        self._particles: tuple[Run, ...]
+        """Small words at the end that belong to a name if a capitalised word follows."""
+        self._against: list[float] | None = None
+        """Evidence of all words behind `_weighed_from`, positive or not; None if they are not weighed."""
+        self._weighed_from = 0
+        self._reset()
+
+    def weigh(self, position: int) -> None:
+        """Weigh all words from `position` on against the other languages, so that `is_own` can be asked."""
+        self._against, self._weighed_from = [0.0] * len(self._table.others), position
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the words that are weighed are certainly in an expected language."""
+        if self._against is None or max(self._sums) >= DOUBTFUL:
+            return False
+        against = self._against[self._english] if self._english >= 0 else statistics.median(self._against)
+        return against <= -DECISIVE_OWN
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing has been added up that more text could decide."""
+        return not self._climbs and not self._particles
+
+    @property
+    def first_needed(self) -> int:
+        """Index before which the text is not needed any more."""
+        return self._particles[0].start if self._particles else self.position
+
+    def restart(self, position: int) -> None:
+        """Begin again at `position`."""
+        self.position = self._passed = position
+        self._reset()
+
+    def copy(self) -> PassageScan:
+        """Return an independent scan that continues from here."""
+        twin = PassageScan.__new__(PassageScan)
+        twin.__dict__.update(self.__dict__)
+        twin._sums, twin._starts, twin._clear = self._sums.copy(), self._starts.copy(), self._clear.copy()
+        twin._against = None if self._against is None else self._against.copy()
+        return twin
+
+    def shift(self, by: int) -> None:
+        """Take account of `-by` characters that have been dropped at the beginning of the text."""
+        self.position = max(self.position + by, 0)
+        self._weighed_from += by
+        self._quotation = max(self._quotation + by, -1)
+        self._passed = max(self._passed + by, 0)
+        self._starts = [max(start + by, 0) if start >= 0 else start for start in self._starts]
+        self._particles = tuple(Run(run.start + by, run.end + by, run.script, run.text) for run in self._particles)
+
+    def read_plain(self, text: str) -> bool:
+        """Read finished words as long as they are no evidence for another language; return whether that was all.
+
+        What is exempt does not matter to such words, and no passage becomes certain with them.
+        """
+        if self._particles:
+            return False
+        for match in TOKEN.finditer(text, self.position):
+            word = match.group()
+            if word in QUOTES:
+                self._quotation = quotation_after(word, match.start(), self._quotation)
+                self.position = match.end()
+                continue
+            if may_go_on(text, match.end()):
+                self.position = match.start()
+                return True
+            if self._table.most[word] > 0:
+                return False
+            if self._climbs or (self._against is not None and match.end() > self._weighed_from):
+                self._add_plain(Run(match.start(), match.end(), "Latin", word), text)
+            self.position = match.end()
+        self.position = len(text)
+        return True
+
+    def _add_plain(self, run: Run, text: str) -> None:
+        if self._bounded and _boundary().search(text, self.position, run.start):
+            self._reset()
+        elif not is_quoted(run.start, self._quotation):
+            self._add(run, self._in_place(run, text))
+
+    def next(self, spans: Callable[[], ExemptSpans], text: str, limit: int, is_end: bool) -> Passage | None:
+        """Return the first foreign passage that becomes certain between `position` and `limit`.
+
+        Args:
+            spans: returns the exempt spans of the text; they can be queried from `position` on.
+            text: the text.
+            limit: index of the end of what is judged.
+            is_end: whether the last word ends at `limit`; if not, it is left for later.
+        """
+        for match in TOKEN.finditer(text, self.position, limit):
+            if match.group() in QUOTES:
+                self._quotation = quotation_after(match.group(), match.start(), self._quotation)
+                self.position = match.end()
+                continue
+            if match.end() == limit and not is_end:
+                break
+            run = Run(match.start(), match.end(), "Latin", match.group())
+            if self._climbs and self._bounded and _boundary().search(text, self.position, run.start):
+                self._reset()
+            for word, is_name in self._in_turn(run, text):
+                evidence = self._evidence(word, text, spans, is_name=is_name)
+                if evidence is None or (other := self._add(word, evidence)) < 0:
+                    continue
+                if self._is_confirmed(other, self._words_since(other, text, word.end)):
+                    self.position = word.end
+                    return self._passage(other, text, limit, spans)
+            self.position = run.end
+        else:
+            self.position = max(self.position, limit) if is_end else self.position
+        if self._climbs and self._bounded and _boundary().search(text, self.position, limit):
+            self._reset()
+        return None
+
+    def _in_turn(self, run: Run, text: str) -> Iterator[tuple[Run, bool]]:
+        """Yield the words that can be judged now, and whether each belongs to a name.
+
+        Small words behind a capitalised one wait for the word after them: in "Lord of the Rings" they are of a name.
+        """
+        capital = run.text[0].isupper()
+        waiting = self._particles
+        follows = text[run.start - 1 : run.start] == " " and (not waiting or waiting[-1].end == run.start - 1)
+        is_title = follows and len(waiting) < MOSTTITLE_WORDS and (waiting or follows_capital(text, run.start))
+        if is_title and run.text in TITLE_WORDS and self._table.most[run.text] > 0:
+            self._particles = (*waiting, run)
+            return
+        self._particles = ()
+        for word in waiting:
+            yield word, follows and capital
+        yield run, False
+
+    def _evidence(
+        self, run: Run, text: str, spans: Callable[[], ExemptSpans], *, is_name: bool
+    ) -> tuple[float, ...] | None:
+        """Return the evidence of a word in its place; None for one that is none."""
+        most = self._table.most[run.text]
+        if not self._climbs and most <= 0 and self._against is None:
+            return None
+        if is_quoted(run.start, self._quotation):
+            return None
+        evidence = self._in_place(run, text)
+        # Words of names, code and the like are no evidence for another language, but they may be for the expected one.
+        if most > 0 and (is_name or _is_sign(run, text, self._profile) or spans().cover(run)):
+            evidence = tuple(min(value, 0.0) for value in evidence)
+        return evidence
+
+    def _in_place(self, run: Run, text: str) -> tuple[float, ...]:
+        """Return the evidence of a word, which is less if it is capitalised."""
+        if not run.text[0].isupper() or is_english_i(run.text):
+            return self._table[run.text]
+        place = self._table.at_start if begins_sentence(text, run.start) else self._table.inside
+        return place(run.text)
+
+    def _add(self, run: Run, evidence: Sequence[float]) -> int:
+        """Add the evidence of a word to the sums; return the index of the largest one that is decisive, or -1."""
+        sums, starts, clear, decisive = self._sums, self._starts, self._clear, self._table.decisive
+        self._climbs, best = False, -1
+        if self._against is not None and run.end > self._weighed_from:
+            self._against = list(map(add, self._against, evidence))
+        for other, value in enumerate(evidence):
+            total = sums[other] + value
+            if total <= 0:
+                sums[other], starts[other], clear[other] = 0.0, -1, 0
+                continue
+            self._climbs = True
+            sums[other] = total
+            clear[other] += value >= CLEAR
+            if value >= FIRST and starts[other] < 0:
+                starts[other] = run.start
+            if total >= decisive[other] and (best < 0 or total > sums[best]):
+                least = LEAST_ENGLISH if other == self._english else LEAST_WORDS
+                best = other if clear[other] >= least else best
+        return best
+
+    def _words_since(self, other: int, text: str, end: int) -> list[str]:
+        """Return the words of a passage, only the last ones of one that is long without being confirmed."""
+        return WORD.findall(text, max(self._starts[other], end - _LONGEST_DOUBT), end)
+
+    def _is_confirmed(self, other: int, words: Sequence[str]) -> bool:
+        """Return whether words are a language, not a technical term, or the romanised text of another script.
+
+        A language has small words; a term ("merge sort") has none, and romanised text has some of every language by
+        chance.
+        """
+        code = self._table.others[other]
+        if not self._bounded:
+            return self._sums[other] >= WITHOUT_SMALL_WORD or any(
+                self._table[word][other] >= CLEAR and frequency(word.lower(), code) >= SMALL_WORD for word in words
+            )
+        small = [word for word in words if word.islower()]
+        if sum(map(looks_romanised, small)) >= MOST_ROMANISED * len(small):
+            return False
+        return sum(word.lower() in common_words(code) for word in words) >= max(2, LEAST_COMMON * len(small))
+
+    def _passage(self, other: int, text: str, limit: int, spans: Callable[[], ExemptSpans]) -> Passage:
+        """Return the passage that has become certain, as far as it reaches, and begin again behind it."""
+        start = self._head(other, text)
+        total = best = self._sums[other]
+        end = self.position
+        for match in WORD.finditer(text, self.position, limit):
+            run = Run(match.start(), match.end(), "Latin", match.group())
+            self._climbs = True
+            evidence = self._evidence(run, text, spans, is_name=False)
+            total += evidence[other] if evidence else 0.0
+            if total >= best:
+                best, end = total, run.end
+            elif total < best - RETURNED:
+                break
+        self._reset()
+        self.position = self._passed = end
+        return Passage(start, end)
+
+    def _head(self, other: int, text: str) -> int:
+        """Return where a passage begins: at the head of its sentence if that is a small word of both languages.
+
+        In an Italian text, "In" is no evidence for English, but the first word of "In 2010, the".
+        """
+        before = words_before(text, self._starts[other], self._passed)
+        if not 0 < len(before) <= _MOST_WORDS_OF_HEAD:
+            return self._starts[other]
+        head = before[0][1].lower()
+        is_small = frequency(head, self._table.others[other]) >= SMALL_WORD
+        if not is_small and not (other == self._english and head in ENGLISH_OPENINGS):
+            return self._starts[other]
+        is_of_both = all(self._table[word][other] >= -OF_BOTH for _, word in before)
+        return before[0][0] if is_of_both else self._starts[other]
+
+    def _reset(self) -> None:
+        others = len(self._table.others)
+        self._sums, self._starts, self._clear = [0.0] * others, [-1] * others, [0] * others
+        self._climbs, self._particles = False, ()
 
 
-def has_no_passage_at_first_sight(text: str, start: int) -> bool:
-    """Return whether too few words from `start` on are unknown for a foreign passage, where English is neutral."""
-    unknown = {word for word in _WORD.findall(text, start) if word.islower()} - english_words()
-    return len(unknown) <= (1 - ENGLISH_SHARE) * LEAST_SMALL_WORDS
+def has_no_passage(text: str, profile: LanguageProfile) -> bool:
+    """Return whether a text has no foreign passage for certain, whatever in it is exempt; False leaves it open.
 
-
-def is_open(text: str, profile: LanguageProfile, cursor: Cursor) -> bool:
-    """Return whether a passage at the end of the text may be completed by text that has no foreign letter."""
-    if profile.language.is_latin:
-        return _SENTENCE_MAY_END.search(text, max(len(text) - _LONGEST_ENDING, 0)) is not None
-    return _A_LETTER.search(text, cursor.position) is not None
-
-
-def _runs(text: str, start: int, end: int) -> Iterator[Run]:
-    for match in _WORD.finditer(text, start, end):
-        yield Run(match.start(), match.end(), "Latin", match.group())
+    Each word counts with its largest share of a decision for any language, so no sum of `PassageScan` is more decided.
+    """
+    words = WORD.findall(text) if MARKS.isdisjoint(text) else unquoted_words(text)
+    shares = [0.0, *accumulate(map(_table(profile).most.__getitem__, words))]
+    largest: float = max(map(sub, shares, accumulate(shares, min)))
+    return largest < 1
 
 
 def _is_sign(run: Run, text: str, profile: LanguageProfile) -> bool:
-    """Return whether a word belongs to no language: a variable, phonetic symbols, a reading."""
-    if len(run.text) == 1 or PHONETIC_LETTER.search(run.text):
+    """Return whether a word belongs to no language: a list mark, phonetic symbols, a reading."""
+    if len(run.text) == 1 and text[run.end : run.end + 1] != " ":
+        return True  # a label, a list mark
+    if run.text.isascii():
+        return False
+    if PHONETIC_LETTER.search(run.text):
         return True
-    if profile.language.is_latin or run.text.isascii() or profile.options.readings == "judge":
+    if profile.language.is_latin or profile.options.readings == "judge":
         return False
     return is_reading(run.text.lower(), run, text, profile)
 
 
-def _first_word(words: Sequence[Run], profile: LanguageProfile) -> int:
-    """Return where a foreign passage begins: at its first lower-case word that the expected language does not have."""
-    small = [run for run in words if run.text.islower()]
-    known = english_words() if _english_is_expected(profile) else common_words(profile.code)
-    return next((run.start for run in small if run.text not in known), small[0].start)
-
-
-def _passages(text: str, profile: LanguageProfile, start: int, limit: int) -> Iterator[tuple[int, int, bool]]:
-    """Yield start, end and whether it is closed, of every passage.
-
-    Passages are the sentences of a text in Latin script, and the Latin stretches of any other text.
-    """
-    if profile.language.is_latin:
-        for match in _SENTENCE_END.finditer(text, start, limit):
-            yield start, match.end(), True
-            start = match.end()
-        if start < limit:
-            yield start, limit, False
-        return
-    boundary = _boundary()
-    for match in _stretch().finditer(text, start, limit):
-        yield match.start(), match.end(), boundary.search(text, match.end(), limit) is not None
-
-
 @cache
 def _boundary() -> re.Pattern[str]:
-    """Return the pattern of what ends a Latin stretch: the end of a line or a letter of another script."""
-    return re.compile(f"[\n{_other_letters()}]")
-
-
-@cache
-def _stretch() -> re.Pattern[str]:
-    """Return the pattern of a Latin stretch, from its first Latin letter to its last."""
-    return re.compile(f"[{_LATIN}](?:[^\n{_other_letters()}]*[{_LATIN}])?")
-
-
-def _other_letters() -> str:
+    """Return the pattern of what ends a Latin passage in another script: the end of a line, a letter of that script."""
     others = " ".join(ranges for script, ranges in RANGES.items() if script != "Latin")
-    return as_class(in_basic_plane(others))
-
-
-def _may_be_foreign(words: Sequence[str], profile: LanguageProfile) -> bool:
-    """Return whether a passage passes the cheap tests: enough words, and not plainly of an expected language."""
-    if len(words) < LEAST_WORDS:
-        return False
-    small = [word for word in words if word.islower()]
-    distinct = set(small)
-    if len(distinct) < LEAST_SMALL_WORDS:
-        return False
-    if _english_is_expected(profile) and len(english_words() & distinct) >= ENGLISH_SHARE * len(distinct):
-        return False
-    if profile.language.is_latin:
-        return not _is_plainly(profile.code, small)
-    return sum(map(looks_romanised, small)) < MOST_ROMANISED * len(small)
-
-
-def _is_plainly(code: str, words: Sequence[str]) -> bool:
-    """Return whether the words have many function words of the language, and clearly more than of any other."""
-    common = Counter(itertools.chain.from_iterable(map(_languages_of().get, words, itertools.repeat(()))))
-    own = common.pop(code, 0)
-    for close in LANGUAGES[code].indistinguishable_from:
-        del common[close]
-    return own >= PLAIN_SHARE * len(words) and own >= max(common.values(), default=0) + PLAIN_LEAD
+    return re.compile(f"[\n{as_class(in_basic_plane(others))}]")
 
 
 @cache
-def _languages_of() -> dict[str, tuple[str, ...]]:
-    """Return the languages of each common word."""
-    languages: dict[str, tuple[str, ...]] = {}
-    for code in LANGUAGES:
-        for word in common_words(code):
-            languages[word] = (*languages.get(word, ()), code)
-    return languages
-
-
-def _is_foreign(words: Sequence[Run], profile: LanguageProfile) -> bool:
-    """Return whether a passage is in a language other than the expected ones, by identification.
-
-    The most probable language also has to be confirmed by its function words: lingua always names some language, even
-    for romanised text and lists of names.
-    """
-    small = [run.text for run in words if run.text.islower()]
-    if len(words) < LEAST_WORDS or len(small) < LEAST_SMALL_WORDS:
-        return False
-    line, expected = " ".join(run.text for run in words), _expected(profile)
-    # The quick models rarely take foreign text for the expected language, so only their doubt has to be checked.
-    if sum(_confidences(line, quick=True)[code] for code in expected) > EXPECTED_ABOVE:
-        return False
-    confidences = _confidences(line, quick=False)
-    if sum(confidences[code] for code in expected) >= FOREIGN_BELOW:
-        return False
-    most_probable = max(confidences, key=lambda code: confidences[code])
-    all_small = [run.text.lower() for run in words]
-    common = _common(all_small, most_probable)
-    return common >= max(2, LEAST_COMMON * len(small)) and all(common > _common(all_small, code) for code in expected)
-
-
-def _common(words: Sequence[str], code: str) -> int:
-    """Return how many of the words are function words of the language."""
-    return sum(word in common_words(code) for word in words)
-
-
-def _english_is_expected(profile: LanguageProfile) -> bool:
-    return profile.english == "neutral" or profile.code == "en"
-
-
-@cache
-def _expected(profile: LanguageProfile) -> frozenset[str]:
-    """Return the languages in which a passage is not a confusion."""
-    own = (profile.code, *profile.language.indistinguishable_from) if profile.language.is_latin else ()
-    return frozenset(own) | ({"en"} if _english_is_expected(profile) else set())
-
-
-def _confidences(line: str, quick: bool) -> dict[str, float]:
-    """Return the probability of each Latin-script language of the table.
-
-    Args:
-        line: the words of the passage.
-        quick: whether lingua's small models suffice.
-    """
-    values = _identifier(quick).compute_language_confidence_values(unicodedata.normalize("NFC", line))
-    return {value.language.iso_code_639_1.name.lower(): value.value for value in values}
-
-
-@cache
-def _identifier(quick: bool) -> Any:
-    """Return lingua for the Latin-script languages of the table.
-
-    Its quick models take 40 MB of memory, its accurate ones another 400 MB, so neither is loaded before it is needed.
-    """
-    from lingua import IsoCode639_1, Language, LanguageDetectorBuilder
-
-    codes = [code for code, row in LANGUAGES.items() if row.is_latin]
-    chosen = [Language.from_iso_code_639_1(getattr(IsoCode639_1, code.upper())) for code in codes]
-    builder = LanguageDetectorBuilder.from_languages(*chosen)
-    return (builder.with_low_accuracy_mode() if quick else builder).build()
+def _table(profile: LanguageProfile) -> WordEvidence:
+    return word_evidence(profile.code, profile.english == "neutral")

@@ -30,7 +30,7 @@ from detectors.exemptions import (
 from detectors.finding import Finding
 from detectors.language_profile import LanguageProfile
 from detectors.lexicon import ARTICLES, LEADING_WORDS, english_words
-from detectors.passages import LEAST_WORDS, first_foreign, has_no_passage_at_first_sight, is_open
+from detectors.passages import LEAST_WORDS, Passage, PassageScan, has_no_passage
 from detectors.runs import Run, run_at
 
 _PLAIN_WORD = re.compile("[A-Za-z]+")
@@ -72,12 +72,13 @@ class LanguageScan:
         """Index after the last finding: findings do not overlap."""
         self._letters = Cursor()
         """Where the search for foreign letters continues."""
+        self._is_latin = profile.language.is_latin
+        self._words = PassageScan(profile) if profile.checks_passages else None
+        """Search for foreign passages."""
         self._passages = Cursor()
-        """Where the search for foreign passages continues."""
+        """Where the exempt spans continue that it asks for."""
         self._after_run = Cursor()
         """Place after the last foreign run that was found."""
-        self._passed = 0
-        """Index after the last foreign passage that was found."""
         self._exempt: dict[str, ExemptSpans] = {}
         self._pending = False
         """Whether even harmless text may settle a verdict."""
@@ -87,11 +88,15 @@ class LanguageScan:
         self._text += piece
         unread = len(self._text) - self._letters.position
         # Most pieces are clean and nothing waits for them, so they are not even scanned until a chunk is full.
-        if not self._pending and unread < _CHUNK and self._profile.triggers.search(piece) is None:
-            return None
+        if not self._pending and unread < _CHUNK and self._profile.foreign_letters.search(piece) is None:
+            words = self._words
+            # Letters end no word. Where Latin letters are foreign, a piece without one has no word, and is read later.
+            if words is None or piece.isalpha() or (words.read_plain(self._text) if self._is_latin else words.is_idle):
+                return None
         finding = self.next(final=False)
         if finding is None:
-            self._pending = self._is_pending()
+            # Text that is harmless in itself may finish a word that has a foreign letter.
+            self._pending = self._profile.foreign_letters.search(self._text, self._letters.position) is not None
             self._drop_settled()
         return finding
 
@@ -99,11 +104,24 @@ class LanguageScan:
         """Return the next confusion of the text, which is now complete."""
         return self.next(final=True)
 
+    def weigh(self) -> bool:
+        """Weigh the words that follow; return False if this language is not decided by words."""
+        if self._words is None or not self._is_latin:
+            return False
+        self._words.weigh(len(self._text))
+        return True
+
+    @property
+    def is_own(self) -> bool:
+        """Whether what has been fed since `weigh` is certainly in the expected language."""
+        return self._words is not None and self._words.is_own
+
     def copy(self) -> LanguageScan:
         """Return an independent scan that continues from here."""
         twin = LanguageScan(self._profile)
         # The exempt spans are found lazily and would be shared; the rest is immutable.
-        twin.__dict__.update(self.__dict__, _exempt={})
+        words = None if self._words is None else self._words.copy()
+        twin.__dict__.update(self.__dict__, _exempt={}, _words=words)
         return twin
 
     def next(self, final: bool) -> Finding | None:
@@ -112,31 +130,36 @@ class LanguageScan:
         run, start = self._next_run(text, final)
         # Only what is left of the first foreign run can come before it. While the text grows, passages are judged no
         # further than letters are, since a run found later would end the passage before it.
-        limit = start if run is not None else len(text) if final else self._letters.position
-        while self._profile.checks_passages and self._passages.position < limit:
-            passage, self._passages = first_foreign(
-                self._spans(text, "passages", self._passages),
-                # The cursor may have had to stay left of the last passage, which must not be found for ever.
-                max(self._passages.position, self._passed),
-                limit,
-                final or run is not None,
-            )
+        limit = run.start if run is not None else len(text) if final else self._letters.position
+        while self._words is not None and self._words.position < limit:
+            passage = self._next_passage(text, limit, final or run is not None)
             if passage is None:
-                self._exempt.pop("passages")
                 break
-            self._passed = passage.end
             if passage.end > self._floor:
                 self._exempt.pop("letters", None)  # they are queried again, from further left
                 return self._finding(text, max(passage.start, self._left), passage.end, "Latin", "passage")
         if run is None:
             return None
-        self._passages = self._after_run
+        if self._words is not None:
+            self._words.restart(run.end)
+            self._passages = self._after_run
+            self._exempt.pop("passages", None)
         return self._finding(text, start, run.end, run.script, self._rule(run))
 
     def __iter__(self) -> Iterator[Finding]:
         """Yield all confusions that are left, of a text that is complete."""
         while (finding := self.next(final=True)) is not None:
             yield finding
+
+    def _next_passage(self, text: str, limit: int, is_end: bool) -> Passage | None:
+        """Return the first foreign passage before `limit` that has not been found yet."""
+        assert self._words is not None
+        passage = self._words.next(lambda: self._spans(text, "passages", self._passages), text, limit, is_end)
+        # Exempt spans are only searched for where a word is evidence, and from time to time, to keep up with the text.
+        if "passages" in self._exempt or self._words.position - self._passages.position > _CONTEXT:
+            self._passages = self._spans(text, "passages", self._passages).cursor_at(self._words.position)
+            self._exempt.pop("passages")
+        return passage
 
     def _next_run(self, text: str, final: bool) -> tuple[Run | None, int]:
         """Return the first run that is a confusion, and the index at which the confusion starts."""
@@ -163,17 +186,11 @@ class LanguageScan:
         self._exempt.pop("letters")  # the cursor may be further left than the last query
         return None, 0
 
-    def _is_pending(self) -> bool:
-        """Return whether text that is harmless in itself may settle something: a word or a passage is unfinished."""
-        if self._profile.foreign_letters.search(self._text, self._letters.position) is not None:
-            return True
-        return self._profile.checks_passages and is_open(self._text, self._profile, self._passages)
-
     def _drop_settled(self) -> None:
         """Drop text that is settled and too far back to be context, so that a text of any length can be streamed."""
         settled = self._letters.position
-        if self._profile.checks_passages:
-            settled = min(settled, self._passages.position)
+        if self._words is not None:
+            settled = min(settled, self._passages.position, self._words.first_needed)
         if settled < _CHUNK:
             return
         # Words do not extend over white space, so the text that is kept begins with a complete word.
@@ -181,9 +198,10 @@ class LanguageScan:
         self._text = self._text[cut:]
         self._floor -= cut
         self._left = max(self._left - cut, 0)
-        self._passed = max(self._passed - cut, 0)
         self._letters = self._letters.shifted(-cut)
-        self._passages = self._passages.shifted(-cut)
+        if self._words is not None:
+            self._words.shift(-cut)
+            self._passages = self._passages.shifted(-cut)
 
     def _spans(self, text: str, name: str, cursor: Cursor) -> ExemptSpans:
         """Return the exempt spans from the cursor on; those of a text that did not grow are kept."""
@@ -205,17 +223,15 @@ class LanguageScan:
 
 def is_clean(text: str, profile: LanguageProfile, prefix: str = "") -> bool:
     """Return whether `text` is clean at first sight; False leaves the question open."""
-    if profile.checks_passages and profile.language.is_latin:
-        return False
     foreign = profile.foreign_letters.search(text)
+    if profile.language.is_latin:
+        return foreign is None and (not profile.checks_passages or has_no_passage(prefix + text, profile))
     if foreign is None:
         return True
     if profile.english != "neutral" or prefix:
         return False
     words = _plain_words(text, foreign.start(), profile)
-    if words is None or not profile.checks_passages or words < LEAST_WORDS:
-        return words is not None
-    return has_no_passage_at_first_sight(text, foreign.start())
+    return words is not None and (words < LEAST_WORDS or not profile.checks_passages or has_no_passage(text, profile))
 
 
 def _plain_words(text: str, begin: int, profile: LanguageProfile) -> int | None:

@@ -43,6 +43,16 @@ class Stream:
             self._first = self._scan.close()
         return self._first
 
+    def weigh(self) -> bool:
+        """Weigh what follows; return whether that can decide anything (`WeighingScan`)."""
+        weigh: Callable[[], bool] | None = getattr(self._scan, "weigh", None)
+        return weigh is not None and weigh()
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether what has been fed since `weigh` is certainly wrong, or certainly right."""
+        return self._first is not None or bool(getattr(self._scan, "is_own", False))
+
     def copy(self) -> Stream:
         """Return an independent stream that continues from here: one context, many continuations."""
         twin = Stream.__new__(Stream)

@@ -14,6 +14,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from tlpo_ray.flow.records import UNDECIDED_REWARD
+
 
 class AdvantageForm(Protocol):
     """Turns rewards into advantages. A group with equal rewards must get zeros: it carries no signal."""
@@ -23,7 +25,8 @@ class AdvantageForm(Protocol):
 
         Args:
             logp_BK: Natural logarithm of π_old at the candidates. It is not normalized over the candidate set.
-            rewards_BK: Rewards, any finite values.
+            rewards_BK: Rewards, any finite values. A candidate of reward 0 is undecided: it must get 0, and the
+                advantages of the others must not depend on it.
         """
 
 
@@ -32,30 +35,32 @@ def tlpo(logp_BK: Tensor, rewards_BK: Tensor) -> Tensor:
 
     A_i = w_i / Σ|w_j| with w_i = π_old(t_i) (R(t_i) - μ), and μ as in `_centered`. Then Σ A_i = 0 and Σ|A_i| = 1.
     """
-    share_BK = _shares(logp_BK)
+    share_BK = _shares(logp_BK, rewards_BK)
     weight_BK = share_BK * _centered(share_BK, rewards_BK)
     return _divide(weight_BK, weight_BK.abs().sum(dim=1, keepdim=True))
 
 
 def unweighted(logp_BK: Tensor, rewards_BK: Tensor) -> Tensor:
     """Return A_i = R(t_i) - μ with μ as in `_centered`, the paper's first ablation; see `AdvantageForm`."""
-    return _centered(_shares(logp_BK), rewards_BK).float()
+    return _centered(_shares(logp_BK, rewards_BK), rewards_BK).float()
 
 
 def grpo(logp_BK: Tensor, rewards_BK: Tensor) -> Tensor:
     """Return A_i = (R(t_i) - mean R) / std R, the paper's second ablation; see `AdvantageForm`.
 
-    The standard deviation is the population's (divided by K). Probabilities play no role.
+    Mean and standard deviation are those of all candidates that are decided (the population's). Probabilities play no
+    role.
     """
-    share_BK = torch.full_like(rewards_BK, 1 / rewards_BK.shape[1], dtype=torch.float64)
+    share_BK = _shares(torch.zeros_like(logp_BK), rewards_BK)
     centered_BK = _centered(share_BK, rewards_BK)
-    return _divide(centered_BK, centered_BK.square().mean(dim=1, keepdim=True).sqrt())
+    return _divide(centered_BK, (share_BK * centered_BK.square()).sum(dim=1, keepdim=True).sqrt())
 
 
-def _shares(logp_BK: Tensor) -> Tensor:
-    """[B, K] float64 shares of each candidate in the probability of its set."""
+def _shares(logp_BK: Tensor, rewards_BK: Tensor) -> Tensor:
+    """[B, K] float64 shares of each candidate in the probability of those that are decided; 0 for the others."""
     # Only proportions within the set matter. They span many orders of magnitude, hence float64.
-    return logp_BK.double().softmax(dim=1)
+    share_BK = logp_BK.double().masked_fill(rewards_BK == UNDECIDED_REWARD, -torch.inf).softmax(dim=1)
+    return share_BK.nan_to_num(0.0)  # of a set without any that is decided
 
 
 def _centered(share_BK: Tensor, rewards_BK: Tensor) -> Tensor:
@@ -63,7 +68,8 @@ def _centered(share_BK: Tensor, rewards_BK: Tensor) -> Tensor:
     # R_i - μ as a mean of differences R_i - R_j: the plain difference would cancel to 0 in floating point where nearly
     # all of π_old is on candidates with one and the same reward, and that is the usual case.
     difference_BKK = (rewards_BK[:, :, None] - rewards_BK[:, None, :]).double()
-    return (difference_BKK * share_BK[:, None, :]).sum(dim=2)
+    centered_BK = (difference_BKK * share_BK[:, None, :]).sum(dim=2)
+    return centered_BK.masked_fill(rewards_BK == UNDECIDED_REWARD, 0.0)
 
 
 def _divide(value_BK: Tensor, scale_B1: Tensor) -> Tensor:

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 import detectors
 from actors.confusion import ConfusionPoint, cut_at_stop_string
-from actors.lookahead import CandidateScorer
+from actors.lookahead import CandidateScorer, score_candidates
+from actors.requests import CandidateSet, GreedyRequest
 from actors.rollout import Rollout
 from actors.token_bytes import TokenBytes
 from tests.vocabularies import byte_level
+from tlpo_ray.config.run import RolloutConfig
 from tlpo_ray.flow.records import Prompt
 
 TOKENIZER = byte_level()
@@ -33,12 +35,13 @@ def scorer_after(
     language: str = "ko",
     english: detectors.English = "neutral",
     stop_strings: Sequence[str] = (),
+    sampled: Sequence[int] = (END,),
 ) -> CandidateScorer:
     finding = detectors.Finding(start=0, end=1, text="", kind="")
     rollout = Rollout(
         prompt=Prompt(index=0, id="p", language=language, text=""),
         prompt_ids=(),
-        token_ids=(*left, END),
+        token_ids=(*left, *sampled),
         point=ConfusionPoint(token=len(left), last_token=len(left), finding=finding, response=""),
     )
     return CandidateScorer(rollout, TABLE, detectors.language(language, english), {END}, stop_strings)
@@ -117,6 +120,65 @@ def test_a_stop_string_ends_the_answer() -> None:
     scores = at.scores([ids(text) for text in texts])
     assert scores.rewards.tolist() == [1, 1, -1, 1, 1, -1]
     assert scores.lookaheads == ("", "엔", "엔 г", "##엔", "엔 #", "гри")
+
+
+AUTO = RolloutConfig(lookahead="auto", lookahead_tokens=3, lookahead_limit=20)
+
+
+def scored(scorer: CandidateScorer, tails: dict[str, str], config: RolloutConfig) -> tuple[GreedyRequest, list[float]]:
+    """Return the request for lookaheads of candidates, and the rewards if they are continued by these texts."""
+    firsts = [ids(text)[0] for text in tails]
+    candidates = CandidateSet(token_ids=np.asarray(firsts, np.int32), logp=np.zeros(len(firsts), np.float32))
+    scoring = score_candidates(candidates, (), scorer, config)
+    request = next(scoring)
+    assert isinstance(request, GreedyRequest)
+    continuations = []
+    rest = {ids(text)[0]: ids(text)[1:] + ids(tail) for text, tail in tails.items()}
+    stops = request.stop_conditions or [lambda _: False] * len(request.contexts)
+    for (token_id,), stop in zip(request.contexts, stops, strict=True):
+        read: list[int] = []
+        for token in rest[token_id][: request.max_new_tokens]:
+            read.append(token)
+            if stop([token]):
+                break
+        continuations.append(read)
+    try:
+        scoring.send(continuations)
+    except StopIteration as done:
+        return request, done.value.rewards.tolist()
+    raise AssertionError("one request is enough")
+
+
+def test_in_latin_script_a_candidate_is_continued_until_its_language_is_certain() -> None:
+    tails = {
+        "The": " capital of Spain is",
+        "El": " clima de la ciudad es suave",
+        "Xqz": " Xqz 12, 13 - Xqz = 12",
+        "Me": "",
+    }
+    at = scorer_after(ids("La capital es bonita. "), "es", "confusion", sampled=ids("It is what they say"))
+    request, rewards = scored(at, tails, AUTO)
+    assert request.max_new_tokens == 20
+    assert rewards == [-1, 1, 0, 1], "English, Spanish, undecided, and an answer that has ended"
+    for text, more in (("The capital", " of "), ("El clima", " de ")):
+        stop = at.stop_condition(ids(text)[0])
+        assert not stop(ids(text)[1:]), "the last word may go on"
+        assert stop(ids(more)), text
+
+
+def test_the_lookahead_of_the_sampled_token_is_the_answer() -> None:
+    """ "In" is a word of both languages: the greedy continuation is Italian, the answer was not."""
+    tails = {"In": " questo paese si parla", "Nel": " paese si parla"}
+    at = scorer_after(ids("Roma. "), "it", "confusion", sampled=ids("In this country they speak"))
+    request, rewards = scored(at, tails, AUTO)
+    assert len(request.contexts) == 1
+    assert rewards == [-1, 1]
+
+
+def test_where_letters_decide_the_lookahead_has_k_tokens() -> None:
+    for config in (AUTO, AUTO.model_copy(update={"lookahead": "fixed"})):
+        request, _ = scored(scorer_after(ids("통화는 ")), {"엔": "입니다"}, config)
+        assert (request.max_new_tokens, request.stop_conditions) == (3, ())
 
 
 @given(

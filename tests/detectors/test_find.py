@@ -153,7 +153,7 @@ def test_spans_lists_all_confusions_in_order() -> None:
 
 
 def test_a_passage_is_found_once_even_if_the_scan_has_to_stay_left_of_its_end() -> None:
-    passage = "is een mooie dag en ik ga naar huis"
-    text = f'книга Het {passage}!("www.#`.Wǒ-Het {passage}!'
+    passage = "Het is een mooie dag en ik ga naar huis"
+    text = f"книга {passage}!(www.#`.Wǒ-{passage}!"
     findings = spans(text, language("id", "confusion"))
-    assert [(finding.start, finding.end) for finding in findings] == [(0, 5), (10, 51), (62, 97)]
+    assert [finding.text for finding in findings] == ["книга", passage], "the backtick begins code"

@@ -105,15 +105,14 @@ def test_english_lines_are_a_confusion_in_another_latin_language_only_on_request
     assert find(line, language("es")) is None
     finding = find(line, language("es", "confusion"))
     assert finding is not None
-    assert (finding.text.split()[0], finding.rule) == ("quick", "passage")
+    assert (finding.text.split()[0], finding.rule) == ("The", "passage")
 
 
 def test_a_foreign_line_among_expected_lines_is_found() -> None:
     text = f"{SENTENCES['es']}\n{SENTENCES['de']} {SENTENCES['es']}"
     finding = find(text, language("es"))
     assert finding is not None
-    assert finding.start == text.index("jagen"), "the first word that is not a name"
-    assert finding.text.strip() == SENTENCES["de"].removeprefix("Zwölf Boxkämpfer ").removesuffix(".")
+    assert finding.text == SENTENCES["de"].removesuffix(".")
 
 
 def test_short_foreign_lines_are_not_judged() -> None:

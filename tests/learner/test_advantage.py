@@ -49,6 +49,20 @@ groups = st.integers(2, 16).flatmap(
 )
 
 
+@given(groups, st.data())
+def test_candidates_that_are_undecided_have_no_say(group: tuple[list[float], list[float]], data: st.DataObject) -> None:
+    logp, rewards = group
+    decided = data.draw(st.lists(st.booleans(), min_size=len(logp), max_size=len(logp)))
+    with_undecided = [reward if known else 0.0 for reward, known in zip(rewards, decided, strict=True)]
+    for form in FORMS.values():
+        (advantages,) = form(row(logp), row(with_undecided))
+        assert not advantages[~torch.tensor(decided)].any()
+        if any(decided):
+            kept = [pair for pair, known in zip(zip(logp, rewards, strict=True), decided, strict=True) if known]
+            (alone,) = form(*map(row, map(list, zip(*kept, strict=True))))
+            torch.testing.assert_close(advantages[torch.tensor(decided)], alone, rtol=1e-5, atol=1e-7)
+
+
 @given(groups)
 def test_advantages_sum_to_zero_and_their_magnitudes_to_one(group: tuple[list[float], list[float]]) -> None:
     logp, rewards = group
@@ -75,6 +89,7 @@ def test_scale_and_origin_of_the_rewards_do_not_matter(
 ) -> None:
     logp, rewards = group
     moved = (np.array(rewards) * scale + origin).tolist()
+    assume(0 not in moved)  # the reward of a candidate that is undecided
     for form, factor in ((tlpo, 1.0), (grpo, 1.0), (unweighted, scale)):
         torch.testing.assert_close(
             form(row(logp), row(moved)), factor * form(row(logp), row(rewards)), rtol=2e-3, atol=1e-5

@@ -1,4 +1,4 @@
-"""The sixteen presets of the paper's models start and train, on tiny weights with the published tokenizers."""
+"""The presets of published models start and train, on tiny weights with the published tokenizers."""
 
 from __future__ import annotations
 

@@ -48,6 +48,9 @@ def with_current_names(settings: Mapping[str, Any], renamed: Mapping[str, str]) 
         exists, value = _pop(current, old.split("."))
         if not exists:
             continue
+        if old == "rollout.lookahead" and isinstance(value, str):  # not a number of tokens: the setting of today
+            _set_default(current, old.split("."), value)
+            continue
         if old not in _warned:
             _warned.add(old)
             news.append(f"{old} is now {new}")

@@ -107,8 +107,14 @@ class RolloutConfig(Section):
     selection: Literal["ranked", "ranked_with_sampled", "multinomial"] = "ranked"
     """Selection of candidates. ranked: the N most probable tokens; ranked_with_sampled: the same, but the token that
     was sampled takes the last place if it is not among them; multinomial: N tokens drawn without replacement."""
+    lookahead: Literal["auto", "fixed"] = "auto"
+    """How far a candidate is continued. auto: where single words decide nothing, as between languages in Latin script,
+    until its language is certain; elsewhere, and with fixed, `lookahead_tokens`."""
     lookahead_tokens: Annotated[int, Field(ge=0, le=16)] = 3
     """Number k of greedy tokens after each candidate: the most tokens that one character can need, minus 1."""
+    lookahead_limit: Annotated[int, Field(ge=1, le=128)] = 24
+    """Number of greedy tokens after which a candidate whose language is still uncertain is given up: it gets reward 0
+    and has no say in its group."""
     lease_size: Annotated[Positive, Resumable] = 64
     """Most prompts that a rollout actor leases at once."""
     concurrency: Annotated[Positive, Resumable] = 64

@@ -128,7 +128,7 @@ def _points(before: ModelConfig, after: ModelConfig, world: World, seed: int) ->
         context = context_of(answer)
         candidates: CandidateSet = yield TopKRequest(context_ids=context, n=RANKS[-1][1])
         scorer = CandidateScorer(answer, token_bytes, prompt.detector, engine.eos_ids, before.stop_strings)
-        scores = yield from score_candidates(candidates, context, scorer, rollout.lookahead_tokens)
+        scores = yield from score_candidates(candidates, context, scorer, rollout)
         return context, candidates, scores.rewards
 
     probed = [point for point in run_coroutines(engine, [probe(prompt) for prompt in prompts]) if point is not None]

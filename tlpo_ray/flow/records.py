@@ -21,6 +21,8 @@ from tlpo_ray.errors import RecordError, first_line
 
 CLEAN_REWARD, CONFUSED_REWARD = 1.0, -1.0
 """Rewards R(t_i) of a candidate that stays in the target language and of one that leads to confusion."""
+UNDECIDED_REWARD = 0.0
+"""Reward of a candidate whose lookahead has decided neither: it has no say in its group (`rollout.lookahead=auto`)."""
 Int32 = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
 
@@ -68,7 +70,7 @@ class CandidateGroup:
     old_logp: Float32
     """[N] natural log of π_old(t_i | x, y_<c), from the untempered distribution."""
     rewards: Float32
-    """[N] -1 if t_i with its lookahead leads to confusion, else +1."""
+    """[N] -1 if t_i with its lookahead leads to confusion, 0 if that is undecided, else +1."""
     sampling_version: int
     """Policy version that sampled the answer and that `old_logp` comes from."""
     detector_version: str
@@ -87,8 +89,9 @@ class CandidateGroup:
 
     @property
     def informative(self) -> bool:
-        """False when all rewards are equal: then Z = 0 and every advantage is 0 (Eq. 6)."""
-        return bool(np.any(self.rewards != self.rewards[0]))
+        """False when all candidates that are decided have the same reward: then every advantage is 0 (Eq. 6)."""
+        decided = self.rewards[self.rewards != UNDECIDED_REWARD]
+        return bool(np.any(decided != decided[:1]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ MODELS = {
 }
 LANGUAGES = ("ko", "zh", "ja", "ar")
 PAPER_PRESETS = [f"{model}-{language}" for model in MODELS for language in LANGUAGES]
+LATIN_PRESETS = [f"llama-3.1-8b-{language}" for language in ("de", "es", "fr", "it", "pt")]
 SET_BY_QUICKSTART = ("model.path=toy",)
 
 
@@ -233,7 +234,7 @@ def test_a_name_that_is_neither_a_file_nor_a_preset_is_refused(tmp_path: Path) -
 def test_the_presets_are_the_quickstarts_and_the_papers_runs() -> None:
     others = ["quickstart", "quickstart-focus", "quickstart-gpu", "qwen3-8b-ko-one-gpu"]
     others += ["quickstart-gemma-3-270m", "quickstart-smollm2"]
-    assert presets() == sorted([*others, *PAPER_PRESETS])
+    assert presets() == sorted([*others, *PAPER_PRESETS, *LATIN_PRESETS])
 
 
 def test_an_actor_and_a_rank_that_share_a_gpu_take_turns() -> None:
@@ -252,6 +253,14 @@ def test_an_actor_and_a_rank_that_share_a_gpu_take_turns() -> None:
                     f"{key}={value}",
                 ],
             )
+
+
+@pytest.mark.parametrize("name", LATIN_PRESETS)
+def test_a_preset_in_latin_script_counts_english_as_confusion(name: str) -> None:
+    config = load_config(name)
+    assert (config.name, config.folder) == (name, Path("runs") / name)
+    assert config.data.languages == [name[-2:]] or config.data.language == name[-2:]
+    assert (config.detector.english, config.rollout.lookahead) == ("confusion", "auto")
 
 
 @pytest.mark.parametrize("name", PAPER_PRESETS)
