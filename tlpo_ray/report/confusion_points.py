@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tlpo_ray.errors import UserError, first_line
-from tlpo_ray.flow.records import CandidateGroup
+from tlpo_ray.flow.records import UNDECIDED_REWARD, CandidateGroup
 from tlpo_ray.report.excerpt import Parts, marked_parts, trim_partial
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ class Candidate:
     """A candidate token with its lookahead, and its probability before and after training."""
 
     lookahead: str
-    clean: bool
+    clean: bool | None
+    """Whether it stays in the language; None if that is undecided."""
     before: float
     after: float | None
 
@@ -153,7 +154,7 @@ def confusion_point(group: CandidateGroup, new_logp: Sequence[float] | None, pro
         candidates=[
             Candidate(
                 lookahead=trim_partial(text),
-                clean=bool(reward > 0),
+                clean=None if reward == UNDECIDED_REWARD else bool(reward > 0),
                 before=math.exp(logp),
                 after=math.exp(new_logp[number]) if new_logp is not None else None,
             )

@@ -147,6 +147,14 @@ def test_a_run_without_a_probe_shows_its_candidates_alone(tmp_path: Path) -> Non
     assert "after training" not in page.text and "lower bar" not in page.text
 
 
+def test_an_undecided_candidate_is_shown_as_such(tmp_path: Path) -> None:
+    decided, undecided = group(), group(number=1)
+    undecided.rewards[5] = 0
+    assert "· undecided" not in report_of(make_run(tmp_path / "decided", [decided])).text
+    page = report_of(make_run(tmp_path / "undecided", [undecided]))
+    assert "· undecided" in page.text and page.html.count('"token undecided"') == 1
+
+
 def test_a_log_with_the_metric_names_of_earlier_releases_gives_every_curve(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", result=RESULT, updates=4)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
