@@ -70,7 +70,7 @@ class Row:
 
 def table() -> dict[str, Row]:
     """Return the rows of the manual's table by their first cell."""
-    section = PAGE.read_text(encoding="utf-8").split("## Rewards of candidates\n")[1].split("\n## ")[0]
+    section = PAGE.read_text(encoding="utf-8").split("## Rewards of candidates\n")[1].split("\n##")[0]
     lines = [line for line in section.splitlines() if line.startswith("|")][2:]
     rows: dict[str, Row] = {}
     for line in lines:
