@@ -30,6 +30,8 @@ WITHOUT_LIST = 3.7
 """The same in a text of a language without a list, of which only function words are known: it may have any word."""
 FUNCTION_WORD = 6.3
 """Frequency of those function words."""
+MOST_WORDS = 50_000
+"""Number of different words after which a table begins anew: about 60 MB."""
 MIXED_IN = 10**-2.2
 """Share of English in the texts from which the lists of other languages were made: "the" is in all of them."""
 LETTERS_OF_THEIR_OWN = frozenset("aàeéèiíoóuúyæåöńǹ")
@@ -78,6 +80,9 @@ class WordEvidence(dict[str, tuple[float, ...]]):
         return {code: UNKNOWN if code in _lists() else unlisted for code in (*self._expected, *self.others)}
 
     def __missing__(self, word: str) -> tuple[float, ...]:
+        if len(self) >= MOST_WORDS:
+            for table in (self, self._at_start, self._inside, self.most):
+                table.clear()
         self[word] = evidence = self._evidence(word)
         return evidence
 

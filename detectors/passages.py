@@ -62,7 +62,7 @@ MOST_ROMANISED = 0.8
 """Share of words that could be romanised readings from which on a passage counts as a reading."""
 LEAST_COMMON = 0.25
 """Lowest share of function words in such a passage."""
-MOSTTITLE_WORDS = 3
+MOST_TITLE_WORDS = 3
 """Number of small words in a row that belong to a name between two capitalised words: Lord of the Rings."""
 
 _LONGEST_DOUBT = 400
@@ -226,7 +226,7 @@ class PassageScan:
         capital = run.text[0].isupper()
         waiting = self._particles
         follows = text[run.start - 1 : run.start] == " " and (not waiting or waiting[-1].end == run.start - 1)
-        is_title = follows and len(waiting) < MOSTTITLE_WORDS and (waiting or follows_capital(text, run.start))
+        is_title = follows and len(waiting) < MOST_TITLE_WORDS and (waiting or follows_capital(text, run.start))
         if is_title and run.text in TITLE_WORDS and self._table.most[run.text] > 0:
             self._particles = (*waiting, run)
             return
@@ -302,16 +302,20 @@ class PassageScan:
         """Return the passage that has become certain, as far as it reaches, and begin again behind it."""
         start = self._head(other, text)
         total = best = self._sums[other]
-        end = self.position
-        for match in WORD.finditer(text, self.position, limit):
+        end, quotation = self.position, self._quotation
+        for match in TOKEN.finditer(text, self.position, limit):
+            if match.group() in QUOTES:
+                self._quotation = quotation_after(match.group(), match.start(), self._quotation)
+                continue
             run = Run(match.start(), match.end(), "Latin", match.group())
             self._climbs = True
             evidence = self._evidence(run, text, spans, is_name=False)
             total += evidence[other] if evidence else 0.0
             if total >= best:
-                best, end = total, run.end
+                best, end, quotation = total, run.end, self._quotation
             elif total < best - RETURNED:
                 break
+        self._quotation = quotation
         self._reset()
         self.position = self._passed = end
         return Passage(start, end)
