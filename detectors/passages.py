@@ -62,6 +62,9 @@ MOST_ROMANISED = 0.8
 """Share of words that could be romanised readings from which on a passage counts as a reading."""
 LEAST_COMMON = 0.25
 """Lowest share of function words in such a passage."""
+LENDERS, BORROWERS = ("Arabic", "Bengali", "Cyrillic", "Devanagari"), ("id", "ms", "sw", "tr")
+LEAST_COMMON_OF_BORROWERS = 0.4
+"""The same for languages that have borrowed from those of these scripts: romanised text is full of their words."""
 MOST_TITLE_WORDS = 3
 """Number of small words in a row that belong to a name between two capitalised words: Lord of the Rings."""
 
@@ -296,7 +299,9 @@ class PassageScan:
         small = [word for word in words if word.islower()]
         if sum(map(looks_romanised, small)) >= MOST_ROMANISED * len(small):
             return False
-        return sum(word.lower() in common_words(code) for word in words) >= max(2, LEAST_COMMON * len(small))
+        is_borrower = code in BORROWERS and self._profile.language.scripts[0] in LENDERS
+        share = LEAST_COMMON_OF_BORROWERS if is_borrower else LEAST_COMMON
+        return sum(word.lower() in common_words(code) for word in words) >= max(2, share * len(small))
 
     def _passage(self, other: int, text: str, limit: int, spans: Callable[[], ExemptSpans]) -> Passage:
         """Return the passage that has become certain, as far as it reaches, and begin again behind it."""
