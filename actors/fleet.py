@@ -364,6 +364,8 @@ class FleetState:
 
     def _end(self, member: Member, key: Hashable) -> Job:
         job = member.jobs.pop(key)
+        for queued in member.jobs.values():  # a process does one job after the other
+            queued.began = self._clock()
         if job.kind is JobKind.BATCH and not member.num_jobs(JobKind.BATCH):
             self._utilization.end_work(member)
         return job

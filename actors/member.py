@@ -117,7 +117,7 @@ class Job:
 
     kind: JobKind
     began: float
-    """Time at which it began."""
+    """Time at which it began, or at which the job before it ended."""
     deadline: float
     """Time by which it has to be done, or, if it is observed, by which there has to be progress."""
     version: int | None

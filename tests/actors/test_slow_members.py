@@ -226,3 +226,21 @@ def test_a_member_that_was_stopped_before_its_job_is_lost_when_the_driver_looks_
     driver = Driver(DEFAULTS, JobKind.SYNC, stops_at=0.0)
     away = 2 * DEFAULTS.deadlines[JobKind.SYNC]
     assert driver.run(3 * away, pauses=[0.5, away]) == pytest.approx(away + 0.5)
+
+
+def test_a_batch_that_has_waited_for_the_one_before_it_is_not_slow() -> None:
+    clock = Clock()
+    fleet = make_fleet(clock, 1, DEFAULTS)
+    (member,) = fleet.members
+    fleet.begin(member, "a", JobKind.BATCH)
+    fleet.begin(member, "b", JobKind.BATCH)
+    clock.now = 2 * DEFAULTS.deadlines[JobKind.BATCH]
+    fleet.mark_asked(member)
+    fleet.mark_progress(member, RolloutProgress(work_age_s=1.0, engine_age_s=0.0, prompts=9, prompts_done=9, tokens=9))
+    assert [job for _, job in fleet.slow()] == [member.jobs["a"]]
+    fleet.mark_done(member, "a")
+    assert not [*fleet.slow()]
+    clock.now += DEFAULTS.deadlines[JobKind.BATCH]
+    fleet.mark_asked(member)
+    fleet.mark_progress(member, RolloutProgress(work_age_s=1.0, engine_age_s=0.0, prompts=9, prompts_done=1, tokens=9))
+    assert [job for _, job in fleet.slow()] == [member.jobs["b"]]

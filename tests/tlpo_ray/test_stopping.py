@@ -35,9 +35,13 @@ SOON_S = 0.2
 
 @pytest.fixture(autouse=True)
 def _handlers_are_restored() -> Iterator[None]:
+    earlier = {number: signal.getsignal(number) for number in SIGNALS}
+    if earlier[signal.SIGHUP] is signal.SIG_IGN:  # by nohup
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     before = [signal.getsignal(number) for number in SIGNALS]
     yield
     assert [signal.getsignal(number) for number in SIGNALS] == before
+    signal.signal(signal.SIGHUP, earlier[signal.SIGHUP])
     assert signal.set_wakeup_fd(-1) == -1
 
 
