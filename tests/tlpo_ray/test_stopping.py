@@ -308,8 +308,8 @@ def test_a_second_signal_ends_a_command_that_hangs(tmp_path: Path) -> None:
 with temporary_folder("spool-", Path(sys.argv[1])) as folder:
     (folder / "prompts").write_text("many")
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    print(f"ready\\n{child.pid}", flush=True)
     try:
+        print(f"ready\\n{child.pid}", flush=True)
         time.sleep(60)
     finally:
         time.sleep(600)
