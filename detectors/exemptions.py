@@ -127,7 +127,7 @@ class _Span:
 
 
 class ExemptSpans:
-    """Exempt spans of one text, found lazily; it must be queried from left to right.
+    """Exempt spans of one text, found lazily; queries further left than the last one are slower.
 
     Args:
         text: the text.
@@ -187,7 +187,10 @@ class ExemptSpans:
                 self._spans.append(self._multi_line(match.start(), match.end(), match.lastgroup))
             else:
                 self._spans.append(_Span(match.start(), match.end(), match.lastgroup))
-        return self._spans[-1]
+        index = len(self._spans) - 1
+        while index > 0 and self._spans[index - 1].end > position:  # a place further left than the last query
+            index -= 1
+        return self._spans[index]
 
     def _multi_line(self, start: int, opened: int, kind: str) -> _Span:
         """Return the multi-line span that begins at `start`; its inside begins at `opened`."""

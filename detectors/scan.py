@@ -156,7 +156,9 @@ class LanguageScan:
         assert self._words is not None
         passage = self._words.next(lambda: self._spans(text, "passages", self._passages), text, limit, is_end)
         # Exempt spans are only searched for where a word is evidence, and from time to time, to keep up with the text.
-        if "passages" in self._exempt or self._words.position - self._passages.position > _CONTEXT:
+        # Those behind a passage are kept for the next one.
+        lags = self._words.position - self._passages.position > _CONTEXT
+        if passage is None and ("passages" in self._exempt or lags):
             self._passages = self._spans(text, "passages", self._passages).cursor_at(self._words.position)
             self._exempt.pop("passages")
         return passage
