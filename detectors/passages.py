@@ -69,7 +69,6 @@ MOST_TITLE_WORDS = 3
 """Number of small words in a row that belong to a name between two capitalised words: Lord of the Rings."""
 
 _LONGEST_DOUBT = 400
-_LONGEST_WORD = 256
 _MOST_WORDS_OF_HEAD = 5
 
 
@@ -172,7 +171,7 @@ class PassageScan:
                 self._quotation = quotation_after(word, match.start(), self._quotation)
                 self.position = match.end()
                 continue
-            if may_go_on(text, match.end()) and len(word) < _LONGEST_WORD:
+            if may_go_on(text, match.end()):
                 self.position = match.start()
                 return True
             if self._table.most[word] > 0:
