@@ -17,6 +17,7 @@ from detectors.errors import (
 )
 from detectors.finding import Confusion, Finding
 from detectors.language_detector import LanguageDetector, Profile, language, profile
+from detectors.language_names import code_or_name, covers, language_code, selected
 from detectors.language_profile import English, LanguageProfile
 from detectors.language_table import languages
 from detectors.options import Options
@@ -49,14 +50,18 @@ __all__ = [
     "UnknownDetectorError",
     "UnknownLanguageError",
     "build_detector",
+    "code_or_name",
     "count",
+    "covers",
     "detector_names",
     "find",
     "language",
+    "language_code",
     "languages",
     "pass_rates",
     "profile",
     "rates_of",
+    "selected",
     "spans",
     "wilson_interval",
 ]

@@ -8,8 +8,9 @@ from typing import get_args
 
 from detectors.errors import SettingError
 from detectors.finding import Finding
+from detectors.language_names import language_code
 from detectors.language_profile import English, LanguageProfile, build_profile
-from detectors.language_table import Language, language_row
+from detectors.language_table import Language
 from detectors.options import Options, checked_options
 from detectors.scan import LanguageScan, is_clean
 from detectors.words import Counts, count_words
@@ -30,7 +31,7 @@ class LanguageDetector:
 
     @property
     def code(self) -> str:
-        """Two-letter code of the language, e.g. "ko"."""
+        """Code of the language, e.g. "ko" or "zh-Hant"."""
         return self.profile.code
 
     @property
@@ -100,24 +101,24 @@ class LanguageDetector:
 
 
 def language(language: str, english: English = "neutral", **options: object) -> LanguageDetector:
-    """Return the detector of the language with this code; the same object for the same arguments.
+    """Return the detector of a language; the same object for the same arguments.
 
     Example: `language("ko", hanja_in_brackets="exempt")` accepts 대한민국(大韓民國) as Korean.
 
     Args:
-        language: two-letter code of the language, one of `languages()`.
+        language: code of the language, one of `languages()`, or another name of it (`language_code`).
         english: "neutral": English is neither target nor confusion; "confusion": any English is confusion.
         options: fields of `Options`.
 
     Raises:
         UnknownLanguageError: the language is not supported.
         SettingError: `english` or an option has no such value.
-        MissingExtraError: `passages="on"` and wordfreq is not installed.
+        MissingExtraError: `passages="on"` and wordfreq is not installed; or the language needs tables that are not.
     """
-    language_row(language)  # raises if the language is unknown, before any setting is rejected
+    code = language_code(language)
     if english not in get_args(English):
         raise SettingError(f"English setting {english!r}: expected neutral or confusion")
-    return _build(language, english, checked_options(options))
+    return _build(code, english, checked_options(options))
 
 
 profile = language

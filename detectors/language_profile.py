@@ -8,8 +8,9 @@ from functools import cache
 from importlib.util import find_spec
 from typing import Literal
 
+from detectors.chinese import tables_version
 from detectors.errors import MissingExtraError
-from detectors.language_table import Language, language_row
+from detectors.language_table import LANGUAGES, Language
 from detectors.lexicon import foreign_words
 from detectors.options import Options
 from detectors.script_ranges import RANGES
@@ -26,7 +27,7 @@ from detectors.scripts import (
 English = Literal["neutral", "confusion"]
 """How English words count in a text of another language: as neither target nor confusion, or as confusion."""
 
-RULES_VERSION = "3"
+RULES_VERSION = "4"
 """Version of the rules: it is increased with every change that can change a verdict. Run folders hold it, and a run is
 only resumed under the version that it was started with."""
 WORD_LISTS = "wordfreq"
@@ -56,7 +57,7 @@ class LanguageProfile:
     """
 
     code: str
-    """Two-letter code, e.g. "ko"."""
+    """Code of the language table, e.g. "ko" or "zh-Hant"."""
     language: Language
     """The language's row in the language table."""
     english: English
@@ -77,7 +78,12 @@ class LanguageProfile:
     @property
     def version(self) -> str:
         """Version of everything that decides a verdict beside the profile's settings."""
-        return f"{RULES_VERSION}+{WORD_LISTS}-{_lists_version()}" if self.checks_passages else RULES_VERSION
+        parts = [RULES_VERSION]
+        if self.checks_passages:
+            parts.append(f"{WORD_LISTS}-{_lists_version()}")
+        if self.language.letter_by_letter:
+            parts.append(tables_version())
+        return "+".join(parts)
 
     @property
     def unchecked(self) -> str | None:
@@ -94,10 +100,9 @@ def build_profile(code: str, english: English, options: Options) -> LanguageProf
     """Return the profile of a language; the same object for the same arguments.
 
     Raises:
-        UnknownLanguageError: the language is not supported.
-        MissingExtraError: `passages="on"` and wordfreq is not installed.
+        MissingExtraError: `passages="on"` and wordfreq is not installed; or the language needs tables that are not.
     """
-    row = language_row(code)
+    row = LANGUAGES[code]
     foreign_scripts = [RANGES[script] for script in RANGES if script not in row.scripts]
     # A combining accent belongs to the letter before it, so it is evidence only where Latin letters are foreign.
     marks = "" if row.is_latin else COMBINING

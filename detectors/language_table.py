@@ -6,12 +6,12 @@ its own. Everything else has a default.
 
 from __future__ import annotations
 
-import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal
 
-from detectors.errors import UnknownLanguageError
+from detectors.chinese import not_in_japanese, simplified_only, traditional_only
 from detectors.script_ranges import RANGES
 from detectors.scripts import Ranges, ranges_of, ranges_of_letters, subtract
 
@@ -34,8 +34,10 @@ class Language:
     alphabet: str = field(default="", repr=False)
     """Its letters (in lower case) where languages share the script: a word with any other letter of the script is
     foreign. Empty accepts every letter of the script."""
-    excluded_letters: str = field(default="", repr=False)
-    """The opposite of `alphabet`: letters of its scripts that it does not have."""
+    excluded_letters: str | Callable[[], str] = field(default="", repr=False)
+    """The opposite of `alphabet`: letters of its scripts that it does not have, or what returns them."""
+    letter_by_letter: bool = False
+    """Whether each excluded letter is judged by itself, not with the word around it: Chinese has no spaces."""
     segmenter: Segmenter = "spaces"
     """What finds its words; used only for counting."""
     pinyin: bool = False
@@ -55,12 +57,13 @@ class Language:
 
     def foreign_ranges(self) -> Ranges:
         """Return the letters of the language's scripts that the language does not have."""
-        excluded = ranges_of_letters(self.excluded_letters)
+        letters = self.excluded_letters
+        excluded = ranges_of_letters(letters if isinstance(letters, str) else letters())
         if not self.alphabet:
             return excluded
-        letters = [pair for script in self.scripts for pair in subtract(ranges_of(RANGES[script]), ranges_of(_SIGNS))]
+        script = [pair for script in self.scripts for pair in subtract(ranges_of(RANGES[script]), ranges_of(_SIGNS))]
         own = {form for letter in self.alphabet for form in (letter, letter.upper(), letter.lower()) if len(form) == 1}
-        return sorted(subtract(sorted(letters), ranges_of_letters("".join(own))) + excluded)
+        return sorted(subtract(sorted(script), ranges_of_letters("".join(own))) + excluded)
 
 
 # Vowel signs, Quranic and Church Slavonic signs, tatweel, and ligatures (as in ﷺ) are not letters of an alphabet.
@@ -75,11 +78,15 @@ _KAZAKH = "абвгдеёжзийклмнопрстуфхцчшщъыьэюяә�
 _ARABIC = "ءآأؤإئابةتثجحخدذرزسشصضطظعغفقكلمنهوىيٱٮٯ"
 
 
-@cache
-def _simplified_only() -> str:
-    """Return the characters that Japanese does not use: those in GB 2312 but not in JIS X 0208 with its extensions."""
-    rows = (bytes((high, low)).decode("gb2312", "ignore") for high in range(0xB0, 0xF8) for low in range(0xA1, 0xFF))
-    return "".join(char for char in rows if char and not char.encode("cp932", "ignore"))
+_CHINESE_WORDS = (
+    "你她您妳们們么麼嗎吧呢啊啦喔啥咱哪很對从從讓关關经經點数數样樣每种确查离构步复值极另优晚胜异怀搞跑惊懂涉伙沉奶偷扰爸"
+    "揭碰俱洁拖嗯拼圾垃桌傻挖躲扭瞧吵踢扯躺烤扔摔哎划"
+)
+"""Characters of pronouns, particles and everyday words of Chinese that Japanese does not have."""
+
+
+def _not_japanese() -> str:
+    return not_in_japanese() + _CHINESE_WORDS
 
 
 LANGUAGES: dict[str, Language] = {
@@ -169,7 +176,7 @@ LANGUAGES: dict[str, Language] = {
         name="Japanese",
         scripts=("Hiragana", "Katakana", "Han"),
         segmenter="mecab",
-        excluded_letters=_simplified_only() + "們您她妳嗎呢啦喔麼很對從讓關經點數樣",
+        excluded_letters=_not_japanese,
     ),
     "kk": Language(name="Kazakh", scripts=("Cyrillic",), alphabet=_KAZAKH),
     "ko": Language(name="Korean", scripts=("Hangul",), romanised="ŏŭ"),
@@ -247,7 +254,24 @@ LANGUAGES: dict[str, Language] = {
         scripts=("Latin",),
         common_words="ní ti àti tí ó sí jẹ́ fún pé wọ́n kan náà bí láti ń nípa gbogbo tó ṣe mo wà ó̩ kò",
     ),
+    # Chinese in either writing; the two rows below expect one of them.
     "zh": Language(name="Chinese", scripts=("Han", "Bopomofo"), segmenter="jieba", pinyin=True),
+    "zh-Hans": Language(
+        name="Simplified Chinese",
+        scripts=("Han", "Bopomofo"),
+        excluded_letters=traditional_only,
+        letter_by_letter=True,
+        segmenter="jieba",
+        pinyin=True,
+    ),
+    "zh-Hant": Language(
+        name="Traditional Chinese",
+        scripts=("Han", "Bopomofo"),
+        excluded_letters=simplified_only,
+        letter_by_letter=True,
+        segmenter="jieba",
+        pinyin=True,
+    ),
 }
 
 
@@ -260,27 +284,3 @@ def languages() -> tuple[str, ...]:
 def common_words(code: str) -> frozenset[str]:
     """Return `Language.common_words` as a set."""
     return frozenset(LANGUAGES[code].common_words.split())
-
-
-def language_row(code: str) -> Language:
-    """Return the row of a language.
-
-    Raises:
-        UnknownLanguageError: the table has no such row.
-    """
-    if code not in LANGUAGES:
-        raise UnknownLanguageError(_unknown(code))
-    return LANGUAGES[code]
-
-
-def _unknown(code: str) -> str:
-    """Return the message about an unknown language, which names the nearest ones: "korean" and "ko-KR" mean "ko"."""
-    import difflib
-
-    names = {row.name.lower(): known for known, row in LANGUAGES.items()} | {known: known for known in LANGUAGES}
-    requested = unicodedata.normalize("NFKC", code).lower()
-    without_region = requested.replace("_", "-").split("-")[0]
-    similar = [without_region] if without_region in names else difflib.get_close_matches(requested, names, 2, 0.5)
-    codes = dict.fromkeys(names[name] for name in similar if name in names)
-    nearest = f"; nearest: {', '.join(codes)}" if codes else ""
-    return f"language {code!r}: no detector for it{nearest}; available: {', '.join(LANGUAGES)}"

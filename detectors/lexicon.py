@@ -18,31 +18,78 @@ LEADING_WORDS = _words(
     "ne o os para por pour que se si son sous un una und une uno van vom von y zu"
 )
 
-# Words that belong to a name between two capitalised words: Piero della Francesca, Frankfurt am Main.
-NAME_PARTICLES = _words(
+# Small words inside a name between two capitalised words: Piero della Francesca, Frankfurt am Main.
+_OF_PERSONS_AND_PLACES = _words(
     "al am da das de degli dei del della delle delli dello den der des di do dos du el en ibn im la las le les "
     "los sul sulla van vom von y zum zur"
 )
-
+# The same with those of institutions: Institut für Raumplanung, Sturm und Drang.
+NAME_PARTICLES = _OF_PERSONS_AND_PLACES | _words(
+    "à an ao au auf aus aux aos bei beim bin bint e ed et für i in mit nad och og para per por pour sous sur und "
+    "unter w z zu"
+)
 # Small words inside the title of a work: Lord of the Rings.
-TITLE_WORDS = NAME_PARTICLES | _words("a and at by e for from in of on the to und with")
+TITLE_WORDS = _OF_PERSONS_AND_PLACES | _words("a and at by e for from in of on the to und with")
 
 # Words that open an English answer, and that other languages have borrowed.
 ENGLISH_OPENINGS = _words("alright bye dear greetings hello hey hi oh okay sorry sure thanks welcome wow yeah yes")
 
-# English words that are written with an accent.
+# English words that are written with an accent, as dictionaries of English have them.
 ENGLISH_WITH_ACCENT = _words(
-    "apéritif attaché blasé brûlée café cafés cafetière canapé canapés château cliché clichés communiqué consommé "
-    "crème crêpe crêpes crudités débutante décor déjà détente éclair élite émigré entrée entrées exposé façade façades "
-    "fête fiancé fiancée flambé glacé jalapeño jalapeños matinée mélange naïve naïvely naïveté passé pâté piñata "
-    "piñatas précis première protégé protégés purée puréed raison-d'être résumé résumés rosé roué sauté sautéed "
-    "sautéing soirée soufflé touché über voilà vis-à-vis zoë coöperate coöperation"
+    "adiós ångström apéritif appliqué après-ski attaché auto-da-fé béarnaise blasé bouclé bric-à-brac brûlée café "
+    "cafés cafetière canapé canapés château châteaux cliché clichéd clichés cloisonné communiqué communiqués consommé "
+    "coöperate coöperation cortège coupé crèche crème crêpe crêpes croûton croûtons crudités curaçao débutante "
+    "déclassé décolletage décolleté décor découpage déjà démodé dénouement déshabillé détente divorcé divorcée "
+    "doppelgänger doppelgängers éclair éclairs éclat élan élite élites émigré émigrés entrée entrées entrepôt étude "
+    "études exposé exposés façade façades faïence fête fêtes fiancé fiancée fiancées fiancés flambé flambéed föhn "
+    "führer garçon gâteau gâteaux glacé gruyère habitué jalapeño jalapeños macramé mañana matinée matinées mélange "
+    "mêlée métier moiré naïf naïve naïvely naïveté naïvety négligé née olé outré papier-mâché passé pâté pâtés "
+    "pâtisserie piñata piñatas piqué plié précis première premières prêt-à-porter protégé protégée protégées protégés "
+    "purée puréed purées raison-d'être recherché résumé résumés risqué rosé roué roués sauté sautéed sautéing sautés "
+    "séance séances señor señora señorita smörgåsbord smörgåsbords soigné soirée soirées soufflé soufflés soupçon "
+    "tête-à-tête touché über vis-à-vis voilà zoë"
 )
+
+SOLFEGE = _words("do re mi fa sol la si ti ut")
+"""Names of notes, which are of no language: do re mi fa sol."""
 
 # Articles and the like that no English text has. An unknown word after one of them is foreign too: "una casa".
 ARTICLES = _words("das der des ein eine einem einen einer eines gli il las los que un una une uno und von")
 
-_WORD_FILE = "data/words.txt"
+_WORD_FILE, _PHRASE_FILE = "data/words.txt", "data/phrases.txt"
+
+
+@cache
+def english_phrases() -> frozenset[str]:
+    """Return the phrases of other languages that dictionaries of English have: raison d'être."""
+    lines = resources.files("detectors").joinpath(_PHRASE_FILE).read_text(encoding="utf-8").split("\n")
+    return frozenset(line for line in lines if line and not line.startswith("#"))
+
+
+@cache
+def longest_phrase() -> int:
+    """Return the number of characters of the longest of `english_phrases`."""
+    return max(map(len, english_phrases()))
+
+
+def phrases_with(word: str) -> tuple[tuple[str, str], ...]:
+    """Return what stands before and after a word in each of `english_phrases` that has it.
+
+    A phrase may be written with hyphens, too, and is then one word.
+    """
+    return _phrases().get(word, ())
+
+
+@cache
+def _phrases() -> dict[str, tuple[tuple[str, str], ...]]:
+    places: dict[str, tuple[tuple[str, str], ...]] = {}
+    for phrase in english_phrases():
+        places[phrase.replace(" ", "-")] = (("", ""),)
+        words = phrase.split(" ")
+        for index, word in enumerate(words):
+            before, after = " ".join([*words[:index], ""]), " ".join(["", *words[index + 1 :]])
+            places[word] = (*places.get(word, ()), (before, after))
+    return places
 
 
 @cache

@@ -18,7 +18,7 @@ from itertools import accumulate
 from operator import add, sub
 
 from detectors.evidence import WordEvidence, frequency, is_english_i, word_evidence
-from detectors.exemptions import ExemptSpans
+from detectors.exempt_spans import ExemptSpans
 from detectors.language_profile import LanguageProfile
 from detectors.language_table import common_words
 from detectors.latin_words import (
@@ -34,7 +34,7 @@ from detectors.latin_words import (
     unquoted_words,
     words_before,
 )
-from detectors.lexicon import ENGLISH_OPENINGS, TITLE_WORDS
+from detectors.lexicon import ENGLISH_OPENINGS, SOLFEGE, TITLE_WORDS, english_phrases
 from detectors.readings import PHONETIC_LETTER, is_reading, looks_romanised
 from detectors.runs import Run
 from detectors.script_ranges import RANGES
@@ -297,6 +297,8 @@ class PassageScan:
                 self._table[word][other] >= CLEAR and frequency(word.lower(), code) >= SMALL_WORD for word in words
             )
         small = [word for word in words if word.islower()]
+        if SOLFEGE.issuperset(small) or " ".join(words).lower() in english_phrases():
+            return False
         if sum(map(looks_romanised, small)) >= MOST_ROMANISED * len(small):
             return False
         is_borrower = code in BORROWERS and self._profile.language.scripts[0] in LENDERS

@@ -17,17 +17,15 @@ import re
 from collections.abc import Iterator
 
 from detectors.detector import without_unfinished
+from detectors.exempt_spans import WORD_SCRIPTS, Cursor, ExemptSpans, unsettled_from
 from detectors.exemptions import (
-    WORD_SCRIPTS,
-    Cursor,
-    ExemptSpans,
     is_exempt_hanja,
     is_exempt_word,
     is_foreign_word,
     is_settled,
-    unsettled_from,
 )
 from detectors.finding import Finding
+from detectors.kaomoji import drawing
 from detectors.language_profile import LanguageProfile
 from detectors.lexicon import ARTICLES, LEADING_WORDS, english_words
 from detectors.passages import LEAST_WORDS, Passage, PassageScan, has_no_passage
@@ -178,8 +176,14 @@ class LanguageScan:
                     break
                 if is_exempt_word(run, text, self._profile):
                     continue
-            elif run.script == "Han" and is_exempt_hanja(run, text, self._profile):
-                continue
+            else:
+                if run.script == "Han" and is_exempt_hanja(run, text, self._profile):
+                    continue
+                if (verdict := drawing(run, text, is_end=final)) != "written":
+                    if verdict == "drawn":
+                        continue
+                    settled = min(settled, run.start)
+                    break
             if exempt.cover(run):
                 continue
             self._letters, self._after_run = exempt.cursor_at(run.start), exempt.cursor_at(run.end)
@@ -259,6 +263,9 @@ def _foreign_runs(text: str, start: int, profile: LanguageProfile) -> Iterator[R
                 position = plain.end()
                 continue
         run = run_at(text, foreign.start())
+        if run is not None and profile.language.letter_by_letter and run.script in profile.language.scripts:
+            *_, last = profile.foreign_letters.finditer(text, foreign.start(), run.end)
+            run = Run(foreign.start(), last.end(), run.script, text[foreign.start() : last.end()])
         position = foreign.end() if run is None else run.end
         if run is not None:
             yield run

@@ -1,6 +1,7 @@
 """Letters and marks of each script as hexadecimal code point ranges (Unicode Script property).
 
-Generated from the Unicode tables; do not edit by hand. "Other" contains the historic and rare scripts.
+Generated from the Unicode tables; do not edit by hand. "Other" contains the historic and rare scripts. The symbols that
+are words or radicals of one script belong to it, too: ⼤, ㌔, ㈜, ㍻.
 """
 
 RANGES: dict[str, str] = {
@@ -65,7 +66,7 @@ RANGES: dict[str, str] = {
     "Georgian": "10A0-10C5 10C7 10CD 10D0-10FA 10FC-10FF 1C90-1CBA 1CBD-1CBF 2D00-2D25 2D27 2D2D",
     "Hangul": (
         "1100-11FF 302E-302F 3131-318E A960-A97C AC00-D7A3 D7B0-D7C6 D7CB-D7FB FFA0-FFBE FFC2-FFC7 FFCA-FFCF "
-        "FFD2-FFD7 FFDA-FFDC"
+        "FFD2-FFD7 FFDA-FFDC 3200-321E 3260-327E"
     ),
     "Ethiopic": (
         "1200-1248 124A-124D 1250-1256 1258 125A-125D 1260-1288 128A-128D 1290-12B0 12B2-12B5 12B8-12BE 12C0 "
@@ -79,12 +80,14 @@ RANGES: dict[str, str] = {
     "Mongolian": "180B-180D 180F 1820-1878 1880-18AA",
     "Hiragana": "3041-3096 309D-309F 1B001-1B11F 1B123 1B132 1B150-1B152",
     "Katakana": (
-        "30A1-30FA 30FD-30FF 31F0-31FF FF66-FF6F FF71-FF9D 1AFF0-1AFF3 1AFF5-1AFFB 1AFFD-1AFFE 1B000 1B120-1B122 "
+        "30A1-30FA 30FD-30FF 31F0-31FF 32D0-32FE 3300-3357 FF66-FF6F FF71-FF9D 1AFF0-1AFF3 1AFF5-1AFFB 1AFFD-1AFFE "
+        "1B000 1B120-1B122 "
         "1B124-1B128 1B155 1B164-1B168"
     ),
     "Bopomofo": "3105-312F 31A0-31BF",
     "Han": (
-        "3005 3007 3021-3029 3038-303B 3400-4DBF 4E00-9FFF F900-FA6D FA70-FAD9 16FE3 16FF0-16FF6 20000-2A6DF "
+        "2E80-2E99 2E9B-2EF3 2F00-2FD5 3005 3007 3021-3029 3038-303B 32FF 337B-337F "
+        "3400-4DBF 4E00-9FFF F900-FA6D FA70-FAD9 16FE3 16FF0-16FF6 20000-2A6DF "
         "2A700-2B81E 2B820-2CEAD 2CEB0-2EBE0 2EBF0-2EE5D 2F800-2FA1D 30000-3134A 31350-33479"
     ),
     "Yi": "A000-A48C",

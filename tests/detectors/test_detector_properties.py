@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors import Detector, LanguageDetector, Stream, TermsDetector, count, find, language, languages, spans
-from detectors.exemptions import Cursor, ExemptSpans
+from detectors.exempt_spans import Cursor, ExemptSpans
 from detectors.runs import Run
 from detectors.scripts import script_of
 
@@ -18,6 +18,8 @@ _WORDS = (
     "привет é für quelques und la de the word print a in x km Samsung x2 e.g. iv) tuò ō œ ɛ αβ γ Σ ﬁ ｃ "
     "한국 어는 我 们 今天 です シ ー عربي ک ی الم úsica ` ``` $ $$ \\( \\) \\[ \\] \\frac { } http :// .com www. @ "
     "( ) [ ] / < > = + _ - ' ’ . , ? | # ~ 3 ˈ і ы қ สวัสดี नमस्ते বাংলা Ελλάδα שלום degli Piero Francesca auf "
+    "´ ｀ д ω ヽ ﾉ ಠ _ ^ ･ ﾑｶ ノカ （ ） ~~~ ```` \\begin{align} \\end{align} https:// /wiki/ 서울 пример.рф | * foie "
+    "gras raison d'être für Institut ng mbps ⼤ ㌔ do re mi fa sol 后 後 这 這 "
     "una casa un article blog <foo <item id= /> cantidad voor $24 Wǒ de 5 的 對 byder"
 )
 _SENTENCES = (

@@ -117,7 +117,9 @@ def _saved_answers(request: PairsRequest) -> _Answered:
 
     assert request.answers is not None
     saved = [
-        answer for answer in read_answers(request.answers, request.language) if answer.item.language == request.language
+        answer
+        for answer in read_answers(request.answers, request.language)
+        if detectors.covers(request.language, answer.item.language)
     ]
     prompts: dict[tuple[str, str], Prompt] = {}
     for answer in saved:

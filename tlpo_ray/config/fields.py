@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from detectors import code_or_name
 from tlpo_ray.config.plugins import ADVANTAGES, ROLLOUT_ENGINES, TRAINERS, check_plugin
 
 
@@ -26,6 +27,8 @@ Resumable = Field(json_schema_extra={RESUMABLE: True})
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+LanguageName = Annotated[str, AfterValidator(code_or_name)]
+"""A language by its code, or by another name that is taken for the code: `ko-KR`, `Korean`."""
 Seconds = Annotated[float, Field(gt=0)]
 
 

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from tlpo_ray.config.fields import (
     AdvantageForm,
+    LanguageName,
     Positive,
     Resumable,
     RolloutEngine,
@@ -50,9 +51,9 @@ class DataConfig(Section):
 
     prompts: str
     """Prompt file (`.jsonl`, `.json`, `.json.gz`, `.parquet`), a folder of such files, or the name of a hub dataset."""
-    languages: tuple[str, ...] = ()
-    """Languages to train on; empty takes every language that the prompts name."""
-    language: str | None = None
+    languages: tuple[LanguageName, ...] = ()
+    """Languages to train on, e.g. `[ko, zh-Hant]`; empty takes every language that the prompts name."""
+    language: LanguageName | None = None
     """Language of all prompts, for files without a language field."""
     prompt_field: str = "prompt"
     """Field that holds the prompt; a field `input` of the same record is appended (Bactrian-X)."""

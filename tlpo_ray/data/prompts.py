@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+from detectors import code_or_name, selected
 from tlpo_ray.config.run import DataConfig
 from tlpo_ray.data.readers import read_records
 from tlpo_ray.data.spool import write_prompts
@@ -142,12 +143,14 @@ def _readable(data: DataConfig, skipped: Counter[str]) -> Iterator[Prompt]:
     for _, prompt in each_prompt(data):
         if prompt is None:
             skipped[UNREADABLE] += 1
-        elif data.languages and prompt.language not in data.languages:
             continue
-        elif len(prompt.text) > data.max_characters:
+        language = selected(prompt.language, data.languages) if data.languages else prompt.language
+        if language is None:
+            continue
+        if len(prompt.text) > data.max_characters:
             skipped[too_long(data.max_characters)] += 1
         else:
-            yield prompt
+            yield replace(prompt, language=language)
 
 
 def _prompt(record: Record, data: DataConfig, index: int) -> Prompt | str:
@@ -167,7 +170,9 @@ def _prompt(record: Record, data: DataConfig, index: int) -> Prompt | str:
     if not isinstance(language, str):
         return f"field {data.language_field!r} holds {type(language).__name__}, expected the name of a language"
     name = fields.get(data.id_field)
-    prompt = Prompt(index=index, id=record.name if name is None else str(name), language=language, text=text)
+    prompt = Prompt(
+        index=index, id=record.name if name is None else str(name), language=code_or_name(language), text=text
+    )
     if not _is_encodable(prompt.id + prompt.language + prompt.text):
         return "a text holds half a surrogate pair, which no tokenizer takes"
     return prompt

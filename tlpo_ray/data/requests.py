@@ -23,7 +23,7 @@ class PrepareRequest:
     source: str
     """Hub dataset, file or folder."""
     language: str
-    """Two-letter code of the prompts' language."""
+    """Language of the prompts."""
     output: Path
     """JSONL file to write; the report is written beside it."""
     english: English = "neutral"
@@ -46,6 +46,12 @@ class PrepareRequest:
     skip_bad: bool = False
     """Whether malformed records are counted instead of raised."""
 
+    def __post_init__(self) -> None:
+        """Take any name of a language for its code."""
+        from detectors.language_names import code_or_name
+
+        object.__setattr__(self, "language", code_or_name(self.language))
+
 
 @dataclass(frozen=True, kw_only=True)
 class PairsRequest:
@@ -57,7 +63,7 @@ class PairsRequest:
     output: Path
     """JSONL file to write; the report is written beside it."""
     language: str
-    """Two-letter code of the language that answers should be in."""
+    """Language that answers should be in."""
     prompts: str | None = None
     """Prompt file, folder or hub dataset."""
     model: str | None = None
@@ -82,3 +88,9 @@ class PairsRequest:
     """Whether malformed records are counted instead of raised."""
     like: str | None = None
     """Preset or configuration file that defines how prompts are rendered for the model."""
+
+    def __post_init__(self) -> None:
+        """Take any name of a language for its code."""
+        from detectors.language_names import code_or_name
+
+        object.__setattr__(self, "language", code_or_name(self.language))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from detectors import covers
 from tlpo_ray.data.prompts import Reject, too_long
 from tlpo_ray.flow.records import Prompt
 
@@ -31,7 +32,7 @@ class Rule:
 
 def in_language(language: str) -> Rule:
     """Return a rule that keeps prompts of one language."""
-    return Rule(reject=lambda prompt: None if prompt.language == language else "is in another language")
+    return Rule(reject=lambda prompt: None if covers(language, prompt.language) else "is in another language")
 
 
 def not_longer_than(max_characters: int) -> Rule:

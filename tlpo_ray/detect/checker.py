@@ -59,6 +59,7 @@ class UnitChecker:
 
     def __init__(self, request: DetectRequest) -> None:
         self._language = request.language
+        self._is_language_detector = request.detector == LANGUAGE_DETECTOR
         self._count_words = request.count_words
         self._detectors = detectors.DetectorSet(request.detector, request.english, request.settings)
         self._word_counters: dict[str, detectors.CountsWords | None] = {}
@@ -77,7 +78,7 @@ class UnitChecker:
             UnknownLanguageError: The detector does not support the unit's language.
             MissingExtraError: The library that splits this language into words is not installed.
         """
-        language = self._language if self._language is not None else unit.language or ""
+        language = self._language if self._language is not None else self._of_unit(unit)
         counts = None
         findings: Sequence[detectors.Finding] = ()
         if self._count_words and (counter := self._word_counter(language)) is not None:
@@ -101,6 +102,11 @@ class UnitChecker:
                 unchecked[detector.unchecked].append(language)
         for what, languages in unchecked.items():
             yield f"{', '.join(languages)}: {what}"
+
+    def _of_unit(self, unit: Unit) -> str:
+        """Return the language that a unit names."""
+        name = unit.language or ""
+        return detectors.code_or_name(name) if self._is_language_detector else name
 
     def _word_counter(self, language: str) -> detectors.CountsWords | None:
         if language not in self._word_counters:

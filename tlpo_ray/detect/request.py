@@ -45,3 +45,10 @@ class DetectRequest:
     """Whether a language detector counts words, for pass rates, instead of locating every finding."""
     skip_bad: bool = False
     """Whether malformed records are counted instead of raised."""
+
+    def __post_init__(self) -> None:
+        """Take any name of a language for its code, if it is a language detector that reads it."""
+        from detectors.language_names import code_or_name
+
+        if self.language is not None and self.detector == LANGUAGE_DETECTOR:
+            object.__setattr__(self, "language", code_or_name(self.language))

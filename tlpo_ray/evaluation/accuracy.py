@@ -50,6 +50,10 @@ class AccuracyRequest:
     logs: Path | None = None
     """Folder for lm-eval's own results and samples; None writes none."""
 
+    def __post_init__(self) -> None:
+        """Take any names of languages for their codes."""
+        object.__setattr__(self, "languages", tuple(map(detectors.code_or_name, self.languages)))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccuracyResult:

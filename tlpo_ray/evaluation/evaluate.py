@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import detectors
@@ -80,6 +80,10 @@ class EvaluateRequest:
     """Count records that cannot be read instead of raising."""
     like: str | None = None
     """Preset or YAML file that says how prompts are presented to the model."""
+
+    def __post_init__(self) -> None:
+        """Take any names of languages for their codes."""
+        object.__setattr__(self, "languages", tuple(map(detectors.code_or_name, self.languages)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,7 +271,11 @@ def _saved_answers(path: Path, languages: Sequence[str]) -> list[ItemAnswer]:
     default = languages[0] if len(languages) == 1 else None
     answers = read_answers(path, default)
     if languages:
-        answers = [answer for answer in answers if answer.item.language in languages]
+        answers = [
+            replace(answer, item=replace(answer.item, language=language))
+            for answer in answers
+            if (language := detectors.selected(answer.item.language, languages)) is not None
+        ]
     if not answers:
         raise UserError(f"--answers {path}: none is in {', '.join(languages)}")
     return answers

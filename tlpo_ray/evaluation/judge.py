@@ -155,7 +155,7 @@ def _read_answer(place: str, row: Mapping[str, Any], default_language: str | Non
         raise UserError(f"{place}: no field 'language'; give it with --language")
     item = Item(
         suite=str(row.get("suite", PROMPTS)), task=str(row.get("task", PROMPTS)), source=str(row.get("source", "")),
-        id=str(row.get("id", place)), language=language, prompt=str(row.get("prompt", "")),
+        id=str(row.get("id", place)), language=detectors.code_or_name(language), prompt=str(row.get("prompt", "")),
         reference=str(row.get("reference", "")),
     )  # fmt: skip
     return ItemAnswer(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tlpo_ray.data.readers import SUFFIXES, read_records
@@ -109,9 +109,10 @@ def read_items(suite: Suite, source: str | None, languages: Sequence[str], *, sk
     items: list[Item] = []
     _check(suite, source, languages)
     for language in languages:
-        read = [_item(suite, record, language, skip_bad) for record in _records(suite, source, language)]
+        data = _data_language(suite, language)
+        read = [_item(suite, record, data, skip_bad) for record in _records(suite, source, data)]
         dropped.update(reason for reason in read if isinstance(reason, str))
-        language_items = [item for item in read if isinstance(item, Item)]
+        language_items = [replace(item, language=language) for item in read if isinstance(item, Item)]
         if not language_items:
             raise PromptFileError(f"{source or suite.name}: no prompt in language {language!r}")
         items += language_items
@@ -142,7 +143,7 @@ def read_documents(
 
 def _check(suite: Suite, source: str | None, languages: Sequence[str]) -> None:
     for language in languages:
-        if language not in suite.languages:
+        if _data_language(suite, language) not in suite.languages:
             raise UserError(
                 f"suite {suite.name} does not have language {language!r}; it has {', '.join(suite.languages)}"
             )
@@ -151,6 +152,11 @@ def _check(suite: Suite, source: str | None, languages: Sequence[str]) -> None:
             f"--source {source}: a file of {suite.name} holds one language, but {', '.join(languages)} were requested; "
             f"give the folder, or one language"
         )
+
+
+def _data_language(suite: Suite, language: str) -> str:
+    """Return the language under which a suite has a language: its Chinese prompts are asked for both writings."""
+    return language if language in suite.languages else language.split("-")[0]
 
 
 def _records(suite: Suite, source: str | None, language: str) -> Iterator[Record]:
