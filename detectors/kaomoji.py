@@ -164,7 +164,7 @@ def _is_sign(char: str) -> bool:
 
 def _is_letter(char: str) -> bool:
     """Return whether a character is a letter of a word: not one of phonetics, and not a raised one."""
-    if not char.isalpha() or script_of(char) == "Common" or PHONETIC_LETTER.match(char):
+    if script_of(char) == "Common" or PHONETIC_LETTER.match(char):
         return False
     return not unicodedata.decomposition(char).startswith("<super>")
 
