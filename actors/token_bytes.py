@@ -11,7 +11,7 @@ import itertools
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -41,16 +41,17 @@ class TokenBytes:
 
     Args:
         tokenizer: A fast tokenizer of transformers.
+        visible: Special tokens that have their text as bytes all the same, by that text.
 
     Raises:
         ModelError: The tokenizer's decoder is of neither kind.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, visible: Collection[str] = ()) -> None:
         spell = _spelling(tokenizer)
         added = tokenizer.added_tokens_decoder
         # `all_special_ids` would not do: it has the named tokens only. Compared by name, as decoding does.
-        special = {str(token) for token in added.values() if token.special}
+        special = {str(token) for token in added.values() if token.special}.difference(visible)
         # Not `len(tokenizer)`: the ids of some vocabularies have holes.
         size = 1 + max([*tokenizer.get_vocab().values(), *added])
         pieces = tokenizer.convert_ids_to_tokens(list(range(size)))

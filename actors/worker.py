@@ -22,6 +22,7 @@ from actors.lookahead import CandidateScorer, CandidateScores, score_candidates
 from actors.requests import CandidateSet, SampleRequest
 from actors.rollout import RenderedPrompt, Rollout, derive_seed, sample_answer
 from actors.token_bytes import TokenBytes
+from detectors.segments import markers, part_after
 from tlpo_ray.cluster.progress import WorkClock
 from tlpo_ray.config.model import LoraConfig, ModelConfig
 from tlpo_ray.config.plugins import ROLLOUT_ENGINES, load_plugin
@@ -32,6 +33,8 @@ from tlpo_ray.flow.records import CandidateGroup, Outcome, Prompt, PromptResult,
 from tlpo_ray.flow.tokenizer import load_tokenizer
 from tlpo_ray.flow.weights import Bucket, Canary, Rendezvous, WeightUpdate
 
+MOST_OF_TURN = 24
+"""Tokens at the end of a prompt among which a chat template opens, or closes, the thoughts of the answer."""
 MAX_FAILURES, MAX_FAILURE_SHARE = 8, 0.05
 """Rollouts that may raise: this number, or this share of all. More of them point to a fault, not to an odd answer."""
 
@@ -66,7 +69,7 @@ class RolloutWorker:
         self._engine = engine
         self._model = model
         self._config = rollout
-        self._detectors = detectors.DetectorSet(detector.name, detector.english, detector.settings)
+        self._detectors = detector.detectors()
         self._seed = seed
         self.clock = WorkClock()
         """Noted with every token that is sampled and every request that is done, those of the canary left out."""
@@ -80,7 +83,8 @@ class RolloutWorker:
         """Rollouts that were started, and those of them that raised."""
         self._canary: Canary | None = None
         self._tokenizer = load_tokenizer(model)
-        self._token_bytes = TokenBytes(self._tokenizer)
+        # Special tokens that begin or end a part of an answer are read by the detector, so they need their text.
+        self._token_bytes = TokenBytes(self._tokenizer, visible=markers() if detector.segments else ())
 
     @property
     def engine(self) -> TokenEngine:
@@ -111,9 +115,16 @@ class RolloutWorker:
         encoded, skipped = self.encode(prompts)
         batch = RolloutBatch(size=len(prompts), skipped=skipped)
         for prompt, ids in encoded:
-            rendered = RenderedPrompt(prompt=prompt, prompt_ids=ids, detector=self._detectors[prompt.language])
+            rendered = RenderedPrompt(prompt=prompt, prompt_ids=ids, detector=self._detector(prompt, ids))
             start(self._engine, self._guarded(rendered, batch), lambda nothing: None)
         return batch
+
+    def _detector(self, prompt: Prompt, prompt_ids: Sequence[int]) -> detectors.Detector:
+        """Return the detector for the answer to a prompt, which may have opened the thoughts."""
+        detector = self._detectors[prompt.language]
+        if not isinstance(detector, detectors.SegmentedDetector):
+            return detector
+        return detector.beginning_in(part_after(self._tokenizer.decode(prompt_ids[-MOST_OF_TURN:])))
 
     def step(self) -> None:
         """Run one step of the engine, which advances all batches and canaries that are under way."""

@@ -23,6 +23,7 @@ from detectors.language_table import languages
 from detectors.options import Options
 from detectors.rates import Rates, pass_rates, rates_of, wilson_interval
 from detectors.registry import DetectorSet, build_detector, detector_names
+from detectors.segmented import SegmentedDetector, for_answer
 from detectors.stream import Stream
 from detectors.terms import TermsDetector
 from detectors.words import Counts
@@ -44,6 +45,7 @@ __all__ = [
     "Profile",
     "Rates",
     "Scan",
+    "SegmentedDetector",
     "SettingError",
     "Stream",
     "TermsDetector",
@@ -55,6 +57,7 @@ __all__ = [
     "covers",
     "detector_names",
     "find",
+    "for_answer",
     "language",
     "language_code",
     "languages",

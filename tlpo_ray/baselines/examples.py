@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from detectors import DetectorSet
 from tlpo_ray.baselines.answers import sample_own_answers
 from tlpo_ray.baselines.rendering import Rendering
 from tlpo_ray.config.baseline import BaselineConfig
@@ -75,7 +74,7 @@ def build_examples(config: BaselineConfig, prompts: Sequence[Prompt], on_progres
 
 def clean_judge(detector: DetectorConfig) -> IsClean:
     """Return a function that decides whether an answer has no confusion, by the detector of its prompt's language."""
-    detectors = DetectorSet(detector.name, detector.english, detector.settings)
+    detectors = detector.detectors()
 
     def is_clean(prompt: Prompt, answer: str) -> bool:
         return detectors[prompt.language].find(answer) is None

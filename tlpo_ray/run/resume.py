@@ -12,7 +12,6 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from detectors import build_detector
 from tlpo_ray.config.fields import RESUMABLE
 from tlpo_ray.config.load import is_overridden, load_config
 from tlpo_ray.config.run import DetectorConfig, RunConfig
@@ -137,8 +136,9 @@ def _read_fingerprint(file: Path) -> dict[str, Any] | None:
 
 def _check_detectors(config: DetectorConfig, update: Update) -> None:
     groups = decode_table(update.groups).select(["language", "detector_version"]).to_pylist()
+    detectors = config.detectors()
     for language, before in sorted({(group["language"], group["detector_version"]) for group in groups}):
-        now = build_detector(config.name, language, config.english, config.settings).version
+        now = detectors[language].version
         if now != before:
             raise UserError(
                 f"the run has learned with version {before} of the detector {config.name} for {language}, and "
