@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -60,6 +61,7 @@ class RolloutBatch:
                 ),
                 tokens_clean=sum(len(rollout.token_ids) for rollout, _ in finished if rollout.point is None),
                 by_language=_by_language(rollout for rollout, _ in finished),
+                confused_in=Counter(rollout.point.part for rollout, _ in finished if rollout.point and rollout.point.part),
                 kv_cache_usage=kv_cache_usage,
             ),
         )

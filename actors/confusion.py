@@ -24,6 +24,8 @@ class ConfusionPoint:
     """First error that the detector found in `response`."""
     response: str
     """The answer as the detector saw it."""
+    part: str = ""
+    """Part of the answer that the confusion is in; empty where parts are not told apart."""
 
 
 class AnswerText:
@@ -112,7 +114,9 @@ def confusion_point(
     if finding is None:
         return None
     token, last_token = token_bytes.tokens_of_character(token_ids, response, finding.start)
-    return ConfusionPoint(token=token, last_token=last_token, finding=finding, response=response)
+    told_apart = isinstance(detector, detectors.SegmentedDetector)
+    part = detector.part_at(response, finding.start) if told_apart else ""
+    return ConfusionPoint(token=token, last_token=last_token, finding=finding, response=response, part=part)
 
 
 def cut_at_stop_string(text: str, stop_strings: Sequence[str]) -> str:

@@ -109,6 +109,10 @@ class SegmentedDetector:
                 segments[-1] = replace(segments[-1], text=segments[-1].text + piece.text)
         return segments
 
+    def part_at(self, text: str, index: int) -> Part:
+        """Return the part of a complete answer that a character belongs to."""
+        return next(segment.part for segment in reversed(self.segments(text)) if segment.start <= index)
+
     def segmenter(self) -> Segmenter:
         """Return a segmenter of one answer."""
         return Segmenter(self.begins_in, code=self.detectors.get("code") is not None)

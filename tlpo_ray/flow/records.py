@@ -7,6 +7,7 @@ opens a run's experiences. Shape suffixes: L context tokens, N candidates.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -120,6 +121,8 @@ class RolloutStats:
     """Tokens among them that belong to answers without confusion, which are complete."""
     by_language: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """(answers sampled, answers without confusion) by language."""
+    confused_in: Mapping[str, int] = field(default_factory=dict)
+    """Answers with confusion by the part that it begins in; empty where parts are not told apart."""
     kv_cache_usage: float = 0.0
     """Largest share of an engine's KV cache that was in use, 0 to 1."""
 
@@ -140,6 +143,7 @@ class RolloutStats:
                 )
                 for name in languages
             },
+            confused_in=Counter(self.confused_in) + Counter(other.confused_in),
             kv_cache_usage=max(self.kv_cache_usage, other.kv_cache_usage),
         )
 

@@ -67,6 +67,7 @@ class RunCounters:
             rollouts=RolloutStats(
                 **counts,
                 by_language={name: (sampled, clean) for name, (sampled, clean) in values["by_language"].items()},
+                confused_in=dict(values.get("confused_in", {})),
                 kv_cache_usage=values.get("kv_cache_usage", values.get("kv_use", 0.0)),
             ),
             earlier=Incidents(**earlier),

@@ -48,6 +48,8 @@ class RunResult:
     versions: Mapping[str, str]
     """Versions of the libraries that did the work."""
     seed: int
+    confused_in: Mapping[str, int] = field(default_factory=dict)
+    """Confused answers by the part that the confusion begins in; empty where parts are not told apart."""
     examination: Mapping[str, object] = field(default_factory=dict)
     """What an examination of the policy before and after training found; empty without one."""
 
@@ -80,6 +82,7 @@ class RunResult:
             "tokens_generated": self.tokens_generated,
             "tokens_discarded": self.tokens_discarded,
             "tokens_per_group": self.tokens_per_group,
+            **({"confused_in": dict(self.confused_in)} if self.confused_in else {}),
             "actors": self.num_actors,
             "learner_ranks": self.num_ranks,
             "actor_restarts": self.actor_restarts,
@@ -116,6 +119,7 @@ def run_result(
         rpr_sampled=counters.rollouts.rpr,
         tokens_generated=counters.rollouts.tokens_generated,
         tokens_discarded=counters.rollouts.tokens_discarded,
+        confused_in=counters.rollouts.confused_in,
         num_actors=config.rollout.num_actors if in_ray else 1,
         num_ranks=config.learner.num_ranks if in_ray else 1,
         actor_restarts=incidents.actor_restarts,
