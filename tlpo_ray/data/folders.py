@@ -98,7 +98,7 @@ def folder_files(folder: Path, subset: str | None, split: str) -> list[Path]:
 
     Args:
         folder: the folder.
-        subset: one of the `configs` that README.md lists; None is its default one.
+        subset: one of the `configs` that README.md lists; any other value is its default one.
         split: name of the split.
 
     Raises:
@@ -127,7 +127,6 @@ def find_splits(folder: Path, subset: str | None = None) -> Mapping[str, list[Pa
     """
     saved = _saved_splits(folder)
     if saved is not None:
-        _refuse_subset(folder, subset)
         return saved
     files = without_metadata(files_in(folder, is_data))
     if not files:
@@ -204,21 +203,16 @@ def _config(folder: Path, subset: str | None) -> Mapping[str, Any]:
     try:
         card = DatasetCard.load(readme).data if readme.is_file() else None
         configs = MetadataConfigs.from_dataset_card_data(card) if card is not None else MetadataConfigs()
-        name = subset or configs.get_default_config_name()
+        # A preset may set the subset of another dataset, so one that is not listed here is none that was asked for.
+        name = subset if subset in configs else configs.get_default_config_name()
     except Exception as error:  # the libraries raise errors of YAML and many others
         raise PromptFileError(f"{readme}: its YAML does not describe a dataset: {first_line(error)}") from error
     if not configs:
-        _refuse_subset(folder, subset)
         return {}
-    if name not in configs:
+    if name is None:
         asked = f"no subset {subset!r}" if subset else "several subsets, and none is the default"
         raise PromptFileError(f"{folder}: {asked}; set the subset to one of {', '.join(configs)}")
-    return configs[name]
-
-
-def _refuse_subset(folder: Path, subset: str | None) -> None:
-    if subset not in (None, "default"):
-        raise PromptFileError(f"{folder}: nothing in it names a subset, so there is no {subset!r}; leave the subset out")
+    return dict(configs[name])
 
 
 def _is_saved(folder: Path) -> bool:

@@ -69,9 +69,8 @@ def source_files(source: str, subset: str | None, split: str) -> list[Path] | No
         raise PromptFileError(str(error)) from error
     if data_format(path) is None:
         raise PromptFileError(f"{path}: not a prompt file; expected {_expected()}")
-    if split != DEFAULT_SPLIT or subset is not None:
-        asked = f"split {split!r}" if split != DEFAULT_SPLIT else f"subset {subset!r}"
-        raise PromptFileError(f"{path}: a file has no {asked}; leave it out, or give the folder")
+    if split != DEFAULT_SPLIT:
+        raise PromptFileError(f"{path}: a file has no split {split!r}; leave the split out, or give the folder")
     return [path]
 
 
