@@ -27,19 +27,22 @@ def column_records(source: str, file: io.BufferedReader) -> Iterator[Record]:
         file: the file, in which the reader can move about.
 
     Raises:
-        UserError: Two columns have the same name.
+        UserError: Two columns have the same name, or the file is damaged in a way that Arrow does not notice.
         pyarrow.ArrowException: The file is damaged. See `read_errors`.
         OSError: The file cannot be read. See `read_errors`.
     """
     number = 0
-    for batch in _batches(file):
-        repeated = [name for name, times in Counter(batch.schema.names).items() if times > 1]
-        if repeated:
-            raise UserError(f"{source}: several columns are called {repeated[0]!r}")
-        for start in range(0, batch.num_rows, _ROWS):
-            for content in _rows(batch.slice(start, _ROWS)):
-                number += 1
-                yield Record(source=source, unit="row", number=number, content=content)
+    try:
+        for batch in _batches(file):
+            repeated = [name for name, times in Counter(batch.schema.names).items() if times > 1]
+            if repeated:
+                raise UserError(f"{source}: several columns are called {repeated[0]!r}")
+            for start in range(0, batch.num_rows, _ROWS):
+                for content in _rows(batch.slice(start, _ROWS)):
+                    number += 1
+                    yield Record(source=source, unit="row", number=number, content=content)
+    except (MemoryError, UnicodeDecodeError) as error:  # a length or a column's name that makes no sense
+        raise UserError(f"{source}: damaged Parquet or Arrow file ({first_line(error)})") from error
 
 
 def _batches(file: io.BufferedReader) -> Iterator[pa.RecordBatch]:

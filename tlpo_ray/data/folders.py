@@ -106,15 +106,14 @@ def folder_files(folder: Path, subset: str | None, split: str) -> list[Path]:
         PromptFileError: The folder holds no such file, split or subset, or files of which some belong to no split.
     """
     splits = find_splits(folder, subset)
-    if UNNAMED in splits and split == DEFAULT_SPLIT:
-        return splits[UNNAMED]
-    if UNNAMED in splits:
+    if UNNAMED in splits and split != DEFAULT_SPLIT:
         raise PromptFileError(f"{folder}: nothing in it names a split, so there is no {split!r}; leave the split out")
-    if split not in splits:
+    files = splits.get(UNNAMED) or splits.get(split)
+    if files is None:
         raise PromptFileError(f"{folder}: no split {split!r}; set the split to one of {', '.join(splits)}")
-    for file in splits[split]:
+    for file in files:
         check_file(file)
-    return splits[split]
+    return files
 
 
 def find_splits(folder: Path, subset: str | None = None) -> Mapping[str, list[Path]]:
