@@ -89,7 +89,11 @@ def refusal(address: str) -> str:
 @pytest.mark.parametrize(
     ("certificate", "trusted", "problem"),
     [
-        ("good", False, f"is not trusted (self-signed certificate): set {BUNDLE} to the file with the certificate of the"),
+        (
+            "good",
+            False,
+            f"is not trusted (self-signed certificate): set {BUNDLE} to the file with the certificate of the",
+        ),
         ("expired", True, "has expired: renew it, or check the clock of this machine"),
         ("other", True, "is that of another host (Hostname mismatch, certificate is not valid for 'localhost'.): give"),
     ],
@@ -128,7 +132,9 @@ def test_http_and_https_are_not_confused(certificates: Path) -> None:
 
 def test_a_port_without_a_dashboard_is_not_a_matter_of_certificates(certificates: Path) -> None:
     for scheme in ("http", "https"):
-        assert "check that the cluster is running and its port forwarded" in refusal(f"{scheme}://localhost:{free_port()}")
+        assert "check that the cluster is running and its port forwarded" in refusal(
+            f"{scheme}://localhost:{free_port()}"
+        )
     with socket.create_server(("127.0.0.1", 0)) as server:
         Thread(target=lambda: server.accept()[0].close(), daemon=True).start()
         assert "check that" in refusal(f"http://localhost:{server.getsockname()[1]}")

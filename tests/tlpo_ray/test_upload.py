@@ -11,8 +11,8 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
-from ray._private.runtime_env.working_dir import upload_working_dir_if_needed
 from ray._private.runtime_env.packaging import create_package
+from ray._private.runtime_env.working_dir import upload_working_dir_if_needed
 
 from tlpo_ray.config.load import load_config
 from tlpo_ray.data.prompts import read_prompts
@@ -149,7 +149,9 @@ def test_the_prompts_of_a_folder_with_a_gitignore_are_all_read(work_folder: Path
 
 
 @pytest.mark.parametrize("what", ["missing", "cut"])
-def test_an_upload_that_does_not_arrive_is_one_line(work_folder: Path, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upload_that_does_not_arrive_is_one_line(
+    work_folder: Path, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The archive is left out by Ray, as somebody may set it up, or cut."""
     folder = work_folder / "run"
     job = submitted(work_folder / "upload", "data.prompts=questions", f"folder={folder}")
@@ -178,7 +180,9 @@ def test_files_of_an_earlier_job_are_not_read(work_folder: Path) -> None:
     assert [file.name for file in kept.iterdir()] == ["ko.jsonl"]
 
 
-def test_the_folder_that_a_run_is_submitted_from_is_uploaded(work_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_that_a_run_is_submitted_from_is_uploaded(
+    work_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(work_folder / "questions")
     job = submitted(work_folder / "upload", "data.prompts=.", f"folder={work_folder / 'run'}")
     assert called(job, work_folder / "bin", "#!/bin/sh\n").returncode == 0
@@ -260,7 +264,9 @@ def test_a_file_that_cannot_be_uploaded_is_one_line(work_folder: Path) -> None:
     settings = ("data.prompts=questions/large.jsonl", "detector.name=terms")
     submitted(work_folder / "d", *settings[:1])
     with pytest.raises(UserError) as caught:
-        submitted(work_folder / "f", "data.prompts=questions", *settings[1:], "detector.settings={file: terms/large.jsonl}")
+        submitted(
+            work_folder / "f", "data.prompts=questions", *settings[1:], "detector.settings={file: terms/large.jsonl}"
+        )
     assert f"{MAX_UPLOAD_MIB} MiB, and at most {MAX_UPLOAD_MIB} are uploaded with a job: copy" in str(caught.value)
     with pytest.raises(UserError, match="questions: nothing in it names a split"):
         submitted(work_folder / "g", "data.prompts=questions", "data.split=test")

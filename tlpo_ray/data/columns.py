@@ -62,9 +62,10 @@ def _batches(file: io.BufferedReader) -> Iterator[pa.RecordBatch]:
 
 def _rows(batch: pa.RecordBatch) -> Sequence[dict[str, object] | Defect]:
     try:
-        return batch.to_pylist()
+        rows: list[dict[str, object]] = batch.to_pylist()
     except (ValueError, ArithmeticError, KeyError):  # a text that is not UTF-8, a time that Python does not have
         return [_row(batch, index) for index in range(batch.num_rows)]
+    return rows
 
 
 def _row(batch: pa.RecordBatch, index: int) -> dict[str, object] | Defect:

@@ -237,7 +237,9 @@ def _saved_files(folder: Path) -> list[Path]:
     try:
         return [folder / entry["filename"] for entry in _read_json(folder / _STATE)["_data_files"]]
     except (KeyError, TypeError) as error:
-        raise PromptFileError(f"{folder / _STATE}: not the description of a saved dataset (no list of files)") from error
+        raise PromptFileError(
+            f"{folder / _STATE}: not the description of a saved dataset (no list of files)"
+        ) from error
 
 
 def _read_json(file: Path) -> dict[str, Any]:

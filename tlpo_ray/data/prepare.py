@@ -10,9 +10,9 @@ from pathlib import Path
 import detectors
 from tlpo_ray.config.run import DataConfig
 from tlpo_ray.data.appendix_b import asks_for_no_code, names_no_language, rejects_foreign_text
+from tlpo_ray.data.folders import files_in
 from tlpo_ray.data.output import Row, free_report_path, write_output
 from tlpo_ray.data.prompts import UNREADABLE, each_prompt, usual_field
-from tlpo_ray.data.folders import files_in
 from tlpo_ray.data.readers import SUFFIXES
 from tlpo_ray.data.requests import PrepareRequest
 from tlpo_ray.data.rules import Rule, Spans, in_language, no_duplicates, not_longer_than

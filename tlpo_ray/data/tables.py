@@ -1,8 +1,8 @@
 r"""Readers of JSON lines, JSON lists and CSV files: streams of records, malformed ones among them.
 
-Prompt files (`readers.py`) and the inputs of `tlpo detect` are read by the same functions. They differ in one respect: a
-prompt must be valid UTF-8, whereas `tlpo detect` also judges text with damaged bytes. So JSON lines are accepted as bytes
-(strict) and as `TextLines`, which keep damaged bytes as lone surrogates, and `csv_records` can be strict about them.
+Prompt files (`readers.py`) and the inputs of `tlpo detect` are read by the same functions. They differ in one respect:
+a prompt must be valid UTF-8, whereas `tlpo detect` also judges text with damaged bytes. So JSON lines are accepted as
+bytes (strict) and as `TextLines`, which keep damaged bytes as lone surrogates; `csv_records` has an option.
 
 Everywhere a line ends at "\n" and nothing else. `str.splitlines` must not be used on these files: it would also cut at
 U+2028, U+2029 and U+0085, which are ordinary characters inside a JSON string or a CSV field.
@@ -183,8 +183,8 @@ def csv_records(
 ) -> Iterator[Record]:
     """Yield one record per row of a file separated by commas, tabs or semicolons; skip blank lines.
 
-    Quoted fields may contain line breaks. A row with too many or too few values, with a stray quote or with a NUL byte is
-    a malformed record, but only if it certainly ends where its line ends.
+    Quoted fields may contain line breaks. A row with too many or too few values, a stray quote or a NUL byte is a
+    malformed record, but only if it certainly ends where its line ends.
 
     Args:
         lines: the file.
@@ -229,8 +229,8 @@ def csv_records(
             content = row if isinstance(row, Defect) else _by_name(header, row)
             if len(row_lines) > 1 and isinstance(content, Defect) and content.kind == _WRONG_COUNT:
                 raise UserError(
-                    f"{lines.name} line {line}: {content}; a field in quotes makes a record of {len(row_lines)} lines, so "
-                    f"where this record ends is unknown: check the quotes"
+                    f"{lines.name} line {line}: {content}; a field in quotes makes it a record of {len(row_lines)} "
+                    f"lines, so where it ends is unknown: check its quotes"
                 )
             yield _record(lines.name, "row", number, content, line=line)
 

@@ -12,7 +12,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO
+from typing import Any
 
 import pyarrow as pa
 
@@ -23,7 +23,7 @@ PACKED = (".gz", ".zst", ".xz", ".bz2")
 BUFFER_BYTES = 256 * 2**10
 
 _HEAD_BYTES = 512
-_PACKERS: tuple[tuple[str, re.Pattern[bytes], Callable[[IO[bytes]], object]], ...] = (
+_PACKERS: tuple[tuple[str, re.Pattern[bytes], Callable[[Any], Any]], ...] = (
     ("gzip", re.compile(rb"\x1f\x8b"), lambda file: gzip.GzipFile(fileobj=file)),
     # A file of several frames may begin with one that holds no data (parallel zstd writes such files).
     (
@@ -87,8 +87,7 @@ def unpack(name: str, file: io.BufferedReader) -> io.BufferedReader:
     _refuse_other(name, head)
     for packer, magic, opened in _PACKERS:
         if magic.match(head):
-            # pyarrow and the packers of the standard library read like the raw stream that is asked for.
-            inner = io.BufferedReader(opened(file), BUFFER_BYTES)  # type: ignore[arg-type]
+            inner = io.BufferedReader(opened(file), BUFFER_BYTES)
             inner_head = _head(inner)
             _refuse_other(f"{name}, unpacked", inner_head)
             if is_table(inner_head) or any(again.match(inner_head) for _, again, _ in _PACKERS):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from tlpo_ray.data.columns import TABLES
 from tlpo_ray.data.folders import data_format, files_in, without_metadata
@@ -92,7 +92,7 @@ def open_source(source: Source, on_read: OnRead) -> Iterator[io.BufferedReader]:
             yield unpack(source.name, stdin)
             return
         raw = source.path.open("rb", buffering=0)
-        file = stack.enter_context(io.BufferedReader(_WatchedFile(raw, on_read), BUFFER_BYTES))
+        file: Any = stack.enter_context(io.BufferedReader(_WatchedFile(raw, on_read), BUFFER_BYTES))
         yield file if source.format == "table" else unpack(source.name, file)
 
 
@@ -126,7 +126,9 @@ def _files_in(folder: Path) -> list[Path]:
     """Return the files of a folder that have a known format, sorted by name; hidden files are excluded."""
     files = without_metadata(files_in(folder, lambda file: _suffix(file) in FORMATS))
     if not files:
-        raise UserError(f"{folder}: no text in this folder; expected {', '.join(FORMATS)}, each also with {', '.join(PACKED)}")
+        raise UserError(
+            f"{folder}: no text in this folder; expected {', '.join(FORMATS)}, each also with {', '.join(PACKED)}"
+        )
     return files
 
 

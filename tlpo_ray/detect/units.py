@@ -89,9 +89,7 @@ class UnitReader:
                 yield from self._record_units(source.name, json_line_records(source.name, lines))
             else:
                 delimiter = "\t" if source.path is not None and data_format(source.path) == ".tsv" else None
-                rows = csv_records(
-                    lines, lambda header: self._check_header(source.name, header), delimiter=delimiter
-                )
+                rows = csv_records(lines, lambda header: self._check_header(source.name, header), delimiter=delimiter)
                 yield from self._record_units(source.name, rows)
         self.not_utf8 += lines.not_utf8
 

@@ -49,8 +49,8 @@ def _certificate_problem(error: ssl.SSLCertVerificationError) -> str:
     if error.verify_code in (_WRONG_NAME, _WRONG_IP):
         return f"is that of another host ({error.verify_message}): give the address by a name that it is made for"
     return (
-        f"is not trusted ({error.verify_message}): set {_BUNDLE} to the file with the certificate of the authority that "
-        f"signed it, or with the certificate itself if nobody else did"
+        f"is not trusted ({error.verify_message}): set {_BUNDLE} to the file with the certificate of the authority "
+        f"that signed it, or with the certificate itself if nobody else did"
     )
 
 

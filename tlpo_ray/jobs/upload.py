@@ -125,8 +125,8 @@ def _unpack_command(digest: str, folder: Path, kept: Path) -> str:
     """
     run_config, target = shlex.quote(str(folder / "config.yaml")), shlex.quote(str(kept))
     damaged = shlex.quote(
-        f"tlpo: {ARCHIVE}, which holds the prompts, did not arrive on the cluster as it was sent: submit the run again, "
-        f"or copy the files to where the cluster sees them and give the absolute path there"
+        f"tlpo: {ARCHIVE}, which holds the prompts, did not arrive on the cluster as it was sent: submit the run "
+        f"again, or copy the files to where the cluster sees them and give the absolute path there"
     )
     full = shlex.quote(f"tlpo: the prompts cannot be unpacked into {kept}: free space there, or make it writable")
     return (

@@ -1,4 +1,4 @@
-"""Splits of folders as `datasets` itself sees them, folders of `save_to_disk`, and what in a folder is not a prompt file."""
+"""Splits of folders as `datasets` sees them, folders of `save_to_disk`, and what in a folder is not a prompt file."""
 
 from __future__ import annotations
 
@@ -139,8 +139,12 @@ def test_prompts_of_a_test_split_are_never_among_those_of_training(tmp_path: Pat
 
 def test_a_split_is_never_without_effect(tmp_path: Path) -> None:
     folder = write(tmp_path, ["a.jsonl", "b.jsonl"])
-    assert refusal(folder, "test") == f"{folder}: nothing in it names a split, so there is no 'test'; leave the split out"
-    assert refusal(folder / "a.jsonl", "test").endswith("a file has no split 'test'; leave the split out, or give the folder")
+    assert (
+        refusal(folder, "test") == f"{folder}: nothing in it names a split, so there is no 'test'; leave the split out"
+    )
+    assert refusal(folder / "a.jsonl", "test").endswith(
+        "a file has no split 'test'; leave the split out, or give the folder"
+    )
     assert refusal(write(tmp_path / "other", ["test.jsonl"])).endswith("no split 'train'; set the split to one of test")
 
 
@@ -164,7 +168,9 @@ def test_a_saved_dataset_is_read(tmp_path: Path) -> None:
     """A dataset in several files, with the cache of a later `map` beside them and a format for another library."""
     saved = dataset(*map(str, range(50))).with_format("numpy")
     saved.save_to_disk(tmp_path / "saved", num_shards=3)
-    (tmp_path / "saved" / "cache-0123.arrow").write_bytes((tmp_path / "saved" / "data-00000-of-00003.arrow").read_bytes())
+    (tmp_path / "saved" / "cache-0123.arrow").write_bytes(
+        (tmp_path / "saved" / "data-00000-of-00003.arrow").read_bytes()
+    )
     assert read(tmp_path / "saved") == [str(number) for number in range(50)]
     assert "nothing in it names a split" in refusal(tmp_path / "saved", "test")
     assert read(tmp_path / "saved" / "data-00002-of-00003.arrow")[-1] == "49"

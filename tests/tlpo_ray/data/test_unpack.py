@@ -1,4 +1,4 @@
-"""Formats that are known by their content: what is unpacked, what is a table, and what is refused, wherever texts are read."""
+"""Formats that are known by their content, wherever texts are read, and the account of every row."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import sys
 import tarfile
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -218,8 +218,8 @@ OTHERS: Mapping[str, tuple[bytes, str]] = {
     "7z": (b"7z\xbc\xaf\x27\x1c\0\4", "a 7z archive"),
     "lz4": (b"\x04\x22\x4d\x18\x64\x40\xa7", "an LZ4 file"),
     "utf-16": (jsonl(ROWS).decode().encode("utf-16"), "UTF-16 text; convert it to UTF-8"),
-    "gzip in gzip": (gzip.compress(gzip.compress(jsonl(ROWS))), "gzip holds compressed data once more; unpack it first"),
-    "parquet in zstd": (PACKERS[".zst"](TABLES["p.parquet"](ROWS)), "zstd holds a Parquet or Arrow file; unpack it first"),
+    "gzip in gzip": (gzip.compress(gzip.compress(jsonl(ROWS))), "gzip holds compressed data once more"),
+    "parquet in zstd": (PACKERS[".zst"](TABLES["p.parquet"](ROWS)), "zstd holds a Parquet or Arrow file"),
     "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "a Git LFS pointer"),
 }  # fmt: skip
 
@@ -273,19 +273,19 @@ SEPARATORS = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e"
 """Characters at which `str.splitlines` cuts."""
 texts = st.text(st.sampled_from("가나 ,;\t\"'\n\r\\{[" + SEPARATORS), max_size=8)
 cells = st.one_of(texts, st.just("가" * 40))
-rows = st.lists(st.fixed_dictionaries({"prompt": cells, "language": st.sampled_from(["ko", "ja", ""])}), max_size=12)
+rows = st.lists(st.fixed_dictionaries({"prompt": cells, "language": st.sampled_from(["ko", "ja"])}), max_size=12)
 
 
 @given(rows=rows, name=st.sampled_from(sorted(FILES)), seed=st.integers(0, 3), limit=st.sampled_from([None, 2]))
 def test_every_row_is_kept_or_skipped_for_a_named_reason(
     rows: Rows, name: str, seed: int, limit: int | None, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Any rows in any format: `read = kept + skipped by reason`, and the kept ones are the rows as they were written."""
+    """Any rows in any format: read = kept + skipped by reason, and the kept ones are the rows as they were written."""
     file = tmp_path_factory.mktemp("rows") / name
     file.write_bytes(FILES[name](rows))
     assert [record.fields for record in read_records(str(file), None, "train")] == rows
-    blank = sum(not row["prompt"].strip() or not row["language"] for row in rows)
-    long = sum(len(row["prompt"]) > 20 for row in rows) - sum(len(row["prompt"]) > 20 and not row["language"] for row in rows)
+    blank = sum(not row["prompt"].strip() for row in rows)
+    long = sum(len(row["prompt"]) > 20 for row in rows)
     data = DataConfig(prompts=str(file), skip_bad=True, max_characters=20, limit=limit)
     if blank == len(rows) and rows:
         with pytest.raises(PromptFileError, match=f"none of {len(rows)} lines can be read"):
@@ -295,9 +295,7 @@ def test_every_row_is_kept_or_skipped_for_a_named_reason(
     assert prompt_set.skipped == {
         reason: number for reason, number in ((UNREADABLE, blank), ("longer than 20 characters", long)) if number
     }
-    kept = Counter(
-        row["prompt"] for row in rows if row["prompt"].strip() and row["language"] and len(row["prompt"]) <= 20
-    )
+    kept = Counter(row["prompt"] for row in rows if row["prompt"].strip() and len(row["prompt"]) <= 20)
     found = Counter(prompt.text for prompt in prompt_set.prompts)
     assert found <= kept and found.total() == min(kept.total(), limit or kept.total())
     assert prompt_set.total == len(prompt_set.prompts) + sum(prompt_set.skipped.values())
