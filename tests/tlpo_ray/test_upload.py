@@ -103,6 +103,8 @@ NEEDED = (
     "deep/venv/c.jsonl.gz",  # what a job calls venv, .git and __pycache__ Ray leaves out by itself
     "__pycache__/d.parquet",
     "가나다/" + "긴" * 60 + "/" + "이름" * 30 + ".csv",
+    "new\nline.jsonl",
+    "not UTF-8 \udcff.jsonl",
     "README.md",
     "saved/state.json",
     "saved/data-00000-of-00001.arrow",
@@ -115,7 +117,7 @@ def test_everything_that_a_run_reads_arrives(work_folder: Path) -> None:
     for name in (*NEEDED, *UNUSED, *IGNORED):
         file = work_folder / "questions" / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(IGNORED.get(name, name))
+        file.write_bytes(os.fsencode(IGNORED.get(name, name)))
     (work_folder / ".gitignore").write_text("*\n")  # of a folder above
     elsewhere = work_folder / "elsewhere" / "f.jsonl"
     elsewhere.parent.mkdir()
@@ -130,7 +132,8 @@ def test_everything_that_a_run_reads_arrives(work_folder: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert job.upload is not None
     kept = Path(load_config(str(job.upload / CONFIG), []).data.prompts)
-    read = {str(file.relative_to(kept)): file.read_text() for file in kept.rglob("*") if file.is_file()}
+    files = (file for file in kept.rglob("*") if file.is_file())
+    read = {str(file.relative_to(kept)): os.fsdecode(file.read_bytes()) for file in files}
     expected = {name: name for name in NEEDED} | {"ko.jsonl": '{"prompt": "questions"}\n'}
     assert read == expected | {"linked/f.jsonl": "elsewhere", "old.jsonl": "elsewhere"}
 

@@ -49,8 +49,8 @@ class DataConfig(Section):
     """Source of the prompts."""
 
     prompts: str
-    """Prompt file (`.jsonl`, `.json`, `.csv`, `.tsv`, also compressed, `.parquet`, `.arrow`), a folder of such files, or
-    the name of a hub dataset."""
+    """Prompt file (`.jsonl`, `.json`, `.csv`, `.tsv`, also compressed, `.parquet`, `.arrow`), a folder of such files,
+    or the name of a hub dataset."""
     languages: tuple[str, ...] = ()
     """Languages to train on; empty takes every language that the prompts name."""
     language: str | None = None

@@ -249,6 +249,21 @@ def test_a_database_and_other_bytes_are_refused(tmp_path: Path) -> None:
         detected(tmp_path / "answers")
 
 
+def test_a_nul_byte_is_a_malformed_line(tmp_path: Path) -> None:
+    """As it stands in files whose end a crash has filled up: the other lines are judged, and this one is counted."""
+    for name, lines in (
+        ("a.txt", ["통화는 єна입니다", "\0\0\0\0", "통화는 엔입니다"]),
+        ("a.csv", ["text", "통화는 єна입니다", "통화\0", "통화는 엔입니다"]),
+        ("a.jsonl", ['{"text": "통화는 єна입니다"}', '{"text": "\0"}', '{"text": "통화는 엔입니다"}']),
+    ):
+        file = tmp_path / name
+        file.write_text("\n".join(lines), encoding="utf-8")
+        with pytest.raises(UserError, match=f"{name} line {lines.index(lines[-1])}: not (text|JSON)"):
+            detected(file)
+        detection = detect(DetectRequest(files=[file], language="ko", skip_bad=True))
+        assert (sum(1 for _ in detection), sum(detection.skipped.values())) == (2, 1)
+
+
 def test_a_text_is_not_taken_for_something_else(tmp_path: Path) -> None:
     """Texts that begin with the letters of a format."""
     for text in ("PAR1 유전자", "GGUF 파일", "PK 마트", "BZh 문자", "ARROW1 화살", "Rar! 소리"):
@@ -299,6 +314,23 @@ def test_every_row_is_kept_or_skipped_for_a_named_reason(
     found = Counter(prompt.text for prompt in prompt_set.prompts)
     assert found <= kept and found.total() == min(kept.total(), limit or kept.total())
     assert prompt_set.total == len(prompt_set.prompts) + sum(prompt_set.skipped.values())
+
+
+@given(contents=st.dictionaries(st.sampled_from(sorted(FILES)), rows, min_size=1, max_size=4), data=st.data())
+def test_no_row_of_a_folder_is_lost(
+    contents: dict[str, Rows], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Files of several formats in several folders: every row of every file is read once."""
+    folder = tmp_path_factory.mktemp("folder")
+    for name, written in contents.items():
+        file = folder / data.draw(st.sampled_from([".", "a", "a/b", "c"])) / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(FILES[name](written))
+    read = Counter(
+        (Path(record.source).name, *sorted((record.fields or {}).items()))
+        for record in read_records(str(folder), None, "train")
+    )
+    assert read == Counter((name, *sorted(row.items())) for name, written in contents.items() for row in written)
 
 
 def spoilt(line: bytes, kind: str) -> bytes:
