@@ -27,6 +27,9 @@ UNNAMED = ""
 """Name of the only split of a folder in which nothing names one."""
 README = "README.md"
 _STATE, _INFO, _DICT = "state.json", "dataset_info.json", "dataset_dict.json"
+_OTHER_PACKER = re.compile(
+    r"\.(jsonl?|ndjson|[ct]sv|parquet|arrow)\.(zip|7z|rar|tar|tgz|lz4|lzma|lzo|br|sz|z)$", re.IGNORECASE
+)
 _SHARD = re.compile(r"data/([^/]+)-\d{5}-of-\d{5}[^/]*\.[^/]*")
 
 
@@ -50,32 +53,35 @@ def files_in(folder: Path, is_wanted: Callable[[Path], bool]) -> list[Path]:
     Raises:
         UserError: A folder cannot be listed, or a wanted file is not one: a link to nothing, a socket, a named pipe.
     """
-    root = folder.resolve()
-    return sorted(_walk(folder, is_wanted, {root, *root.parents}))
+    files: list[Path] = []
+    visited = set(folder.resolve().parents)
+    links = [folder]
+    for link in links:  # grows while it is read: links come last, so that a folder within is read under its own name
+        files += _walk(link, is_wanted, visited, links)
+    return sorted(files)
 
 
-def _walk(folder: Path, is_wanted: Callable[[Path], bool], visited: set[Path]) -> Iterator[Path]:
-    links: list[Path] = []
+def _walk(folder: Path, is_wanted: Callable[[Path], bool], visited: set[Path], links: list[Path]) -> Iterator[Path]:
+    """Yield the wanted files of a folder that was not visited yet; append the links to folders in it to `links`."""
+    target = folder.resolve()
+    if target in visited:
+        return
+    visited.add(target)
     try:
-        entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         raise UserError(f"{folder}: {error.strerror}") from error
     for entry in entries:
         path = folder / entry.name
+        if entry.name.startswith("."):
+            continue
         if entry.is_dir(follow_symlinks=False):
-            visited.add(path.resolve())
-            yield from _walk(path, is_wanted, visited)
+            yield from _walk(path, is_wanted, visited, links)
         elif entry.is_symlink() and path.is_dir():
             links.append(path)
         elif is_wanted(path):
             check_file(path)
             yield path
-    # Last: of a folder and a link to it beside it, the folder itself is read.
-    for path in links:
-        target = path.resolve()
-        if target not in visited:
-            visited.add(target)
-            yield from _walk(path, is_wanted, visited)
 
 
 def check_file(path: Path) -> None:
@@ -108,9 +114,9 @@ def folder_files(folder: Path, subset: str | None, split: str) -> list[Path]:
     splits = find_splits(folder, subset)
     if UNNAMED in splits and split != DEFAULT_SPLIT:
         raise PromptFileError(f"{folder}: nothing in it names a split, so there is no {split!r}; leave the split out")
-    files = splits.get(UNNAMED) or splits.get(split)
-    if files is None:
+    if UNNAMED not in splits and split not in splits:
         raise PromptFileError(f"{folder}: no split {split!r}; set the split to one of {', '.join(splits)}")
+    files = splits[UNNAMED if UNNAMED in splits else split]
     for file in files:
         check_file(file)
     return files
@@ -127,7 +133,11 @@ def find_splits(folder: Path, subset: str | None = None) -> Mapping[str, list[Pa
     saved = _saved_splits(folder)
     if saved is not None:
         return saved
-    files = without_metadata(files_in(folder, is_data))
+    found = files_in(folder, lambda file: is_data(file) or _OTHER_PACKER.search(file.name) is not None)
+    packed = next((file for file in found if not is_data(file)), None)
+    if packed is not None:
+        raise PromptFileError(f"{packed}: {packed.suffix} is not read; unpack it, or move it out of the folder")
+    files = without_metadata(found)
     if not files:
         raise PromptFileError(f"{folder}: no prompt file in this folder; expected {', '.join((*TEXTS, *TABLES))}")
     config = _config(folder, subset)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -82,6 +83,7 @@ class UnitReader:
         with open_source(source, on_read) as file:
             lines = TextLines(source.name, file)
             if source.format == "text":
+                self._refuse_binary(source.name, file)
                 yield from self._text_units(lines)
             elif source.format == "table":
                 yield from self._record_units(source.name, column_records(source.name, file))
@@ -102,6 +104,12 @@ class UnitReader:
         if not self._skip_bad:
             raise UserError(f"{place}: {defect}")
         self.skipped[defect.kind] += 1
+
+    def _refuse_binary(self, source: str, file: io.BufferedReader) -> None:
+        """Raise before anything is judged if a file does not begin with text and such lines are not to be skipped."""
+        head = file.peek()
+        if not self._skip_bad and b"\0" in head:
+            raise UserError(f"{source} line {head[: head.index(0)].count(10) + 1}: {NUL}")
 
     def _text_units(self, lines: TextLines) -> Iterator[Unit]:
         for line in lines:

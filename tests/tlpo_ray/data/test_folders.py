@@ -157,6 +157,13 @@ def test_a_file_of_no_split_beside_others_is_not_dropped(tmp_path: Path) -> None
     ]
 
 
+def test_prompts_in_another_packing_are_not_dropped(tmp_path: Path) -> None:
+    write(tmp_path, ["a.jsonl", "b.jsonl.zip", "images.zip"])
+    assert refusal(tmp_path) == f"{tmp_path}/b.jsonl.zip: .zip is not read; unpack it, or move it out of the folder"
+    (tmp_path / "b.jsonl.zip").unlink()
+    assert read(tmp_path) == ["a.jsonl"]
+
+
 # ----------------------------------------------------------------------------------------------------- save_to_disk
 
 
@@ -213,11 +220,15 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     folder = write(tmp_path / "prompts", ["a/1.jsonl", "b/2.jsonl"])
     elsewhere = write(tmp_path / "elsewhere", ["3.jsonl"])
     (folder / "0").symlink_to(folder / "a")
+    (folder / "a" / "sibling").symlink_to(folder / "b")
     (folder / "back").symlink_to(folder)
     (folder / "above").symlink_to(tmp_path)
     (folder / "c").symlink_to(elsewhere)
     (folder / "d").symlink_to(elsewhere)
     assert read(folder) == ["a/1.jsonl", "b/2.jsonl", "3.jsonl"]
+    assert [str(file.relative_to(folder)) for file in find_splits(folder)[UNNAMED]] == [
+        "a/1.jsonl", "b/2.jsonl", "c/3.jsonl",
+    ]  # fmt: skip
 
 
 def test_a_folder_without_prompts_is_one_line(tmp_path: Path) -> None:

@@ -244,6 +244,9 @@ def test_a_database_and_other_bytes_are_refused(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_bytes(database(tmp_path))
     with pytest.raises(PromptFileError, match="an SQLite database"):
         prompts(tmp_path / "p.jsonl")
+    (tmp_path / "b.txt").write_bytes("통화는 єна입니다\n\0".encode())
+    with pytest.raises(UserError, match=r"b\.txt line 2: not text"):
+        next(iter(detect(DetectRequest(files=[tmp_path / "b.txt"], language="ko"))))  # before the line above is judged
     (tmp_path / "answers").write_bytes("글\n".encode("utf-16-le"))
     with pytest.raises(UserError, match=r"answers line 1: not text \(a NUL byte\)"):
         detected(tmp_path / "answers")
