@@ -73,6 +73,26 @@ def test_only_a_line_feed_ends_a_line_of_csv(name: str, tmp_path: Path) -> None:
     assert [record.content for record in records] == [{"text": text, "n": "1"} for text in TEXTS]
 
 
+CUT_AT_ANY_SEPARATOR = {
+    "detectors/lexicon.py": "our own list of words",
+    "tlpo_ray/cluster/waiting.py": "messages",
+    "tlpo_ray/errors.py": "messages",
+    "tlpo_ray/experiment/full_size.py": "output of a command",
+    "tlpo_ray/quickstart/wheels.py": "output of a command",
+    "tlpo_ray/run/journal.py": "JSON in ASCII",
+}
+"""Modules that may use `str.splitlines`, and what they cut with it."""
+
+
+def test_no_other_module_cuts_lines_at_any_separator() -> None:
+    root = Path(__file__).parents[3]
+    files = [
+        file for package in ("tlpo_ray", "actors", "learner", "detectors") for file in (root / package).rglob("*.py")
+    ]
+    users = {str(file.relative_to(root)) for file in files if ".splitlines(" in file.read_text(encoding="utf-8")}
+    assert users == set(CUT_AT_ANY_SEPARATOR)
+
+
 def test_only_a_line_feed_ends_a_line_of_text() -> None:
     lines = text_lines("".join(f"{text}\n" for text in TEXTS).encode())
     assert list(lines) == [f"{text}\n" for text in TEXTS]
