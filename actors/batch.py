@@ -61,7 +61,9 @@ class RolloutBatch:
                 ),
                 tokens_clean=sum(len(rollout.token_ids) for rollout, _ in finished if rollout.point is None),
                 by_language=_by_language(rollout for rollout, _ in finished),
-                confused_in=Counter(rollout.point.part for rollout, _ in finished if rollout.point and rollout.point.part),
+                confused_in=dict(
+                    Counter(point.part for rollout, _ in finished if (point := rollout.point) and point.part)
+                ),
                 kv_cache_usage=kv_cache_usage,
             ),
         )

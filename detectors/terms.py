@@ -118,7 +118,8 @@ def _checked(pattern: Any) -> str:
 def _read(file: str) -> list[str]:
     """Return the terms of a file."""
     try:
-        lines = Path(file).read_text(encoding="utf-8").splitlines()
+        # Not `splitlines`: a term may hold a character such as U+0085 or U+2028, which ends no line of a file.
+        lines = Path(file).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingError(f"detector terms: cannot read {file}: {error}") from error
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]

@@ -55,6 +55,16 @@ def test_detectors_are_found_by_name() -> None:
     assert finding == Finding(4, 6, "금지", "term", "term")
 
 
+def test_terms_of_a_file_are_its_lines(tmp_path: Path) -> None:
+    """Only a line feed ends a term, not U+2028 or U+0085, and a byte order mark does not belong to the first one."""
+    terms = ["금지", "첫째\u2028둘째", "셋째\x85넷째"]
+    (tmp_path / "terms.txt").write_text("\ufeff" + "\r\n".join([*terms, "", "# 허용"]), encoding="utf-8")
+    detector = build_detector("terms", "ko", settings={"file": str(tmp_path / "terms.txt")})
+    for term in terms:
+        assert detector.find(f"이것은 {term} 입니다") == Finding(4, 4 + len(term), term, "term", "term")
+    assert detector.find("이것은 첫째 넷째 허용 입니다") is None
+
+
 def test_only_a_factory_that_takes_english_receives_it(installed: None) -> None:
     assert build_detector("with-english", "ko", "confusion").version == "ko, confusion, bad"
     assert build_detector("without-english", "ko", "confusion").version == "ko, not given, bad"

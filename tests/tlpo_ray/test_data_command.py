@@ -112,11 +112,18 @@ def test_an_invalid_request_is_an_error_of_one_line_and_writes_nothing(
     assert not request_.output.parent.exists()
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"no gzip"])
-def test_a_damaged_file_is_an_error(request_: PrepareRequest, damage: Any) -> None:
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (lambda data: data[: len(data) // 2], "damaged compressed file"),
+        (lambda data: b"no gzip", "line 1: not JSON"),
+        (lambda data: b"\0no text", "line 1: not JSON"),
+    ],
+)
+def test_a_damaged_file_is_an_error(request_: PrepareRequest, damage: Any, problem: str) -> None:
     file = Path(request_.source) / "data" / "ko.json.gz"
     file.write_bytes(damage(file.read_bytes()))
-    with pytest.raises(PromptFileError, match="damaged gzip file"):
+    with pytest.raises(PromptFileError, match=problem):
         prepare_command(request_)
     assert not request_.output.parent.exists()
 

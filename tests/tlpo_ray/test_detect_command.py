@@ -146,7 +146,7 @@ def test_gzip_is_unpacked_from_files_and_standard_input(tmp_path: Path) -> None:
     piped = spans("--input-format", "csv", cwd=tmp_path, stdin=packed)
     assert [{**row, "file": ""} for row in plain] == [{**row, "file": ""} for row in by_name]
     assert [{**row, "file": ""} for row in plain] == [{**row, "file": ""} for row in piped]
-    assert "c.csv.gz: damaged gzip file" in refused("c.csv.gz", cwd=tmp_path)
+    assert "c.csv.gz: damaged compressed file" in refused("c.csv.gz", cwd=tmp_path)
 
 
 def test_a_folder_is_read_by_name_without_hidden_or_unknown_files(tmp_path: Path) -> None:

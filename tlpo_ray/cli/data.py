@@ -38,7 +38,7 @@ def prepare(
     subset: Annotated[
         str | None, typer.Option(help="Configuration of a hub dataset. Default for Bactrian-X: the language.")
     ] = None,
-    split: Annotated[str, typer.Option(help="Split of a hub dataset.")] = PrepareRequest.split,
+    split: Annotated[str, typer.Option(help="Split of a hub dataset or folder.")] = PrepareRequest.split,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Count bad records and continue.")] = False,
 ) -> None:
     """Filter the prompts of a dataset as in Appendix B of the paper, and report why prompts were dropped."""

@@ -90,13 +90,14 @@ _INPUT, _RULES, _OUTPUT = "Input", "Rules", "Output"
 
 TextFiles = Annotated[
     list[Path] | None,
-    typer.Argument(help="Files and folders, gzip included; none, or -, reads standard input."),
+    typer.Argument(help="Files and folders, compressed ones included; none, or -, reads standard input."),
 ]
 InputFormat = Annotated[
     str,
     typer.Option(
         help="auto, text, jsonl or csv. auto decides by the ending (.txt .md .jsonl .ndjson .json .csv .tsv); anything "
-        "else, and standard input, is JSONL with --field and plain text without it.",
+        "else, and standard input, is JSONL with --field and plain text without it. Parquet and Arrow files are "
+        "known by their content.",
         rich_help_panel=_INPUT,
     ),
 ]

@@ -51,7 +51,8 @@ class DataConfig(Section):
     """Source of the prompts."""
 
     prompts: str
-    """Prompt file (`.jsonl`, `.json`, `.json.gz`, `.parquet`), a folder of such files, or the name of a hub dataset."""
+    """Prompt file (`.jsonl`, `.json`, `.csv`, `.tsv`, also compressed, `.parquet`, `.arrow`), a folder of such files,
+    or the name of a hub dataset."""
     languages: tuple[LanguageName, ...] = ()
     """Languages to train on, e.g. `[ko, zh-Hant]`; empty takes every language that the prompts name."""
     language: LanguageName | None = None
@@ -63,9 +64,9 @@ class DataConfig(Section):
     id_field: str = "id"
     """Field that holds a prompt's id; prompts without it get file and line as their id."""
     subset: str | None = None
-    """Configuration of a hub dataset, e.g. `ko` for Bactrian-X."""
+    """Configuration of a hub dataset, e.g. `ko` for Bactrian-X, or of a folder whose README.md lists some."""
     split: str = "train"
-    """Split of a hub dataset."""
+    """Split of a hub dataset, or of a folder whose files name splits."""
     limit: Positive | None = None
     """Largest number of prompts to use; none uses all of them."""
     max_characters: Positive = 500

@@ -2,6 +2,8 @@
 
 __all__ = [
     "appendix_b",
+    "columns",
+    "folders",
     "load",
     "output",
     "pairs",
@@ -12,4 +14,5 @@ __all__ = [
     "rules",
     "spool",
     "tables",
+    "unpack",
 ]

@@ -10,6 +10,7 @@ from pathlib import Path
 import detectors
 from tlpo_ray.config.run import DataConfig
 from tlpo_ray.data.appendix_b import asks_for_no_code, names_no_language, rejects_foreign_text
+from tlpo_ray.data.folders import files_in
 from tlpo_ray.data.output import Row, free_report_path, write_output
 from tlpo_ray.data.prompts import UNREADABLE, each_prompt, usual_field
 from tlpo_ray.data.readers import SUFFIXES
@@ -148,7 +149,7 @@ def file_of_language(source: str, language: str) -> str:
     if not source or not Path(source).is_dir():
         return source
     names = {f"{language}{suffix}" for suffix in SUFFIXES}
-    files = [file for file in Path(source).rglob("*") if file.name in names]
+    files = files_in(Path(source), lambda file: file.name in names)
     return str(files[0]) if len(files) == 1 else source
 
 
@@ -171,7 +172,8 @@ def _example(record: Record, prompt: Prompt | None, rule: Rule | None) -> Droppe
 
 def _source(request: PrepareRequest) -> DataConfig:
     """Return where the records are: the language's file in a folder, the language's subset of Bactrian-X."""
-    subset = request.subset or (request.language if request.source == BACTRIAN_X else None)
+    is_bactrian_x = request.source == BACTRIAN_X and not Path(request.source).exists()
+    subset = request.subset or (request.language if is_bactrian_x else None)
     data = DataConfig(
         prompts=file_of_language(request.source, request.language), language=request.language, subset=subset,
         split=request.split, skip_bad=request.skip_bad,

@@ -2,110 +2,109 @@
 
 from __future__ import annotations
 
-import gzip
+import io
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from tlpo_ray.data.columns import TABLES, column_records
+from tlpo_ray.data.folders import DEFAULT_SPLIT, TEXTS, check_file, data_format, folder_files
 from tlpo_ray.data.tables import (
-    Defect,
     Record,
+    TextLines,
     csv_records,
     is_json_list,
     json_line_records,
     json_list_records,
-    read_errors,
 )
+from tlpo_ray.data.unpack import PACKED, has_table, read_errors, unpack
 from tlpo_ray.errors import PromptFileError, UserError, first_line
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz", ".parquet")
+SUFFIXES = (*(text + packed for text in TEXTS for packed in ("", *PACKED)), *TABLES)
+"""Ends of the names of prompt files."""
 HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*|\w[\w-]*")
 
 
 def read_records(source: str, subset: str | None, split: str) -> Iterator[Record]:
-    """Yield every record of a file, of all files in a folder (sorted by name), or of a hub dataset; skip blank lines.
+    """Yield every record of a file, of all files of a split in a folder, or of a hub dataset; skip blank lines.
 
     Args:
         source: a path, or a hub dataset if nothing exists at that path.
-        subset: configuration of a hub dataset.
-        split: split of a hub dataset.
+        subset: configuration of a hub dataset, or of a folder whose README.md lists some.
+        split: split of a hub dataset or folder. A folder whose files name no split, and a file, are `train`.
 
     Raises:
-        PromptFileError: The source does not exist, or is damaged beyond single records.
+        PromptFileError: The source, its subset or its split does not exist, or is damaged beyond single records.
     """
-    if not source:
-        raise PromptFileError("data.prompts is empty: give a file, a folder or a hub dataset")
-    path = Path(source)
-    if path.is_dir():
-        yield from _read_folder(path)
-    elif path.exists():
-        yield from _read_file(path)
-    elif is_hub_name(source):
+    files = source_files(source, subset, split)
+    if files is None:
         yield from _read_hub(source, subset, split)
-    else:
-        raise PromptFileError(f"{source}: no such file or folder")
-
-
-def is_hub_name(source: str) -> bool:
-    """Return whether a source that does not exist as a path may be the name of a hub dataset."""
-    return not source.endswith(SUFFIXES) and HUB_NAME.fullmatch(source) is not None
-
-
-def _read_folder(folder: Path) -> Iterator[Record]:
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name.endswith(SUFFIXES))
-    if not files:
-        raise PromptFileError(f"{folder}: no prompt file in this folder; expected {', '.join(SUFFIXES)}")
+        return
     for file in files:
         yield from _read_file(file)
 
 
-def _read_file(path: Path) -> Iterator[Record]:
-    if not path.name.endswith(SUFFIXES):
-        raise PromptFileError(f"{path}: not a prompt file; expected {', '.join(SUFFIXES)}")
-    with _open(path) as file:
-        if path.name.endswith(".parquet"):
-            yield from _read_parquet(path, file)
-        elif ".csv" in path.suffixes:
-            yield from csv_records(str(path), file)
-        elif ".jsonl" in path.name or not is_json_list(file):
-            yield from json_line_records(str(path), file)
-        else:
-            yield from json_list_records(str(path), file)
+def source_files(source: str, subset: str | None, split: str) -> list[Path] | None:
+    """Return the files that a run reads its prompts from, in this order; None for a hub dataset.
 
-
-@contextmanager
-def _open(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file, unpacked if its name ends in .gz; errors while it is read become a `PromptFileError`."""
+    Raises:
+        PromptFileError: The source, its subset or its split does not exist, or a file of it cannot be read.
+    """
+    if not source:
+        raise PromptFileError("data.prompts is empty: give a file, a folder or a hub dataset")
+    path = Path(source)
     try:
-        with read_errors(str(path)), gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            yield file  # type: ignore[misc]  # a GzipFile reads like an IO[bytes]
-    except pa.ArrowException as error:
-        raise PromptFileError(f"{path}: damaged Parquet file ({first_line(error)})") from error
+        if path.is_dir():
+            return folder_files(path, subset, split)
+        if not path.exists() and not path.is_symlink():
+            if is_hub_name(source):
+                return None
+            raise PromptFileError(f"{source}: no such file or folder")
+        check_file(path)
+    except UserError as error:
+        raise PromptFileError(str(error)) from error
+    if data_format(path) is None:
+        raise PromptFileError(f"{path}: not a prompt file; expected {_expected()}")
+    if split != DEFAULT_SPLIT:
+        raise PromptFileError(f"{path}: a file has no split {split!r}; leave the split out, or give the folder")
+    return [path]
+
+
+def is_hub_name(source: str) -> bool:
+    """Return whether a source that does not exist as a path may be the name of a hub dataset."""
+    return data_format(Path(source)) is None and HUB_NAME.fullmatch(source) is not None
+
+
+def _expected() -> str:
+    return f"{', '.join((*TEXTS, *TABLES))}, the former also with {', '.join(PACKED)}"
+
+
+def _read_file(path: Path) -> Iterator[Record]:
+    try:
+        with read_errors(str(path)), path.open("rb") as file:
+            yield from _records(path, file)
     except UserError as error:
         raise PromptFileError(str(error)) from error
 
 
-def _read_parquet(path: Path, file: IO[bytes]) -> Iterator[Record]:
-    number = 0
-    for batch in pq.ParquetFile(file).iter_batches():
-        for index in range(batch.num_rows):
-            number += 1
-            yield Record(source=str(path), unit="row", number=number, content=_row(batch, index))
-
-
-def _row(batch: pa.RecordBatch, index: int) -> dict[str, object] | Defect:
-    try:
-        return {name: batch.column(name)[index].as_py() for name in batch.schema.names}
-    except UnicodeDecodeError:
-        return Defect("a text is not UTF-8")
+def _records(path: Path, file: io.BufferedReader) -> Iterator[Record]:
+    """Yield the records of a file: tables and compressed text are known by their content, text by the file's name."""
+    name, form = str(path), data_format(path)
+    if form in TABLES or has_table(file):
+        yield from column_records(name, file)
+        return
+    text = unpack(name, file)
+    if form in (".csv", ".tsv"):
+        lines = TextLines(name, text)
+        yield from csv_records(lines, delimiter="\t" if form == ".tsv" else None, utf8_only=True)
+    elif form == ".json" and is_json_list(text):
+        yield from json_list_records(name, text)
+    else:
+        yield from json_line_records(name, text)
 
 
 def _read_hub(name: str, subset: str | None, split: str) -> Iterator[Record]:

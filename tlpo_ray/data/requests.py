@@ -42,7 +42,7 @@ class PrepareRequest:
     subset: str | None = None
     """Configuration of a hub dataset; None means the language for Bactrian-X."""
     split: str = "train"
-    """Split of a hub dataset."""
+    """Split of a hub dataset, or of a folder whose files name splits."""
     skip_bad: bool = False
     """Whether malformed records are counted instead of raised."""
 

@@ -1,10 +1,8 @@
 r"""Readers of JSON lines, JSON lists and CSV files: streams of records, malformed ones among them.
 
-Prompt files (`readers.py`) and the inputs of `tlpo detect` are read by the same functions. They differ in two respects:
-
-* A prompt must be valid UTF-8, whereas `tlpo detect` also judges text with damaged bytes. So JSON lines are accepted as
-  bytes (strict) and as `TextLines` (which keep damaged bytes as lone surrogates).
-* CSV files of prompts are read leniently (`csv_records`), those of `tlpo detect` strictly (`strict_csv_records`).
+Prompt files (`readers.py`) and the inputs of `tlpo detect` are read by the same functions. They differ in one respect:
+a prompt must be valid UTF-8, whereas `tlpo detect` also judges text with damaged bytes. So JSON lines are accepted as
+bytes (strict) and as `TextLines`, which keep damaged bytes as lone surrogates; `csv_records` has an option.
 
 Everywhere a line ends at "\n" and nothing else. `str.splitlines` must not be used on these files: it would also cut at
 U+2028, U+2029 and U+0085, which are ordinary characters inside a JSON string or a CSV field.
@@ -14,26 +12,22 @@ from __future__ import annotations
 
 import codecs
 import csv
-import gzip
 import io
 import json
-import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import IO, Literal, Never
+from typing import IO, Literal
 
-from tlpo_ray.errors import UserError, first_line
+from tlpo_ray.errors import UserError
 
 MAX_LINE_BYTES = 64 * 2**20
 """Longest line that `TextLines` accepts: a file with longer ones is not text and might not fit in memory."""
 SNIPPET = 40
 """Characters of a malformed line that its error message shows."""
 _BYTE_ORDER_MARK = "\ufeff"
-_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_GZIP = b"\x1f\x8b"
 _DELIMITERS = ",\t;"
 
 RecordUnit = Literal["line", "item", "row"]
@@ -53,6 +47,9 @@ class Defect:
 
     def __str__(self) -> str:
         return self.kind + self.detail
+
+
+NUL = Defect("not text", " (a NUL byte)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +81,8 @@ class Record:
 
     @property
     def place(self) -> str:
-        """File and line (item, row), for error messages."""
-        return f"{self.source} {self.unit} {self.number}"
+        """File and line (or item, row), for error messages."""
+        return f"{self.source} {self.unit} {self.number}" if self.line is None else f"{self.source} line {self.line}"
 
     @property
     def name(self) -> str:
@@ -104,7 +101,7 @@ class TextLines(Iterator[str]):
         file: its unpacked bytes.
 
     Raises:
-        UserError: The file is UTF-16, or a line is longer than `MAX_LINE_BYTES`.
+        UserError: A line is longer than `MAX_LINE_BYTES`.
     """
 
     def __init__(self, name: str, file: IO[bytes]) -> None:
@@ -130,35 +127,9 @@ class TextLines(Iterator[str]):
     def _decode(self, line: bytes) -> str:
         try:
             return line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            if self.number == 1 and line.startswith(_UTF_16):
-                raise UserError(f"{self.name}: UTF-16 text; convert it to UTF-8") from error
+        except UnicodeDecodeError:
             self.not_utf8 += 1
             return line.decode("utf-8", "surrogateescape")
-
-
-@contextmanager
-def read_errors(name: str) -> Iterator[None]:
-    """Turn errors of the disk and of gzip, while the block reads a file, into one line.
-
-    Raises:
-        UserError: The file called `name` cannot be read.
-    """
-    try:
-        yield
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(f"{name}: damaged gzip file ({error})") from error
-    except OSError as error:
-        raise UserError(f"{name}: {error.strerror or first_line(error)}") from error
-
-
-def unpack(file: IO[bytes]) -> IO[bytes]:
-    """Return the unpacked bytes of a gzip stream, and any other stream unchanged.
-
-    The first bytes decide, not the name: standard input has none, and files under other names are unpacked as well.
-    """
-    is_gzip = isinstance(file, io.BufferedReader) and file.peek(len(_GZIP)).startswith(_GZIP)
-    return gzip.GzipFile(fileobj=file) if is_gzip else file  # type: ignore[return-value]  # reads like an IO[bytes]
 
 
 def json_line_records(source: str, lines: Iterable[bytes | str]) -> Iterator[Record]:
@@ -195,74 +166,73 @@ def json_list_records(source: str, file: IO[bytes]) -> Iterator[Record]:
         yield _record(source, "item", number, value)
 
 
-def is_json_list(file: IO[bytes]) -> bool:
+def is_json_list(file: io.BufferedReader) -> bool:
     """Return whether a JSON file contains one list (e.g. Bactrian-X) rather than one record per line.
 
-    Reads from the beginning of the file and returns to it.
+    Looks ahead of the next byte to be read, which must be the first one.
     """
-    first = file.read(len(codecs.BOM_UTF8) + 1).removeprefix(codecs.BOM_UTF8)
-    while first and not first.strip():
-        first = file.read(1)
-    file.seek(0)
-    return first.lstrip().startswith(b"[")
+    return file.peek().removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
 
 
-def csv_records(source: str, file: IO[bytes]) -> Iterator[Record]:
-    """Yield one record per row of a comma-separated file, leniently; a value that a row lacks is None.
+def csv_records(
+    lines: TextLines,
+    check_header: Callable[[Sequence[str]], None] | None = None,
+    *,
+    delimiter: str | None = None,
+    utf8_only: bool = False,
+) -> Iterator[Record]:
+    """Yield one record per row of a file separated by commas, tabs or semicolons; skip blank lines.
 
-    Raises:
-        UserError: The file is not CSV, or not UTF-8.
-    """
-    try:
-        rows = csv.DictReader(io.TextIOWrapper(file, "utf-8-sig", newline=""))
-        for number, row in enumerate(rows, start=1):
-            yield _record(source, "row", number, row)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{source}: not a CSV file in UTF-8 ({first_line(error)})") from error
-
-
-def strict_csv_records(lines: TextLines, check_header: Callable[[Sequence[str]], None]) -> Iterator[Record]:
-    """Yield one record per row of a file separated by commas, tabs or semicolons.
-
-    Quoted fields may contain line breaks. A row with too many or too few values, or with a stray quote, is a malformed
-    record.
+    Quoted fields may contain line breaks. A row with too many or too few values, a stray quote or a NUL byte is a
+    malformed record, but only if it certainly ends where its line ends.
 
     Args:
         lines: the file.
         check_header: receives the names in the header before the first record, and may raise.
+        delimiter: separator of the values; None recognises it by the header.
+        utf8_only: whether a row with bytes that are not UTF-8 is malformed.
 
     Raises:
-        UserError: The file is malformed in such a way that the beginning of the next record is unknown.
+        UserError: The file is malformed in such a way that the beginning of the next record is unknown, or two columns
+            have the same name.
     """
     csv.field_size_limit(MAX_LINE_BYTES)
     first = next(lines, None)
     if first is None:
         return
-    delimiter = max(_DELIMITERS, key=first.count)
+    row_lines: list[str] = []
     # Not `strict`, a quote that is never closed would silently take the rest of the file for one field.
-    rows = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
+    rows = csv.reader(
+        _kept(chain([first], lines), row_lines),
+        delimiter=delimiter or max(_DELIMITERS, key=first.count),
+        strict=True,
+    )
     header: list[str] | None = None
-    number = 0
+    number = damaged = 0
     while True:
         line = rows.line_num + 1
+        row_lines.clear()
         try:
-            row = next(rows)
+            row: list[str] | Defect = next(rows)
         except StopIteration:
             return
         except csv.Error as error:
-            # After a stray quote in a row the reader continues with the next line; after other errors it cannot.
-            if header is None or "expected after" not in str(error):
-                _raise_csv_error(lines.name, line, error)
+            row = _csv_defect(lines.name, line, error, row_lines)
+        if utf8_only and lines.not_utf8 > damaged:
+            row, damaged = Defect("not UTF-8 text"), lines.not_utf8
+        if header is None and row:
+            header = _checked_header(lines.name, line, row)
+            if check_header is not None:
+                check_header(header)
+        elif header is not None and row:
             number += 1
-            defect = Defect("not CSV", f" ({error}); a quote inside quotes is written twice")
-            yield _record(lines.name, "row", number, defect, line=line)
-            continue
-        if header is None:
-            header = row
-            check_header(header)
-        elif row:
-            number += 1
-            yield _record(lines.name, "row", number, _by_name(header, row), line=line)
+            content = row if isinstance(row, Defect) else _by_name(header, row)
+            if len(row_lines) > 1 and isinstance(content, Defect) and content.kind == _WRONG_COUNT:
+                raise UserError(
+                    f"{lines.name} line {line}: {content}; a field in quotes makes it a record of {len(row_lines)} "
+                    f"lines, so where it ends is unknown: check its quotes"
+                )
+            yield _record(lines.name, "row", number, content, line=line)
 
 
 def snippet(text: str) -> str:
@@ -272,6 +242,7 @@ def snippet(text: str) -> str:
 
 
 _NOT_JSON = "not JSON"
+_WRONG_COUNT = "not as many fields as the header"
 
 
 def _parse(text: bytes | str) -> object:
@@ -298,14 +269,40 @@ def _record(source: str, unit: RecordUnit, number: int, value: object, line: int
     return Record(source=source, unit=unit, number=number, content=content, line=line)
 
 
+def _kept(lines: Iterable[str], kept: list[str]) -> Iterator[str]:
+    """Yield lines, and keep each in a list."""
+    for line in lines:
+        kept.append(line)
+        yield line
+
+
+def _checked_header(source: str, line: int, row: Sequence[str] | Defect) -> list[str]:
+    if isinstance(row, Defect):
+        raise UserError(f"{source} line {line}: {row}")
+    repeated = [name for name, times in Counter(row).items() if times > 1 and name]
+    if repeated:
+        raise UserError(f"{source} line {line}: several columns are called {snippet(repeated[0])!r}")
+    return list(row)
+
+
 def _by_name(header: Sequence[str], row: Sequence[str]) -> dict[str, object] | Defect:
     if len(row) != len(header):
-        return Defect("not as many fields as the header", f": expected {len(header)}, found {len(row)}")
+        return Defect(_WRONG_COUNT, f": expected {len(header)}, found {len(row)}")
+    if any("\0" in value for value in row):
+        return NUL
     return dict(zip(header, row, strict=True))
 
 
-def _raise_csv_error(source: str, line: int, error: csv.Error) -> Never:
-    """Raise an error that cannot be skipped, because the beginning of the next record is unknown."""
+def _csv_defect(source: str, line: int, error: csv.Error, row_lines: Sequence[str]) -> Defect:
+    """Return what is wrong with a row, or raise it if the beginning of the next record is unknown."""
     if "unexpected end" in str(error) or "limit" in str(error):
         raise UserError(f"{source} line {line}: a quoted field begins in this record and does not end") from error
-    raise UserError(f"{source} line {line}: not CSV ({error})") from error
+    # The reader continues with the next line. With an odd number of quotes, a field would be open there.
+    if len(row_lines) > 1 or row_lines[0].count('"') % 2:
+        raise UserError(
+            f"{source} line {line}: not CSV ({error}), and where this record ends is unknown; a quote inside quotes is "
+            f"written twice"
+        ) from error
+    if "new-line" in str(error):
+        return Defect("not CSV", " (a carriage return outside quotes); end lines with a line feed")
+    return Defect("not CSV", f" ({error}); a quote inside quotes is written twice")

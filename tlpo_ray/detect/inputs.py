@@ -8,12 +8,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal, cast
 
-from tlpo_ray.data.tables import TextLines, read_errors, unpack
+from tlpo_ray.data.columns import TABLES
+from tlpo_ray.data.folders import data_format, files_in, without_metadata
+from tlpo_ray.data.unpack import BUFFER_BYTES, PACKED, has_table, read_errors, unpack
 from tlpo_ray.detect.request import InputFormat
 from tlpo_ray.errors import UserError
 
-FORMATS: dict[str, InputFormat] = {
+SourceFormat = Literal[InputFormat, "table"]
+FORMATS: dict[str, SourceFormat] = {
     ".txt": "text",
     ".md": "text",
     ".jsonl": "jsonl",
@@ -21,10 +25,10 @@ FORMATS: dict[str, InputFormat] = {
     ".json": "jsonl",
     ".csv": "csv",
     ".tsv": "csv",
+    **dict.fromkeys(TABLES, "table"),
 }
-"""Format of a file by the end of its name, `.gz` aside."""
+"""Format of a file by the end of its name, that of a compressed file aside."""
 STDIN = "-"
-_BUFFER_BYTES = 256 * 2**10
 
 OnRead = Callable[[int], None]
 """Receives the number of bytes that were read from disk since the last call."""
@@ -41,7 +45,7 @@ class Source:
     """The input, as output and error messages name it."""
     path: Path | None
     """None for standard input."""
-    format: InputFormat
+    format: SourceFormat
     nbytes: int = 0
     """Size on disk; 0 where it is not known."""
 
@@ -66,26 +70,30 @@ def find_sources(files: Sequence[Path], input_format: InputFormat | None, has_fi
             sources.append(Source(name="stdin", path=None, format=input_format or default))
             continue
         for path in _files_in(file) if file.is_dir() else [file]:
-            path_format = input_format or FORMATS.get(_suffix(path), default)
-            sources.append(Source(name=str(path), path=path, format=path_format, nbytes=_nbytes(path)))
+            nbytes = _nbytes(path)
+            path_format = "table" if _is_table(path) else input_format or FORMATS.get(_suffix(path), default)
+            sources.append(Source(name=str(path), path=path, format=path_format, nbytes=nbytes))
     return sources
 
 
 @contextmanager
-def open_lines(source: Source, on_read: OnRead) -> Iterator[TextLines]:
-    """Open a source and yield its lines, unpacked if it is a gzip stream.
+def open_source(source: Source, on_read: OnRead) -> Iterator[io.BufferedReader]:
+    """Open a source and yield its bytes, unpacked if they are compressed.
 
     Raises:
-        UserError: The source cannot be opened or, while the block runs, cannot be read.
+        UserError: The source cannot be opened, is neither text nor a table or, while the block runs, cannot be read.
     """
     with ExitStack() as stack:
         stack.enter_context(read_errors(source.name))
         if source.path is None:
-            yield TextLines(source.name, unpack(sys.stdin.buffer))
+            stdin = cast(io.BufferedReader, sys.stdin.buffer)
+            if has_table(stdin):
+                raise UserError(f"{source.name}: a Parquet or Arrow file; give it by its name")
+            yield unpack(source.name, stdin)
             return
         raw = source.path.open("rb", buffering=0)
-        file = stack.enter_context(io.BufferedReader(_WatchedFile(raw, on_read), _BUFFER_BYTES))
-        yield TextLines(source.name, unpack(file))
+        file: Any = stack.enter_context(io.BufferedReader(_WatchedFile(raw, on_read), BUFFER_BYTES))
+        yield file if source.format == "table" else unpack(source.name, file)
 
 
 class _WatchedFile(io.RawIOBase):
@@ -103,6 +111,12 @@ class _WatchedFile(io.RawIOBase):
         self._on_read(nbytes or 0)
         return nbytes
 
+    def seekable(self) -> bool:
+        return self._file.seekable()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
     def close(self) -> None:
         self._file.close()
         super().close()
@@ -110,22 +124,27 @@ class _WatchedFile(io.RawIOBase):
 
 def _files_in(folder: Path) -> list[Path]:
     """Return the files of a folder that have a known format, sorted by name; hidden files are excluded."""
-    files = sorted(
-        file
-        for file in folder.rglob("*")
-        if _suffix(file) in FORMATS and file.is_file() and not _is_hidden(file.relative_to(folder))
-    )
+    files = without_metadata(files_in(folder, lambda file: _suffix(file) in FORMATS))
     if not files:
-        raise UserError(f"{folder}: no text in this folder; expected {', '.join(FORMATS)}, each also as .gz")
+        raise UserError(
+            f"{folder}: no text in this folder; expected {', '.join(FORMATS)}, each also with {', '.join(PACKED)}"
+        )
     return files
 
 
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
-
-
 def _suffix(path: Path) -> str:
-    return Path(path.name.lower().removesuffix(".gz")).suffix
+    name = path.name.lower()
+    for packed in PACKED:
+        name = name.removesuffix(packed)
+    return Path(name).suffix
+
+
+def _is_table(path: Path) -> bool:
+    """Return whether a file is a Parquet or Arrow file by its name or content; a pipe is not looked into."""
+    if data_format(path) in TABLES:
+        return True
+    with read_errors(str(path)), ExitStack() as stack:
+        return path.is_file() and has_table(stack.enter_context(path.open("rb")))
 
 
 def _nbytes(path: Path) -> int:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tlpo_ray.data.tables import Defect, Record, TextLines, json_line_records, snippet, strict_csv_records
-from tlpo_ray.detect.inputs import OnRead, Source, open_lines
+from tlpo_ray.data.columns import column_records
+from tlpo_ray.data.folders import data_format
+from tlpo_ray.data.tables import NUL, Defect, Record, TextLines, csv_records, json_line_records, snippet
+from tlpo_ray.detect.inputs import OnRead, Source, open_source
 from tlpo_ray.errors import UserError
 
 TEXT_FIELDS = ("text", "response", "answer", "completion", "output", "generation", "content")
@@ -28,9 +31,9 @@ class Unit:
     source: str
     """The input, as output and error messages name it."""
     number: int
-    """Line of a text or JSONL file, row of a CSV file below its header; from 1."""
+    """Line of a text or JSONL file, row of a table below its header; from 1."""
     line: int
-    """Line of the file on which the unit begins, from 1."""
+    """Line of the file on which the unit begins, from 1; of a Parquet or Arrow file, the row."""
     is_record: bool
     """Whether the unit is a record rather than a line of plain text."""
     text: str
@@ -77,13 +80,18 @@ class UnitReader:
         Raises:
             UserError: The source cannot be read or lacks a field, or a record is malformed and is not to be skipped.
         """
-        with open_lines(source, on_read) as lines:
+        with open_source(source, on_read) as file:
+            lines = TextLines(source.name, file)
             if source.format == "text":
-                yield from _text_units(lines)
+                self._refuse_binary(source.name, file)
+                yield from self._text_units(lines)
+            elif source.format == "table":
+                yield from self._record_units(source.name, column_records(source.name, file))
             elif source.format == "jsonl":
                 yield from self._record_units(source.name, json_line_records(source.name, lines))
             else:
-                rows = strict_csv_records(lines, lambda header: self._check_header(source.name, header))
+                delimiter = "\t" if source.path is not None and data_format(source.path) == ".tsv" else None
+                rows = csv_records(lines, lambda header: self._check_header(source.name, header), delimiter=delimiter)
                 yield from self._record_units(source.name, rows)
         self.not_utf8 += lines.not_utf8
 
@@ -97,6 +105,20 @@ class UnitReader:
             raise UserError(f"{place}: {defect}")
         self.skipped[defect.kind] += 1
 
+    def _refuse_binary(self, source: str, file: io.BufferedReader) -> None:
+        """Raise before anything is judged if a file does not begin with text and such lines are not to be skipped."""
+        head = file.peek()
+        if not self._skip_bad and b"\0" in head:
+            raise UserError(f"{source} line {head[: head.index(0)].count(10) + 1}: {NUL}")
+
+    def _text_units(self, lines: TextLines) -> Iterator[Unit]:
+        for line in lines:
+            text = line.rstrip("\r\n")
+            if "\0" in text:
+                self.reject(f"{lines.name} line {lines.number}", NUL)
+            elif text.strip():
+                yield Unit(source=lines.name, number=lines.number, line=lines.number, is_record=False, text=text)
+
     def _record_units(self, source: str, records: Iterator[Record]) -> Iterator[Unit]:
         field = self._fields.text
         for record in records:
@@ -108,7 +130,7 @@ class UnitReader:
                     field = _only_text_field(source, values)
                 unit = self._unit(source, record, values, field)
             if isinstance(unit, Defect):
-                self.reject(f"{source} line {record.line}", unit)
+                self.reject(record.place, unit)
             else:
                 yield unit
 
@@ -120,10 +142,8 @@ class UnitReader:
             return Defect(kind, detail)
         if isinstance(language, Defect):
             return language
-        assert record.line is not None
-        return Unit(
-            source=source, number=record.number, line=record.line, is_record=True, text=text, language=language
-        )  # fmt: skip
+        line = record.number if record.line is None else record.line
+        return Unit(source=source, number=record.number, line=line, is_record=True, text=text, language=language)
 
     def _language(self, values: Mapping[str, object]) -> str | Defect | None:
         names = LANGUAGE_FIELDS if self._fields.language is None else (self._fields.language,)
@@ -144,13 +164,6 @@ class UnitReader:
         for option, name in (("--field", self._fields.text), ("--language-field", self._fields.language)):
             if name is not None and name not in header:
                 raise UserError(f"{source}: {option} {name}: no such column; {_list_names(header)}")
-
-
-def _text_units(lines: TextLines) -> Iterator[Unit]:
-    for line in lines:
-        text = line.rstrip("\r\n")
-        if text.strip():
-            yield Unit(source=lines.name, number=lines.number, line=lines.number, is_record=False, text=text)
 
 
 def _only_text_field(source: str, values: Mapping[str, object]) -> str:

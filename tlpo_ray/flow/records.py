@@ -143,7 +143,7 @@ class RolloutStats:
                 )
                 for name in languages
             },
-            confused_in=Counter(self.confused_in) + Counter(other.confused_in),
+            confused_in=dict(Counter(self.confused_in) + Counter(other.confused_in)),
             kv_cache_usage=max(self.kv_cache_usage, other.kv_cache_usage),
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -13,10 +14,11 @@ from typing import Any
 
 import aiohttp
 import requests
-from ray.exceptions import AuthenticationError
+from ray.exceptions import AuthenticationError, RpcError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from tlpo_ray.errors import DeadlineError, ResourceError, UserError, first_line
+from tlpo_ray.jobs.connection import connection_problem
 from tlpo_ray.jobs.upload import Job
 
 FOLDER, RUN = "tlpo_folder", "tlpo_run"
@@ -62,8 +64,10 @@ class Jobs:
     def __init__(self, address: str | None) -> None:
         logging.getLogger("ray.dashboard.modules.job.sdk").setLevel(logging.ERROR)  # it logs every closed socket
         self._address = address
+        # Ray asks over two connections, and that of a job's output does not know requests' variables.
+        authorities = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
         with self._request_errors():
-            self._client = _Client(address)
+            self._client = _Client(address, verify=authorities or True)
 
     def submit(self, job: Job) -> str:
         """Start a run; return the name of its job."""
@@ -197,10 +201,8 @@ class Jobs:
         where = self._address or "RAY_ADDRESS"
         try:
             yield
-        except (ConnectionError, requests.RequestException) as error:
-            raise ResourceError(
-                f"no Ray dashboard answers at {where}: check that the cluster is running and its port forwarded"
-            ) from error
+        except (OSError, requests.RequestException, RpcError) as error:
+            raise ResourceError(connection_problem(where, error)) from error
         except AuthenticationError as error:
             raise ResourceError(
                 f"the Ray dashboard at {where} does not accept this command's token: set RAY_AUTH_MODE=token and the "

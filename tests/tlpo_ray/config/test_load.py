@@ -24,6 +24,7 @@ MODELS = {
 LANGUAGES = ("ko", "zh", "ja", "ar")
 PAPER_PRESETS = [f"{model}-{language}" for model in MODELS for language in LANGUAGES]
 LATIN_PRESETS = [f"llama-3.1-8b-{language}" for language in ("de", "es", "fr", "it", "pt")]
+THINKING_PRESETS = [f"qwen3-8b-{language}-thinking" for language in ("ko", "zh", "ja", "ar")]
 SET_BY_QUICKSTART = ("model.path=toy",)
 
 
@@ -234,7 +235,7 @@ def test_a_name_that_is_neither_a_file_nor_a_preset_is_refused(tmp_path: Path) -
 def test_the_presets_are_the_quickstarts_and_the_papers_runs() -> None:
     others = ["quickstart", "quickstart-focus", "quickstart-gpu", "qwen3-8b-ko-one-gpu"]
     others += ["quickstart-gemma-3-270m", "quickstart-smollm2"]
-    assert presets() == sorted([*others, *PAPER_PRESETS, *LATIN_PRESETS])
+    assert presets() == sorted([*others, *PAPER_PRESETS, *LATIN_PRESETS, *THINKING_PRESETS])
 
 
 def test_an_actor_and_a_rank_that_share_a_gpu_take_turns() -> None:

@@ -236,10 +236,9 @@ def test_the_language_of_a_row_overrides_that_of_the_file(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("p.jsonl.gz", zipped(jsonl)(ROWS)[:-12], "damaged gzip file"),
-        ("p.jsonl.gz", jsonl(ROWS), "damaged gzip file"),
-        ("p.parquet", parquet(ROWS)[:-20], "damaged Parquet file"),
-        ("p.parquet", b"", "damaged Parquet file"),
+        ("p.jsonl.gz", zipped(jsonl)(ROWS)[:-12], "damaged compressed file"),
+        ("p.parquet", parquet(ROWS)[:-20], "damaged Parquet or Arrow file"),
+        ("p.parquet", b"", "damaged Parquet or Arrow file"),
         ("p.json", b'[{"prompt": "?"},\n{"prompt"', "not JSON (Expecting ':' delimiter at line 2 column 10)"),
         ("p.txt", b"?", "not a prompt file; expected .jsonl"),
     ],

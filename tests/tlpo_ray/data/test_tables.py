@@ -1,4 +1,4 @@
-"""The readers of records: what ends a line, what a malformed record is, and how strict each reader is."""
+"""The readers of records: what ends a line, what a malformed record is, and where a record certainly ends."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tlpo_ray.data import tables
 from tlpo_ray.data.readers import read_records
-from tlpo_ray.data.tables import Defect, Record, TextLines, csv_records, json_line_records, strict_csv_records
+from tlpo_ray.data.tables import Defect, Record, TextLines, csv_records, json_line_records
 from tlpo_ray.errors import PromptFileError, UserError
 from tlpo_ray.files import read_json_lines
 
@@ -24,11 +25,8 @@ def text_lines(content: bytes) -> TextLines:
     return TextLines("p", io.BytesIO(content))
 
 
-def no_check(header: object) -> None: ...
-
-
-def strict_rows(content: bytes) -> list[Record]:
-    return list(strict_csv_records(text_lines(content), no_check))
+def csv_rows(content: bytes, **options: Any) -> list[Record]:
+    return list(csv_records(text_lines(content), **options))
 
 
 def defects(records: list[Record]) -> list[tuple[int, str]]:
@@ -51,8 +49,8 @@ JSON_READERS: dict[str, Callable[[bytes, Path], Iterator[Record]]] = {
     "jsonl.gz": from_file(".jsonl.gz"),
 }
 CSV_READERS: dict[str, Callable[[bytes, Path], Iterator[Record]]] = {
-    "lenient": lambda content, _: csv_records("p", io.BytesIO(content)),
-    "strict": lambda content, _: iter(strict_rows(content)),
+    "text": lambda content, _: iter(csv_rows(content)),
+    "UTF-8 only": lambda content, _: iter(csv_rows(content, utf8_only=True)),
     "csv": from_file(".csv"),
     "csv.gz": from_file(".csv.gz"),
 }
@@ -73,6 +71,26 @@ def test_only_a_line_feed_ends_a_line_of_csv(name: str, tmp_path: Path) -> None:
     content = "text,n\n" + "".join(f"{text},1\n" for text in TEXTS)
     records = list(CSV_READERS[name](content.encode(), tmp_path))
     assert [record.content for record in records] == [{"text": text, "n": "1"} for text in TEXTS]
+
+
+CUT_AT_ANY_SEPARATOR = {
+    "detectors/lexicon.py": "our own list of words",
+    "tlpo_ray/cluster/waiting.py": "messages",
+    "tlpo_ray/errors.py": "messages",
+    "tlpo_ray/experiment/full_size.py": "output of a command",
+    "tlpo_ray/quickstart/wheels.py": "output of a command",
+    "tlpo_ray/run/journal.py": "JSON in ASCII",
+}
+"""Modules that may use `str.splitlines`, and what they cut with it."""
+
+
+def test_no_other_module_cuts_lines_at_any_separator() -> None:
+    root = Path(__file__).parents[3]
+    files = [
+        file for package in ("tlpo_ray", "actors", "learner", "detectors") for file in (root / package).rglob("*.py")
+    ]
+    users = {str(file.relative_to(root)) for file in files if ".splitlines(" in file.read_text(encoding="utf-8")}
+    assert users == set(CUT_AT_ANY_SEPARATOR)
 
 
 def test_only_a_line_feed_ends_a_line_of_text() -> None:
@@ -132,31 +150,77 @@ def test_a_malformed_record_has_a_kind_and_details() -> None:
     assert records[0].problem == ""
 
 
-def test_strict_csv_reports_rows_that_lenient_csv_completes() -> None:
-    content = b'id,text\n1,a\n2,b,c\n3\n4,"d"e\n5,f\n'
-    assert defects(strict_rows(content)) == [
+def test_a_malformed_row_of_csv_is_one_record() -> None:
+    content = b'id,text\n1,a\n2,b,c\n3\n4,"d"e\n5,f\n6,\0\n7,x\ry\n\n8,"g\nh"\n'
+    records = csv_rows(content)
+    assert defects(records) == [
         (2, "not as many fields as the header: expected 2, found 3"),
         (3, "not as many fields as the header: expected 2, found 1"),
         (4, "not CSV (',' expected after '\"'); a quote inside quotes is written twice"),
+        (6, "not text (a NUL byte)"),
+        (7, "not CSV (a carriage return outside quotes); end lines with a line feed"),
     ]
-    assert [record.line for record in strict_rows(content)] == [2, 3, 4, 5, 6]
-    lenient = list(csv_records("p", io.BytesIO(content)))
-    assert defects(lenient) == []
-    assert [record.content for record in lenient[1:3]] == [
-        {"id": "2", "text": "b", None: ["c"]},
-        {"id": "3", "text": None},
-    ]
+    assert [record.line for record in records] == [2, 3, 4, 5, 6, 7, 8, 10]
+    assert records[1].place == "p line 3"
+    assert records[-1].content == {"id": "8", "text": "g\nh"}
 
 
 @pytest.mark.parametrize("delimiter", [",", "\t", ";"])
-def test_strict_csv_recognises_the_delimiter(delimiter: str) -> None:
+def test_the_delimiter_of_csv_is_recognised(delimiter: str) -> None:
     content = f"id{delimiter}text\n1{delimiter}a\n".encode()
-    assert [record.content for record in strict_rows(content)] == [{"id": "1", "text": "a"}]
+    assert [record.content for record in csv_rows(content)] == [{"id": "1", "text": "a"}]
 
 
-def test_a_quote_that_is_never_closed_ends_strict_csv() -> None:
-    with pytest.raises(UserError, match="p line 3: a quoted field begins in this record and does not end"):
-        strict_rows(b'id,text\n1,a\n2,"never closed\n3,b\n')
+def test_a_single_column_is_not_split_at_a_comma(tmp_path: Path) -> None:
+    """A prompt with a comma is two fields of a .csv file, and one of a .tsv file."""
+    content = "prompt\n서울, 부산 가운데 어디가 큰가요?\n".encode()
+    (refused,) = CSV_READERS["csv"](content, tmp_path)
+    assert (refused.place, refused.problem) == (
+        f"{tmp_path}/p.csv line 2",
+        "not as many fields as the header: expected 1, found 2",
+    )
+    (read,) = from_file(".tsv.xz")(content, tmp_path)
+    assert read.content == {"prompt": "서울, 부산 가운데 어디가 큰가요?"}
+
+
+UNKNOWN_END = "where this record ends is unknown"
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        ('"never closed\n3,b\n', "line 3: a quoted field begins in this record and does not end"),
+        ('2,"never closed\n"3",b\n', f"line 3: not CSV (',' expected after '\"'), and {UNKNOWN_END}"),
+        ('2,"d"e,"multi\nline"\n', f"line 3: not CSV (',' expected after '\"'), and {UNKNOWN_END}"),
+        ('"2,b\n3,"\n', "line 3: not as many fields as the header: expected 2, found 1; a field in quotes"),
+    ],
+)
+def test_a_record_of_csv_without_a_certain_end_is_never_skipped(rows: str, problem: str) -> None:
+    with pytest.raises(UserError) as caught:
+        csv_rows(f"id,text\n1,a\n{rows}".encode())
+    assert f"p {problem}" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_column_of_csv_has_one_name() -> None:
+    with pytest.raises(UserError, match="p line 2: several columns are called 'text'"):
+        csv_rows(b"\nid,text,text\n1,a,b\n")
+    (record,) = csv_rows(b"id,text,,\n1,a,,\n")
+    assert record.fields is not None and (record.fields["id"], record.fields["text"]) == ("1", "a")
+
+
+def test_a_field_of_csv_may_be_long() -> None:
+    """The csv module's own limit is 131,072 characters."""
+    long = "가" * 200_000
+    assert [record.content for record in csv_rows(f"a,b\n1,{long}\n2,c\n".encode())] == [
+        {"a": "1", "b": long},
+        {"a": "2", "b": "c"},
+    ]
+
+
+def test_a_row_of_csv_that_is_not_utf8_is_malformed_in_a_prompt_file_and_kept_in_a_text() -> None:
+    content = b'a,b\n1,\xff\n2,"x\n\xfe"\n3,c\n'
+    assert defects(csv_rows(content, utf8_only=True)) == [(1, "not UTF-8 text"), (2, "not UTF-8 text")]
+    assert defects(csv_rows(content)) == []
 
 
 def test_a_line_without_an_end_is_not_read_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,9 +234,5 @@ def test_a_line_without_an_end_is_not_read_into_memory(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
 def test_a_file_that_cannot_be_read_is_a_prompt_file_error(suffix: str, tmp_path: Path) -> None:
     (tmp_path / f"p{suffix}.gz").write_bytes(gzip.compress(b"text\n" * 1000)[:-12])
-    with pytest.raises(PromptFileError, match="damaged gzip file"):
+    with pytest.raises(PromptFileError, match="damaged compressed file"):
         list(read_records(str(tmp_path / f"p{suffix}.gz"), None, "train"))
-    if suffix == ".csv":
-        (tmp_path / "p.csv").write_bytes(b"text\n\xff\n")
-        with pytest.raises(PromptFileError, match="not a CSV file in UTF-8"):
-            list(read_records(str(tmp_path / "p.csv"), None, "train"))

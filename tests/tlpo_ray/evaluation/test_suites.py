@@ -105,6 +105,13 @@ def test_mmmlu_is_read_from_one_folder_per_configuration(tmp_path: Path) -> None
         items("mmmlu", tmp_path, "zh")
 
 
+def test_only_the_split_of_a_suite_is_read_from_a_folder_that_names_some(tmp_path: Path) -> None:
+    """A copy with other splits beside the one that the suite is defined on."""
+    for split in ("dev", "test", "train"):
+        write_csv(tmp_path / "KO_KR" / f"{split}-00000-of-00001.csv", [choice(split)])
+    assert [text.splitlines()[2] for text in prompts("mmmlu", tmp_path, "ko")] == ["test?"]
+
+
 def test_mmmlu_is_read_as_its_hub_repository_has_it(tmp_path: Path) -> None:
     for locale in ("KO-KR", "JA-JP"):
         write_csv(tmp_path / "test" / f"mmlu_{locale}.csv", [{"": "0"} | choice(locale)])

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tlpo_ray.data.folders import DEFAULT_SPLIT, UNNAMED, find_splits
 from tlpo_ray.data.readers import SUFFIXES, read_records
 from tlpo_ray.data.tables import Record
 from tlpo_ray.errors import PromptFileError, UserError, first_line
@@ -165,10 +166,18 @@ def _records(suite: Suite, source: str | None, language: str) -> Iterator[Record
         raise UserError(f"suite {suite.name} needs --source: {suite.hint}")
     path = Path(source or location.hub)
     if path.is_dir():
-        return read_records(str(_language_part(path, suite, location, language)), None, location.split)
+        path = _language_part(path, suite, location, language)
+        return read_records(str(path), None, _local_split(path, location.split))
     if location.file is not None and not path.exists() and not path.name.endswith(SUFFIXES):
-        return read_records(_download(str(path), location.file), None, location.split)
+        path = Path(_download(str(path), location.file))
+    if path.exists():
+        return read_records(str(path), None, _local_split(path, location.split))
     return read_records(str(path), location.subset, location.split)
+
+
+def _local_split(path: Path, split: str) -> str:
+    """Return the split to read of a suite's local copy: a file has one split, and so has a folder that names none."""
+    return split if path.is_dir() and UNNAMED not in find_splits(path) else DEFAULT_SPLIT
 
 
 def _language_part(folder: Path, suite: Suite, location: DataLocation, language: str) -> Path:
