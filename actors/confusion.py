@@ -114,8 +114,7 @@ def confusion_point(
     if finding is None:
         return None
     token, last_token = token_bytes.tokens_of_character(token_ids, response, finding.start)
-    told_apart = isinstance(detector, detectors.SegmentedDetector)
-    part = detector.part_at(response, finding.start) if told_apart else ""
+    part = detector.part_at(response, finding.start) if isinstance(detector, detectors.SegmentedDetector) else ""
     return ConfusionPoint(token=token, last_token=last_token, finding=finding, response=response, part=part)
 
 

@@ -117,10 +117,40 @@ def test_texts_in_code_need_parts_which_a_single_detector_does_not_tell_apart() 
         language("ko", code="judge_text")
 
 
-_PIECES = (
-    "<think> </think> <tool_call> </tool_call> <|channel|> analysis final <|message|> <|end|> [THINK] [/THINK] "
-    '{"city": "서울" "Сеул"} привет 서울 東京 the words ``` ~~~ python # \' " \\u0421 , : </ < [ <thi'
-).split(" ")
+_PIECES = [
+    "<think>",
+    "</think>",
+    "<tool_call>",
+    "</tool_call>",
+    "<|channel|>",
+    "analysis",
+    "final",
+    "<|message|>",
+    "<|end|>",
+    "[THINK]",
+    "[/THINK]",
+    '{"city":',
+    '"서울"',
+    '"Сеул"}',
+    "привет",
+    "서울",
+    "東京",
+    "the",
+    "words",
+    "```",
+    "~~~",
+    "python",
+    "#",
+    "'",
+    '"',
+    "\\u0421",
+    ",",
+    ":",
+    "</",
+    "<",
+    "[",
+    "<thi",
+]
 ANSWERS = st.lists(st.sampled_from([*_PIECES, " ", "\n", "```python\n", "\n```\n"]), max_size=16).map("".join)
 
 
