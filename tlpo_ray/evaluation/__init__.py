@@ -8,6 +8,7 @@ __all__ = [
     "harness_model",
     "judge",
     "keeping",
+    "own_process",
     "probe",
     "sampling",
     "suites",

@@ -233,7 +233,8 @@ def evaluate(
     else:
         answers, sampling = _sample_answers(request, progress)
         file = None if output is None else output / ANSWERS
-        keeping = kept(file, [answer.to_json() for answer in answers], "tlpo evaluate --answers")
+        how = "tlpo evaluate --answers {file} judges them"
+        keeping = kept(file, [answer.to_json() for answer in answers], how)
     with keeping:
         judgements = tuple(judge.judge(answers))
         result = EvaluationResult(

@@ -12,6 +12,7 @@ from typing import Any
 
 from tlpo_ray.errors import JudgeError, UserError, first_line
 from tlpo_ray.files import disk_errors, write_lines
+from tlpo_ray.flow.records import Prompt
 
 SAMPLED = "sampled"
 """Folder of lm-eval's answers while they are scored."""
@@ -38,14 +39,48 @@ def judging(answer: str) -> Iterator[None]:
 
 
 @contextmanager
-def kept(file: Path | None, rows: Iterable[object], command: str) -> Iterator[None]:
+def sampled_in(file: Path, how: str) -> Iterator[None]:
+    """Add to an error about an answer where the sampled answers are.
+
+    Args:
+        file: File that holds them.
+        how: How to continue; "{file}" in it stands for the file.
+
+    Raises:
+        JudgeError: The block cannot judge an answer.
+    """
+    try:
+        yield
+    except JudgeError as error:
+        raise JudgeError(f"{error}; the sampled answers are in {file}: {how.format(file=file)}") from error
+
+
+def answer_row(prompt: Prompt, sample: int, answer: str, *, finished: bool, tokens: int) -> dict[str, object]:
+    """Return a sampled answer as a line of a file that `tlpo evaluate` and `tlpo data pairs` read.
+
+    Args:
+        prompt: The prompt.
+        sample: Number of the answer among those to the same prompt, from 0.
+        answer: Text of the answer.
+        finished: Whether the model ended the answer itself.
+        tokens: Length of the answer in tokens.
+    """
+    return {
+        "id": prompt.id, "language": prompt.language, "prompt": prompt.text, "sample": sample, "answer": answer,
+        "finished": finished, "tokens": tokens,
+    }  # fmt: skip
+
+
+@contextmanager
+def kept(file: Path | None, rows: Iterable[object], how: str, *, remove: bool = False) -> Iterator[None]:
     """Write sampled answers to a file before the block judges them.
 
     Args:
         file: The file, with one JSON line per answer; its folder is created. None takes one in a temporary folder,
             which is removed once the answers are judged.
         rows: The answers.
-        command: What continues from the file, for the message, e.g. "tlpo evaluate --answers".
+        how: How to continue, for the message; "{file}" in it stands for the file.
+        remove: Remove the file, too, once they are judged.
 
     Raises:
         JudgeError: An answer cannot be judged; the message says where the answers are.
@@ -57,13 +92,16 @@ def kept(file: Path | None, rows: Iterable[object], command: str) -> Iterator[No
         place.parent.mkdir(parents=True, exist_ok=True)
         write_lines(place, rows)
     try:
-        yield
-    except JudgeError as error:
+        with sampled_in(place, how):
+            yield
+    except JudgeError:
         temporary = None
-        raise JudgeError(f"{error}; the sampled answers are in {place}: continue with {command} {place}") from error
+        raise
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+    if remove:
+        place.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -112,7 +112,7 @@ def test_sampled_answers_outlast_a_judge_that_fails(
         evaluate(request, output=output)
     message = str(caught.value)
     assert len(message.splitlines()) == 1
-    (found,) = re.findall(r"the sampled answers are in (\S+): continue with tlpo evaluate --answers", message)
+    (found,) = re.findall(r"the sampled answers are in (\S+): tlpo evaluate --answers \1 judges them", message)
     file = Path(found)
     assert not with_output or file == tmp_path / "out" / "answers.jsonl"
     assert [row.item.id for row in read_answers(file, None)] == ["0", "1", "2"]

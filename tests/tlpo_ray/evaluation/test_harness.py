@@ -357,9 +357,9 @@ def test_answers_of_lm_eval_outlast_a_scorer_that_fails(
         "accuracy": "gsm8k_cross_ko",
     }  # fmt: skip
     for output in (tmp_path / "out", None):
-        with pytest.raises(JudgeError, match="the answer to .* of gsm8k-cross in ko cannot be judged: KeyError") as e:
+        with pytest.raises(JudgeError, match=r"the answer to .* of gsm8k-cross in ko cannot be judged: KeyE") as caught:
             evaluate_command(Request(**asked, output=output))
-        (folder,) = re.findall(r"the sampled answers are in (\S+): tlpo evaluate --lm-eval", str(e.value))
+        (folder,) = re.findall(r"the sampled answers are in (\S+): tlpo evaluate --lm-eval", str(caught.value))
         monkeypatch.undo()
         assert [answer.item.id for answer in read_log(Path(folder), ("ko",))] == ["0", "1", "2", "3"]
         evaluate_command(Request(lm_eval=Path(folder), output=tmp_path / "again" / str(output is None)))

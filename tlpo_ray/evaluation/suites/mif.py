@@ -90,7 +90,8 @@ def correct(answer: str, reference: str, language: str) -> bool:
 def _is_in(answer: str, language: str) -> bool:
     """Return whether an answer is in a language: langdetect decides, as in IFEval, and else our detector.
 
-    Simplified and Traditional Chinese are one language. A text without letters is in any language, an empty one in none.
+    Simplified and Traditional Chinese are one language. A text without letters is in every language, an empty one in
+    none.
 
     Raises:
         UnknownLanguageError: Neither knows the language.

@@ -16,9 +16,9 @@ from functools import lru_cache
 GROUP, DECIMAL = "\N{ARABIC THOUSANDS SEPARATOR}", "\N{ARABIC DECIMAL SEPARATOR}"
 """In a normalised text, GROUP stands for every separator of thousands that is never a decimal sign."""
 _SIGNS = str.maketrans(
-    dict.fromkeys("−－﹣‐‑–", "-")  # noqa: RUF001  minus signs and hyphens
-    | dict.fromkeys("，،﹐'’ʼ＇\u00a0\u2007\u2009\u202f", GROUP)  # noqa: RUF001  commas, apostrophes, fixed spaces
-    | {"．": ".", "﹒": ".", "⁄": "/", "∕": "/"}  # noqa: RUF001
+    dict.fromkeys("−－﹣‐‑–", "-")
+    | dict.fromkeys("，،﹐'’ʼ＇\u00a0\u2007\u2009\u202f", GROUP)
+    | {"．": ".", "﹒": ".", "⁄": "/", "∕": "/"}
 )
 _LATEX = {"{,}": ",", "{.}": ".", r"\,": "\u202f", r"\$": "$", r"\%": "%", r"\ ": " "}
 """Separators and signs as formulas have them."""
