@@ -11,7 +11,6 @@ from detectors import registry
 from tests.small_run import LOCAL, run, run_config, write_prompts
 from tlpo_ray.run.loop import TrainSummary
 
-
 MOODY = """
 from pathlib import Path
 import detectors
