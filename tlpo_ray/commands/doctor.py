@@ -46,7 +46,7 @@ def doctor_command(name: str | None, overrides: Sequence[str]) -> bool:
 
 
 def ask_command(name: str, overrides: Sequence[str], answers: int, as_json: bool) -> bool:
-    """Show how two engines answer a run's prompts; return False if the backend is to blame for confusion.
+    """Show how two engines answer the prompts of a run; return False if the backend is to blame for confusion.
 
     Args:
         name: YAML file or preset of the run.

@@ -192,9 +192,13 @@ def refuse_used(output: Path) -> None:
     Raises:
         UserError: It holds a result or answers.
     """
-    for name in (RESULT, ANSWERS):
-        if (output / name).exists():
-            raise UserError(f"--output {output} already holds a {name}: choose another folder, or move it away")
+    if (output / RESULT).exists():
+        raise UserError(f"--output {output} already holds a {RESULT}: choose another folder, or move it away")
+    if (output / ANSWERS).exists():
+        raise UserError(
+            f"--output {output} already holds answers without a result: tlpo evaluate --answers {output} judges them; "
+            f"choose another folder, or move {ANSWERS} away"
+        )
 
 
 def evaluate(

@@ -156,10 +156,7 @@ def run_tasks(
     tracker = EvaluationTracker(output_path=None if logs is None else str(logs))
     has_template = model.prompt_template is not None or uses_chat_template(load_tokenizer(model), model)
     arguments = model_arguments(model, engine, seed) | ({"add_bos_token": False} if has_template else {})
-    try:
-        answering = language_model(model, engine, arguments)
-    except (OSError, ValueError, AssertionError) as error:
-        raise UserError(f"lm-eval could not run {', '.join(tasks)}: {first_line(error)}") from error
+    answering = language_model(model, engine, arguments)
     with kept_samples(answering, logs, tasks):
         results: Json | None = lm_eval.simple_evaluate(
             model=answering,

@@ -8,6 +8,7 @@ from typing import Any
 from actors.chat import Message, conversation_text
 from tlpo_ray.config.fields import RolloutEngine
 from tlpo_ray.config.model import ModelConfig
+from tlpo_ray.errors import UserError, first_line
 from tlpo_ray.evaluation.sampling import on_gpu
 from tlpo_ray.flow.tokenizer import end_of_text_ids, load_tokenizer
 
@@ -44,11 +45,17 @@ def language_model(model: ModelConfig, engine: RolloutEngine, arguments: Json) -
         model: The model, with its template, its date and its stop strings.
         engine: `vllm` or `transformers`.
         arguments: See `model_arguments`.
+
+    Raises:
+        UserError: lm-eval cannot load the model.
     """
     from lm_eval.api.registry import get_model
 
     batch_size = "auto" if engine == "vllm" else HF_BATCH_SIZE
-    made = get_model(MODEL_TYPES[engine]).create_from_arg_obj(arguments, {"batch_size": batch_size})
+    try:
+        made = get_model(MODEL_TYPES[engine]).create_from_arg_obj(arguments, {"batch_size": batch_size})
+    except (OSError, ValueError, AssertionError) as error:
+        raise UserError(f"lm-eval cannot load {model.path}: {first_line(error)}") from error
     tokenizer = load_tokenizer(model)
 
     def apply_chat_template(messages: Sequence[Message], add_generation_prompt: bool = True) -> str:

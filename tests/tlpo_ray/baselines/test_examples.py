@@ -175,7 +175,7 @@ def test_an_error_in_that_process_is_raised_here(tiny_model: Path, capfd: pytest
     assert "Traceback" not in capfd.readouterr().err
 
 
-# ------------------------------------------------------------------------------------ prompts without room for an answer
+# ----------------------------------------------------------------------------------- prompts without room for an answer
 
 
 def prompt_lengths(rendering: Rendering) -> dict[str, int]:
