@@ -282,7 +282,8 @@ EXIT_CODES = (
     ("0", "success"),
     (
         "1",
-        "the run failed; `tlpo doctor`: a check failed, or the backend is to blame; `tlpo detect --fail-above`: the limit is exceeded",
+        "the run failed; `tlpo doctor`: a check failed, or the backend is to blame; `tlpo detect --fail-above`: too "
+        "much confusion",
     ),
     ("2", "the request cannot be met: one line says why"),
     ("3", "`tlpo submit` and `tlpo logs` have lost the connection to a job, which is probably still running"),

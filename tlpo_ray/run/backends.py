@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import detectors
@@ -236,7 +237,7 @@ def compare_backends(
         progress: Receives one phase per engine.
 
     Raises:
-        ConfigError: The run names no prompts, or an engine is not installed.
+        ConfigError: The run names no prompts, or vLLM or another engine is not installed.
         PromptFileError: The prompts cannot be read.
         ModelError: The model cannot be loaded.
         UserError: No prompt can be asked.
@@ -252,6 +253,8 @@ def compare_backends(
     prompts = [read[number * len(read) // min(answers, len(read))] for number in range(min(answers, len(read)))]
     first = Backend(engine=config.rollout.engine, model=with_date(config.model))
     second = against or Backend(engine=OTHER_ENGINE.get(first.engine, "transformers"), model=first.model)
+    if "vllm" in (first.engine, second.engine) and find_spec("vllm") is None:
+        raise ConfigError("two engines are needed, and vLLM is not installed: pip install 'tlpo-ray[gpu]' or [cpu]")
     probes: Sequence[_Probe] | None = None
     answered: list[_Answers] = []
     for backend in (first, second):

@@ -117,7 +117,7 @@ def test_answers_outlast_a_detector_that_fails(config: RunConfig, moody: Path) -
     shutil.rmtree(file.parent)
 
 
-def test_asking_needs_prompts_and_a_model(config: RunConfig, tmp_path: Path) -> None:
+def test_asking_needs_prompts_a_model_and_both_engines(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"data\.prompts is not set"):
         compare_backends(config.model_copy(update={"data": config.data.model_copy(update={"prompts": ""})}))
     for arguments, problem in (
@@ -127,6 +127,9 @@ def test_asking_needs_prompts_and_a_model(config: RunConfig, tmp_path: Path) -> 
     ):
         done = CliRunner().invoke(app, ["doctor", *arguments])
         assert isinstance(done.exception, UserError) and problem in str(done.exception)
+    monkeypatch.setattr("tlpo_ray.run.backends.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="vLLM is not installed"):
+        compare_backends(config)
 
 
 def comparison_of(one: int, other: int, answers: int, difference: float = 0.0) -> BackendComparison:
