@@ -280,7 +280,11 @@ def _metric(name: str) -> tuple[str, str, str, str, str]:
 
 EXIT_CODES = (
     ("0", "success"),
-    ("1", "the run failed; `tlpo doctor`: a check failed; `tlpo detect --fail-above`: the limit is exceeded"),
+    (
+        "1",
+        "the run failed; `tlpo doctor`: a check failed, or the backend is to blame; `tlpo detect --fail-above`: too "
+        "much confusion",
+    ),
     ("2", "the request cannot be met: one line says why"),
     ("3", "`tlpo submit` and `tlpo logs` have lost the connection to a job, which is probably still running"),
     ("128 + n", "stopped by signal n, e.g. 130 by Ctrl-C, 143 by SIGTERM: one line says how to continue"),

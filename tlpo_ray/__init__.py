@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tlpo_ray.progress import ProgressListener, TrainingProgress
     from tlpo_ray.quickstart.run import QuickstartResult, resume_quickstart, run_quickstart
     from tlpo_ray.report.page import Report, write_report
+    from tlpo_ray.run.backends import Backend, BackendComparison, compare_backends
     from tlpo_ray.run.control import RunStatus, scale, status
     from tlpo_ray.run.doctor import Check, run_checks
     from tlpo_ray.run.export import export_model, push_to_hub
@@ -41,6 +42,8 @@ __version__ = versions.VERSION
 __all__ = [
     "AccuracyRequest",
     "AccuracyResult",
+    "Backend",
+    "BackendComparison",
     "BaselineConfig",
     "BaselineResult",
     "Check",
@@ -58,6 +61,7 @@ __all__ = [
     "RunResult",
     "RunStatus",
     "TrainingProgress",
+    "compare_backends",
     "dump_config",
     "evaluate",
     "export_model",
@@ -85,6 +89,8 @@ __getattr__ = lazy_exports(
     {
         "AccuracyRequest": "tlpo_ray.evaluation.accuracy",
         "AccuracyResult": "tlpo_ray.evaluation.accuracy",
+        "Backend": "tlpo_ray.run.backends",
+        "BackendComparison": "tlpo_ray.run.backends",
         "BaselineConfig": "tlpo_ray.config.baseline",
         "BaselineResult": "tlpo_ray.baselines.training",
         "Check": "tlpo_ray.run.doctor",
@@ -102,6 +108,7 @@ __getattr__ = lazy_exports(
         "RunResult": "tlpo_ray.run.result",
         "RunStatus": "tlpo_ray.run.control",
         "TrainingProgress": "tlpo_ray.progress",
+        "compare_backends": "tlpo_ray.run.backends",
         "dump_config": "tlpo_ray.config.load",
         "evaluate": "tlpo_ray.evaluation.evaluate",
         "export_model": "tlpo_ray.run.export",

@@ -9,6 +9,7 @@ TlpoError
 │   └── ResourceError      too few GPUs or CPUs, too little memory or disk space, or no permission to write
 ├── DeadlineError          a wait between processes timed out; the message says which process waited for what
 ├── LearnerLostError       a learner rank died, hung or failed; the group can be restarted
+├── JudgeError             a sampled answer cannot be judged; the message names it, and the file that keeps all answers
 ├── RecordError            data from another process or from disk is not a valid record of this project
 ├── WeightSyncError        a rollout actor's weights differ from the learner's after a weight sync
 └── NonFiniteError         a loss, gradient or weight is NaN or infinite
@@ -59,6 +60,10 @@ class DeadlineError(TlpoError):
 
 class LearnerLostError(TlpoError):
     """A learner rank is lost, and with it the weights of all ranks, which are sharded."""
+
+
+class JudgeError(TlpoError):
+    """A sampled answer cannot be judged; no sampled answer is lost."""
 
 
 class RecordError(TlpoError, ValueError):

@@ -2,27 +2,97 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Sequence
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from tlpo_ray.config.baseline import BaselineConfig
 from tlpo_ray.config.plugins import ROLLOUT_ENGINES, load_plugin
 from tlpo_ray.data.pairs import UsableAnswers, usable_answers
 from tlpo_ray.errors import TlpoError
+from tlpo_ray.evaluation.keeping import answer_row, kept
+from tlpo_ray.evaluation.own_process import run_in_own_process
 from tlpo_ray.evaluation.sampling import OnProgress, Sampling, sample_completions
+from tlpo_ray.files import read_json_lines
 from tlpo_ray.flow.records import Prompt
-from tlpo_ray.stopping import out_of_reach
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnAnswer:
+    """One sampled answer of the policy that is about to be trained."""
+
+    index: int
+    """Index of its prompt."""
+    sample: int
+    """Number of this answer among those to the same prompt, from 0."""
+    answer: str
+    finished: bool
+    """Whether the model ended the answer itself."""
+    tokens: int
+    """Length of the answer in tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnAnswers:
     """Sampled answers of the policy that is about to be trained."""
 
-    usable: UsableAnswers
-    tokens: int
-    """Number of tokens sampled, including those of answers that are not usable."""
+    answers: tuple[OwnAnswer, ...]
+
+    @property
+    def usable(self) -> UsableAnswers:
+        """The answers that may be trained on."""
+        return usable_answers((answer.index, answer.answer, answer.finished) for answer in self.answers)
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens sampled, including those of answers that are not usable."""
+        return sum(answer.tokens for answer in self.answers)
+
+
+@contextmanager
+def own_answers(config: BaselineConfig, prompts: Sequence[Prompt], on_progress: OnProgress) -> Iterator[OwnAnswers]:
+    """Sample answers, and keep them beside the run's folder until the block has judged them.
+
+    If an earlier attempt with the same model, prompts and settings has left its answers there, they are taken.
+
+    Args:
+        config: The run.
+        prompts: Prompts to answer.
+        on_progress: Called with (prompts answered, all prompts).
+
+    Raises:
+        JudgeError: The block cannot judge an answer; the message says where the answers are.
+        TlpoError: See `sample_own_answers`.
+    """
+    file = config.folder.with_name(f"{config.folder.name}.answers.jsonl")
+    key = _key(config, prompts)
+    own = _left_by_earlier_attempt(file, key) or sample_own_answers(config, prompts, on_progress)
+    by_index = {prompt.index: prompt for prompt in prompts}
+    rows = [
+        answer_row(by_index[answer.index], answer.sample, answer.answer, finished=answer.finished, tokens=answer.tokens)
+        | {"index": answer.index, "key": key}
+        for answer in own.answers
+    ]
+    with kept(file, rows, "the same command continues from them", remove=True):
+        yield own
+
+
+def _key(config: BaselineConfig, prompts: Sequence[Prompt]) -> str:
+    """Return a digest of everything that decides what the answers are."""
+    settings = config.model_dump(mode="json", include={"model", "answers", "seed"})
+    return hashlib.sha256(json.dumps([settings, [asdict(prompt) for prompt in prompts]]).encode()).hexdigest()
+
+
+def _left_by_earlier_attempt(file: Path, key: str) -> OwnAnswers | None:
+    with suppress(OSError, TlpoError, KeyError):
+        rows = [row for _, row in read_json_lines(file)]
+        names = OwnAnswer.__dataclass_fields__
+        if rows and all(row["key"] == key for row in rows):
+            return OwnAnswers(answers=tuple(OwnAnswer(**{name: row[name] for name in names}) for row in rows))
+    return None
 
 
 def sample_own_answers(config: BaselineConfig, prompts: Sequence[Prompt], on_progress: OnProgress) -> OwnAnswers:
@@ -43,41 +113,7 @@ def sample_own_answers(config: BaselineConfig, prompts: Sequence[Prompt], on_pro
     """
     if not load_plugin(ROLLOUT_ENGINES, config.answers.engine).needs_own_process:
         return _sample(config, prompts, on_progress)
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_sample_and_send, args=(sender, config, prompts))
-    with out_of_reach():
-        process.start()
-    sender.close()  # otherwise this process would hold the pipe open, and the other's death would go unnoticed
-    try:
-        return _receive(receiver, on_progress)
-    except EOFError as error:
-        process.join()
-        raise TlpoError(f"the process that samples answers died (exit code {process.exitcode})") from error
-    except BaseException:
-        process.terminate()
-        raise
-    finally:
-        process.join()
-
-
-def _receive(receiver: Connection, on_progress: OnProgress) -> OwnAnswers:
-    while True:
-        match receiver.recv():
-            case OwnAnswers() as answers:
-                return answers
-            case TlpoError() as error:
-                raise error
-            case (done, total):
-                on_progress(done, total)
-
-
-def _sample_and_send(sender: Connection, config: BaselineConfig, prompts: Sequence[Prompt]) -> None:
-    try:
-        sender.send(_sample(config, prompts, lambda done, total: sender.send((done, total))))
-    except TlpoError as error:
-        # Rebuilt from its message alone: a cause may hold objects that cannot be pickled.
-        sender.send(type(error)(str(error)))
+    return run_in_own_process("samples answers", on_progress, _sample, config, prompts)
 
 
 def _sample(config: BaselineConfig, prompts: Sequence[Prompt], on_progress: OnProgress) -> OwnAnswers:
@@ -88,6 +124,11 @@ def _sample(config: BaselineConfig, prompts: Sequence[Prompt], on_progress: OnPr
     )  # fmt: skip
     completions = sample_completions(config.model, prompts, sampling, on_progress)
     return OwnAnswers(
-        usable=usable_answers((answer.prompt_index, answer.text, answer.finished) for answer in completions),
-        tokens=sum(len(answer.token_ids) for answer in completions),
-    )
+        answers=tuple(
+            OwnAnswer(
+                index=answer.prompt_index, sample=answer.sample, answer=answer.text, finished=answer.finished,
+                tokens=len(answer.token_ids),
+            )
+            for answer in completions
+        )
+    )  # fmt: skip

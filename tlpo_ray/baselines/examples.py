@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tlpo_ray.baselines.answers import sample_own_answers
+from tlpo_ray.baselines.answers import own_answers
 from tlpo_ray.baselines.rendering import Rendering
 from tlpo_ray.config.baseline import BaselineConfig
 from tlpo_ray.config.run import DataConfig, DetectorConfig
 from tlpo_ray.data.pairs import IsClean, Pair, PairSet, clean_answers, preference_pairs
 from tlpo_ray.data.readers import read_records
 from tlpo_ray.errors import PromptFileError, UserError
+from tlpo_ray.evaluation.keeping import judging
 from tlpo_ray.evaluation.sampling import OnProgress
 from tlpo_ray.flow.records import Prompt
 
@@ -58,26 +59,50 @@ def build_examples(config: BaselineConfig, prompts: Sequence[Prompt], on_progres
         counts["unanswered"] = len(prompts) - len(pairs)
         rows = [_pair_row(rendering, pair) for pair in pairs]
     else:
-        own = sample_own_answers(config, prompts, on_progress)
         choose = clean_answers if config.method == "sft" else preference_pairs
-        chosen = choose(prompts, own.usable.texts, clean_judge(config.detector), config.seed)
-        rows, tokens = [_pair_row(rendering, pair) for pair in chosen.pairs], own.tokens
-        counts |= _unused(chosen) | {"answers_cut_off": own.usable.cut_off, "answers_blank": own.usable.blank}
-    rendered = tuple(row for row in rows if row is not None)
-    counts |= {"used": len(rendered), "not_renderable": len(rows) - len(rendered)}
-    if not rendered:
+        with own_answers(config, prompts, on_progress) as own:
+            usable, tokens = own.usable, own.tokens
+            chosen = choose(prompts, usable.texts, clean_judge(config.detector), config.seed)
+        rows = [_pair_row(rendering, pair) for pair in chosen.pairs]
+        counts |= _unused(chosen) | {"answers_cut_off": usable.cut_off, "answers_blank": usable.blank}
+    rendered = [row for row in rows if row is not None]
+    limit = _prompt_limit(config)
+    used = tuple(row for row in rendered if limit is None or rendering.length(row["prompt"]) < limit)
+    counts |= {
+        "used": len(used), "not_renderable": len(rows) - len(rendered), "prompt_too_long": len(rendered) - len(used),
+    }  # fmt: skip
+    if not used:
         raise UserError(
-            f"{config.method}: no example from {len(prompts)} prompts ({_summary(counts)}); {_advice(config)}"
+            f"{config.method}: no example from {len(prompts)} prompts ({_summary(counts)}); {_advice(config, counts)}"
         )
-    return Examples(rows=rendered, counts=counts, tokens=tokens)
+    return Examples(rows=used, counts=counts, tokens=tokens)
+
+
+def _prompt_limit(config: BaselineConfig) -> int | None:
+    """Return the length of a prompt in tokens that leaves no room for an answer; None if there is none.
+
+    Of longer prompts TRL would remove the example, without a count (DPO, SFT), or train on an empty answer (ORPO). GRPO
+    does not cut, so there the model's context is the limit, as it is when answers are sampled before training.
+    """
+    if config.method == "grpo":
+        return config.model.max_context
+    extra = config.trainer.extra
+    if extra.get("truncation_mode") == "keep_end":  # then the beginning of the prompt is cut off
+        return None
+    limit: int | None = extra.get("max_length", config.trainer.max_length)
+    return limit
 
 
 def clean_judge(detector: DetectorConfig) -> IsClean:
-    """Return a function that decides whether an answer has no confusion, by the detector of its prompt's language."""
+    """Return a function that decides whether an answer has no confusion, by the detector of its prompt's language.
+
+    The function raises JudgeError if the detector fails on an answer.
+    """
     detectors = detector.detectors()
 
     def is_clean(prompt: Prompt, answer: str) -> bool:
-        return detectors[prompt.language].find(answer) is None
+        with judging(f"an answer to {prompt.id!r} in {prompt.language}"):
+            return detectors[prompt.language].find(answer) is None
 
     return is_clean
 
@@ -134,7 +159,11 @@ def _summary(counts: dict[str, int]) -> str:
     )
 
 
-def _advice(config: BaselineConfig) -> str:
+def _advice(config: BaselineConfig, counts: dict[str, int]) -> str:
+    if counts["prompt_too_long"]:
+        return (
+            f"raise {'model.max_context' if config.method == 'grpo' else 'trainer.max_length'} or use shorter prompts"
+        )
     return {
         "sft": "use more prompts, or raise answers.samples or answers.max_new_tokens",
         "grpo": "check model.chat_template_kwargs",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tlpo_ray.data.output import free_report_path, write_output
 from tlpo_ray.data.pairs import Pair, PairSet, UsableAnswers, preference_pairs, usable_answers
 from tlpo_ray.data.requests import PairsRequest
 from tlpo_ray.errors import UserError
+from tlpo_ray.evaluation.keeping import answer_row, kept
 from tlpo_ray.flow.records import Prompt
 from tlpo_ray.progress import SILENT, ProgressListener
 
@@ -47,15 +49,18 @@ def make_pairs(request: PairsRequest, progress: ProgressListener = SILENT) -> Pa
         PromptFileError: The prompts cannot be read.
         ModelError: The model cannot be loaded.
         ResourceError: The output cannot be written.
+        JudgeError: The detector fails on an answer; the message says where all sampled answers are.
     """
     version = detectors.language(request.language, request.english).version
     report = free_report_path(request.output)
+    is_clean = clean_judge(DetectorConfig(english=request.english))
+    keeping: AbstractContextManager[None] = nullcontext()
     if _has_saved_answers(request):
         prompts, answers = _saved_answers(request)
     else:
-        prompts, answers = _sample_answers(request, progress)
-    is_clean = clean_judge(DetectorConfig(english=request.english))
-    pair_set = preference_pairs(prompts, answers.texts, is_clean, request.seed)
+        prompts, answers, keeping = _sample_answers(request, progress)
+    with keeping:
+        pair_set = preference_pairs(prompts, answers.texts, is_clean, request.seed)
     counts = _counts(len(prompts), answers, pair_set)
     if not pair_set.pairs:
         raise UserError(
@@ -95,7 +100,10 @@ def _has_saved_answers(request: PairsRequest) -> bool:
     return request.answers is not None
 
 
-def _sample_answers(request: PairsRequest, progress: ProgressListener) -> _Answered:
+def _sample_answers(
+    request: PairsRequest, progress: ProgressListener
+) -> tuple[Sequence[Prompt], UsableAnswers, AbstractContextManager[None]]:
+    """Return prompts, answers, and a context that keeps the answers in a file until they are judged."""
     from tlpo_ray.evaluation.generation import generate, select_prompts  # late: saved answers need no engine
     from tlpo_ray.evaluation.sampling import Sampling, checked_engine
 
@@ -108,7 +116,18 @@ def _sample_answers(request: PairsRequest, progress: ProgressListener) -> _Answe
         request.prompts, request.language, request.limit, request.seed, skip_bad=request.skip_bad
     ).prompts
     completions = generate(request.model, prompts, sampling, request.like, progress)
-    return prompts, usable_answers((answer.prompt_index, answer.text, answer.finished) for answer in completions)
+    by_index = {prompt.index: prompt for prompt in prompts}
+    rows = [
+        answer_row(
+            by_index[answer.prompt_index], answer.sample, answer.text, finished=answer.finished,
+            tokens=len(answer.token_ids),
+        )
+        for answer in completions
+    ]  # fmt: skip
+    file = request.output.with_name(f"{request.output.name}.answers.jsonl")
+    keeping = kept(file, rows, "tlpo data pairs --answers {file} makes pairs of them", remove=True)
+    usable = usable_answers((answer.prompt_index, answer.text, answer.finished) for answer in completions)
+    return prompts, usable, keeping
 
 
 def _saved_answers(request: PairsRequest) -> _Answered:

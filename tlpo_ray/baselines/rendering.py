@@ -54,6 +54,10 @@ class Rendering:
         ids = self._plain_ids(prompt)
         return self._plain_ids(prompt + answer)[: len(ids)] == ids
 
+    def length(self, text: str) -> int:
+        """Return the length of a rendered text in tokens."""
+        return len(self._plain_ids(text))
+
     def _plain_ids(self, text: str) -> list[int]:
         return list(self.plain(text)["input_ids"])
 

@@ -47,11 +47,25 @@ def doctor(
         str | None, typer.Argument(help="A YAML file or preset; checks its model, cluster and folder, too.")
     ] = None,
     overrides: Overrides = None,
+    ask: Annotated[
+        bool,
+        typer.Option("--ask", help="Ask two engines the run's prompts: is the confusion the model's or the backend's?"),
+    ] = False,
+    answers: Annotated[int, typer.Option(min=1, help="With --ask: number of prompts.")] = 64,
+    as_json: Annotated[bool, typer.Option("--json", help="With --ask: print one line of JSON.")] = False,
 ) -> None:
     """Check this machine, or a configuration on it, and say how to fix problems; exit code 1 if there are any."""
-    from tlpo_ray.commands.doctor import doctor_command
+    from tlpo_ray.commands.doctor import ask_command, doctor_command
+    from tlpo_ray.errors import UserError
 
-    if not doctor_command(config, overrides or []):
+    if ask and config is None:
+        raise UserError("--ask needs a YAML file or a preset: the run whose prompts and model are used")
+    if not ask and (as_json or answers != 64):
+        raise UserError("--answers and --json go with --ask")
+    passed = (
+        ask_command(config or "", overrides or [], answers, as_json) if ask else doctor_command(config, overrides or [])
+    )
+    if not passed:
         raise typer.Exit(1)
 
 

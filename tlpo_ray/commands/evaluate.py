@@ -42,11 +42,19 @@ def evaluate_command(request: Request) -> None:
     Raises:
         UnknownLanguageError: A language has no detector.
         UserError: An option, the prompts or the model is wrong, or `output` already holds a result.
+        JudgeError: An answer cannot be judged; the message says where the sampled answers are.
     """
     check_fields(request, (*SOURCES, "accuracy"), _option)
     if request.output is not None:
         refuse_used(request.output)
-    with stop_on_signal(lambda name: f"stopped by {name}; nothing of this evaluation is kept"):
+
+    def describe(name: str) -> str:
+        file = None if request.output is None else request.output / ANSWERS
+        if file is not None and file.exists():
+            return f"stopped by {name}; the sampled answers are in {file}: tlpo evaluate --answers {file} judges them"
+        return f"stopped by {name}; nothing of this evaluation is kept"
+
+    with stop_on_signal(describe):
         if request.accuracy is not None:
             _show_accuracy(request, request.accuracy)
         else:
@@ -54,14 +62,13 @@ def evaluate_command(request: Request) -> None:
 
 
 def _show_rates(request: Request) -> None:
-    """Print the rates of answers, and save both in `output` if it is given."""
-    result = evaluate(request, TerminalProgress())
+    """Print the rates of answers; both are saved in `output` if it is given."""
+    result = evaluate(request, TerminalProgress(), request.output)
     console.print(_rates_table(result))
     console.print(f"[dim]{_remarks(result)}[/dim]", soft_wrap=True)
     for suite, missing in result.unscored_suites.items():
         console.print(f"accuracy of {suite} is unknown: {missing}", soft_wrap=True, markup=False)
     if request.output is not None:
-        result.write(request.output)
         console.print(f"answers: {request.output / ANSWERS}\nresult:  {request.output / RESULT}", soft_wrap=True)
 
 

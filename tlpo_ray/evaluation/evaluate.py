@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tlpo_ray.config.versions import stack_versions
 from tlpo_ray.errors import UserError
 from tlpo_ray.evaluation.generation import generate, model_for_sampling, select_prompts
 from tlpo_ray.evaluation.judge import ANSWERS, PROMPTS, ItemAnswer, Json, Judge, Judgement, read_answers, total
+from tlpo_ray.evaluation.keeping import kept
 from tlpo_ray.evaluation.sampling import Sampling, checked_engine, skip_reasons
 from tlpo_ray.evaluation.suites import SUITES, Item, Suite, read_items
 from tlpo_ray.evaluation.suites.suite import PAPER_LANGUAGES
@@ -174,12 +176,17 @@ class EvaluationResult:
         Raises:
             UserError: The folder already holds a result.
             ResourceError: The folder cannot be written.
+            JudgeError: The detector fails on an answer.
         """
         refuse_used(output)
+        self._write(output)
+
+    def _write(self, output: Path) -> None:
+        """Write both files, the answers first, so that a folder with a result is complete."""
+        rows = [self.judge.row(answer) for answer in self.answers]
         with disk_errors(f"to {output}"):
             output.mkdir(parents=True, exist_ok=True)
-            # The answers first, so that a folder with a result is complete.
-            write_lines(output / ANSWERS, [self.judge.row(answer) for answer in self.answers])
+            write_lines(output / ANSWERS, rows)
             write_json(output / RESULT, self.to_json())
 
 
@@ -189,26 +196,42 @@ def refuse_used(output: Path) -> None:
     Raises:
         UserError: It holds a result or answers.
     """
-    for name in (RESULT, ANSWERS):
-        if (output / name).exists():
-            raise UserError(f"--output {output} already holds a {name}: choose another folder, or move it away")
+    if (output / RESULT).exists():
+        raise UserError(f"--output {output} already holds a {RESULT}: choose another folder, or move it away")
+    if (output / ANSWERS).exists():
+        raise UserError(
+            f"--output {output} already holds answers without a result: tlpo evaluate --answers {output} judges them; "
+            f"choose another folder, or move {ANSWERS} away"
+        )
 
 
-def evaluate(request: EvaluateRequest, progress: ProgressListener = SILENT) -> EvaluationResult:
+def evaluate(
+    request: EvaluateRequest, progress: ProgressListener = SILENT, output: Path | None = None
+) -> EvaluationResult:
     """Judge answers: those of a model to prompts or a suite, or those that already exist.
+
+    Sampled answers are written before they are judged: into `output`, or else into a temporary folder, which is removed
+    once they are judged.
 
     Args:
         request: What to judge and how; checked before a model is loaded.
         progress: Receives a phase while answers are sampled.
+        output: Folder for `answers.jsonl` and `result.json`; None writes none.
 
     Raises:
         UnknownLanguageError: A language has no detector.
-        UserError: The request, the prompts, the suite or the saved answers are wrong.
+        UserError: The request, the prompts, the suite or the saved answers are wrong, or `output` holds a result.
         ModelError: The model does not exist or cannot be loaded.
+        JudgeError: A detector or a suite fails on an answer; the message names the answer, and the file in which all
+            sampled answers are.
+        ResourceError: `output` cannot be written.
     """
     check_request(request)
+    if output is not None:
+        refuse_used(output)
     judge = Judge(request.english)
     sampling: SamplingCounts | None = None
+    keeping: AbstractContextManager[None] = nullcontext()
     if request.answers is not None:
         answers = _saved_answers(request.answers, request.languages)
     elif request.lm_eval is not None:
@@ -217,9 +240,17 @@ def evaluate(request: EvaluateRequest, progress: ProgressListener = SILENT) -> E
         answers = read_log(request.lm_eval, request.languages, request.tasks)
     else:
         answers, sampling = _sample_answers(request, progress)
-    return EvaluationResult(
-        request=request, answers=tuple(answers), judgements=tuple(judge.judge(answers)), sampling=sampling, judge=judge
-    )
+        file = None if output is None else output / ANSWERS
+        how = "tlpo evaluate --answers {file} judges them"
+        keeping = kept(file, [answer.to_json() for answer in answers], how)
+    with keeping:
+        judgements = tuple(judge.judge(answers))
+        result = EvaluationResult(
+            request=request, answers=tuple(answers), judgements=judgements, sampling=sampling, judge=judge
+        )
+        if output is not None:
+            result._write(output)
+    return result
 
 
 def check_request(request: EvaluateRequest) -> None:

@@ -9,12 +9,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from actors.chat import Message, conversation_text, uses_chat_template
+from actors.chat import uses_chat_template
 from tlpo_ray.config.fields import RolloutEngine
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.errors import UserError, first_line
+from tlpo_ray.evaluation.harness_model import MODEL_TYPES, language_model, model_arguments
 from tlpo_ray.evaluation.judge import ItemAnswer
-from tlpo_ray.evaluation.sampling import on_gpu
+from tlpo_ray.evaluation.keeping import kept_samples
 from tlpo_ray.evaluation.suites import SUITES, Item
 from tlpo_ray.evaluation.suites.mif import MISLABELLED, response_language
 from tlpo_ray.evaluation.suites.mmmlu import SUBSETS
@@ -24,10 +25,6 @@ from tlpo_ray.flow.tokenizer import load_tokenizer
 Json = dict[str, Any]
 TASKS = Path(__file__).with_name("tasks")
 """Folder of our task files, in which lm-eval finds them."""
-MODEL_TYPES = {"vllm": "vllm", "transformers": "hf"}
-"""Our name of an engine and lm-eval's, for the engines that lm-eval has."""
-HF_BATCH_SIZE = 8
-"""Sequences that transformers runs at once."""
 NO_SUITE = "lm-eval"
 """Suite of answers to tasks that belong to none of ours."""
 LAST_NUMBER = "flexible-extract"
@@ -151,16 +148,18 @@ def run_tasks(
     Raises:
         UserError: lm-eval cannot run the model.
         PromptError: The chat template drops or changes a task's prompt.
+        JudgeError: A sampled answer cannot be scored; the message says where the answers are.
     """
     import lm_eval
     from lm_eval.loggers import EvaluationTracker
 
     tracker = EvaluationTracker(output_path=None if logs is None else str(logs))
     has_template = model.prompt_template is not None or uses_chat_template(load_tokenizer(model), model)
-    arguments = _model_arguments(model, engine, seed) | ({"add_bos_token": False} if has_template else {})
-    try:
+    arguments = model_arguments(model, engine, seed) | ({"add_bos_token": False} if has_template else {})
+    answering = language_model(model, engine, arguments)
+    with kept_samples(answering, logs, tasks):
         results: Json | None = lm_eval.simple_evaluate(
-            model=_language_model(model, engine, arguments),
+            model=answering,
             model_args=arguments,
             tasks=_with_stop_strings(manager, tasks, model.stop_strings),
             task_manager=manager,
@@ -175,30 +174,12 @@ def run_tasks(
             numpy_random_seed=seed,
             torch_random_seed=seed,
         )
-    except (OSError, ValueError, AssertionError) as error:
-        raise UserError(f"lm-eval could not run {', '.join(tasks)}: {first_line(error)}") from error
     assert results is not None, "lm-eval returns None on ranks other than 0, and this is the only rank"
     samples = results.pop("samples")
     tracker.save_results_aggregated(results=results, samples=samples)
     for task in samples if logs is not None else ():
         tracker.save_results_samples(task, samples[task])
     return results
-
-
-def _language_model(model: ModelConfig, engine: RolloutEngine, arguments: Json) -> Any:
-    """Return lm-eval's model, made to present prompts as rollouts do."""
-    from lm_eval.api.registry import get_model
-
-    batch_size = "auto" if engine == "vllm" else HF_BATCH_SIZE
-    language_model = get_model(MODEL_TYPES[engine]).create_from_arg_obj(arguments, {"batch_size": batch_size})
-    tokenizer = load_tokenizer(model)
-
-    def apply_chat_template(messages: Sequence[Message], add_generation_prompt: bool = True) -> str:
-        options = {"add_generation_prompt": add_generation_prompt, "continue_final_message": not add_generation_prompt}
-        return conversation_text(tokenizer, model, messages, **options)
-
-    language_model.apply_chat_template = apply_chat_template
-    return language_model
 
 
 def _with_stop_strings(manager: Any, tasks: Sequence[str], stop_strings: Sequence[str]) -> list[Any]:
@@ -213,17 +194,6 @@ def _with_stop_strings(manager: Any, tasks: Sequence[str], stop_strings: Sequenc
                 own = [until] if isinstance(until, str) else until
                 task.set_config("generation_kwargs", {"until": [*own, *stop_strings]}, update=True)
     return selected
-
-
-def _model_arguments(model: ModelConfig, engine: RolloutEngine, seed: int) -> Json:
-    arguments: Json = {
-        "pretrained": model.path,
-        "dtype": model.dtype,
-        "trust_remote_code": model.trust_remote_code,
-    }
-    if engine == "vllm":
-        return arguments | {"max_model_len": model.max_context, "seed": seed}
-    return arguments | {"max_length": model.max_context, "device": "cuda" if on_gpu() else "cpu"}
 
 
 def scores(results: Mapping[str, Any]) -> dict[str, dict[str, float]]:

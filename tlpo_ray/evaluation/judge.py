@@ -10,6 +10,7 @@ from typing import Any
 import detectors
 from tlpo_ray.config.run import English
 from tlpo_ray.errors import UserError, first_line
+from tlpo_ray.evaluation.keeping import judging
 from tlpo_ray.evaluation.suites import SUITES, Item
 from tlpo_ray.files import read_json_lines
 
@@ -34,6 +35,11 @@ class ItemAnswer:
     """True if the model ended the answer itself, False if it ran out of room."""
     tokens: int | None = None
     """Length of the answer in tokens; None if unknown."""
+
+    @property
+    def name(self) -> str:
+        """The answer as error messages call it, e.g. "answer 0 to 'p3' of prompts in ko"."""
+        return f"answer {self.sample} to {self.item.id!r} of {self.item.task} in {self.item.language}"
 
     def to_json(self) -> Json:
         """Return the answer as one line of `answers.jsonl`, which `read_answers` reads back."""
@@ -89,24 +95,37 @@ class Judge:
         return self._detectors[language]
 
     def row(self, answer: ItemAnswer) -> Json:
-        """Return the line of `answers.jsonl` together with the verdict on the answer."""
+        """Return the line of `answers.jsonl` together with the verdict on the answer.
+
+        Raises:
+            JudgeError: The detector fails on it.
+        """
         detector = self.detector(answer.item.language)
-        confusion, counts = detectors.find(answer.answer, detector), detectors.count(answer.answer, detector)
+        with judging(answer.name):
+            confusion, counts = detectors.find(answer.answer, detector), detectors.count(answer.answer, detector)
         return answer.to_json() | {
             "status": counts.status, "words": counts.words, "confused_words": counts.confused_words,
             "first_confusion": None if confusion is None else [confusion.start, confusion.end],
         }  # fmt: skip
 
     def judge(self, answers: Sequence[ItemAnswer]) -> list[Judgement]:
-        """Return one judgement per language and task, in the order in which they first appear."""
+        """Return one judgement per language and task, in the order in which they first appear.
+
+        Raises:
+            UnknownLanguageError: A language has no detector.
+            JudgeError: A detector or a suite fails on an answer; the message names the answer.
+        """
         groups: dict[tuple[str, str], list[ItemAnswer]] = {}
         for answer in answers:
             groups.setdefault((answer.item.language, answer.item.task), []).append(answer)
         return [self._judgement(language, task, group) for (language, task), group in groups.items()]
 
     def _judgement(self, language: str, task: str, answers: Sequence[ItemAnswer]) -> Judgement:
-        rates = detectors.pass_rates([answer.answer for answer in answers], self.detector(language))
-        return Judgement(language=language, task=task, rates=rates, right=_count_right(answers))
+        detector, counts = self.detector(language), list[detectors.Counts]()
+        for answer in answers:
+            with judging(answer.name):
+                counts.append(detectors.count(answer.answer, detector))
+        return Judgement(language=language, task=task, rates=detectors.rates_of(counts), right=_count_right(answers))
 
 
 def total(judgements: Sequence[Judgement]) -> Judgement:
@@ -124,7 +143,11 @@ def _count_right(answers: Sequence[ItemAnswer]) -> int | None:
         return None
     if not all(answer.item.reference for answer in answers):
         return None
-    return sum(suite.correct(answer.answer, answer.item.reference) for answer in answers)
+    right = 0
+    for answer in answers:
+        with judging(answer.name):
+            right += suite.correct(answer.answer, answer.item.reference, answer.item.language)
+    return right
 
 
 def read_answers(path: Path, language: str | None) -> list[ItemAnswer]:

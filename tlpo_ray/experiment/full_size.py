@@ -21,6 +21,8 @@ from tlpo_ray.config.load import load_config
 from tlpo_ray.config.run import RunConfig
 from tlpo_ray.errors import DeadlineError, TlpoError
 from tlpo_ray.evaluation.harness import task_names
+from tlpo_ray.evaluation.judge import ANSWERS
+from tlpo_ray.evaluation.keeping import SAMPLED
 from tlpo_ray.experiment.plan import Target, Trial
 from tlpo_ray.experiment.trial import RESULT, ResultRow, result_row
 from tlpo_ray.files import read_json, write_json
@@ -94,10 +96,10 @@ def run_commands(trial: Trial, target: Target, folder: Path, deadline_s: float) 
     """
     seconds = _finished_steps(trial, folder)
     folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / STEPS, {"key": trial.key, "seconds": seconds})  # what a failed step leaves is this trial's
     for step, arguments in trial_commands(trial, target, folder).items():
         if step not in seconds:
-            rmtree(folder / step, ignore_errors=True)  # leftovers of an attempt that was interrupted
-            seconds[step] = _run(arguments, folder / LOG, deadline_s)
+            seconds[step] = _run(_arguments(step, arguments, folder), folder / LOG, deadline_s)
             write_json(folder / STEPS, {"key": trial.key, "seconds": seconds})
     metrics = dict(_metrics(target, folder))
     if TRAINED in seconds:
@@ -105,6 +107,24 @@ def run_commands(trial: Trial, target: Target, folder: Path, deadline_s: float) 
     row = result_row(trial, metrics, folder / TRAINED)
     write_json(folder / RESULT, row)
     return row
+
+
+def _arguments(step: str, arguments: Sequence[str], folder: Path) -> Sequence[str]:
+    """Remove what an attempt at a step has left, and return the arguments of the command that is to run.
+
+    Answers that the attempt has sampled and could not judge are moved beside the step's folder; suites are then judged
+    from there instead of being sampled again.
+    """
+    output = folder / step
+    answers, logs = folder / f"{step}.{ANSWERS}", folder / f"{step}.{SAMPLED}"
+    for left, kept in ((output / ANSWERS, answers), (output / SAMPLED, logs)):
+        if left.exists():
+            rmtree(kept, ignore_errors=True)
+            left.replace(kept)
+    rmtree(output, ignore_errors=True)
+    if step != TRAINED and answers.exists():
+        return ["evaluate", "--answers", str(answers), "--output", str(output)]
+    return arguments
 
 
 def _finished_steps(trial: Trial, folder: Path) -> dict[str, float]:

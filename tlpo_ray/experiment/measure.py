@@ -20,27 +20,24 @@ MAX_NEW_TOKENS = 64
 """Longest answer in tokens: no answer of the toy world is as long."""
 
 
-def measure_model(
-    model: Path, before: Path, world: World, samples: int, seed: int
-) -> tuple[dict[str, float], list[str]]:
-    """Return the metrics of a model, and the answers that they are computed from.
+def measure_model(model: Path, before: Path, world: World, answers: Sequence[str]) -> dict[str, float]:
+    """Return the metrics of a model by name.
 
     Args:
         model: Folder of the model.
         before: Folder of the model that training started from.
         world: World with the questions.
-        samples: Answers per question.
-        seed: Seed of the answers.
+        answers: Its answers to them, from `sample_answers`, the same number to each.
 
-    Returns:
-        Metrics by name, and the answers in the order of the world's questions.
+    Raises:
+        JudgeError: An answer cannot be judged.
     """
     config = model_for_sampling(str(model), MAX_NEW_TOKENS)
-    answers = sample_answers(config, world.questions, samples, seed)
+    samples = len(answers) // len(world.questions)
     questions = [question for question in world.questions for _ in range(samples)]
     scorer = Scorer(world)
     scores = [scorer.answer(question, text) for question, text in zip(questions, answers, strict=True)]
-    return _rates(questions, scores) | _kl_from(config, before, world), answers
+    return _rates(questions, scores) | _kl_from(config, before, world)
 
 
 def sample_answers(model: ModelConfig, questions: Sequence[Question], samples: int, seed: int) -> list[str]:

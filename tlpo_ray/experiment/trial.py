@@ -12,6 +12,7 @@ from typing import Any, Literal, TypedDict, cast
 from tlpo_ray.config.baseline import load_baseline
 from tlpo_ray.config.load import load_config
 from tlpo_ray.evaluation.generation import model_for_sampling
+from tlpo_ray.evaluation.keeping import sampled_in
 from tlpo_ray.experiment.measure import MAX_NEW_TOKENS, measure_model, sample_answers
 from tlpo_ray.experiment.plan import PRESET, Axis, Method, Trial
 from tlpo_ray.files import read_json, read_json_lines, write_json, write_lines
@@ -21,7 +22,8 @@ from tlpo_ray.quickstart.toy_cache import cached_toy_model
 from tlpo_ray.quickstart.toy_model import ToyRecipe
 from tlpo_ray.quickstart.world import World, wide_world
 
-RESULT = "trial.json"
+RESULT, SAMPLED = "trial.json", "sampled.json"
+"""Files of a trial's folder: its row, and what an attempt leaves that could not judge its answers."""
 WRITER = ToyRecipe(epochs=12, confused_share=0.0)
 """Recipe of the model that writes reference answers."""
 WRITER_SEED = 1000
@@ -50,7 +52,8 @@ class ResultRow(TypedDict):
 def run_trial(trial: Trial, folder: Path) -> ResultRow:
     """Train and evaluate, and return the row, which is also written to `trial.json` in `folder`, last of all.
 
-    Whatever an unfinished attempt has left in the folder is removed first.
+    An attempt that had sampled its answers is continued from them. Whatever another unfinished attempt has left in the
+    folder is removed first.
 
     Args:
         trial: The trial, of a plan without a target.
@@ -59,22 +62,45 @@ def run_trial(trial: Trial, folder: Path) -> ResultRow:
     Raises:
         TlpoError: Training or evaluation failed.
     """
-    if folder.exists():
-        shutil.rmtree(folder)
     world = wide_world()
     before = cached_toy_model(trial.seed, _ignore_progress, world=wide_world)
-    began = time.monotonic()
-    model = before if trial.method == "none" else _train(trial, before, world, folder)
-    seconds = time.monotonic() - began
-    metrics, answers = measure_model(model, before, world, trial.samples, trial.seed)
-    folder.mkdir(parents=True, exist_ok=True)
+    model = before if trial.method == "none" else folder / "model"
+    sampled = _sampled(trial, folder) or _train_and_sample(trial, before, model, world, folder)
     when: Literal["before", "after"] = "before" if trial.method == "none" else "after"
-    write_lines(folder / ANSWERS, answer_rows(when, world.questions, answers))
+    with sampled_in(folder / SAMPLED, "the same command continues from them"):
+        metrics = measure_model(model, before, world, sampled["answers"])
+        write_lines(folder / ANSWERS, answer_rows(when, world.questions, sampled["answers"]))
     if trial.method != "none":
-        metrics["seconds"] = seconds
+        metrics["seconds"] = sampled["seconds"]
     row = result_row(trial, metrics, folder)
     write_json(folder / RESULT, row)
+    (folder / SAMPLED).unlink()
     return row
+
+
+def _sampled(trial: Trial, folder: Path) -> dict[str, Any] | None:
+    """Return what an earlier attempt with these settings has left; None if its answers had not been sampled."""
+    with suppress(OSError, ValueError):
+        sampled = read_json(folder / SAMPLED)
+        if trial.has_key(sampled.get("key")):
+            return sampled
+    return None
+
+
+def _train_and_sample(trial: Trial, before: Path, model: Path, world: World, folder: Path) -> dict[str, Any]:
+    """Train, sample answers to all questions, and keep them until they are judged."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    began = time.monotonic()
+    if trial.method != "none":
+        _train(trial, before, world, folder)
+    seconds = time.monotonic() - began
+    config = model_for_sampling(str(model), MAX_NEW_TOKENS)
+    answers = sample_answers(config, world.questions, trial.samples, trial.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    sampled = {"key": trial.key, "seconds": seconds, "answers": answers}
+    write_json(folder / SAMPLED, sampled)
+    return sampled
 
 
 def result_row(trial: Trial, metrics: dict[str, float], run: Path) -> ResultRow:
@@ -97,8 +123,8 @@ def finished_row(trial: Trial, folder: Path) -> ResultRow | None:
     return None
 
 
-def _train(trial: Trial, before: Path, world: World, folder: Path) -> Path:
-    """Train as the trial's method does, and return the folder of the trained model."""
+def _train(trial: Trial, before: Path, world: World, folder: Path) -> None:
+    """Train as the trial's method does; the trained model is then in `model` of the folder."""
     prompts = folder.with_name(f"{folder.name}.prompts.jsonl")
     prompts.parent.mkdir(parents=True, exist_ok=True)
     overrides = [f"model.path={before}", f"data.prompts={prompts}", f"folder={folder}", f"seed={trial.seed}"]
@@ -117,7 +143,6 @@ def _train(trial: Trial, before: Path, world: World, folder: Path) -> Path:
         references = None if baseline.answers.reference_field is None else reference_answers(world, trial)
         world.write_prompts(prompts, trial.rounds, trial.seed, references)
         train_baseline(baseline)
-    return folder / "model"
 
 
 def reference_answers(world: World, trial: Trial) -> dict[str, list[str]]:

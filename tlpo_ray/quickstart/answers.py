@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 import detectors
 from tlpo_ray.config.run import English
+from tlpo_ray.evaluation.keeping import judging
 
 ANSWERS = "answers.jsonl"
 
@@ -38,10 +39,11 @@ def answer_rows(
     samples = len(answers) // len(questions)
     for number, text in enumerate(answers):
         question = questions[number // samples]
+        with judging(f"answer {number % samples} to {question.id!r} in {question.language}"):
+            spans = [list(span) for span in confused_spans(question.language, text, english)]
         yield {
             "when": when, "id": question.id, "language": question.language, "prompt": question.text,
-            "sample": number % samples, "answer": text,
-            "spans": [list(span) for span in confused_spans(question.language, text, english)],
+            "sample": number % samples, "answer": text, "spans": spans,
         }  # fmt: skip
 
 

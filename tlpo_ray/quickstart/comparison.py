@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from tlpo_ray.config.run import English, RunConfig
+from tlpo_ray.evaluation.keeping import sampled_in
 from tlpo_ray.evaluation.probe import write_probe
 from tlpo_ray.files import read_json, write_json, write_lines
 from tlpo_ray.flow.records import Prompt
@@ -18,8 +19,8 @@ from tlpo_ray.quickstart.clean_kl import CleanAnswer, CleanKL, clean_kl
 from tlpo_ray.quickstart.scoring import Score
 from tlpo_ray.run.components import Fleet
 
-BEFORE = "before.json"
-"""File of the run folder with the answers before training."""
+BEFORE, AFTER = "before.json", "after.json"
+"""Files of the run folder with the answers before and after training; the second exists until they are judged."""
 
 
 class QuestionSet(Protocol):
@@ -102,22 +103,26 @@ class Comparison:
 
     def before(self, fleet: Fleet) -> None:
         """Sample answers of the policy before training and keep them in the run folder."""
-        file = self._config.folder / BEFORE
-        if not file.exists():  # otherwise the run was resumed, and its policy is no longer the one before training
-            write_json(file, {"answers": self._sample(fleet, "before")})
-        self._before = read_json(file)["answers"]
+        self._before = self._kept(fleet, "before", BEFORE)
 
     def after(self, fleet: Fleet) -> None:
-        """Sample answers of the trained policy."""
-        self._after = self._sample(fleet, "after")
+        """Sample answers of the trained policy and keep them in the run folder until they are judged."""
+        self._after = self._kept(fleet, "after", AFTER)
 
     def results(self, model: Path) -> Mapping[str, object]:
-        """Score all answers; write the files that the report shows beside `model`, and return the numbers."""
-        before, after = (self._questions.score(answers) for answers in (self._before, self._after))
-        self._results = ComparisonResults(before=before, after=after, kl=self._clean_kl(model))
-        rows = (self._rows("before", self._before), self._rows("after", self._after))
-        write_lines(model.parent / ANSWERS, chain(*rows))
-        write_probe(model.parent, self._config.model)
+        """Score all answers; write the files that the report shows beside `model`, and return the numbers.
+
+        Raises:
+            JudgeError: An answer cannot be judged; the run can be resumed without sampling again.
+        """
+        folder = model.parent
+        with sampled_in(folder / AFTER, f"tlpo train --resume {folder} continues from them"):
+            before, after = (self._questions.score(answers) for answers in (self._before, self._after))
+            self._results = ComparisonResults(before=before, after=after, kl=self._clean_kl(model))
+            rows = (self._rows("before", self._before), self._rows("after", self._after))
+            write_lines(folder / ANSWERS, chain(*rows))
+        (folder / AFTER).unlink(missing_ok=True)
+        write_probe(folder, self._config.model)
         return self._results.to_json()
 
     def examples(self, limit: int) -> list[Example]:
@@ -136,6 +141,17 @@ class Comparison:
                 by_language.setdefault(question.language, []).append(example)
         turns = (example for turn in zip_longest(*by_language.values()) for example in turn if example is not None)
         return list(islice(turns, limit))
+
+    def _kept(self, fleet: Fleet, when: str, name: str) -> list[str]:
+        """Return the answers in a file of the run folder; sample them first if it does not exist.
+
+        If it exists, the run was resumed, and the policy may no longer be the one that was to answer.
+        """
+        file = self._config.folder / name
+        if not file.exists():
+            write_json(file, {"answers": self._sample(fleet, when)})
+        answers: list[str] = read_json(file)["answers"]
+        return answers
 
     def _rows(self, when: Literal["before", "after"], answers: Sequence[str]) -> Iterator[dict[str, object]]:
         return answer_rows(when, self._questions.prompts, answers, self._questions.english)

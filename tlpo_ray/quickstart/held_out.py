@@ -12,6 +12,7 @@ import detectors
 from tlpo_ray.config.run import DataConfig, English, RunConfig
 from tlpo_ray.data.load import load_prompts
 from tlpo_ray.errors import ConfigError, PromptFileError
+from tlpo_ray.evaluation.keeping import judging
 from tlpo_ray.files import read_json_lines, write_lines
 from tlpo_ray.flow.records import Prompt
 from tlpo_ray.quickstart.clean_kl import CleanAnswer
@@ -117,7 +118,7 @@ class HeldOutQuestions:
 
     def score(self, answers: Sequence[str]) -> RealScore:
         """Return the score of answers, `samples` to each prompt in their order."""
-        counts = [self._detector(prompt).count(text) for prompt, text in self._with_prompts(answers)]
+        counts = [self._count(prompt, text) for prompt, text in self._with_prompts(answers)]
         rates = detectors.rates_of(counts)
         clean = [text for text, count in zip(answers, counts, strict=True) if count.status == "pass"]
         return RealScore(
@@ -135,15 +136,17 @@ class HeldOutQuestions:
         clean = (
             CleanAnswer(prompt=prompt.text, text=text, ends=False)
             for prompt, text in self._with_prompts(answers)
-            if self._detector(prompt).count(text).status == "pass"
+            if self._count(prompt, text).status == "pass"
         )
         return list(islice(clean, MAX_CLEAN_ANSWERS))
 
     def _with_prompts(self, answers: Sequence[str]) -> Iterable[tuple[Prompt, str]]:
         return zip((prompt for prompt in self.prompts for _ in range(self.samples)), answers, strict=True)
 
-    def _detector(self, prompt: Prompt) -> detectors.LanguageDetector:
-        return detectors.language(prompt.language, self.english)
+    def _count(self, prompt: Prompt, text: str) -> detectors.Counts:
+        detector = detectors.language(prompt.language, self.english)
+        with judging(f"an answer to {prompt.id!r} in {prompt.language}"):
+            return detector.count(text)
 
 
 def _mean_length(answers: Sequence[str]) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import detectors
+from tlpo_ray.evaluation.keeping import judging
 from tlpo_ray.quickstart.world import Question, Topic, World
 
 
@@ -77,10 +78,15 @@ class Scorer:
             self._names.setdefault(fact.topic, set()).update(names)
 
     def answer(self, question: Question, text: str) -> AnswerScore:
-        """Return the score of one answer."""
+        """Return the score of one answer.
+
+        Raises:
+            JudgeError: The detector fails on it.
+        """
         detector = detectors.language(question.language)
-        clean = detectors.find(text, detector) is None
-        count = detectors.count(text, detector)
+        with judging(f"an answer to {question.id!r} in {question.language}"):
+            clean = detectors.find(text, detector) is None
+            count = detectors.count(text, detector)
         named = {(value, language) for value, language, name in self._names[question.fact.topic] if name in text}
         right_any_language = {value for value, _ in named} == {question.fact.value}
         return AnswerScore(

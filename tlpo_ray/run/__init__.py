@@ -1,6 +1,7 @@
 """One run, from its configuration to `result.json`: the loop, its components, its folder, its journal."""
 
 __all__ = [
+    "backends",
     "build",
     "capacity",
     "components",

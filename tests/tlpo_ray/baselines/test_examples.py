@@ -10,14 +10,18 @@ from typing import Any
 
 import pytest
 
+from tlpo_ray.baselines import answers
 from tlpo_ray.baselines.answers import sample_own_answers
 from tlpo_ray.baselines.examples import Examples, build_examples, clean_judge
 from tlpo_ray.baselines.rendering import Rendering
+from tlpo_ray.baselines.trainers import _trainer
 from tlpo_ray.config.baseline import BaselineConfig
 from tlpo_ray.config.load import build_config
+from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.config.run import DetectorConfig
 from tlpo_ray.data.prompts import read_prompts
-from tlpo_ray.errors import ModelError, PromptFileError, UserError
+from tlpo_ray.errors import JudgeError, ModelError, PromptFileError, UserError
+from tlpo_ray.evaluation.judge import read_answers
 from tlpo_ray.flow.records import Prompt
 
 Make = Callable[..., Examples]
@@ -50,7 +54,7 @@ def test_grpo_gets_prompts_and_their_languages(make: Make, tiny_model: Path) -> 
     built = make("grpo")
     rendering = Rendering(build_config(BaselineConfig, _settings(tiny_model), source="test").model)
     assert built.rows[0] == {"prompt": rendering.prompt("통화는?\n일본"), "language": "ko"}
-    assert built.counts == {"prompts": 3, "used": 3, "not_renderable": 0}
+    assert built.counts == {"prompts": 3, "used": 3, "not_renderable": 0, "prompt_too_long": 0}
     assert built.tokens == 0
 
 
@@ -65,7 +69,7 @@ def test_reference_answers_are_paired_with_their_prompts(make: Make) -> None:
     built = make("sft")
     assert [row["completion"] for row in built.rows] == ["엔입니다.<|im_end|>", "도쿄입니다.<|im_end|>"]
     assert "통화는?\n일본" in built.rows[0]["prompt"], "the context belongs to the question and not to the answer"
-    assert built.counts == {"prompts": 3, "unanswered": 1, "used": 2, "not_renderable": 0}
+    assert built.counts == {"prompts": 3, "unanswered": 1, "used": 2, "not_renderable": 0, "prompt_too_long": 0}
 
 
 def test_skipped_prompts_give_no_reference_answer(make: Make) -> None:
@@ -169,3 +173,96 @@ def test_an_error_in_that_process_is_raised_here(tiny_model: Path, capfd: pytest
     with pytest.raises(ModelError, match=r"model '\./nowhere': no tokenizer found"):
         sample_own_answers(config, [Prompt(index=0, id="p", language="ko", text="?")], lambda done, total: None)
     assert "Traceback" not in capfd.readouterr().err
+
+
+# ----------------------------------------------------------------------------------- prompts without room for an answer
+
+
+def prompt_lengths(rendering: Rendering) -> dict[str, int]:
+    texts = {"a": "통화는?\n일본", "b": "수도는?", "c": "인구는?"}
+    return {name: rendering.length(rendering.prompt(text) or "") for name, text in texts.items()}
+
+
+def test_a_prompt_that_fills_the_length_of_an_example_is_counted(make: Make, tiny_model: Path) -> None:
+    lengths = prompt_lengths(Rendering(build_config(BaselineConfig, _settings(tiny_model), source="test").model))
+    assert lengths["a"] < lengths["b"]
+    built = make("sft", f"trainer.max_length={lengths['b']}")
+    assert [row["completion"] for row in built.rows] == ["엔입니다.<|im_end|>"]
+    assert built.counts == {"prompts": 3, "unanswered": 1, "used": 1, "not_renderable": 0, "prompt_too_long": 1}
+    assert make("sft", f"trainer.max_length={lengths['b'] + 1}").counts["prompt_too_long"] == 0
+    assert make("sft", f"trainer.extra={{max_length: {lengths['b']}}}").counts["prompt_too_long"] == 1
+    keep_end = f"trainer.extra={{max_length: {lengths['a']}, truncation_mode: keep_end}}"
+    assert make("sft", keep_end).counts["prompt_too_long"] == 0, "the end of the answer is left"
+    with pytest.raises(UserError, match=r"no example from 3 prompts .*2 prompt too long.*; raise trainer.max_length"):
+        make("sft", "trainer.max_length=1")
+
+
+def test_grpo_leaves_out_prompts_that_fill_the_context(make: Make, tiny_model: Path) -> None:
+    lengths = prompt_lengths(Rendering(build_config(BaselineConfig, _settings(tiny_model), source="test").model))
+    longest = max(lengths.values())
+    built = make("grpo", f"model.max_context={longest}", "trainer.max_length=1")
+    dropped = sum(length == longest for length in lengths.values())
+    assert (built.counts["prompt_too_long"], len(built.rows), built.counts["used"]) == (
+        dropped,
+        3 - dropped,
+        3 - dropped,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["sft", "dpo", "orpo"])
+def test_trl_drops_no_example_that_is_counted_as_used(
+    method: str, make: Make, curt: tuple[str, ...], curt_model: Path, tmp_path: Path
+) -> None:
+    lengths = prompt_lengths(Rendering(ModelConfig(path=str(curt_model))))
+    limit = max(lengths.values())
+    built, all_lengths = make(method, *curt, f"trainer.max_length={limit}"), make(method, *curt)
+    dropped = built.counts["prompt_too_long"]
+    assert 0 < dropped == len(all_lengths.rows) - len(built.rows) < len(all_lengths.rows)
+    settings = _settings(curt_model) | {
+        "method": method, "folder": str(tmp_path / "trl"),
+        "trainer": {"lr": 1e-3, "batch_size": 1, "micro_batch_size": 1, "max_length": limit},
+    }  # fmt: skip
+    config = build_config(BaselineConfig, settings, source="test")
+
+    def trained(examples: Examples) -> int:
+        return len(_trainer(config, examples, tmp_path / "trl", lambda step, values: None).train_dataset)
+
+    assert trained(built) == len(built.rows)
+    # Otherwise TRL would drop them and say nothing; ORPO would learn from their empty answers.
+    assert trained(all_lengths) == len(all_lengths.rows) - (0 if method == "orpo" else dropped)
+
+
+# ----------------------------------------------------------------------------------------------- a judge that fails
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["sft", "dpo", "orpo"])
+def test_sampled_answers_outlast_a_detector_that_fails(
+    method: str, make: Make, curt: tuple[str, ...], moody: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = make(method, *curt)
+    settings = (*curt, "detector.name=moody")
+    with pytest.raises(JudgeError) as caught:
+        make(method, *settings)
+    file = tmp_path / "run.answers.jsonl"
+    assert str(caught.value) == (
+        f"an answer to 'a' in ko cannot be judged: RuntimeError: the service is down; the sampled answers are in "
+        f"{file}: the same command continues from them"
+    )
+    assert len(read_answers(file, None)) == 3 * 16
+    moody.unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(answers, "sample_own_answers", None)  # calling it would be an error
+        assert make(method, *settings) == expected
+    assert not file.exists()
+
+
+@pytest.mark.slow
+def test_answers_of_other_settings_are_not_taken(
+    make: Make, curt: tuple[str, ...], moody: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(JudgeError):
+        make("dpo", *curt, "detector.name=moody")
+    assert (tmp_path / "run.answers.jsonl").exists()
+    assert make("dpo", *curt, "seed=1") != make("dpo", *curt)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from detectors import SettingError, UnknownLanguageError
-from tlpo_ray.errors import UserError
+from tlpo_ray.errors import JudgeError, UserError
 from tlpo_ray.evaluation.evaluate import EvaluateRequest, evaluate
+from tlpo_ray.evaluation.judge import read_answers
+from tlpo_ray.evaluation.suites import SUITES
 
 SEPARATORS = "엔\u2028입니다\u2029єна\u0085바트"
 """An answer with three characters at which `str.splitlines` would cut a line in two."""
@@ -77,3 +83,66 @@ def test_unicode_line_separators_in_an_answer_do_not_end_a_line(tmp_path: Path) 
     again = evaluate(EvaluateRequest(answers=tmp_path / "out"))
     assert [answer.answer for answer in again.answers] == [SEPARATORS, "엔입니다."]
     assert again.total == result.total
+
+
+def unknown_instruction(folder: Path) -> Path:
+    """Return MIF records of which IFEval does not know an instruction: a judge that fails after the sampling."""
+    known, unknown = ["punctuation:no_comma"], ["punctuation:no_comma", "keywords:from_next_year"]
+    rows = [
+        {"key": number, "prompt": f"일본의 통화는 {number}?", "instruction_id_list": names, "kwargs": [{}] * len(names)}
+        for number, names in enumerate((known, unknown, known))
+    ]
+    file = folder / "ko.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return file
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("with_output", [True, False])
+def test_sampled_answers_outlast_a_judge_that_fails(
+    with_output: bool, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SUITES, "mif", replace(SUITES["mif"], missing=str))
+    request = EvaluateRequest(
+        model=str(tiny_model), suite="mif", source=str(unknown_instruction(tmp_path)), languages=("ko",),
+        engine="transformers", max_new_tokens=8,
+    )  # fmt: skip
+    output = tmp_path / "out" if with_output else None
+    with pytest.raises(JudgeError, match="answer 0 to '1' of mif in ko cannot be judged: KeyError") as caught:
+        evaluate(request, output=output)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    (found,) = re.findall(r"the sampled answers are in (\S+): tlpo evaluate --answers \1 judges them", message)
+    file = Path(found)
+    assert not with_output or file == tmp_path / "out" / "answers.jsonl"
+    assert [row.item.id for row in read_answers(file, None)] == ["0", "1", "2"]
+    with pytest.raises(JudgeError, match="answer 0 to '1' of mif in ko cannot be judged") as again:
+        evaluate(EvaluateRequest(answers=file))
+    assert "the sampled answers are in" not in str(again.value), "they are where the user has them"
+    lines = file.read_text("utf-8").splitlines(keepends=True)
+    file.write_text("".join([lines[0], lines[2]]), encoding="utf-8")
+    result = evaluate(EvaluateRequest(answers=file), output=tmp_path / "rest")
+    assert [row.item.id for row in read_answers(tmp_path / "rest", None)] == ["0", "2"]
+    assert result.total.accuracy is not None
+    if not with_output:
+        shutil.rmtree(file.parent)
+
+
+@pytest.mark.slow
+def test_answers_that_are_judged_leave_nothing_elsewhere(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text(json.dumps({"prompt": "일본의 통화는?"}), encoding="utf-8")
+    request = EvaluateRequest(
+        model=str(tiny_model), prompts=str(prompts), languages=("ko",), engine="transformers", max_new_tokens=8
+    )
+    result = evaluate(request)
+    assert list(tmp_path.iterdir()) == [prompts]
+    evaluate(request, output=tmp_path / "out")
+    result.write(tmp_path / "same")
+    for name in ("answers.jsonl", "result.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "same" / name).read_bytes()
+    with pytest.raises(UserError, match="already holds a result"):
+        evaluate(request, output=tmp_path / "out")

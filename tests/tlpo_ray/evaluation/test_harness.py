@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,10 @@ import detectors
 from actors.chat import prompt_ids
 from tlpo_ray.commands.evaluate import Request, evaluate_command
 from tlpo_ray.config.model import ModelConfig
-from tlpo_ray.errors import UserError
+from tlpo_ray.errors import JudgeError, UserError
 from tlpo_ray.evaluation.harness import TASKS, _with_stop_strings, load_tasks, paper_tasks, read_log
+from tlpo_ray.evaluation.harness_model import language_model, model_arguments
+from tlpo_ray.evaluation.judge import read_answers
 from tlpo_ray.evaluation.suites import SUITES, read_items
 from tlpo_ray.flow.tokenizer import load_tokenizer
 
@@ -237,3 +241,128 @@ def test_stop_strings_are_added_to_those_of_tasks(problems: Path) -> None:
     (task,) = _with_stop_strings(manager, ["gsm8k_cross_ko"], ("\n\n",))
     plain = manager.load("gsm8k_cross_ko")["tasks"]["gsm8k_cross_ko"].config.generation_kwargs
     assert task.config.generation_kwargs == plain | {"until": [*plain["until"], "\n\n"]}
+
+
+GENERATION: dict[str, dict[str, Any]] = {
+    "a penalty": {"repetition_penalty": 3.0},
+    "repeated n-grams": {"no_repeat_ngram_size": 1},
+    "forbidden tokens": {"suppress_tokens": list(range(3, 400, 2))},
+    "tokens forbidden at the start": {"begin_suppress_tokens": list(range(3, 400, 2))},
+    "forbidden words": {"bad_words_ids": [[token] for token in range(3, 400, 2)]},
+    "favoured words": {"sequence_bias": [[[7], 1000.0]]},
+    "a forced end": {"forced_eos_token_id": 0, "max_length": 30},
+    "a growing end": {"exponential_decay_length_penalty": [1, 50.0]},
+    "fewer tokens": {"max_new_tokens": 3},
+    "beams": {"num_beams": 3, "length_penalty": 2.0},
+    "sampling": {"do_sample": True, "temperature": 9.0, "top_k": 3, "top_p": 0.5, "min_p": 0.4, "typical_p": 0.3},
+}
+"""Settings of a model's generation_config that transformers applies to greedy decoding unless they are overruled."""
+
+
+def with_generation(model: Path, folder: Path, settings: dict[str, Any]) -> Path:
+    """Return a copy of a model whose generation_config has these settings."""
+    copy = shutil.copytree(model, folder)
+    file = copy / "generation_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text("utf-8")) | settings), encoding="utf-8")
+    return copy
+
+
+def greedy_answers(path: Path) -> list[str]:
+    """Return the answers of lm-eval's model to two prompts."""
+    from lm_eval.api.instance import Instance
+
+    model = ModelConfig(path=str(path), dtype="float32", max_context=128)
+    asked = language_model(model, "transformers", model_arguments(model, "transformers", 0))
+    options = {"until": [], "do_sample": False, "max_gen_toks": 24}
+    requests = [Instance("generate_until", {}, (prompt, options), 0) for prompt in ("일본의 통화는", "태국의")]
+    return list(asked.generate_until(requests, disable_tqdm=True))
+
+
+@pytest.mark.slow
+def test_no_setting_of_a_models_generation_config_changes_lm_evals_answers(tiny_model: Path, tmp_path: Path) -> None:
+    plain = greedy_answers(tiny_model)
+    assert all(len(answer) > 3 for answer in plain)
+    for number, (kind, settings) in enumerate(GENERATION.items()):
+        assert greedy_answers(with_generation(tiny_model, tmp_path / str(number), settings)) == plain, kind
+
+
+@pytest.mark.slow
+def test_lm_eval_and_suites_give_the_same_answers_whatever_the_generation_config(
+    tiny_model: Path, problems: Path, tmp_path: Path
+) -> None:
+    settings = {"repetition_penalty": 3.0, "no_repeat_ngram_size": 2, "do_sample": True, "top_k": 5, "max_length": 40}
+    shared: dict[str, Any] = {
+        "model": str(with_generation(tiny_model, tmp_path / "model", settings)), "source": str(problems),
+        "engine": "transformers", "max_new_tokens": 24,
+    }  # fmt: skip
+    evaluate_command(Request(**shared, accuracy="gsm8k_cross_ko", output=tmp_path / "lm-eval"))
+    evaluate_command(Request(**shared, suite="gsm8k-cross", languages=("ko",), output=tmp_path / "own"))
+    read = [answer.answer for answer in read_log(tmp_path / "lm-eval", ())]
+    own = [answer.answer for answer in read_answers(tmp_path / "own", None)]
+    assert len(own) == 4 and read == own
+    assert not (tmp_path / "lm-eval" / "sampled").exists(), "answers that were scored are in lm-eval's own log"
+
+
+@pytest.mark.slow
+def test_the_end_of_text_tokens_of_a_generation_config_still_end_an_answer(tiny_model: Path, tmp_path: Path) -> None:
+    (_, second) = greedy_answers(tiny_model)
+    tokenizer = load_tokenizer(ModelConfig(path=str(tiny_model)))
+    ends = tokenizer(second, add_special_tokens=False)["input_ids"][0]
+    stopped = greedy_answers(with_generation(tiny_model, tmp_path / "stopped", {"eos_token_id": [2, ends]}))
+    assert len(stopped[1]) < len(second)
+    longer = {"eos_token_id": [2, ends], "min_new_tokens": 24}
+    assert greedy_answers(with_generation(tiny_model, tmp_path / "longer", longer)) == stopped
+
+
+@pytest.mark.slow
+def test_vllm_in_lm_eval_takes_no_sampling_from_the_generation_config(tiny_model: Path, tmp_path: Path) -> None:
+    from vllm.engine.arg_utils import EngineArgs
+
+    model = with_generation(tiny_model, tmp_path / "model", {"repetition_penalty": 3.0, "top_k": 5})
+    arguments = model_arguments(ModelConfig(path=str(model)), "vllm", 0)
+
+    def sampling(generation_config: str) -> dict[str, Any]:
+        made = EngineArgs(model=str(model), generation_config=generation_config).create_model_config()
+        return dict(made.get_diff_sampling_param())
+
+    assert sampling("auto") == {"repetition_penalty": 3.0, "top_k": 5}
+    assert sampling(arguments["generation_config"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("language", "answer", "score"),
+    [("ar", "الجواب النهائي هو ١٬٢٣٤.", 1.0), ("zh", "答案是１，２３４。", 1.0), ("ko", "답은 1,235", 0.0)],
+)
+def test_lm_evals_task_reads_numbers_as_the_suite_does(
+    language: str, answer: str, score: float, tmp_path: Path
+) -> None:
+    file = tmp_path / "test.jsonl"
+    file.write_text(json.dumps({"question": "?", "answer": "#### 1,234"}) + "\n", encoding="utf-8")
+    name = f"gsm8k_cross_{language}"
+    task = load_tasks([name], "transformers", str(file)).load(name)["tasks"][name]
+    (document,) = task.test_docs()
+    assert task.process_results(document, [answer]) == {"exact_match": score}
+
+
+@pytest.mark.slow
+def test_answers_of_lm_eval_outlast_a_scorer_that_fails(
+    tiny_model: Path, problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(answer: str, reference: str, language: str) -> bool:
+        raise KeyError("xx")
+
+    monkeypatch.setitem(SUITES, "gsm8k-cross", replace(SUITES["gsm8k-cross"], correct=fail))
+    asked: dict[str, Any] = {
+        "model": str(tiny_model), "source": str(problems), "engine": "transformers", "max_new_tokens": 8,
+        "accuracy": "gsm8k_cross_ko",
+    }  # fmt: skip
+    for output in (tmp_path / "out", None):
+        with pytest.raises(JudgeError, match=r"the answer to .* of gsm8k-cross in ko cannot be judged: KeyE") as caught:
+            evaluate_command(Request(**asked, output=output))
+        (folder,) = re.findall(r"the sampled answers are in (\S+): tlpo evaluate --lm-eval", str(caught.value))
+        monkeypatch.undo()
+        assert [answer.item.id for answer in read_log(Path(folder), ("ko",))] == ["0", "1", "2", "3"]
+        evaluate_command(Request(lm_eval=Path(folder), output=tmp_path / "again" / str(output is None)))
+        monkeypatch.setitem(SUITES, "gsm8k-cross", replace(SUITES["gsm8k-cross"], correct=fail))
+        if output is None:
+            shutil.rmtree(folder)

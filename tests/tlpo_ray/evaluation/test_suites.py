@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import detectors
 from tests.shared import DATA
 from tlpo_ray.errors import PromptFileError, UserError
-from tlpo_ray.evaluation.suites import SUITES, ItemSet, gsm8k, mif, mmmlu, read_items
+from tlpo_ray.evaluation.suites import SUITES, ItemSet, mif, mmmlu, read_items
 
 PROBLEM = {"question": "Two and two?", "answer": "2 + 2 = 4\n#### 4"}
 shared = pytest.mark.skipif(not DATA.is_dir(), reason="shared data are not beside the checkout")
@@ -147,11 +148,12 @@ def test_mif_leaves_out_prompts_that_ask_for_another_language(tmp_path: Path) ->
         instruction(1, ("language:response_language", {"language": "zh-cn"})),
         instruction(2, ("punctuation:no_comma", {}), ("language:response_language", {"language": "en"})),
         instruction(3, ("punctuation:no_comma", {})),
+        instruction(4, ("language:response_language", {"language": "zh-TW"})),
     ]
     write_lines(tmp_path / "zh_local.jsonl", rows)
     write_lines(tmp_path / "zh.jsonl", [instruction(9, ("punctuation:no_comma", {}))])
     chinese = items("mif", tmp_path, "zh")
-    assert [item.id for item in chinese.items] == ["1", "3"]
+    assert [item.id for item in chinese.items] == ["1", "3", "4"]
     assert chinese.dropped == {"asks for another language": 1}
 
 
@@ -210,26 +212,23 @@ def test_the_last_letter_that_an_answer_names(answer: str, stated: str | None) -
     assert mmmlu.letter(answer) == stated
 
 
-@pytest.mark.parametrize(
-    ("answer", "right"),
-    [("합계는 1,250원입니다.", True), ("1250", True), ("$1,250.", True), ("1,250 아니 1,251", False), ("없음", False)],
-)
-def test_the_last_number_of_an_answer_counts(answer: str, right: bool) -> None:
-    assert gsm8k.correct(answer, "1250") == right
-
-
 def test_mif_names_what_its_checks_lack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
     assert mif.missing() == "NLTK's punkt_tab is not installed: python -m nltk.downloader punkt_tab"
 
 
-def test_mif_is_scored_strictly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    punkt = tmp_path / "tokenizers" / "punkt_tab" / "english"
-    punkt.mkdir(parents=True)
+@pytest.fixture
+def punkt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Files that NLTK takes for its sentence tokenizer."""
+    folder = tmp_path / "tokenizers" / "punkt_tab" / "english"
+    folder.mkdir(parents=True)
     for name in ("collocations.tab", "sent_starters.txt", "abbrev_types.txt", "ortho_context.tab"):
-        (punkt / name).touch()
+        (folder / name).touch()
     monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
     assert mif.missing() == ""
+
+
+def test_mif_is_scored_strictly(punkt: None) -> None:
     record = instruction(
         1,
         ("punctuation:no_comma", {}),
@@ -237,6 +236,55 @@ def test_mif_is_scored_strictly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         ("length_constraints:number_sentences", {"relation": "at least", "num_sentences": 2}),
     )
     reference = mif.reference(record)
-    assert mif.correct("일본의 통화는 엔입니다. 태국의 통화는 바트입니다.", reference)
-    assert not mif.correct("일본의 통화는, 엔입니다. 태국의 통화는 바트입니다.", reference)
-    assert not mif.correct("The currency of Japan is the yen. It is the baht in Thailand.", reference)
+    assert mif.correct("일본의 통화는 엔입니다. 태국의 통화는 바트입니다.", reference, "ko")
+    assert not mif.correct("일본의 통화는, 엔입니다. 태국의 통화는 바트입니다.", reference, "ko")
+    assert not mif.correct("The currency of Japan is the yen. It is the baht in Thailand.", reference, "ko")
+
+
+TEXTS = {
+    "zh": "黑洞不是恒星，而是时空中引力极强的区域，连光都无法逃脱。",
+    "zh-tw": "黑洞不是恆星，而是時空中引力極強的區域，連光都無法逃脫。",
+    "id": "Lubang hitam bukanlah bintang, melainkan wilayah ruang-waktu dengan gravitasi yang sangat kuat.",
+    "tr": "Kara delik bir yıldız değildir; ışığın bile kaçamadığı, kütle çekimi çok güçlü bir uzay bölgesidir.",
+    "el": "Η μαύρη τρύπα δεν είναι αστέρι αλλά μια περιοχή του χωροχρόνου με πολύ ισχυρή βαρύτητα.",
+    "ko": "블랙홀은 별이 아니라 빛조차 빠져나갈 수 없을 만큼 중력이 강한 시공간의 영역입니다.",
+    "kk": "Қара құрдым жұлдыз емес, ол жарықтың өзі қашып шыға алмайтын кеңістік аймағы.",
+}
+
+
+@pytest.mark.parametrize(
+    ("asked", "followed_by"),
+    [
+        ("zh-cn", {"zh", "zh-tw"}),  # IFEval's table of languages has no Chinese
+        ("zh", {"zh", "zh-tw"}),
+        ("zh-tw", {"zh", "zh-tw"}),
+        ("zh_Hant", {"zh", "zh-tw"}),
+        ("id", {"id"}),  # nor these, which are languages of the data set, too
+        ("tr", {"tr"}),
+        ("el", {"el"}),
+        ("KO", {"ko"}),
+        ("kk", {"kk"}),  # langdetect has no Kazakh
+    ],
+)
+def test_mif_judges_the_language_that_a_prompt_asks_for(asked: str, followed_by: set[str], punkt: None) -> None:
+    reference = mif.reference(instruction(1, ("language:response_language", {"language": asked})))
+    assert {name for name, text in TEXTS.items() if mif.correct(text, reference, "zh")} == followed_by
+    assert not mif.correct(" ", reference, "zh")
+
+
+def test_mif_judges_the_other_instructions_of_a_chinese_prompt(punkt: None) -> None:
+    reference = mif.reference(
+        instruction(1, ("language:response_language", {"language": "zh-cn"}), ("punctuation:no_comma", {}))
+    )
+    assert mif.correct("黑洞不是恒星。", reference, "zh")
+    assert not mif.correct("黑洞不是恒星, 而是区域。", reference, "zh")
+
+
+def test_mif_has_no_prompt_in_a_language_that_it_cannot_judge(punkt: None) -> None:
+    """Every language of the suite can be asked for, and none is random because IFEval's table lacks it."""
+    for language in mif.SUITE.languages:
+        reference = mif.reference(instruction(1, ("language:response_language", {"language": language})))
+        assert isinstance(mif.correct("엔 yen 円", reference, language), bool)
+    with pytest.raises(detectors.UnknownLanguageError, match="'xx'"):
+        reference = mif.reference(instruction(1, ("language:response_language", {"language": "xx"})))
+        mif.correct("엔", reference, "ko")

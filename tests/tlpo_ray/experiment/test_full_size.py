@@ -11,7 +11,7 @@ import pytest
 from tlpo_ray.commands.experiment import experiment_command
 from tlpo_ray.config.yaml_text import dump_document
 from tlpo_ray.errors import ConfigError, TlpoError, UserError
-from tlpo_ray.experiment.full_size import trial_commands
+from tlpo_ray.experiment.full_size import _arguments, trial_commands
 from tlpo_ray.experiment.plan import load_plan
 
 QUESTIONS = ["일본의 통화는 무엇입니까?", "태국의 통화는 무엇입니까?", "일본의 수도는 어디입니까?", "엔은 무엇입니까?"]
@@ -81,7 +81,9 @@ def test_every_method_is_trained_and_evaluated_and_nothing_is_done_twice(plan: P
     assert "A model of one&#39;s own" in (folder / "report" / "report.html").read_text("utf-8")
 
     # An evaluation is lost: it alone is repeated, with the model that exists.
+    # Its answers exist, so they are not sampled again.
     run = folder / "runs" / "tlpo-0"
+    (run / "lcb-monolingual" / "result.json").unlink()
     model = (run / "train" / "model" / "model.safetensors").stat().st_mtime_ns
     steps = json.loads((run / "steps.json").read_text("utf-8"))
     del steps["seconds"]["lcb-monolingual"]
@@ -89,6 +91,8 @@ def test_every_method_is_trained_and_evaluated_and_nothing_is_done_twice(plan: P
     (run / "trial.json").unlink()
     experiment_command(str(plan), [], folder, None, None, None)
     assert (run / "train" / "model" / "model.safetensors").stat().st_mtime_ns == model
+    last = [line for line in (run / "log.txt").read_text("utf-8").splitlines() if line.startswith("$ tlpo")][-1]
+    assert last.split()[2:5] == ["evaluate", "--answers", str(run / "lcb-monolingual.answers.jsonl")]
     repeated = {row["variant"]: row["metrics"].get("rpr") for row in rows(folder)}
     assert repeated["tlpo"] == results["tlpo"]["metrics"].get("rpr")
 
@@ -126,3 +130,20 @@ def test_the_paper_s_comparison_trains_every_method_and_evaluates_every_suite() 
     assert evaluation[:2] == ["evaluate", "out/train/model"]
     assert evaluation[evaluation.index("--language") + 1] == "ja"
     assert evaluation[evaluation.index("--source") + 1] == "lcb"
+
+
+def test_what_a_failed_step_has_sampled_is_moved_aside_and_never_removed(tmp_path: Path) -> None:
+    command = ["evaluate", "model", "--suite", "mif", "--output", str(tmp_path / "mif")]
+    assert _arguments("mif", command, tmp_path) == command
+    (tmp_path / "mif").mkdir()
+    (tmp_path / "mif" / "answers.jsonl").write_text("kept")
+    for _ in range(2):  # the answers may be judged in vain more than once
+        continued = ["evaluate", "--answers", f"{tmp_path}/mif.answers.jsonl", "--output", f"{tmp_path}/mif"]
+        assert _arguments("mif", command, tmp_path) == continued
+        assert (tmp_path / "mif.answers.jsonl").read_text() == "kept" and not (tmp_path / "mif").exists()
+    (tmp_path / "accuracy" / "sampled").mkdir(parents=True)
+    (tmp_path / "accuracy" / "sampled" / "samples_mif_ko.jsonl").write_text("kept")
+    assert _arguments("accuracy", command, tmp_path) == command
+    assert (tmp_path / "accuracy.sampled" / "samples_mif_ko.jsonl").read_text() == "kept"
+    (tmp_path / "train.answers.jsonl").write_text("those of a baseline, which it finds itself")
+    assert _arguments("train", ["baseline"], tmp_path) == ["baseline"]

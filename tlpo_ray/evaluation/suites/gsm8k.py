@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 from tlpo_ray.data.tables import Record
+from tlpo_ray.evaluation.suites.numbers import last_number
 from tlpo_ray.evaluation.suites.suite import DataLocation, Fields, Item, Suite
 
 INSTRUCTIONS = {
@@ -18,20 +17,14 @@ INSTRUCTIONS = {
     'يجب أن تكون الجملة الأخيرة: "الجواب النهائي هو [الجواب]." مع وضع جواب المسألة مكان [الجواب].',
 }
 """Instruction by language, in our own wording of the paper's task. `{{question}}` is the English problem."""
-_NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?")
-_DIGITS = str.maketrans("٠١٢٣٤٥٦٧٨٩", "0123456789")
+_PROBLEMS = "en"
+"""Language of the problems, and of the solutions with the right numbers."""
 
 
-def last_number(answer: str) -> str | None:
-    """Return the last number in an answer without thousands separators and currency; None if there is none."""
-    numbers = _NUMBER.findall(answer.translate(_DIGITS))
-    return _plain(numbers[-1]) if numbers else None
-
-
-def correct(answer: str, reference: str) -> bool:
-    """Return whether the last number of an answer is the right one."""
-    number = last_number(answer)
-    return number is not None and float(number) == float(_plain(reference))
+def correct(answer: str, reference: str, language: str) -> bool:
+    """Return whether the last number of an answer is the right one, as its language writes numbers."""
+    number = last_number(answer, language)
+    return number is not None and number == last_number(reference, _PROBLEMS)
 
 
 def prompt(question: str, language: str) -> str:
@@ -44,13 +37,9 @@ def reference(fields: Fields) -> str:
     return str(fields.get("answer", "")).rpartition("####")[2].strip()
 
 
-def _plain(number: str) -> str:
-    return number.replace(",", "").replace("$", "").strip()
-
-
 def _item(fields: Fields, language: str, record: Record) -> Item | str:
     right = reference(fields)
-    if not _NUMBER.fullmatch(right):
+    if last_number(right, _PROBLEMS) is None:
         return "answer is no number"  # a key of result.json, kept for those who read it
     return Item(
         suite="gsm8k-cross", task="gsm8k-cross", source="gsm8k", id=record.name,

@@ -35,8 +35,8 @@ def letter(answer: str) -> str | None:
     return LETTERS.get(named[-1], named[-1]) if named else None
 
 
-def correct(answer: str, reference: str) -> bool:
-    """Return whether an answer names the right choice."""
+def correct(answer: str, reference: str, language: str) -> bool:
+    """Return whether an answer, in whatever language, names the right choice."""
     return letter(answer) == reference
 
 

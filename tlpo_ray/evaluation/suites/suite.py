@@ -71,8 +71,8 @@ class Suite:
     """Maps (fields, language) to the text of the prompt."""
     reference: Callable[[Fields], str] = lambda fields: ""
     """Maps a record's fields to what a right answer is compared with."""
-    correct: Callable[[str, str], bool] | None = None
-    """Maps (answer, reference) to whether the answer is right; None if the suite has no right answers."""
+    correct: Callable[[str, str, str], bool] | None = None
+    """Maps (answer, reference, language) to whether the answer is right; None if the suite has no right answers."""
     missing: Callable[[], str] = str
     """Returns what `correct` needs and is not installed, in one line; empty if nothing is missing."""
     hint: str = ""

@@ -6,14 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tlpo_ray.errors import UserError
+from tlpo_ray.evaluation.keeping import judging
 from tlpo_ray.evaluation.suites import SUITES
 from tlpo_ray.evaluation.suites.suite import read_documents
+
+SHOWN = 60
+"""Characters of a prompt that messages show: lm-eval does not pass the number of its document."""
 
 
 def documents(
     suite: str, language: str, source: str | None = None, skip_bad: bool = False, **_others: object
 ) -> dict[str, Any]:
-    """Return the split `test` of a suite in a language: the records' own fields, and the `prompt` of `tlpo evaluate`.
+    """Return the split `test` of a suite in a language: the records' own fields, `prompt` and `language`.
 
     Args:
         suite: Name of the suite.
@@ -30,7 +34,8 @@ def documents(
     missing = SUITES[suite].missing()
     if missing:
         raise UserError(f"{suite} cannot be scored: {missing}")
-    return {"test": datasets.Dataset.from_list(read_documents(SUITES[suite], source, language, skip_bad=skip_bad))}
+    records = read_documents(SUITES[suite], source, language, skip_bad=skip_bad)
+    return {"test": datasets.Dataset.from_list([{**record, "language": language} for record in records])}
 
 
 def right_choice(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
@@ -43,7 +48,13 @@ def instructions_followed(doc: Mapping[str, Any], results: Sequence[str]) -> dic
     return {"prompt_level_strict_acc": _right("mif", doc, results)}
 
 
+def right_number(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
+    """Return GSM8K-cross's metric for one answer."""
+    return {"exact_match": _right("gsm8k-cross", doc, results)}
+
+
 def _right(suite: str, doc: Mapping[str, Any], results: Sequence[str]) -> float:
     correct = SUITES[suite].correct
     assert correct is not None, "only suites with right answers have a task"
-    return float(correct(results[0], SUITES[suite].reference(doc)))
+    with judging(f"the answer to {str(doc['prompt'])[:SHOWN]!r} of {suite} in {doc['language']}"):
+        return float(correct(results[0], SUITES[suite].reference(doc), doc["language"]))
