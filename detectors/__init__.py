@@ -16,6 +16,7 @@ from detectors.errors import (
     UnknownLanguageError,
 )
 from detectors.finding import Confusion, Finding
+from detectors.identification import identify
 from detectors.language_detector import LanguageDetector, Profile, language, profile
 from detectors.language_profile import English, LanguageProfile
 from detectors.language_table import languages
@@ -52,6 +53,7 @@ __all__ = [
     "count",
     "detector_names",
     "find",
+    "identify",
     "language",
     "languages",
     "pass_rates",
