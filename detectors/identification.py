@@ -43,11 +43,23 @@ _NO_PROSE = re.compile(r"```[\s\S]*?(?:```|\Z)|`[^`\n]*`|https?://\S+|[\w.+-]+@[
 _JAPANESE = ("Han", "Hiragana", "Katakana")
 
 
-def identify(text: str) -> str | None:
+def identify(text: str, expected: Sequence[str] = ()) -> str | None:
     """Return the language of a text as the code of a detector, e.g. "ko"; None if it is not certain.
 
     Code and addresses are not looked at. Without wordfreq, languages are only told apart by their letters.
+
+    Args:
+        text: the text, of which the first 2,000 characters are looked at.
+        expected: codes that are preferred to those of languages which cannot be told from them, e.g. "ms" to "id".
     """
+    found = _identify(text)
+    if found is None or found in expected:
+        return found
+    alike = (*LANGUAGES[found].indistinguishable_from, *(code for code in expected if code.split("-")[0] == found))
+    return next((code for code in expected if code in alike), found)
+
+
+def _identify(text: str) -> str | None:
     text = _NO_PROSE.sub(" ", text[:LONGEST])
     letters = Counter(script_of(char) for char in text if char.isalpha())
     del letters["Common"]

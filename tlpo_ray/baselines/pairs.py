@@ -63,7 +63,7 @@ def make_pairs(request: PairsRequest, progress: ProgressListener = SILENT) -> Pa
         )
     settings = {name: value for name, value in asdict(request).items() if name != "output"}
     write_output(
-        request.output, map(asdict, pair_set.pairs), report,
+        request.output, (pair.to_row() for pair in pair_set.pairs), report,
         {"output": str(request.output), **counts, "settings": settings, "detector_version": version,
          "stack": stack_versions()},
     )  # fmt: skip
@@ -96,7 +96,8 @@ def _has_saved_answers(request: PairsRequest) -> bool:
 
 
 def _sample_answers(request: PairsRequest, progress: ProgressListener) -> _Answered:
-    from tlpo_ray.evaluation.generation import generate, select_prompts  # late: saved answers need no engine
+    from actors.chat import check_conversations  # late: saved answers need no engine
+    from tlpo_ray.evaluation.generation import generate, model_for_sampling, select_prompts
     from tlpo_ray.evaluation.sampling import Sampling, checked_engine
 
     assert request.prompts is not None and request.model is not None
@@ -104,11 +105,15 @@ def _sample_answers(request: PairsRequest, progress: ProgressListener) -> _Answe
         samples=request.samples, temperature=request.temperature, max_new_tokens=request.max_new_tokens,
         engine=checked_engine(request.engine), seed=request.seed,
     )  # fmt: skip
-    prompts = select_prompts(
-        request.prompts, request.language, request.limit, request.seed, skip_bad=request.skip_bad
-    ).prompts
-    completions = generate(request.model, prompts, sampling, request.like, progress)
-    return prompts, usable_answers((answer.prompt_index, answer.text, answer.finished) for answer in completions)
+    selected = select_prompts(request.prompts, request.language, request.limit, request.seed, skip_bad=request.skip_bad)
+    for line in selected.note_lines():
+        progress.note(line)
+    model = model_for_sampling(request.model, sampling.max_new_tokens, request.like)
+    check_conversations(model, selected.examples, skip=request.skip_bad)
+    completions = generate(request.model, selected.prompts, sampling, request.like, progress)
+    return selected.prompts, usable_answers(
+        (answer.prompt_index, answer.text, answer.finished) for answer in completions
+    )
 
 
 def _saved_answers(request: PairsRequest) -> _Answered:
@@ -126,11 +131,14 @@ def _saved_answers(request: PairsRequest) -> _Answered:
             raise UserError(f"{request.answers}: answer {item.id!r} lacks the field 'prompt'")
         # Ids are unique within a task only, so a prompt is known by its id and its text.
         prompts.setdefault(
-            (item.id, item.prompt), Prompt(index=len(prompts), id=item.id, language=item.language, text=item.prompt)
+            (item.id, item.asked),
+            Prompt(
+                index=len(prompts), id=item.id, language=item.language, text=item.prompt, conversation=item.conversation
+            ),
         )
     if not prompts:
         raise UserError(f"{request.answers}: no answer in language {request.language!r}; check --language")
     usable = usable_answers(
-        (prompts[answer.item.id, answer.item.prompt].index, answer.answer, answer.finished) for answer in saved
+        (prompts[answer.item.id, answer.item.asked].index, answer.answer, answer.finished) for answer in saved
     )
     return list(prompts.values()), usable

@@ -13,7 +13,7 @@ from typing import Any
 
 from tlpo_ray.config.run import DataConfig
 from tlpo_ray.data.tables import Defect
-from tlpo_ray.flow.conversation import Conversation, Message, text_of
+from tlpo_ray.flow.conversation import SYSTEM_ROLES, Conversation, Message, text_of
 
 CONVERSATION_FIELDS = ("messages", "conversations", "conversation")
 """Fields in which public datasets keep conversations."""
@@ -35,7 +35,6 @@ ROLES = {
     "tool": "tool", "observation": "tool", "function_response": "tool", "function": "function",
 }  # fmt: skip
 """Names of the speakers in public datasets, and their roles in chat templates."""
-SYSTEM_ROLES = ("system", "developer")
 _TEXT_PARTS = ("text", "input_text", "output_text")
 _DOCUMENT_TEXTS = ("text", "content", "contents", "page_content", "body")
 
@@ -78,7 +77,9 @@ def answer_text(value: object) -> str | None:
     """Return the answer in a field: a text, or the last assistant's message of a list; None if there is none."""
     if isinstance(value, list):
         messages = _messages("", value)
-        texts = [text_of(each) for each in messages if each["role"] == "assistant"] if isinstance(messages, list) else []
+        texts = (
+            [text_of(each) for each in messages if each["role"] == "assistant"] if isinstance(messages, list) else []
+        )
         value = texts[-1] if texts else None
     return value if isinstance(value, str) and value.strip() else None
 
@@ -176,7 +177,9 @@ def _no_message(value: object) -> Defect:
 def _message(value: Mapping[str, Any]) -> Message | Defect:
     """Return a message with its role and content in one form, and its other fields as they are."""
     is_share_gpt = "role" not in value and "from" in value
-    speaker, content = (value["from"], value.get("value")) if is_share_gpt else (value.get("role"), value.get("content"))
+    speaker, content = (
+        (value["from"], value.get("value")) if is_share_gpt else (value.get("role"), value.get("content"))
+    )
     role = ROLES.get(speaker.strip().lower()) if isinstance(speaker, str) else None
     if role is None:
         return Defect("a message has an unknown role", f": {speaker!r}; known are {', '.join(ROLES)}")
@@ -212,9 +215,7 @@ def _is_json(value: object) -> bool:
     return True
 
 
-def _system(
-    fields: Mapping[str, object], messages: Sequence[Message], names: Sequence[str]
-) -> list[Message] | Defect:
+def _system(fields: Mapping[str, object], messages: Sequence[Message], names: Sequence[str]) -> list[Message] | Defect:
     """Return the system prompt of a record that has it in a field of its own; empty if the messages have it."""
     name = next((name for name in names if fields.get(name)), None)
     if name is None:

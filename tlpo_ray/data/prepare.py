@@ -227,7 +227,8 @@ def _summary(request: PrepareRequest, data: DataConfig, filtered: FilteredPrompt
     settings = {name: value for name, value in asdict(request).items() if name not in ("source", "output")}
     return {
         "source": data.prompts, "output": str(request.output), "read": filtered.read, "kept": len(filtered.prompts),
-        "dropped": dropped, "notes": dict(filtered.notes), "settings": settings | {"prompt_field": data.prompt_field, "subset": data.subset},
+        "dropped": dropped, "notes": dict(filtered.notes),
+        "settings": settings | {"prompt_field": data.prompt_field, "subset": data.subset},
         "detector_version": detector_version,
         # To be filled in by hand: this package has no record of the paper's counts.
         "paper_table_3": None,

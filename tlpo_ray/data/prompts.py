@@ -67,7 +67,7 @@ class PromptSet:
     notes: Mapping[str, int] = field(default_factory=dict)
     """What the user may not expect about the prompts that were read, with their number (`Reading.notes`)."""
     examples: tuple[tuple[str, Prompt], ...] = ()
-    """One (file and line, prompt) for every form of conversation among the prompts."""
+    """One (file and line, prompt) for every form of prompt: texts, and conversations with the same roles."""
 
     def note_lines(self) -> list[str]:
         """Return `notes` as lines for the user, e.g. "12 prompts: states no language, identified as ko"."""
@@ -189,8 +189,7 @@ def _readable(
         elif len(prompt.text) > data.max_characters:
             skipped[too_long(data.max_characters)] += 1
         else:
-            if prompt.conversation is not None:
-                examples.setdefault(_form(prompt), (reading.record.place, prompt))
+            examples.setdefault(_form(prompt), (reading.record.place, prompt))
             yield prompt
 
 
@@ -230,9 +229,7 @@ def _reading(record: Record, data: DataConfig, index: int, *, identify: bool) ->
     return Reading(record=record, prompt=prompt, answer=found.answer, notes=tuple(filter(None, notes)))
 
 
-def _language(
-    fields: Mapping[str, object], data: DataConfig, text: str, *, identify: bool
-) -> tuple[str | None, str]:
+def _language(fields: Mapping[str, object], data: DataConfig, text: str, *, identify: bool) -> tuple[str | None, str]:
     """Return the language of a prompt and a note on where it comes from; None and what is wrong if it has none."""
     stated = fields.get(data.language_field)
     if stated and not isinstance(stated, str):
@@ -241,7 +238,7 @@ def _language(
         return stated, ""
     if data.language is not None and not identify:
         return data.language, ""
-    identified = detectors.identify(text)
+    identified = detectors.identify(text, [data.language] if data.language is not None else data.languages)
     if identified is not None:
         return identified, f"states no language, identified as {identified}"
     if data.language is not None:

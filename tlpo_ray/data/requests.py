@@ -30,7 +30,7 @@ class PrepareRequest:
     english: English = "neutral"
     """Whether English words in a prompt count as foreign ("confusion") or not ("neutral")."""
     max_characters: int = 500
-    """Longer prompts are dropped, as in training (`data.max_characters`); of a conversation, the last message counts."""
+    """Longer prompts are dropped, as in training (`data.max_characters`): of a conversation, the last message."""
     keep_language_names: bool = False
     keep_code: bool = False
     keep_foreign: bool = False

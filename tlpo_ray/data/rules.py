@@ -6,9 +6,8 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tlpo_ray.data.conversations import SYSTEM_ROLES
 from tlpo_ray.data.prompts import Reject, too_long
-from tlpo_ray.flow.conversation import text_of, texts_of
+from tlpo_ray.flow.conversation import SYSTEM_ROLES, text_of, texts_of
 from tlpo_ray.flow.records import Prompt
 
 Spans = list[tuple[int, int]]

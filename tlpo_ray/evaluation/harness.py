@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from actors.chat import Message, conversation_text, uses_chat_template
+from actors.chat import conversation_text, uses_chat_template
 from tlpo_ray.config.fields import RolloutEngine
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.errors import UserError, first_line
@@ -19,6 +19,7 @@ from tlpo_ray.evaluation.suites import SUITES, Item
 from tlpo_ray.evaluation.suites.mif import MISLABELLED, response_language
 from tlpo_ray.evaluation.suites.mmmlu import SUBSETS
 from tlpo_ray.files import read_json_lines
+from tlpo_ray.flow.conversation import Message
 from tlpo_ray.flow.tokenizer import load_tokenizer
 
 Json = dict[str, Any]

@@ -10,6 +10,9 @@ from typing import Any, Self
 Message = Mapping[str, Any]
 """One message of a conversation, with its `role` and `content`: a text, a list of parts that are texts, or None."""
 
+SYSTEM_ROLES = ("system", "developer")
+"""Roles of a system prompt."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -69,6 +69,17 @@ class Prompt:
         """Return the line of a prompt file that this prompt is read from."""
         asked = {"prompt": self.text} if self.conversation is None else self.conversation.to_json()
         return {"id": self.id, "language": self.language, **asked}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], index: int) -> Self:
+        """Return the prompt whose `to_row` is given.
+
+        Raises:
+            KeyError, TypeError: The row is something else.
+        """
+        conversation = Conversation.from_json(row) if "messages" in row else None
+        text = row["prompt"] if conversation is None else conversation.question
+        return cls(index=index, id=row["id"], language=row["language"], text=text, conversation=conversation)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
