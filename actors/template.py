@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -79,14 +81,17 @@ def chat_text(
 
 
 def probes_of(messages: Sequence[Message]) -> list[Message]:
-    """Return a conversation of the same form in which every text is `PROBE`."""
-    return [{**message, "content": _probe(message.get("content"))} for message in messages]
+    """Return a conversation of the same form in which every text is a `PROBE` of its own."""
+    return [
+        {**message, "content": _probe(message.get("content"), f"{number}. {PROBE}")}
+        for number, message in enumerate(messages)
+    ]
 
 
-def _probe(content: object) -> object:
+def _probe(content: object, probe: str) -> object:
     if isinstance(content, list):
-        return [{"type": "text", "text": PROBE} for _ in content]
-    return PROBE if content else content
+        return [{"type": "text", "text": f"{number}. {probe}"} for number, _ in enumerate(content)]
+    return probe if content else content
 
 
 def _as_given(message: Message) -> dict[str, Any]:
@@ -106,31 +111,54 @@ def _in_parts(message: Message, roles: Sequence[str]) -> dict[str, Any]:
 def _lost(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], rendered: str) -> dict[str, str] | None:
     """Return the `part` of a conversation that is not in the rendered text, with its `content`; None if all of it is.
 
-    Texts are compared without white space at their ends, which many templates remove. They must follow each other, so
-    that a text which occurs twice is found twice; only a system prompt may be anywhere, e.g. before the last message.
+    Texts are compared without white space at their ends, which many templates remove. They must follow each other, and
+    a text that occurs twice must be there twice; only a system prompt may be anywhere, e.g. before the last message.
     """
+    called = Counter(name for message in messages for name in _names(message.get("tool_calls")))
+    if any(rendered.count(name) < number for name, number in called.items()):
+        return {"part": "a call of a tool"}
+    if any(rendered.count(name) <= called[name] for name in _names(tools)):
+        return {"part": "the tools"}
+    if not messages or messages[0]["role"] not in SYSTEM_ROLES:
+        return _first_lost(messages, rendered, (0, 0))
+    system = r"\s*".join(re.escape(text.strip()) for text in parts_of(messages[0]))
+    lost: dict[str, str] | None = {"part": "the system prompt", "content": text_of(messages[0])}
+    # Another message may contain the same text, so all the places are tried.
+    for number, match in enumerate(re.finditer(f"(?=({system}))", rendered)):
+        others = _first_lost(messages[1:], rendered, match.span(1))
+        if others is None:
+            return None
+        lost = others if number == 0 else lost
+    return lost
+
+
+def _first_lost(messages: Sequence[Message], rendered: str, taken: tuple[int, int]) -> dict[str, str] | None:
+    """Return the first part of the messages that is not in the rendered text, in their order and outside a span."""
     position = 0
     last = max((number for number, message in enumerate(messages) if message["role"] == "user"), default=-1)
     for number, message in enumerate(messages):
-        role = message["role"]
-        part = {"user": "the prompt" if number == last else "an earlier message of the user"}.get(
-            role, "the system prompt" if role in SYSTEM_ROLES else f"a message of role {role}"
-        )
         for text in parts_of(message):
-            start = 0 if role in SYSTEM_ROLES else position
-            end = max(_end(form, rendered, start) for form in _forms(text, role))
-            if end < 0:
-                return {"part": part, "content": text}
-            position = position if role in SYSTEM_ROLES else end
-        if any(name not in rendered for name in _names(message.get("tool_calls"))):
-            return {"part": "a call of a tool"}
-    return {"part": "the tools"} if any(name not in rendered for name in _names(tools)) else None
+            ends = [_end(form, rendered, position, taken) for form in _forms(text, message["role"])]
+            position = max(ends)
+            if position < 0:
+                return {"part": _part(message["role"], is_last=number == last), "content": text}
+    return None
 
 
-def _end(text: str, rendered: str, start: int) -> int:
-    """Return the index behind the first occurrence of a text from `start` on; -1 if there is none."""
+def _end(text: str, rendered: str, start: int, taken: tuple[int, int]) -> int:
+    """Return the index behind the first occurrence of a text from `start` on outside a span; -1 if there is none."""
     found = rendered.find(text, start)
+    while 0 <= found < taken[1] and found + len(text) > taken[0]:
+        found = rendered.find(text, found + 1)
     return -1 if found < 0 else found + len(text)
+
+
+def _part(role: str, *, is_last: bool) -> str:
+    if role in SYSTEM_ROLES:
+        return "the system prompt"
+    if role == "user":
+        return "the prompt" if is_last else "an earlier message of the user"
+    return f"a message of role {role}"
 
 
 def _forms(text: str, role: str) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from detectors.scripts import script_of
 
 LONGEST = 2000
 """Characters at the beginning of a text that are looked at."""
-MOSTLY, HARDLY = 0.4, 0.25
+MOSTLY, HARDLY = 0.45, 0.25
 """Share of a text from which on its largest script beside Latin decides, and below which Latin does; texts in between
 are mixed."""
 LETTERS_PER_WORD = {"Hangul": 2.5, "Han": 1.5, "Hiragana": 2.0, "Katakana": 3.0, "Thai": 4.0}
