@@ -19,7 +19,9 @@ from detectors.options import Options
 from detectors.scripts import script_of
 
 LONGEST = 2000
-"""Characters at the beginning of a text that are looked at."""
+"""Characters of a sentence that are looked at."""
+MOST_SENTENCES = 8
+"""Sentences at the beginning and at the end of a text that are looked at."""
 MOSTLY, HARDLY = 0.45, 0.25
 """Share of a text from which on its largest script beside Latin decides, and below which Latin does; texts in between
 are mixed."""
@@ -40,16 +42,18 @@ CYRILLIC_ELSEWHERE = ("bg", "mk")
 """Languages of Cyrillic script without a detector, as `evidence.ELSEWHERE` for Latin script."""
 
 _NO_PROSE = re.compile(r"```[\s\S]*?(?:```|\Z)|`[^`\n]*`|https?://\S+|[\w.+-]+@[\w.-]+")
+_SENTENCE_END = re.compile(r"(?<=[.!?:;])\s+|(?<=[。？！：])|\n+")
 _JAPANESE = ("Han", "Hiragana", "Katakana")
 
 
 def identify(text: str, expected: Sequence[str] = ()) -> str | None:
     """Return the language of a text as the code of a detector, e.g. "ko"; None if it is not certain.
 
-    Code and addresses are not looked at. Without wordfreq, languages are only told apart by their letters.
+    A text that begins and ends in different languages is not certain: one of them may be that of a text which the
+    other asks about. Code and addresses are not looked at. Without wordfreq, only letters tell languages apart.
 
     Args:
-        text: the text, of which the first 2,000 characters are looked at.
+        text: the text, of which the first and last sentences are looked at.
         expected: codes that are preferred to those of languages which cannot be told from them, e.g. "ms" to "id".
     """
     found = _identify(text)
@@ -60,7 +64,22 @@ def identify(text: str, expected: Sequence[str] = ()) -> str | None:
 
 
 def _identify(text: str) -> str | None:
-    text = _NO_PROSE.sub(" ", text[:LONGEST])
+    sentences = [each for each in _SENTENCE_END.split(_NO_PROSE.sub(" ", text)) if each.strip()]
+    # A question about a text in another language is in its first or last sentence: which one, nobody knows.
+    ends = (
+        sentences if len(sentences) <= 2 * MOST_SENTENCES else sentences[:MOST_SENTENCES] + sentences[-MOST_SENTENCES:]
+    )
+    certain = [language for each in ends if (language := _language_of(each[:LONGEST])) is not None]
+    if not certain:
+        return _language_of(" ".join(ends)[:LONGEST])
+    first, last = certain[0], certain[-1]
+    if first != last and last in LANGUAGES[first].indistinguishable_from:
+        return _language_of(" ".join(ends)[:LONGEST]) or first
+    return first if first == last else None
+
+
+def _language_of(text: str) -> str | None:
+    """Return the language of a text as a whole; None if it is not certain."""
     letters = Counter(script_of(char) for char in text if char.isalpha())
     del letters["Common"]
     script = _script(letters)

@@ -54,6 +54,26 @@ def test_what_is_not_certain_has_no_language(text: str) -> None:
     assert identify(text) is None
 
 
+ENGLISH = "The yen is the official currency of Japan. It is the third most traded currency in the world. "
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"Context: {ENGLISH * 30}\n\nQuestion: 일본의 통화는 무엇입니까?",
+        f"다음 글을 요약하세요.\n{ENGLISH * 30}",
+        f"다음 글을 요약하세요: {ENGLISH}",
+        "다음 글을 요약하세요.\n日本の通貨は円です。",
+    ],
+)
+def test_a_question_about_a_text_in_another_language_is_not_certain(text: str) -> None:
+    assert identify(text) is None
+
+
+def test_a_text_between_instructions_does_not_decide() -> None:
+    assert identify(f"다음 글을 읽고 답하세요.\n\n{ENGLISH * 30}\n\n일본의 통화는 무엇입니까?") == "ko"
+
+
 def test_names_and_terms_do_not_change_the_language() -> None:
     assert identify("Docker Compose에서 PostgreSQL 컨테이너가 시작되지 않는 이유를 알려 주세요.") == "ko"
     assert identify("Wer hat „Москва“ gedreht, und wann kam der Film in die Kinos?") == "de"

@@ -21,7 +21,7 @@ from tlpo_ray.flow.conversation import parts_of
 from tlpo_ray.flow.records import Prompt
 
 UNREADABLE = "cannot be read"
-USUAL_FIELDS = ("prompt", "instruction", "question", "text", *CONVERSATION_FIELDS)
+USUAL_FIELDS = ("prompt", "instruction", "question", *CONVERSATION_FIELDS, "text")
 """Fields in which public datasets keep their prompts, the most specific first."""
 ANSWER_LEFT_OUT = "ends with an answer, which is left out"
 RECORDS_SEARCHED = 100
@@ -151,13 +151,15 @@ def each_prompt(data: DataConfig, *, identify: bool = False) -> Iterator[Reading
 def usual_field(data: DataConfig) -> str:
     """Return the first of the usual prompt fields that a record has, or `data.prompt_field` if there is none.
 
+    Of a file with conversations it is `data.prompt_field`, too, by whose default they are found beside texts.
+
     Raises:
         PromptFileError: The source cannot be read.
     """
     for record in islice(read_records(data.prompts, data.subset, data.split), RECORDS_SEARCHED):
         for name in USUAL_FIELDS:
             if record.fields is not None and name in record.fields:
-                return name
+                return data.prompt_field if name in CONVERSATION_FIELDS else name
     return data.prompt_field
 
 
