@@ -2,6 +2,7 @@
 
 __all__ = [
     "appendix_b",
+    "conversations",
     "load",
     "output",
     "pairs",
