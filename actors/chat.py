@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from actors.template import PROBE, chat_text, probes_of
 from tlpo_ray.config.model import PROMPT, LoraConfig, ModelConfig
-from tlpo_ray.errors import ModelError, PromptError
+from tlpo_ray.errors import ModelError, PromptError, PromptFileError, first_line
+from tlpo_ray.flow.conversation import SYSTEM_ROLES, Conversation, Message, text_of
 from tlpo_ray.flow.lora import check_targets
 from tlpo_ray.flow.models import model_errors
 from tlpo_ray.flow.records import Outcome, Prompt, PromptResult
 from tlpo_ray.flow.tokenizer import check_vocabulary, load_tokenizer, vocabulary_rows
 
-Message = Mapping[str, Any]
-"""One message of a conversation, with its `role` and `content`."""
 EncodedPrompt = tuple[Prompt, tuple[int, ...]]
 """A prompt and its tokens."""
 TOO_LONG = "longer than the context"
 EMPTY = "has no tokens"
 REFUSED = "its chat template refuses the prompt"
+NO_TEMPLATE = "its conversation needs a chat template"
+ONE_TEXT = "its conversation does not fit into model.prompt_template, which is for one text"
 UNKNOWN_TOKEN = "has a token that the model's weights lack"
 """Reasons of a skipped prompt, as `result.json` has them."""
-PROBE = "\n\n".join(
-    10 * [5 * 'Says  she: "It\'s <b>A</b> & {prompt} \\ 100 %…"\tМосква 서울, 東京、北京。 القاهرة; दिल्ली? 🙂 ']
-)
-"""Prompt by which a chat template is tested: what templates change (capitals, line breaks, runs of spaces, quotation
-marks, markup, letters of any script), and more of it than templates that truncate would leave."""
-PARTS = (("user", "assistant"), ("system", "user", "assistant"))
-"""Roles whose contents are passed as lists of parts, in the order in which that is tried."""
 OTHER_DAYS = datetime.datetime(1999, 12, 31, 23, 59, 59), datetime.datetime(2001, 1, 2)
 """Two days that differ however they are written."""
 
@@ -100,34 +96,37 @@ def with_date(model: ModelConfig) -> ModelConfig:
     return model.model_copy(update={"date": datetime.date.today()}) if len(texts) > 1 else model
 
 
-def prompt_ids(tokenizer: Any, model: ModelConfig, text: str) -> list[int]:
+def prompt_ids(tokenizer: Any, model: ModelConfig, content: str | Conversation) -> list[int]:
     """Return the tokens of a prompt up to the point where the answer begins.
 
     The prompt is put into `model.prompt_template` if there is one, else into the tokenizer's chat template, with the
-    system prompt, the template arguments and the date of the settings. Without either, it is the text itself.
+    system prompt, the template arguments and the date of the settings. Without either, it is the text itself. The
+    system prompt of a conversation replaces that of the settings.
 
     Args:
         tokenizer: As `load_tokenizer` returns it.
         model: Model settings.
-        text: Text of the prompt.
+        content: Text or conversation that is the prompt.
 
     Raises:
-        PromptError: The chat template drops or changes this prompt or the system prompt.
+        PromptError: The chat template drops or changes this prompt or the system prompt; or the prompt is a
+            conversation of several messages, and there is no chat template.
         ModelError: Template or tokenizer is broken, or the template does not accept these settings.
     """
     with _template_errors(model):
         if uses_chat_template(tokenizer, model):
-            rendered = chat_text(tokenizer, model, _messages(model, text))
+            tools = () if isinstance(content, str) else content.tools
+            rendered = chat_text(tokenizer, model, _messages(model, content), tools)
             return list(tokenizer(rendered, add_special_tokens=False)["input_ids"])
         if model.system_prompt:
             raise ModelError(
                 f"model {model.path!r} has no chat template, so model.system_prompt has no effect: put it into "
                 f"model.prompt_template, or set model.system_prompt=null"
             )
-        return _plain_ids(tokenizer, plain_text(model, text))
+        return _plain_ids(tokenizer, plain_text(model, _only_text(model, content)))
 
 
-def encode_prompt(tokenizer: Any, model: ModelConfig, text: str) -> list[int]:
+def encode_prompt(tokenizer: Any, model: ModelConfig, content: str | Conversation) -> list[int]:
     """Return `prompt_ids` of a prompt that the model can be given.
 
     Raises:
@@ -135,9 +134,9 @@ def encode_prompt(tokenizer: Any, model: ModelConfig, text: str) -> list[int]:
         ModelError: It cannot be given any prompt with these settings.
     """
     try:
-        ids = prompt_ids(tokenizer, model, text)
+        ids = prompt_ids(tokenizer, model, content)
     except ModelError as error:
-        prompt_ids(tokenizer, model, PROBE)  # raises unless it is this prompt alone that the template refuses
+        prompt_ids(tokenizer, model, PROBE)  # raises unless it is this prompt that the template refuses
         raise PromptError(REFUSED) from error
     if not ids:
         raise PromptError(EMPTY)
@@ -145,6 +144,47 @@ def encode_prompt(tokenizer: Any, model: ModelConfig, text: str) -> list[int]:
     if max(ids) >= vocabulary_rows(model):
         raise PromptError(UNKNOWN_TOKEN)
     return ids
+
+
+def check_conversations(model: ModelConfig, examples: Sequence[tuple[str, Prompt]], *, skip: bool) -> None:
+    """Check that a model can be given conversations of some forms, before anything starts.
+
+    Args:
+        model: Model settings.
+        examples: One (file and line, prompt) for every form of prompt (`PromptSet.examples`).
+        skip: Whether to leave forms that it cannot be given to the rollouts, which skip and count such prompts, as long
+            as there are others.
+
+    Raises:
+        PromptFileError: The model cannot be given conversations of a form; the message names the first one, and what
+            the chat template says.
+        ModelError: The model cannot be loaded.
+    """
+    tokenizer = load_tokenizer(model)
+    refusals = [
+        f"{place}: prompt {prompt.id!r} ({roles_of(prompt.conversation)}) cannot be asked: {refusal}"
+        for place, prompt in examples
+        if prompt.conversation is not None and (refusal := _refusal(tokenizer, model, prompt.conversation))
+    ]
+    if refusals and not (skip and len(refusals) < len(examples)):
+        raise PromptFileError(refusals[0] + "; change such prompts, or skip and count them with data.skip_bad=true")
+
+
+def roles_of(conversation: Conversation) -> str:
+    """Return the roles of a conversation in their order, e.g. "system, user, assistant, user"."""
+    return ", ".join(message["role"] for message in conversation.messages)
+
+
+def _refusal(tokenizer: Any, model: ModelConfig, conversation: Conversation) -> str:
+    """Return why a model cannot be given conversations of this form; empty if it can."""
+    probe = replace(conversation, messages=tuple(probes_of(conversation.messages)))
+    try:
+        prompt_ids(tokenizer, model, probe)
+    except PromptError as error:
+        return str(error)
+    except ModelError as error:
+        return f"its chat template says: {first_line(error.__cause__ or error)}"
+    return ""
 
 
 def encode_prompts(
@@ -165,7 +205,7 @@ def encode_prompts(
     skipped: list[PromptResult] = []
     for prompt in prompts:
         try:
-            ids = encode_prompt(tokenizer, model, prompt.text)
+            ids = encode_prompt(tokenizer, model, prompt.content)
             if len(ids) >= max_context:
                 raise PromptError(TOO_LONG)
         except PromptError as error:
@@ -211,64 +251,26 @@ def conversation_text(tokenizer: Any, model: ModelConfig, messages: Sequence[Mes
         return str(tokenizer.decode(prepended)) + text
 
 
-def chat_text(tokenizer: Any, model: ModelConfig, messages: Sequence[Message], **options: Any) -> str:
-    """Return a conversation in the tokenizer's chat template.
+def _messages(model: ModelConfig, content: str | Conversation) -> list[Message]:
+    """Return the messages of a prompt, with the system prompt of the settings unless they have one of their own."""
+    messages: list[Message] = [{"role": "user", "content": content}] if isinstance(content, str) else content.turns
+    if not model.system_prompt or messages[0]["role"] in SYSTEM_ROLES:
+        return messages
+    return [{"role": "system", "content": model.system_prompt}, *messages]
 
-    Contents are texts. If the template drops or refuses them, they are passed as lists of parts, which templates of
-    models of text and images may expect; provided that the template keeps them in that form.
 
-    Args:
-        tokenizer: A tokenizer with a chat template.
-        model: Model settings, for the template arguments and the date.
-        messages: The conversation; contents are texts.
-        options: Arguments of transformers' `apply_chat_template`; by default, the answer is what comes next.
+def _only_text(model: ModelConfig, content: str | Conversation) -> str:
+    """Return the text of a prompt that is one text, or one message of the user.
 
     Raises:
-        PromptError: The template drops or changes a message that is not the assistant's.
-        Exception: Whatever the template raises.
+        PromptError: It is more than that.
     """
-    arguments = {"add_generation_prompt": True, **_date(model), **model.chat_template_kwargs, **options}
-
-    def render(messages: Sequence[Message], roles: Sequence[str] = ()) -> str:
-        parts = [_in_parts(message) if message["role"] in roles else dict(message) for message in messages]
-        rendered: str = tokenizer.apply_chat_template(parts, tokenize=False, **arguments)
-        for message in messages:
-            # Without white space at its ends, which many templates remove.
-            if message["role"] != "assistant" and message["content"].strip() not in rendered:
-                dropped = "model.system_prompt" if message["role"] == "system" else "the prompt"
-                raise PromptError(f"its chat template drops or changes {dropped}")
-        return rendered
-
-    try:
-        return render(messages)
-    except Exception as error:  # templates raise nearly every kind of exception about a content of another type
-        probes = [{**message, "content": PROBE} for message in messages]
-        for roles in PARTS:
-            try:
-                # The probe shows that the parts are read: some templates print the list itself, with the text in it.
-                render(probes, roles)
-                return render(messages, roles)
-            except Exception:
-                continue
-        raise error
-
-
-def _messages(model: ModelConfig, text: str) -> list[Message]:
-    system = [{"role": "system", "content": model.system_prompt}] if model.system_prompt else []
-    return [*system, {"role": "user", "content": text}]
-
-
-def _in_parts(message: Message) -> dict[str, Any]:
-    return {**message, "content": [{"type": "text", "text": message["content"]}]}
-
-
-def _date(model: ModelConfig) -> dict[str, Any]:
-    """Return the variables by which chat templates ask for the date; none leaves them to transformers and templates."""
-    if model.date is None:
-        return {}
-    midnight = datetime.datetime.combine(model.date, datetime.time.min)
-    # The first replaces the clock that transformers gives to templates; the second is what Llama 3 is given.
-    return {"strftime_now": midnight.strftime, "date_string": midnight.strftime("%d %b %Y")}
+    if isinstance(content, str):
+        return content
+    (message, *others) = content.turns
+    if others or content.tools:
+        raise PromptError(NO_TEMPLATE if model.prompt_template is None else ONE_TEXT)
+    return text_of(message)
 
 
 def _plain_ids(tokenizer: Any, text: str) -> list[int]:

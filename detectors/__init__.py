@@ -16,6 +16,7 @@ from detectors.errors import (
     UnknownLanguageError,
 )
 from detectors.finding import Confusion, Finding
+from detectors.identification import identify
 from detectors.language_detector import LanguageDetector, Profile, language, profile
 from detectors.language_names import code_or_name, covers, language_code, selected
 from detectors.language_profile import English, LanguageProfile
@@ -58,6 +59,7 @@ __all__ = [
     "detector_names",
     "find",
     "for_answer",
+    "identify",
     "language",
     "language_code",
     "languages",

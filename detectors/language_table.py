@@ -55,10 +55,14 @@ class Language:
         """Whether the language is written in the Latin script, where letters alone are weak evidence."""
         return "Latin" in self.scripts
 
+    @property
+    def excluded(self) -> str:
+        """The excluded letters themselves."""
+        return self.excluded_letters if isinstance(self.excluded_letters, str) else self.excluded_letters()
+
     def foreign_ranges(self) -> Ranges:
         """Return the letters of the language's scripts that the language does not have."""
-        letters = self.excluded_letters
-        excluded = ranges_of_letters(letters if isinstance(letters, str) else letters())
+        excluded = ranges_of_letters(self.excluded)
         if not self.alphabet:
             return excluded
         script = [pair for script in self.scripts for pair in subtract(ranges_of(RANGES[script]), ranges_of(_SIGNS))]

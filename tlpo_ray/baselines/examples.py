@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tlpo_ray.baselines.answers import own_answers
 from tlpo_ray.baselines.rendering import Rendering
 from tlpo_ray.config.baseline import BaselineConfig
 from tlpo_ray.config.run import DataConfig, DetectorConfig
+from tlpo_ray.data.conversations import CONVERSATION_FIELDS, answer_text
 from tlpo_ray.data.pairs import IsClean, Pair, PairSet, clean_answers, preference_pairs
-from tlpo_ray.data.readers import read_records
+from tlpo_ray.data.prompts import Reading, each_prompt
 from tlpo_ray.errors import PromptFileError, UserError
 from tlpo_ray.evaluation.keeping import judging
 from tlpo_ray.evaluation.sampling import OnProgress
@@ -108,7 +109,7 @@ def clean_judge(detector: DetectorConfig) -> IsClean:
 
 
 def _prompt_row(rendering: Rendering, prompt: Prompt) -> Row | None:
-    rendered = rendering.prompt(prompt.text)
+    rendered = rendering.prompt(prompt.content)
     return None if rendered is None else {"prompt": rendered, "language": prompt.language}
 
 
@@ -129,24 +130,25 @@ def _reference_pairs(data: DataConfig, field: str, prompts: Sequence[Prompt]) ->
             f"{data.prompts}: several prompts of a language share a name in field {data.id_field!r}, so their answers "
             f"cannot be told apart; set data.id_field"
         )
-    answers = {(language, name): answer for language, name, answer in _reference_answers(data, field)}
+    answers = {
+        (reading.prompt.language, reading.prompt.id): answer
+        for reading in each_prompt(data)
+        if reading.prompt is not None and (answer := _reference_answer(reading, field)) is not None
+    }
     if not answers.keys() & keys:
         raise PromptFileError(f"{data.prompts}: no answers in field {field!r}; check answers.reference_field")
     return [
-        Pair(id=prompt.id, language=prompt.language, prompt=prompt.text, chosen=answer, rejected="")
+        Pair(id=prompt.id, language=prompt.language, prompt=prompt.content, chosen=answer, rejected="")
         for prompt in prompts
         if (answer := answers.get((prompt.language, prompt.id))) is not None
     ]
 
 
-def _reference_answers(data: DataConfig, field: str) -> Iterator[tuple[str, str, str]]:
-    """Yield (language, id, answer) of every record that has an answer."""
-    for record in read_records(data.prompts, data.subset, data.split):
-        fields = record.fields or {}
-        answer, name = fields.get(field), fields.get(data.id_field)
-        language = fields.get(data.language_field) or data.language
-        if isinstance(answer, str) and answer.strip():
-            yield str(language), record.name if name is None else str(name), answer
+def _reference_answer(reading: Reading, field: str) -> str | None:
+    """Return the answer in a field; of a field with conversations, the answer that this one ended with."""
+    if field in CONVERSATION_FIELDS:
+        return answer_text(reading.answer)
+    return answer_text((reading.record.fields or {}).get(field))
 
 
 def _unused(pairs: PairSet) -> dict[str, int]:

@@ -68,7 +68,7 @@ def make_pairs(request: PairsRequest, progress: ProgressListener = SILENT) -> Pa
         )
     settings = {name: value for name, value in asdict(request).items() if name != "output"}
     write_output(
-        request.output, map(asdict, pair_set.pairs), report,
+        request.output, (pair.to_row() for pair in pair_set.pairs), report,
         {"output": str(request.output), **counts, "settings": settings, "detector_version": version,
          "stack": stack_versions()},
     )  # fmt: skip
@@ -104,7 +104,8 @@ def _sample_answers(
     request: PairsRequest, progress: ProgressListener
 ) -> tuple[Sequence[Prompt], UsableAnswers, AbstractContextManager[None]]:
     """Return prompts, answers, and a context that keeps the answers in a file until they are judged."""
-    from tlpo_ray.evaluation.generation import generate, select_prompts  # late: saved answers need no engine
+    from actors.chat import check_conversations  # late: saved answers need no engine
+    from tlpo_ray.evaluation.generation import generate, model_for_sampling, select_prompts
     from tlpo_ray.evaluation.sampling import Sampling, checked_engine
 
     assert request.prompts is not None and request.model is not None
@@ -112,11 +113,13 @@ def _sample_answers(
         samples=request.samples, temperature=request.temperature, max_new_tokens=request.max_new_tokens,
         engine=checked_engine(request.engine), seed=request.seed,
     )  # fmt: skip
-    prompts = select_prompts(
-        request.prompts, request.language, request.limit, request.seed, skip_bad=request.skip_bad
-    ).prompts
-    completions = generate(request.model, prompts, sampling, request.like, progress)
-    by_index = {prompt.index: prompt for prompt in prompts}
+    selected = select_prompts(request.prompts, request.language, request.limit, request.seed, skip_bad=request.skip_bad)
+    for line in selected.note_lines():
+        progress.note(line)
+    model = model_for_sampling(request.model, sampling.max_new_tokens, request.like)
+    check_conversations(model, selected.examples, skip=request.skip_bad)
+    completions = generate(request.model, selected.prompts, sampling, request.like, progress)
+    by_index = {prompt.index: prompt for prompt in selected.prompts}
     rows = [
         answer_row(
             by_index[answer.prompt_index], answer.sample, answer.text, finished=answer.finished,
@@ -127,7 +130,7 @@ def _sample_answers(
     file = request.output.with_name(f"{request.output.name}.answers.jsonl")
     keeping = kept(file, rows, "tlpo data pairs --answers {file} makes pairs of them", remove=True)
     usable = usable_answers((answer.prompt_index, answer.text, answer.finished) for answer in completions)
-    return prompts, usable, keeping
+    return selected.prompts, usable, keeping
 
 
 def _saved_answers(request: PairsRequest) -> _Answered:
@@ -147,11 +150,14 @@ def _saved_answers(request: PairsRequest) -> _Answered:
             raise UserError(f"{request.answers}: answer {item.id!r} lacks the field 'prompt'")
         # Ids are unique within a task only, so a prompt is known by its id and its text.
         prompts.setdefault(
-            (item.id, item.prompt), Prompt(index=len(prompts), id=item.id, language=item.language, text=item.prompt)
+            (item.id, item.asked),
+            Prompt(
+                index=len(prompts), id=item.id, language=item.language, text=item.prompt, conversation=item.conversation
+            ),
         )
     if not prompts:
         raise UserError(f"{request.answers}: no answer in language {request.language!r}; check --language")
     usable = usable_answers(
-        (prompts[answer.item.id, answer.item.prompt].index, answer.answer, answer.finished) for answer in saved
+        (prompts[answer.item.id, answer.item.asked].index, answer.answer, answer.finished) for answer in saved
     )
     return list(prompts.values()), usable

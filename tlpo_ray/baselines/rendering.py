@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+from contextlib import suppress
 from typing import Any
 
-from actors.chat import chat_text, encode_prompt, uses_chat_template
+from actors.chat import encode_prompt, uses_chat_template
+from actors.template import chat_text
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.errors import PromptError
+from tlpo_ray.flow.conversation import Conversation
 from tlpo_ray.flow.tokenizer import end_of_text_ids, load_tokenizer, vocabulary_rows
 
 _ANSWER = "ANSWER"
@@ -29,13 +32,13 @@ class Rendering:
         """Tokenizer for TRL. It adds no special tokens: rendered texts already contain theirs, and TRL would train on
         the second one."""
 
-    def prompt(self, text: str) -> str | None:
-        """Return a prompt up to the start of the answer.
+    def prompt(self, content: str | Conversation) -> str | None:
+        """Return a prompt, which is a text or a conversation, up to the start of the answer.
 
         None if sampling skips it, or if no text has exactly the tokens that sampling uses.
         """
         try:
-            ids = encode_prompt(self._tokenizer, self._model, text)
+            ids = encode_prompt(self._tokenizer, self._model, content)
         except PromptError:
             return None
         rendered: str = self._tokenizer.decode(ids, clean_up_tokenization_spaces=False)
@@ -71,7 +74,9 @@ def answer_end(tokenizer: Any, model: ModelConfig) -> str:
     stops = end_of_text_ids(model)
     if uses_chat_template(tokenizer, model):
         turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _ANSWER}]
-        rendered = chat_text(tokenizer, model, turns, add_generation_prompt=False)
+        rendered = ""
+        with suppress(PromptError):  # prompts alone are sampled, and a template may keep those and no answer
+            rendered = chat_text(tokenizer, model, turns, add_generation_prompt=False)
         after = tokenizer(rendered.rpartition(_ANSWER)[2], add_special_tokens=False)["input_ids"]
         if after and after[0] in stops:
             return str(tokenizer.convert_ids_to_tokens(after[0]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from actors.chat import with_date
+from actors.chat import check_conversations, with_date
 from tlpo_ray.baselines.examples import Examples, build_examples
 from tlpo_ray.baselines.trainers import TrainingSummary, check_settings, run_trainer
 from tlpo_ray.config.baseline import BaselineConfig
@@ -60,7 +60,10 @@ def train_baseline(config: BaselineConfig, progress: ProgressListener = SILENT) 
     """
     refuse_used_folder(config.folder)
     prompts = load_prompts(config.data, config.detector, config.seed)
+    for line in prompts.note_lines():
+        progress.note(line)
     check_settings(config)  # before hours are spent on sampling
+    check_conversations(config.model, prompts.examples, skip=config.data.skip_bad)
     config = config.model_copy(update={"model": with_date(config.model)})
     seconds: dict[str, float] = {}
     examples = _build_examples(config, prompts.prompts, progress, seconds)

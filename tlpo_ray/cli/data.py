@@ -27,12 +27,25 @@ def prepare(
         bool, typer.Option("--keep-language-names", help="Keep prompts that name a language.")
     ] = False,
     keep_code: Annotated[bool, typer.Option("--keep-code", help="Keep prompts about code and translation.")] = False,
+    keep_foreign: Annotated[
+        bool, typer.Option("--keep-foreign", help="Keep prompts with words of another language.")
+    ] = False,
     keep_duplicates: Annotated[bool, typer.Option("--keep-duplicates", help="Keep repeated prompts.")] = False,
     with_answers: Annotated[
         bool, typer.Option("--with-answers", help="Write the dataset's answers too, as SFT needs them.")
     ] = False,
     prompt_field: Annotated[
-        str | None, typer.Option(help="Field of the prompt. Default: the first of prompt, instruction, question, text.")
+        str | None,
+        typer.Option(
+            help="Field of the prompt, a text or a conversation. Default: the first of prompt, instruction, question, "
+            "text, messages, conversations, conversation."
+        ),
+    ] = None,
+    system_field: Annotated[
+        str | None, typer.Option(help="Field of a system prompt. Default beside a conversation: system, system_prompt.")
+    ] = None,
+    context_field: Annotated[
+        str | None, typer.Option(help="Field of retrieved text. Default beside a conversation: documents, context.")
     ] = None,
     answer_field: Annotated[str, typer.Option(help="Field of the answer.")] = PrepareRequest.answer_field,
     subset: Annotated[
@@ -49,7 +62,8 @@ def prepare(
         PrepareRequest(
             source=source, language=language, output=output, english=english_setting(english),
             max_characters=max_characters, keep_language_names=keep_language_names, keep_code=keep_code,
-            keep_duplicates=keep_duplicates, with_answers=with_answers, prompt_field=prompt_field,
+            keep_foreign=keep_foreign, keep_duplicates=keep_duplicates, with_answers=with_answers,
+            prompt_field=prompt_field, system_field=system_field, context_field=context_field,
             answer_field=answer_field, subset=subset, split=split, skip_bad=skip_bad,
         )
     )  # fmt: skip

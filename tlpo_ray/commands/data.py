@@ -8,6 +8,7 @@ from rich.text import Text
 
 from tlpo_ray.commands.display import TerminalProgress, console, marked
 from tlpo_ray.data.prepare import DroppedPrompt, FilteredPrompts, prepare_prompts
+from tlpo_ray.data.prompts import note_lines
 from tlpo_ray.data.requests import PairsRequest, PrepareRequest
 
 EXCERPT = 80
@@ -53,6 +54,8 @@ def _show_filtered(filtered: FilteredPrompts, title: str) -> None:
     for number, (name, count) in enumerate(counts):
         table.add_row(name, f"{count:,}", f"{count / filtered.read:.1%}", end_section=number == 1)
     console.print(table)
+    for line in note_lines(filtered.notes):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     for reason, _ in filtered.reasons():
         for example in filtered.examples[reason]:
             console.print(Text.assemble((f"{reason}: ", "dim"), f"{example.id} ", _excerpt(example)), soft_wrap=True)

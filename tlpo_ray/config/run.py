@@ -56,11 +56,20 @@ class DataConfig(Section):
     languages: tuple[LanguageName, ...] = ()
     """Languages to train on, e.g. `[ko, zh-Hant]`; empty takes every language that the prompts name."""
     language: LanguageName | None = None
-    """Language of all prompts, for files without a language field."""
+    """Language of all prompts that state none; None identifies it from each prompt."""
     prompt_field: str = "prompt"
-    """Field that holds the prompt; a field `input` of the same record is appended (Bactrian-X)."""
+    """Field that holds the prompt: a text, to which a field `input` of the same record is appended (Bactrian-X), or a
+    conversation, i.e. a list of messages. Records without a field `prompt` may have their conversation in `messages`,
+    `conversations` or `conversation`."""
+    system_field: str | None = None
+    """Field that holds a prompt's own system prompt, which replaces `model.system_prompt`. None takes `system` or
+    `system_prompt` beside a conversation, and none beside a text."""
+    context_field: str | None = None
+    """Field that holds retrieved text, which is put before the user's last message: a text, or a list of texts or
+    documents. None takes `documents` or `context` beside a conversation, and none beside a text."""
     language_field: str = "language"
-    """Field that holds a prompt's language."""
+    """Field that holds a prompt's language. The language of a prompt without it is `data.language`, or is identified
+    from the user's last message."""
     id_field: str = "id"
     """Field that holds a prompt's id; prompts without it get file and line as their id."""
     subset: str | None = None
@@ -70,11 +79,13 @@ class DataConfig(Section):
     limit: Positive | None = None
     """Largest number of prompts to use; none uses all of them."""
     max_characters: Positive = 500
-    """Length in characters above which a prompt is skipped and counted (public code of the paper)."""
+    """Length in characters above which a prompt is skipped and counted (public code of the paper); of a conversation,
+    the length of the user's last message."""
     drop_foreign: bool = False
     """Whether to skip prompts that contain characters of other languages (Appendix B)."""
     skip_bad: bool = False
-    """Whether to count lines that cannot be read and continue, instead of stopping."""
+    """Whether to count lines that cannot be read, and conversations that the model's chat template refuses, and
+    continue, instead of stopping."""
     shuffle: bool = True
     """Whether to shuffle the prompts by `seed`, so that an update mixes languages and topics."""
     curriculum: CurriculumConfig | None = None

@@ -3,6 +3,7 @@
 __all__ = [
     "appendix_b",
     "columns",
+    "conversations",
     "folders",
     "load",
     "output",

@@ -15,7 +15,7 @@ from functools import cache
 import detectors
 from tlpo_ray.config.run import English
 from tlpo_ray.data.prompts import Reject
-from tlpo_ray.data.rules import Rule, Spans
+from tlpo_ray.data.rules import Rule, Spans, system_text, user_text
 from tlpo_ray.flow.records import Prompt
 
 NAMED_LANGUAGES = (
@@ -23,8 +23,8 @@ NAMED_LANGUAGES = (
     *("ta", "pa", "jv", "fa", "it", "th"),
 )
 """The paper's list; the language of the prompts is added to it."""
-OTHER_ENGLISH_NAMES = ("Mandarin", "Bengali", "Farsi")
-"""English names in use that CLDR does not list."""
+OTHER_ENGLISH_NAMES = {"Mandarin": "zh", "Bengali": "bn", "Farsi": "fa"}
+"""English names in use that CLDR does not list, with their languages."""
 WRITTEN_TWICE = {"zh": ("zh_Hans", "zh_Hant")}
 """CLDR locales of languages that are written in two scripts."""
 ENDINGS_ALIKE = {"zh": "语語文"}
@@ -68,41 +68,68 @@ _ALIF = re.compile("[اأإآ]")
 def names_no_language(language: str) -> Rule:
     """Return a rule that drops prompts which name a language: it may be the one to answer in.
 
+    Of a conversation, everything that the user says counts, and the system prompt. A system prompt may name the
+    prompts' own language, because "answer in Korean" is no reason to answer Korean prompts in another language.
+
     Args:
         language: two-letter code of the prompts' language.
     """
-    return _without("names a language", _language_names(language))
+    return _without("names a language", _language_names(language), _language_names(language, own=False))
 
 
 def asks_for_no_code(language: str) -> Rule:
-    """Return a rule that drops prompts about code, the terminal or translation."""
+    """Return a rule that drops prompts about code, the terminal or translation.
+
+    Of a conversation, everything that the user says counts, and the system prompt.
+    """
     whole = f"{_BEGIN}(?:{_any(map(re.escape, CODE_WORDS))}){_END}"
     own = OWN_CODE_WORDS.get(language)
     return _without("is about code or translation", re.compile(f"{whole}|{own}" if own else whole, re.IGNORECASE))
 
 
-def _without(reason: str, words: re.Pattern[str]) -> Rule:
+def _without(reason: str, words: re.Pattern[str], system_words: re.Pattern[str] | None = None) -> Rule:
+    """Return a rule that drops prompts with some of the words, or whose system prompt has some of `system_words`."""
+    of_system = words if system_words is None else system_words
+
+    def place(prompt: Prompt) -> tuple[str, re.Pattern[str]]:
+        said = user_text(prompt)
+        system = system_text(prompt)
+        in_system = not words.search(_composed(said)) and of_system.search(_composed(system))
+        return (system, of_system) if in_system else (said, words)
+
     def reject(prompt: Prompt) -> str | None:
-        return reason if words.search(unicodedata.normalize("NFC", prompt.text)) else None
+        text, pattern = place(prompt)
+        return reason if pattern.search(_composed(text)) else None
 
     def spans(prompt: Prompt) -> Spans:
-        return [match.span() for match in words.finditer(prompt.text)]
+        text, pattern = place(prompt)
+        return [match.span() for match in pattern.finditer(text)]
 
-    return Rule(reject=reject, spans=spans)
+    return Rule(reject=reject, spans=spans, text=lambda prompt: place(prompt)[0])
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
 
 
 @cache
-def _language_names(language: str) -> re.Pattern[str]:
-    english, _ = _cldr("en", (*NAMED_LANGUAGES, language))
-    patterns = [f"{_BEGIN}(?:{_any(map(re.escape, {*english, *OTHER_ENGLISH_NAMES}))}){_END}"]
+def _language_names(language: str, *, own: bool = True) -> re.Pattern[str]:
+    """Return a pattern of the names of languages, with or without the prompts' own one."""
+    codes = [code for code in (*NAMED_LANGUAGES, language) if own or code != language]
+    english, _ = _cldr("en", codes)
+    patterns = [f"{_BEGIN}(?:{_any(map(re.escape, {*english, *_other_names(language, own=own)}))}){_END}"]
     for locale in WRITTEN_TWICE.get(language, (language,)):
-        names, countries = _cldr(locale, (*NAMED_LANGUAGES, language))
+        names, countries = _cldr(locale, codes)
         alike = ENDINGS_ALIKE.get(language, "")
         names |= {name[:-1] + last for name in names if name[-1] in alike for last in alike}
         word = WORD_FOR_LANGUAGE.get(language)
-        own = {name for name in names if name.casefold() not in countries} | {word + name for name in names if word}
-        patterns += _own_names(own, countries)
+        unlike = {name for name in names if name.casefold() not in countries} | {word + name for name in names if word}
+        patterns += _own_names(unlike, countries)
     return re.compile("|".join(patterns), re.IGNORECASE)
+
+
+def _other_names(language: str, *, own: bool) -> list[str]:
+    return [name for name, code in OTHER_ENGLISH_NAMES.items() if own or code != language]
 
 
 def _own_names(names: Iterable[str], countries: Iterable[str]) -> list[str]:
@@ -152,12 +179,14 @@ def _any(patterns: Iterable[str]) -> str:
 def rejects_foreign_text(english: English) -> Reject:
     """Return a filter that rejects prompts which themselves contain another language: they invite confused answers.
 
+    Of a conversation, everything that the user says counts, but neither retrieved text nor answers nor system prompt.
+
     Args:
         english: whether English words count as another language.
     """
 
     def reject(prompt: Prompt) -> str | None:
         detector = detectors.language(prompt.language, english)
-        return "holds characters of another language" if detectors.find(prompt.text, detector) else None
+        return "holds characters of another language" if detectors.find(user_text(prompt), detector) else None
 
     return reject

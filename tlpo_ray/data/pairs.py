@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
+from tlpo_ray.flow.conversation import Conversation
 from tlpo_ray.flow.records import Prompt
 
 IsClean = Callable[[Prompt, str], bool]
@@ -22,11 +23,22 @@ class Pair:
     id: str
     """The prompt's id."""
     language: str
-    prompt: str
+    prompt: str | Conversation
     chosen: str
     """A clean answer."""
     rejected: str
     """A confused answer; empty in a set of clean answers only."""
+
+    def to_row(self) -> dict[str, object]:
+        """Return the pair as a line of a file: in TRL's conversational form if its prompt is a conversation."""
+        if isinstance(self.prompt, str):
+            return asdict(self)
+        tools = {"tools": list(self.prompt.tools)} if self.prompt.tools else {}
+        chosen, rejected = ([{"role": "assistant", "content": text}] for text in (self.chosen, self.rejected))
+        return {
+            "id": self.id, "language": self.language, "prompt": self.prompt.turns, **tools, "chosen": chosen,
+            "rejected": rejected,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +134,6 @@ def _draw(
             rng = random.Random(f"tlpo pairs {seed} {prompt.index}")
             chosen, rejected = rng.choice(clean), rng.choice(confused) if paired else ""
             pairs.append(
-                Pair(id=prompt.id, language=prompt.language, prompt=prompt.text, chosen=chosen, rejected=rejected)
+                Pair(id=prompt.id, language=prompt.language, prompt=prompt.content, chosen=chosen, rejected=rejected)
             )
     return PairSet(pairs=tuple(pairs), all_clean=all_clean, all_confused=all_confused, unanswered=unanswered)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import detectors
 from tlpo_ray.config.run import DataConfig
 from tlpo_ray.data.appendix_b import asks_for_no_code, names_no_language, rejects_foreign_text
+from tlpo_ray.data.conversations import answer_text
 from tlpo_ray.data.folders import files_in
 from tlpo_ray.data.output import Row, free_report_path, write_output
-from tlpo_ray.data.prompts import UNREADABLE, each_prompt, usual_field
+from tlpo_ray.data.prompts import Reading, each_prompt, usual_field
 from tlpo_ray.data.readers import SUFFIXES
 from tlpo_ray.data.requests import PrepareRequest
-from tlpo_ray.data.rules import Rule, Spans, in_language, no_duplicates, not_longer_than
-from tlpo_ray.data.tables import Record
+from tlpo_ray.data.rules import Rule, Spans, in_language, no_duplicates, not_longer_than, user_text
 from tlpo_ray.errors import PromptFileError
 from tlpo_ray.flow.records import Prompt
 from tlpo_ray.progress import SILENT, ProgressListener
@@ -37,7 +37,7 @@ class DroppedPrompt:
     id: str
     """The prompt's id; the place of a record that cannot be read."""
     text: str
-    """The prompt; empty for a record that cannot be read."""
+    """The part of the prompt that the reason looks at; empty for a record that cannot be read."""
     spans: tuple[tuple[int, int], ...] = ()
     """Code points [start, end) of the words that are the reason."""
 
@@ -61,6 +61,8 @@ class FilteredPrompts:
     """Number of dropped prompts by the first reason that applies."""
     examples: Mapping[str, tuple[DroppedPrompt, ...]]
     """First dropped prompts of each reason."""
+    notes: Mapping[str, int] = field(default_factory=dict)
+    """What the user may not expect about the prompts that are kept, with their number (`Reading.notes`)."""
 
     def reasons(self) -> list[tuple[str, int]]:
         """Return reasons and numbers of dropped prompts, the most frequent reason first."""
@@ -101,7 +103,7 @@ def prepare_prompts(request: PrepareRequest, progress: ProgressListener = SILENT
             f"check --language, --prompt-field and the file"
         )
     answers: list[Row] = [{"answer": answer} for answer in filtered.answers] or [{}] * len(filtered.prompts)
-    rows = (_row(prompt) | answer for prompt, answer in zip(filtered.prompts, answers, strict=True))
+    rows = (prompt.to_row() | answer for prompt, answer in zip(filtered.prompts, answers, strict=True))
     write_output(request.output, rows, report, _summary(request, data, filtered, detector.version))
     return PreparedPrompts(filtered=filtered, source=data.prompts, output=request.output, report=report)
 
@@ -120,27 +122,30 @@ def filter_prompts(data: DataConfig, rules: Sequence[Rule], answer_field: str | 
     prompts: list[Prompt] = []
     answers: list[str] = []
     dropped: Counter[str] = Counter()
+    notes: Counter[str] = Counter()
     examples: dict[str, list[DroppedPrompt]] = {}
-    for record, prompt in each_prompt(data):
-        answer = record.fields.get(answer_field) if answer_field and record.fields else None
-        rejection = _rejection(record, prompt, rules)
-        if rejection is None and answer_field and not (isinstance(answer, str) and answer.strip()):
+    for reading in each_prompt(data, identify=True):
+        answer = _answer(reading, answer_field) if answer_field else None
+        rejection = _rejection(reading, rules)
+        if rejection is None and answer_field and answer is None:
             rejection = NO_ANSWER, None
         if rejection is None:
-            assert prompt is not None
-            prompts.append(Prompt(index=len(prompts), id=prompt.id, language=prompt.language, text=prompt.text))
-            answers += [answer] if isinstance(answer, str) else []
+            assert reading.prompt is not None
+            prompts.append(replace(reading.prompt, index=len(prompts)))
+            answers += [] if answer is None else [answer]
+            notes.update(reading.notes)
             continue
         reason, rule = rejection
         dropped[reason] += 1
         if dropped[reason] <= MAX_EXAMPLES:
-            examples.setdefault(reason, []).append(_example(record, prompt, rule))
+            examples.setdefault(reason, []).append(_example(reading, rule))
     return FilteredPrompts(
         prompts=tuple(prompts),
         answers=tuple(answers),
         read=len(prompts) + dropped.total(),
         dropped=dict(dropped),
         examples={reason: tuple(dropped_prompts) for reason, dropped_prompts in examples.items()},
+        notes=dict(notes),
     )
 
 
@@ -153,21 +158,30 @@ def file_of_language(source: str, language: str) -> str:
     return str(files[0]) if len(files) == 1 else source
 
 
-def _rejection(record: Record, prompt: Prompt | None, rules: Sequence[Rule]) -> tuple[str, Rule | None] | None:
+def _answer(reading: Reading, answer_field: str) -> str | None:
+    """Return the answer in a field, or the one that the conversation ended with; None if there is none."""
+    given = answer_text((reading.record.fields or {}).get(answer_field))
+    return answer_text(reading.answer) if given is None else given
+
+
+def _rejection(reading: Reading, rules: Sequence[Rule]) -> tuple[str, Rule | None] | None:
     """Return the first reason to drop a record, with the rule that gives it; None if the record is kept."""
-    if prompt is None:
-        return UNREADABLE, None
+    if reading.prompt is None:
+        return reading.problem, None
     for rule in rules:
-        reason = rule.reject(prompt)
+        reason = rule.reject(reading.prompt)
         if reason is not None:
             return reason, rule
     return None
 
 
-def _example(record: Record, prompt: Prompt | None, rule: Rule | None) -> DroppedPrompt:
+def _example(reading: Reading, rule: Rule | None) -> DroppedPrompt:
+    prompt = reading.prompt
     if prompt is None:
-        return DroppedPrompt(id=record.place, text="")
-    return DroppedPrompt(id=prompt.id, text=prompt.text, spans=tuple(rule.spans(prompt)) if rule else ())
+        return DroppedPrompt(id=reading.record.place, text="")
+    if rule is None:
+        return DroppedPrompt(id=prompt.id, text=prompt.text)
+    return DroppedPrompt(id=prompt.id, text=rule.text(prompt), spans=tuple(rule.spans(prompt)))
 
 
 def _source(request: PrepareRequest) -> DataConfig:
@@ -176,7 +190,8 @@ def _source(request: PrepareRequest) -> DataConfig:
     subset = request.subset or (request.language if is_bactrian_x else None)
     data = DataConfig(
         prompts=file_of_language(request.source, request.language), language=request.language, subset=subset,
-        split=request.split, skip_bad=request.skip_bad,
+        split=request.split, skip_bad=request.skip_bad, system_field=request.system_field,
+        context_field=request.context_field,
     )  # fmt: skip
     return data.model_copy(update={"prompt_field": request.prompt_field or usual_field(data)})
 
@@ -185,21 +200,18 @@ def _rules(request: PrepareRequest, detector: detectors.LanguageDetector) -> lis
     """Return the requested rules, cheap ones first; the order decides under which reason a prompt is counted."""
 
     def foreign_words(prompt: Prompt) -> Spans:
-        return [(finding.start, finding.end) for finding in detectors.spans(prompt.text, detector)]
+        return [(finding.start, finding.end) for finding in detectors.spans(user_text(prompt), detector)]
 
     rules = [in_language(request.language), not_longer_than(request.max_characters)]
     if not request.keep_language_names:
         rules.append(names_no_language(request.language))
     if not request.keep_code:
         rules.append(asks_for_no_code(request.language))
-    rules.append(Rule(reject=rejects_foreign_text(request.english), spans=foreign_words))
+    if not request.keep_foreign:
+        rules.append(Rule(reject=rejects_foreign_text(request.english), spans=foreign_words, text=user_text))
     if not request.keep_duplicates:
         rules.append(no_duplicates())
     return rules
-
-
-def _row(prompt: Prompt) -> Row:
-    return {"id": prompt.id, "language": prompt.language, "prompt": prompt.text}
 
 
 def _summary(request: PrepareRequest, data: DataConfig, filtered: FilteredPrompts, detector_version: str) -> Row:
@@ -217,7 +229,8 @@ def _summary(request: PrepareRequest, data: DataConfig, filtered: FilteredPrompt
     settings = {name: value for name, value in asdict(request).items() if name not in ("source", "output")}
     return {
         "source": data.prompts, "output": str(request.output), "read": filtered.read, "kept": len(filtered.prompts),
-        "dropped": dropped, "settings": settings | {"prompt_field": data.prompt_field, "subset": data.subset},
+        "dropped": dropped, "notes": dict(filtered.notes),
+        "settings": settings | {"prompt_field": data.prompt_field, "subset": data.subset},
         "detector_version": detector_version,
         # To be filled in by hand: this package has no record of the paper's counts.
         "paper_table_3": None,

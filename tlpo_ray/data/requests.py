@@ -23,22 +23,30 @@ class PrepareRequest:
     source: str
     """Hub dataset, file or folder."""
     language: str
-    """Language of the prompts."""
+    """Language of the prompts to keep. Prompts that state no language are identified; those whose language is not
+    certain are taken to be in this one."""
     output: Path
     """JSONL file to write; the report is written beside it."""
     english: English = "neutral"
     """Whether English words in a prompt count as foreign ("confusion") or not ("neutral")."""
     max_characters: int = 500
-    """Longer prompts are dropped, as in training (`data.max_characters`)."""
+    """Longer prompts are dropped, as in training (`data.max_characters`): of a conversation, the last message."""
     keep_language_names: bool = False
     keep_code: bool = False
+    keep_foreign: bool = False
+    """Whether prompts with words of another language are kept, e.g. questions about retrieved text that contain it."""
     keep_duplicates: bool = False
     with_answers: bool = False
     """Whether the dataset's answers are written too; prompts without one are dropped."""
     prompt_field: str | None = None
-    """Field of the prompt; None selects the first of the usual ones that a record has."""
+    """Field of the prompt, a text or a conversation; None selects the first of the usual ones that a record has."""
     answer_field: str = "output"
-    """Field of the answer; the default is that of Bactrian-X."""
+    """Field of the answer; the default is that of Bactrian-X. Without it, the answer that a conversation ends with is
+    taken."""
+    system_field: str | None = None
+    """Field of a prompt's system prompt (`data.system_field`)."""
+    context_field: str | None = None
+    """Field of the text that was retrieved for a prompt (`data.context_field`)."""
     subset: str | None = None
     """Configuration of a hub dataset; None means the language for Bactrian-X."""
     split: str = "train"

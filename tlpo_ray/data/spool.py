@@ -10,9 +10,13 @@ from typing import Any, overload
 import pyarrow as pa
 
 from tlpo_ray.files import disk_errors
+from tlpo_ray.flow.conversation import Conversation
 from tlpo_ray.flow.records import Prompt
 
-SCHEMA = pa.schema([("id", pa.string()), ("language", pa.string()), ("text", pa.string())])
+SCHEMA = pa.schema(
+    [("id", pa.string()), ("language", pa.string()), ("text", pa.string()), ("conversation", pa.string())]
+)
+"""Columns of the file; a conversation is JSON, and null for a prompt that is a single text."""
 ROWS = 1024
 """Prompts per record batch of the file; the last batch may have fewer."""
 
@@ -52,7 +56,8 @@ class PromptFile(Sequence[Prompt]):
         if number != self._number:
             self._number, self._batch = number, self._file.get_batch(number)
         values = {name: self._batch[name][row].as_py() for name in SCHEMA.names}
-        return Prompt(index=index, **values)
+        dumped = values.pop("conversation")
+        return Prompt(index=index, conversation=None if dumped is None else Conversation.loads(dumped), **values)
 
     def __reduce__(self) -> tuple[type[PromptFile], tuple[Path]]:
         return PromptFile, (self._path,)
@@ -77,7 +82,10 @@ def write_prompts(path: Path, prompts: Iterable[Prompt]) -> PromptFile:
 
 def _batches(prompts: Iterator[Prompt]) -> Iterator[pa.RecordBatch]:
     while rows := list(islice(prompts, ROWS)):
-        yield pa.record_batch(
-            [pa.array([getattr(row, name) for row in rows], SCHEMA.field(name).type) for name in SCHEMA.names],
-            schema=SCHEMA,
-        )
+        columns = zip(*map(_row, rows), strict=True)
+        yield pa.record_batch([pa.array(column, pa.string()) for column in columns], schema=SCHEMA)
+
+
+def _row(prompt: Prompt) -> tuple[str | None, ...]:
+    dumped = None if prompt.conversation is None else prompt.conversation.dumps()
+    return prompt.id, prompt.language, prompt.text, dumped

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import detectors
-from actors.chat import TOO_LONG
+from actors.chat import TOO_LONG, check_conversations
 from tlpo_ray.config.fields import RolloutEngine
 from tlpo_ray.config.run import English
 from tlpo_ray.config.versions import stack_versions
+from tlpo_ray.data.prompts import PromptSet
 from tlpo_ray.errors import UserError
 from tlpo_ray.evaluation.generation import generate, model_for_sampling, select_prompts
 from tlpo_ray.evaluation.judge import ANSWERS, PROMPTS, ItemAnswer, Json, Judge, Judgement, read_answers, total
@@ -315,7 +316,15 @@ def _saved_answers(path: Path, languages: Sequence[str]) -> list[ItemAnswer]:
 def _sample_answers(request: EvaluateRequest, progress: ProgressListener) -> tuple[list[ItemAnswer], SamplingCounts]:
     """Return the model's answers to the suite or the prompts, and counts of the prompts."""
     suite = SUITES[request.suite] if request.suite is not None else None
-    items, skipped = _prompt_items(request) if suite is None else _suite_items(request, suite)
+    assert request.model is not None, "the request was checked"
+    examples: Sequence[tuple[str, Prompt]] = ()
+    if suite is None:
+        selected = _select_prompts(request)
+        items, skipped, examples = _prompt_items(selected), selected.skipped, selected.examples
+        for line in selected.note_lines():
+            progress.note(line)
+    else:
+        items, skipped = _suite_items(request, suite)
     default_temperature, default_length = (
         (TEMPERATURE, MAX_NEW_TOKENS) if suite is None else (suite.temperature, suite.max_new_tokens)
     )
@@ -325,13 +334,17 @@ def _sample_answers(request: EvaluateRequest, progress: ProgressListener) -> tup
         max_new_tokens=request.max_new_tokens or default_length,
     )  # fmt: skip
     prompts = [
-        Prompt(index=number, id=item.id, language=item.language, text=item.prompt) for number, item in enumerate(items)
-    ]
-    assert request.model is not None, "the request was checked"
+        Prompt(
+            index=number, id=item.id, language=item.language, text=item.prompt, conversation=item.conversation
+        )
+        for number, item in enumerate(items)
+    ]  # fmt: skip
+    model = model_for_sampling(request.model, sampling.max_new_tokens, request.like)
+    check_conversations(model, examples, skip=request.skip_bad)
     completions = generate(request.model, prompts, sampling, request.like, progress)
     answered = {completion.prompt_index for completion in completions}
     unanswered = [prompt for prompt in prompts if prompt.index not in answered]
-    reasons = skip_reasons(model_for_sampling(request.model, sampling.max_new_tokens, request.like), unanswered)
+    reasons = skip_reasons(model, unanswered)
     answers = [
         ItemAnswer(
             item=items[completion.prompt_index], sample=completion.sample, answer=completion.text,
@@ -361,13 +374,23 @@ def _suite_items(request: EvaluateRequest, suite: Suite) -> tuple[list[Item], Ma
     return items, read.dropped
 
 
-def _prompt_items(request: EvaluateRequest) -> tuple[list[Item], Mapping[str, int]]:
-    """Return the user's own prompts as items of no suite, and how many records were left out."""
+def _select_prompts(request: EvaluateRequest) -> PromptSet:
     assert request.prompts is not None, "the request was checked"
     (language,) = request.languages
-    selected = select_prompts(request.prompts, language, request.limit, request.seed, skip_bad=request.skip_bad)
-    items = [
-        Item(suite=PROMPTS, task=PROMPTS, source="", id=prompt.id, language=prompt.language, prompt=prompt.text)
+    return select_prompts(request.prompts, language, request.limit, request.seed, skip_bad=request.skip_bad)
+
+
+def _prompt_items(selected: PromptSet) -> list[Item]:
+    """Return the user's own prompts as items of no suite."""
+    return [
+        Item(
+            suite=PROMPTS,
+            task=PROMPTS,
+            source="",
+            id=prompt.id,
+            language=prompt.language,
+            prompt=prompt.text,
+            conversation=prompt.conversation,
+        )
         for prompt in selected.prompts
     ]
-    return items, selected.skipped

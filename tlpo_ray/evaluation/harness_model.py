@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from actors.chat import Message, conversation_text
+from actors.chat import conversation_text
 from tlpo_ray.config.fields import RolloutEngine
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.errors import UserError, first_line
 from tlpo_ray.evaluation.sampling import on_gpu
+from tlpo_ray.flow.conversation import Message
 from tlpo_ray.flow.tokenizer import end_of_text_ids, load_tokenizer
 
 Json = dict[str, Any]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from tlpo_ray.errors import UserError, first_line
 from tlpo_ray.evaluation.keeping import judging
 from tlpo_ray.evaluation.suites import SUITES, Item
 from tlpo_ray.files import read_json_lines
+from tlpo_ray.flow.conversation import Conversation
 
 ANSWERS = "answers.jsonl"
 """Name of the file with one JSON line per answer."""
@@ -43,7 +44,7 @@ class ItemAnswer:
 
     def to_json(self) -> Json:
         """Return the answer as one line of `answers.jsonl`, which `read_answers` reads back."""
-        return {name: value for name, value in asdict(self.item).items() if value != ""} | {
+        return self.item.to_json() | {
             "sample": self.sample, "answer": self.answer, "finished": self.finished, "tokens": self.tokens,
         }  # fmt: skip
 
@@ -179,9 +180,17 @@ def _read_answer(place: str, row: Mapping[str, Any], default_language: str | Non
     item = Item(
         suite=str(row.get("suite", PROMPTS)), task=str(row.get("task", PROMPTS)), source=str(row.get("source", "")),
         id=str(row.get("id", place)), language=detectors.code_or_name(language), prompt=str(row.get("prompt", "")),
-        reference=str(row.get("reference", "")),
+        reference=str(row.get("reference", "")), conversation=_conversation(place, row),
     )  # fmt: skip
     return ItemAnswer(
         item=item, sample=int(row.get("sample", 0)), answer=row["answer"], finished=bool(row.get("finished", True)),
         tokens=row.get("tokens"),
     )  # fmt: skip
+
+
+def _conversation(place: str, row: Mapping[str, Any]) -> Conversation | None:
+    """Return the conversation that was answered; None if the prompt was a single text."""
+    try:
+        return Conversation.from_json(row) if "messages" in row else None
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{place}: field 'messages' is not a conversation") from error

@@ -66,8 +66,8 @@ def answer_row(prompt: Prompt, sample: int, answer: str, *, finished: bool, toke
         tokens: Length of the answer in tokens.
     """
     return {
-        "id": prompt.id, "language": prompt.language, "prompt": prompt.text, "sample": sample, "answer": answer,
-        "finished": finished, "tokens": tokens,
+        "prompt": prompt.text, **prompt.to_row(), "sample": sample, "answer": answer, "finished": finished,
+        "tokens": tokens,
     }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """What travels between processes: records, weights, metrics, and the exchange of prompts and candidate groups."""
 
 __all__ = [
+    "conversation",
     "curriculum",
     "delta",
     "exchange",

@@ -84,4 +84,4 @@ class Curriculum:
 
 
 def _key(prompt: Prompt) -> bytes:
-    return hashlib.blake2b(f"{prompt.language}\n{prompt.text}".encode(), digest_size=8).digest()
+    return hashlib.blake2b(f"{prompt.language}\n{prompt.key}".encode(), digest_size=8).digest()

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tlpo_ray.errors import RecordError, first_line
+from tlpo_ray.flow.conversation import Conversation
 
 CLEAN_REWARD, CONFUSED_REWARD = 1.0, -1.0
 """Rewards R(t_i) of a candidate that stays in the target language and of one that leads to confusion."""
@@ -50,6 +52,35 @@ class Prompt:
     id: str
     language: str
     text: str
+    """What is asked; of a conversation, the text of the user's last message."""
+    conversation: Conversation | None = None
+    """The conversation that the prompt is; None for a prompt that is a single text."""
+
+    @property
+    def content(self) -> str | Conversation:
+        """What the model is given: the conversation, or the text."""
+        return self.text if self.conversation is None else self.conversation
+
+    @property
+    def key(self) -> str:
+        """Everything that is asked, as one text: equal prompts have equal keys."""
+        return self.text if self.conversation is None else self.conversation.dumps()
+
+    def to_row(self) -> dict[str, object]:
+        """Return the line of a prompt file that this prompt is read from."""
+        asked = {"prompt": self.text} if self.conversation is None else self.conversation.to_json()
+        return {"id": self.id, "language": self.language, **asked}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], index: int) -> Self:
+        """Return the prompt whose `to_row` is given.
+
+        Raises:
+            KeyError, TypeError: The row is something else.
+        """
+        conversation = Conversation.from_json(row) if "messages" in row else None
+        text = row["prompt"] if conversation is None else conversation.question
+        return cls(index=index, id=row["id"], language=row["language"], text=text, conversation=conversation)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,8 +267,12 @@ def decode(payload: bytes) -> list[CandidateGroup]:
 
 
 def encode_prompts(prompts: Sequence[Prompt]) -> bytes:
-    """Return prompts as JSON."""
-    return json.dumps([[prompt.index, prompt.id, prompt.language, prompt.text] for prompt in prompts]).encode()
+    """Return prompts as JSON: one list per prompt, which ends with the conversation if there is one."""
+    rows: list[list[object]] = []
+    for prompt in prompts:
+        conversation = [] if prompt.conversation is None else [prompt.conversation.to_json()]
+        rows.append([prompt.index, prompt.id, prompt.language, prompt.text, *conversation])
+    return json.dumps(rows).encode()
 
 
 def decode_prompts(payload: bytes) -> list[Prompt]:
@@ -247,9 +282,8 @@ def decode_prompts(payload: bytes) -> list[Prompt]:
         RecordError: The bytes are something else.
     """
     try:
-        rows = json.loads(payload)
-        return [Prompt(index=int(i), id=str(n), language=str(lang), text=str(text)) for i, n, lang, text in rows]
-    except (ValueError, TypeError) as error:
+        return [_prompt(*row) for row in json.loads(payload)]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise RecordError(f"not prompts: {error}") from error
 
 
@@ -314,6 +348,13 @@ def read_experiences(folder: Path) -> list[CandidateGroup]:
 def readable(text: str) -> str:
     """Return text without lone surrogates, which represent undecoded bytes: each becomes U+FFFD."""
     return text.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace")
+
+
+def _prompt(index: Any, name: Any, language: Any, text: Any, conversation: Any = None) -> Prompt:
+    return Prompt(
+        index=int(index), id=str(name), language=str(language), text=str(text),
+        conversation=None if conversation is None else Conversation.from_json(conversation),
+    )  # fmt: skip
 
 
 def _plain(value: object, name: str) -> object:

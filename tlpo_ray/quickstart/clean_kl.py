@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from actors.chat import prompt_ids
 from tlpo_ray.config.model import ModelConfig
+from tlpo_ray.flow.conversation import Conversation
 
 _MAX_ROWS = 64
 _MAX_LOGITS = 1 << 26
@@ -24,7 +25,7 @@ class CleanAnswer:
     Example: ``CleanAnswer(prompt="일본의 통화는 무엇입니까?", text="일본의 통화는 일본 엔화입니다.", name_at=8)``
     """
 
-    prompt: str
+    prompt: str | Conversation
     text: str
     ends: bool = True
     """Whether the end-of-text token belongs to it."""

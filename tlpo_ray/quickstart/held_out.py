@@ -15,6 +15,7 @@ from tlpo_ray.errors import ConfigError, PromptFileError
 from tlpo_ray.evaluation.keeping import judging
 from tlpo_ray.files import read_json_lines, write_lines
 from tlpo_ray.flow.records import Prompt
+from tlpo_ray.progress import SILENT, ProgressListener
 from tlpo_ray.quickstart.clean_kl import CleanAnswer
 from tlpo_ray.quickstart.questions import LANGUAGES, OpenQuestion, open_questions
 from tlpo_ray.quickstart.scoring import Score
@@ -31,7 +32,7 @@ MAX_CLEAN_ANSWERS = 40
 """Most clean answers that the KL is computed on."""
 
 
-def write_prompts(config: RunConfig) -> RunConfig:
+def write_prompts(config: RunConfig, progress: ProgressListener = SILENT) -> RunConfig:
     """Write both files of prompts into the run folder, and return the configuration of a run on the first.
 
     The prompts are those that `data.prompts` names, of which a share is held out; or else open questions in
@@ -42,13 +43,17 @@ def write_prompts(config: RunConfig) -> RunConfig:
         PromptFileError: The user's prompts cannot be read, or are too few to hold some out.
         DetectorError: A language lacks a detector.
     """
-    asked, held_out = _split(config) if config.data.prompts else _open_questions(config)
+    asked, held_out = _split(config, progress) if config.data.prompts else _open_questions(config)
     config.folder.mkdir(parents=True, exist_ok=True)
     for name, prompts in ((PROMPTS, asked), (HELD_OUT, held_out)):
-        rows = ({"id": prompt.id, "language": prompt.language, "prompt": prompt.text} for prompt in prompts)
-        write_lines(config.folder / name, rows)
+        write_lines(config.folder / name, (prompt.to_row() for prompt in prompts))
     # The file holds what the other settings of `data` have selected, in the run's order.
-    data = DataConfig(prompts=str(config.folder / PROMPTS), shuffle=False, curriculum=config.data.curriculum)
+    data = DataConfig(
+        prompts=str(config.folder / PROMPTS),
+        shuffle=False,
+        max_characters=config.data.max_characters,
+        curriculum=config.data.curriculum,
+    )
     return config.model_copy(update={"data": data})
 
 
@@ -57,10 +62,7 @@ def read_held_out(folder: Path) -> list[Prompt] | None:
     file = folder / HELD_OUT
     if not file.exists():
         return None
-    return [
-        Prompt(index=number, id=row["id"], language=row["language"], text=row["prompt"])
-        for number, (_, row) in enumerate(read_json_lines(file))
-    ]
+    return [Prompt.from_row(row, number) for number, (_, row) in enumerate(read_json_lines(file))]
 
 
 def _open_questions(config: RunConfig) -> tuple[Sequence[OpenQuestion], Sequence[OpenQuestion]]:
@@ -74,10 +76,13 @@ def _open_questions(config: RunConfig) -> tuple[Sequence[OpenQuestion], Sequence
     return questions.asked[: config.data.limit], questions.held_out[:MAX_HELD_OUT]
 
 
-def _split(config: RunConfig) -> tuple[Sequence[Prompt], Sequence[Prompt]]:
+def _split(config: RunConfig, progress: ProgressListener) -> tuple[Sequence[Prompt], Sequence[Prompt]]:
     """Return the user's prompts in two parts that share no text."""
-    prompts = load_prompts(config.data, config.detector, config.seed).prompts
-    first = {(prompt.language, prompt.text): prompt for prompt in reversed(prompts)}
+    loaded = load_prompts(config.data, config.detector, config.seed)
+    for line in loaded.note_lines():
+        progress.note(line)
+    prompts = loaded.prompts
+    first = {(prompt.language, prompt.key): prompt for prompt in reversed(prompts)}
     count = min(MAX_HELD_OUT, int(HELD_OUT_SHARE * len(first)))
     if not count:
         raise PromptFileError(
@@ -85,7 +90,7 @@ def _split(config: RunConfig) -> tuple[Sequence[Prompt], Sequence[Prompt]]:
             f"give at least {round(1 / HELD_OUT_SHARE)}, or use tlpo train, which compares nothing"
         )
     held_out = {text: first[text] for text in Random(config.seed).sample(list(first), count)}
-    asked = [prompt for prompt in prompts if (prompt.language, prompt.text) not in held_out]
+    asked = [prompt for prompt in prompts if (prompt.language, prompt.key) not in held_out]
     return asked, list(held_out.values())
 
 
@@ -134,7 +139,7 @@ class HeldOutQuestions:
     def clean_answers(self, answers: Sequence[str]) -> Sequence[CleanAnswer]:
         """Return the first answers without confusion; not their ends, because long ones were cut off."""
         clean = (
-            CleanAnswer(prompt=prompt.text, text=text, ends=False)
+            CleanAnswer(prompt=prompt.content, text=text, ends=False)
             for prompt, text in self._with_prompts(answers)
             if self._count(prompt, text).status == "pass"
         )

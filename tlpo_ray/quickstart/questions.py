@@ -152,6 +152,10 @@ class OpenQuestion:
     language: str
     text: str
 
+    def to_row(self) -> dict[str, object]:
+        """Return the question as a line of a prompt file."""
+        return {"id": self.id, "language": self.language, "prompt": self.text}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenQuestions:

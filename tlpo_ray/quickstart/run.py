@@ -115,7 +115,7 @@ def _run_real(
     config = load_config(preset, [f"model.path={path}", *machine, *settings])
     _keep_earlier_run(config.folder, progress)
     with disk_errors(f"the run folder {config.folder}"):
-        config = write_prompts(config)
+        config = write_prompts(config, progress)
     return _train(config, _questions(config), seconds, progress)
 
 

@@ -206,5 +206,5 @@ def _canary_context(config: RunConfig, prompts: Sequence[Prompt]) -> tuple[int, 
 
     for prompt in prompts:
         with suppress(PromptError):  # it will be skipped
-            return tuple(encode_prompt(load_tokenizer(config.model), config.model, prompt.text)[-CANARY_TOKENS:])
+            return tuple(encode_prompt(load_tokenizer(config.model), config.model, prompt.content)[-CANARY_TOKENS:])
     return ()

@@ -112,7 +112,8 @@ def verify_prompts(prompts: Sequence[Prompt], folder: Path) -> None:
 
 def _fingerprint(prompts: Sequence[Prompt]) -> dict[str, Any]:
     step = max(1, len(prompts) // FINGERPRINT_SAMPLE)
-    content = [[prompts[n].id, prompts[n].language, prompts[n].text] for n in range(0, len(prompts), step)]
+    sample = (prompts[n] for n in range(0, len(prompts), step))
+    content = [[prompt.id, prompt.language, prompt.key] for prompt in sample]
     digest = hashlib.blake2b(json.dumps(content).encode("utf-8", "replace"), digest_size=16).hexdigest()
     return {"prompts": len(prompts), "digest": digest}
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from actors.chat import check_model, with_date
+from actors.chat import check_conversations, check_model, with_date
 from tlpo_ray.config.plugins import ROLLOUT_ENGINES, TRAINERS, load_plugin
 from tlpo_ray.config.run import RunConfig
 from tlpo_ray.data.load import load_prompts
@@ -121,7 +121,10 @@ def _train(
             stack.enter_context(lock_folder(config.folder))
         spool = stack.enter_context(temporary_folder("tlpo-prompts-"))
         prompts = load_prompts(config.data, config.detector, config.seed, spool)
+        for line in prompts.note_lines():
+            progress.note(line)
         check_model(config.model, config.learner.lora)
+        check_conversations(config.model, prompts.examples, skip=config.data.skip_bad)
         if not resumed:
             config = config.model_copy(update={"model": with_date(config.model)})
         check_engines(config)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from tlpo_ray.data.folders import DEFAULT_SPLIT, UNNAMED, find_splits
 from tlpo_ray.data.readers import SUFFIXES, read_records
 from tlpo_ray.data.tables import Record
 from tlpo_ray.errors import PromptFileError, UserError, first_line
+from tlpo_ray.flow.conversation import Conversation
 
 PAPER_LANGUAGES = ("ko", "zh", "ar", "ja")
 """The four target languages of the paper."""
@@ -36,6 +37,19 @@ class Item:
     prompt: str
     reference: str = ""
     """What a right answer is compared with; empty if the suite has no right answers."""
+    conversation: Conversation | None = None
+    """The conversation that the prompt is; `prompt` is then the user's last message."""
+
+    @property
+    def asked(self) -> str:
+        """Everything that is asked, as one text."""
+        return self.prompt if self.conversation is None else self.conversation.dumps()
+
+    def to_json(self) -> dict[str, object]:
+        """Return the fields that are not empty, with those of the conversation among them."""
+        names = (each.name for each in fields(self) if each.name != "conversation")
+        conversation = {} if self.conversation is None else self.conversation.to_json()
+        return {name: value for name in names if (value := getattr(self, name)) != ""} | conversation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
