@@ -78,8 +78,9 @@ def _replace(engine: Any, parts: Iterable[dict[str, Any]]) -> None:
         for part in parts:
             engine.collective_rpc("update_weights", kwargs={"update_info": part})
     except BaseException:
-        # vLLM ends the update itself if it could not load a part; finishing it again then raises RuntimeError.
-        with suppress(RuntimeError):
+        # vLLM ends the update itself if it could not load a part, and half an update leaves weights stale: whatever
+        # finishing raises, the first error says what went wrong.
+        with suppress(Exception):
             engine.collective_rpc("finish_weight_update")
         raise
     engine.collective_rpc("finish_weight_update")
