@@ -40,7 +40,16 @@ ALL_TOKENS = -1
 """vLLM's code for the log-probabilities of the complete vocabulary."""
 ADAPTER_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Maximum adapter ranks that vLLM can be configured for."""
-UNSUPPORTED = (OSError, ValueError, KeyError, AssertionError, AttributeError, TypeError, ImportError, NotImplementedError)
+UNSUPPORTED = (
+    OSError,
+    ValueError,
+    KeyError,
+    AssertionError,
+    AttributeError,
+    TypeError,
+    ImportError,
+    NotImplementedError,
+)
 """What vLLM raises about models that it does not support. Lack of memory, a RuntimeError, may pass."""
 
 

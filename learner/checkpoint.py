@@ -267,8 +267,10 @@ def _not_trained(model: ModelConfig, trained: Mapping[str, Tensor]) -> dict[str,
     """
     from safetensors import safe_open
 
-    files = weight_files(model)
-    names = {name: file for file in files for name in safe_open(file, "pt").keys()}
+    files, names = weight_files(model), dict[str, str]()
+    for file in files:
+        with safe_open(file, "pt") as content:
+            names.update(dict.fromkeys(content.keys(), file))
     if unknown := sorted(trained.keys() - names.keys()):
         # Then nobody knows which of the files' tensors have been trained under another name.
         if names:

@@ -223,7 +223,15 @@ def _lfm2(size: dict[str, Any]) -> Any:
     """LFM2: short convolutions between layers of attention."""
     from transformers import Lfm2Config, Lfm2ForCausalLM
 
-    layers = {"layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False, "conv_dim": 64, "conv_bias": False}
+    # What vLLM reads and transformers does not; published configurations have it.
+    blocks = {
+        "block_dim": 64,
+        "block_ff_dim": 128,
+        "block_auto_adjust_ff_dim": False,
+        "conv_dim": 64,
+        "conv_bias": False,
+    }
+    layers = {"layer_types": ["conv", "full_attention"], **blocks}
     return Lfm2ForCausalLM(Lfm2Config(**_without_head_dim(size), **layers))
 
 

@@ -100,11 +100,15 @@ class FileLayout:
         constants = {name: buffer for name, buffer in model.named_buffers() if name in self.constants}
         targets: dict[str, tuple[Tensor, Tensor | None]] = {name: (buffer, None) for name, buffer in constants.items()}
         for name, parameter in model.named_parameters():
-            # The positions take the place of the weights in the conversion: whatever it divides or transposes, they tell.
+            weight, on_wire = parameter.data, wire_name(name)
+            parts = list(self.in_files([(on_wire, weight)]))
+            if len(parts) == 1 and parts[0][1] is weight:
+                targets[parts[0][0]] = (parameter, None)
+                continue
+            # Positions in place of the weights: whatever the conversion divides or transposes, they tell.
             positions = torch.arange(parameter.numel(), device=parameter.device).view(parameter.shape)
-            for in_file, part in self.in_files([(wire_name(name), positions)]):
-                whole = part is positions or (part.shape == positions.shape and torch.equal(part, positions))
-                targets[in_file] = (parameter, None if whole else part.reshape(-1))
+            for in_file, part in self.in_files([(on_wire, positions)]):
+                targets[in_file] = (parameter, part.reshape(-1))
         return targets
 
 

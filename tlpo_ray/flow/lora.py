@@ -42,9 +42,7 @@ def linear_layers(model: nn.Module) -> dict[str, bool]:
     return {
         name: isinstance(module, Conv1D)
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D)
-        and f"{name}.weight" in own
-        and used_by_text(name)
+        if isinstance(module, nn.Linear | Conv1D) and f"{name}.weight" in own and used_by_text(name)
     }
 
 

@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     from torch import nn
 
 _UNUSED_BY_TEXT = frozenset(
-    {"vision_tower", "vision_model", "visual", "audio_tower", "multi_modal_projector", "connector", "embed_vision", "embed_audio"}
+    {
+        "vision_tower",
+        "vision_model",
+        "visual",
+        "audio_tower",
+        "multi_modal_projector",
+        "connector",
+        "embed_vision",
+        "embed_audio",
+    }
 )
 """Modules of a model of text, images and sound that text never passes through."""
 

@@ -305,10 +305,11 @@ def _forget_packed_experts(model: Any) -> None:
     them as if they were. Without a kernel, it makes both anew. On a GPU nothing is packed, and captured graphs refer to
     the kernel's tensors.
     """
-    for module in model.modules():
-        method = getattr(module, "quant_method", None)
-        if current_platform.is_cpu() and getattr(method, "moe_kernel", None) is not None:
-            method.moe_kernel = None
+    if current_platform.is_cpu():
+        for module in model.modules():
+            method: Any = getattr(module, "quant_method", None)
+            if hasattr(method, "moe_kernel"):
+                method.moe_kernel = None
 
 
 def _repack_tied_head(model: Any) -> None:

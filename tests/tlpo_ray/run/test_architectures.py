@@ -49,7 +49,9 @@ MANUAL = Path(__file__).parents[3] / "docs" / "real-models.md"
 
 def manual_rows() -> dict[str, str]:
     """Return by the name of an architecture what the manual says of vLLM's CPU build."""
-    return dict(re.findall(r"^\| `([^`]+)` \| [^|]* \| ((?:yes|no)[^|]*?) \|$", MANUAL.read_text(encoding="utf-8"), re.M))
+    return dict(
+        re.findall(r"^\| `([^`]+)` \| [^|]* \| ((?:yes|no)[^|]*?) \|$", MANUAL.read_text(encoding="utf-8"), re.M)
+    )
 
 
 def manual_layers() -> dict[str, set[str]]:
@@ -138,7 +140,11 @@ def test_full_and_delta_syncs_reach_every_weight_of_vllm(name: str, model: Any, 
     engine = VLLMEngine(settings(folder), RolloutConfig(kv_cache_mib=64, max_new_tokens=8), EngineOptions())
     try:
         learner = build_learner(settings(folder), LearnerConfig(engine="torch", lr=1e-2, warmup=0.0), seed=0)
-        exporter, mirror, groups = WeightExporter(100_000, full_sync_interval=2), WeightMirror(), random_groups(folder, 8)
+        exporter, mirror, groups = (
+            WeightExporter(100_000, full_sync_interval=2),
+            WeightMirror(),
+            random_groups(folder, 8),
+        )
         for version in range(3):
             update = learner.export_weights(exporter, CANARY)
             assert update is not None and update.canary is not None
@@ -152,9 +158,7 @@ def test_full_and_delta_syncs_reach_every_weight_of_vllm(name: str, model: Any, 
         learner.export(tmp_path / "model")
     finally:
         engine.close()
-    again = VLLMEngine(
-        settings(tmp_path / "model"), RolloutConfig(kv_cache_mib=64, max_new_tokens=8), EngineOptions()
-    )
+    again = VLLMEngine(settings(tmp_path / "model"), RolloutConfig(kv_cache_mib=64, max_new_tokens=8), EngineOptions())
     update = learner.export_weights(WeightExporter(1 << 30), CANARY)
     assert update is not None and update.canary is not None
     (top,) = run_all(again, [TopKRequest(context_ids=CANARY, n=N)])
@@ -249,9 +253,7 @@ def test_vllm_serves_an_adapter_of_a_mixture_of_experts(model: Any) -> None:
     folder = model("qwen3-moe")
     lora = LoraConfig(rank=4, targets=("q_proj", "o_proj"))
     engine = VLLMEngine(settings(folder), RolloutConfig(kv_cache_mib=64, max_new_tokens=8), EngineOptions(lora=lora))
-    learner = build_learner(
-        settings(folder), LearnerConfig(engine="torch", lr=1e-2, warmup=0.0, lora=lora), seed=0
-    )
+    learner = build_learner(settings(folder), LearnerConfig(engine="torch", lr=1e-2, warmup=0.0, lora=lora), seed=0)
     learner.update(random_groups(folder, 8), 0.0)
     update = learner.export_weights(WeightExporter(1 << 30), CANARY)
     assert update is not None and update.canary is not None
