@@ -34,16 +34,21 @@ def pack_attention(model: nn.Module) -> bool:
     is_replaceable: bool = getattr(model, "_supports_attention_backend", False)
     caps_scores = getattr(model.config, "attn_logit_softcapping", None) is not None
     has_sinks = any(name.endswith(".sinks") for name, _ in model.named_parameters())
-    config: Any = model.config
-    in_chunks = "chunked_attention" in (getattr(config.get_text_config(), "layer_types", None) or ())
-    # Not all such models name the kinds of their layers, but all have a convolution.
-    convolves = any(isinstance(module, nn.Conv1d) and used_by_text(name) for name, module in model.named_modules())
-    leaks = in_chunks or convolves or not attends_only(config.get_text_config())
-    can_pack = is_replaceable and not caps_scores and not has_sinks and not leaks
+    can_pack = is_replaceable and not caps_scores and not has_sinks and not _leaks(model)
     if can_pack:
         AttentionInterface.register(PACKED, packed_attention)
         model.set_attn_implementation(PACKED)  # type: ignore[operator]
     return can_pack
+
+
+def _leaks(model: nn.Module) -> bool:
+    """Return whether a packed context of a model would see the one before it, or its attention is in chunks."""
+    config: Any = model.config
+    text = config.get_text_config()
+    in_chunks = "chunked_attention" in (getattr(text, "layer_types", None) or ())
+    # Not all such models name the kinds of their layers, but all have a convolution.
+    convolves = any(isinstance(module, nn.Conv1d) and used_by_text(name) for name, module in model.named_modules())
+    return in_chunks or convolves or not attends_only(text)
 
 
 def takes_packed(model: nn.Module) -> bool:
