@@ -232,7 +232,8 @@ def _lfm2(size: dict[str, Any]) -> Any:
         "conv_bias": False,
     }
     layers = {"layer_types": ["conv", "full_attention"], **blocks}
-    return Lfm2ForCausalLM(Lfm2Config(**_without_head_dim(size), **layers))
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
+    return Lfm2ForCausalLM(Lfm2Config(**_without_head_dim(size | heads), **layers))
 
 
 def _without_head_dim(size: dict[str, Any]) -> dict[str, Any]:
