@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 from tlpo_ray.flow.weights import Bucket, Rendezvous, TensorMeta
@@ -39,7 +40,8 @@ def load(engine: Any, buckets: Iterable[Bucket]) -> None:
         engine: Must have no running request.
         buckets: All weights; buckets are resolved one after the other.
     """
-    _replace(engine, ({"bucket": bucket} for bucket in buckets))
+    last: dict[str, Any] = {"bucket": [], "is_last": True}
+    _replace(engine, chain(({"bucket": bucket} for bucket in buckets), [last]))
 
 
 def join(engine: Any, rendezvous: Rendezvous, rank: int) -> None:
@@ -78,9 +80,8 @@ def _replace(engine: Any, parts: Iterable[dict[str, Any]]) -> None:
         for part in parts:
             engine.collective_rpc("update_weights", kwargs={"update_info": part})
     except BaseException:
-        # vLLM ends the update itself if it could not load a part, and half an update leaves weights stale: whatever
-        # finishing raises, the first error says what went wrong.
-        with suppress(Exception):
+        # vLLM ends the update itself if it could not load a part; finishing it again then raises RuntimeError.
+        with suppress(RuntimeError):
             engine.collective_rpc("finish_weight_update")
         raise
     engine.collective_rpc("finish_weight_update")

@@ -93,10 +93,16 @@ class LayerwiseReceiver(WeightTransferEngine[Any, Any]):  # type: ignore[misc]
         initialize_layerwise_reload(self.model)
 
     def finish_weight_update(self) -> None:
-        stale = _stale_weights(self.model)
         finalize_layerwise_reload(self.model, self.model_config)
         _repack_tied_head(self.model)
-        if stale:
+
+    def refuse_stale_weights(self) -> None:
+        """Check, when everything has arrived, that it has reached every weight.
+
+        Raises:
+            ConfigError: vLLM keeps old weights.
+        """
+        if stale := _stale_weights(self.model):
             raise ConfigError(
                 f"vLLM {vllm.__version__} keeps the old values of {len(stale)} weights of this model in a weight sync, "
                 f"such as {stale[0]}: set rollout.engine=transformers, or train an adapter of other layers with "
@@ -118,6 +124,8 @@ class BucketUpdateInfo(WeightTransferUpdateInfo):  # type: ignore[misc]
     """One bucket of weights."""
 
     bucket: Bucket = field(default_factory=list)
+    is_last: bool = False
+    """Whether the update is complete with it."""
 
 
 class BucketReceiver(LayerwiseReceiver):
@@ -127,6 +135,8 @@ class BucketReceiver(LayerwiseReceiver):
 
     def receive_weights(self, update_info: BucketUpdateInfo) -> None:
         self.model.load_weights([(name, from_wire(array)) for name, array in update_info.bucket])
+        if update_info.is_last:
+            self.refuse_stale_weights()
 
 
 @dataclass
@@ -165,6 +175,7 @@ class GlooReceiver(LayerwiseReceiver):
             tensor = torch.empty(shape, dtype=getattr(torch, dtype))
             _broadcast(self._group, tensor)
             self.model.load_weights([(name, tensor)])
+        self.refuse_stale_weights()
 
     def shutdown(self) -> None:
         self._group = None
