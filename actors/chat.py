@@ -15,7 +15,7 @@ from tlpo_ray.config.model import PROMPT, LoraConfig, ModelConfig
 from tlpo_ray.errors import ModelError, PromptError, PromptFileError, first_line
 from tlpo_ray.flow.conversation import SYSTEM_ROLES, Conversation, Message, text_of
 from tlpo_ray.flow.lora import check_targets
-from tlpo_ray.flow.models import model_errors
+from tlpo_ray.flow.models import check_not_quantized, model_errors
 from tlpo_ray.flow.records import Outcome, Prompt, PromptResult
 from tlpo_ray.flow.tokenizer import check_vocabulary, load_tokenizer, vocabulary_rows
 
@@ -70,7 +70,9 @@ def _check_config(model: ModelConfig, tokenizer: Any, probe: Sequence[int]) -> N
     from transformers import AutoConfig
 
     source = {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
-    config = AutoConfig.from_pretrained(model.path, **source).get_text_config()
+    config = AutoConfig.from_pretrained(model.path, **source)
+    check_not_quantized(config, model)
+    config = config.get_text_config()
     check_vocabulary(tokenizer, model, config.vocab_size, probe)
     longest = getattr(config, "max_position_embeddings", None)
     if longest is not None and model.max_context > longest:

@@ -30,7 +30,8 @@ from actors.requests import (
 from tlpo_ray.cluster.progress import WorkClock
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.config.run import RolloutConfig
-from tlpo_ray.flow.lora import load_parameters, with_adapter
+from tlpo_ray.flow.file_layout import file_layout
+from tlpo_ray.flow.lora import with_adapter
 from tlpo_ray.flow.models import load_causal_lm
 from tlpo_ray.flow.tokenizer import end_of_text_ids
 from tlpo_ray.flow.weights import Bucket
@@ -69,6 +70,7 @@ class TransformersEngine:
     def __init__(self, model: ModelConfig, rollout: RolloutConfig, options: EngineOptions) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         loaded = load_causal_lm(model, getattr(torch, model.dtype))
+        self._layout = file_layout(loaded, model, adapter=options.lora is not None)
         adapted: Any = loaded if options.lora is None else with_adapter(loaded, options.lora)
         self._model = adapted.to(self._device).eval()
         self._batch_size = rollout.concurrency
@@ -86,8 +88,7 @@ class TransformersEngine:
         return self._scheduler.step(self._serve)
 
     def load_weights(self, buckets: Iterable[Bucket], version: int) -> None:
-        for bucket in buckets:
-            load_parameters(self._model, bucket)
+        self._layout.load(self._model, buckets)
         self.version = version
 
     def close(self) -> None:
@@ -174,7 +175,7 @@ class TransformersEngine:
             keep = torch.tensor([row for row, alive in enumerate(continues) if alive], device=self._device)
             running = [sequence for sequence, alive in zip(running, continues, strict=True) if alive]
             if len(running) < len(continues):
-                cache.batch_select_indices(keep)
+                cache.reorder_cache(keep)  # of the methods that select rows, the one that every kind of layer has
             mask = torch.cat([mask[keep], mask.new_ones(len(running), 1)], dim=1)
             last = torch.tensor([tokens[row] for row in keep.tolist()], device=self._device)[:, None]
             logits = self._forward(last, mask, cache)

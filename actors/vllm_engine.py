@@ -9,12 +9,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
 
-from actors.engine import EngineOptions
+from actors.engine import EngineOptions, run_all
 from actors.requests import (
     CandidateSet,
     EngineRequest,
@@ -30,6 +31,7 @@ from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.config.run import CANDIDATES_LIMIT, MIB, RolloutConfig
 from tlpo_ray.errors import ModelError, first_line
 from tlpo_ray.flow import vllm_sync
+from tlpo_ray.flow.models import attends_only, text_config
 from tlpo_ray.flow.tokenizer import end_of_text_ids
 from tlpo_ray.flow.weights import RECEIVERS, Bucket, Rendezvous, TensorMeta
 
@@ -38,6 +40,17 @@ ALL_TOKENS = -1
 """vLLM's code for the log-probabilities of the complete vocabulary."""
 ADAPTER_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Maximum adapter ranks that vLLM can be configured for."""
+UNSUPPORTED = (
+    OSError,
+    ValueError,
+    KeyError,
+    AssertionError,
+    AttributeError,
+    TypeError,
+    ImportError,
+    NotImplementedError,
+)
+"""What vLLM raises about models that it does not support. Lack of memory, a RuntimeError, may pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +85,8 @@ class VLLMEngine:
         vllm_sync.register()
         try:
             self._engine = LLMEngine.from_engine_args(_engine_args(model, rollout, options, on_gpu=on_gpu))
-        except (OSError, ValueError) as error:
-            raise ModelError(f"vLLM cannot load {model.path!r}: {first_line(error)}") from error
+        except UNSUPPORTED as error:
+            raise ModelError(f"vLLM cannot load {model.path!r}: {_reason(error)}") from error
         self._lora = options.lora
         self._adapter: Any = None
         """vLLM's name of the loaded adapter; requests are served with it."""
@@ -89,6 +102,7 @@ class VLLMEngine:
         self._draws: deque[tuple[MultinomialRequest, Callable[[Any], None]]] = deque()
         """Draws that wait for the one that is under way."""
         self._drawing = False
+        self._check_computes(model)
 
     def submit(self, request: EngineRequest[R], on_done: Callable[[R], None]) -> None:
         self._add(request, on_done)
@@ -138,6 +152,23 @@ class VLLMEngine:
 
     def close(self) -> None:
         self._engine.engine_core.shutdown()
+
+    def _check_computes(self, model: ModelConfig) -> None:
+        """Compute the tokens after one token: kernels that a model lacks are missed then, and not by the first prompt.
+
+        Raises:
+            ModelError: vLLM cannot.
+        """
+        try:
+            run_all(self, [TopKRequest(context_ids=(0,), n=1)])
+        except torch.OutOfMemoryError:
+            raise
+        except (*UNSUPPORTED, RuntimeError) as error:
+            where = "" if torch.cuda.is_available() else " on a CPU"
+            raise ModelError(
+                f"vLLM cannot compute with {model.path!r} in {model.dtype}{where} ({_reason(error)}): set another "
+                f"model.dtype, or rollout.engine=transformers"
+            ) from error
 
     def _add(self, request: EngineRequest[Any], on_done: Callable[[Any], None]) -> None:
         match request:
@@ -281,7 +312,33 @@ def _engine_args(model: ModelConfig, rollout: RolloutConfig, options: EngineOpti
         weight_transfer_config=WeightTransferConfig(backend=RECEIVERS[options.weight_transfer]),
         **memory,
         **adapter,
+        **({} if on_gpu else _cpu_workarounds(model)),
     )
+
+
+def _reason(error: BaseException) -> str:
+    """Return in one line why vLLM does not load a model, and what to do where that is known."""
+    # Pydantic's message begins with the number of errors; what follows is "Value error, TEXT [type=…".
+    reason = first_line(error)
+    if "validation error" in reason and len(lines := str(error).splitlines()) > 1:
+        reason = lines[1].strip().partition(" [type=")[0].partition(", ")[2] or reason
+    if "failed to be inspected" in reason and find_spec("torchvision") is None:
+        reason = "its class needs torchvision, which is not installed: install the build that belongs to torch, or set "
+        reason += "rollout.engine=transformers"
+    return reason if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {reason}"
+
+
+def _cpu_workarounds(model: ModelConfig) -> dict[str, Any]:
+    """Return engine arguments without which vLLM's CPU build computes wrongly for some models, or does not start."""
+    config = text_config(model)
+    arguments: dict[str, Any] = {}
+    if getattr(config, "kv_lora_rank", None):
+        # Latent attention rotates [tokens, heads, dimensions]; the CPU kernel rotates wrong elements of that, silently.
+        arguments["compilation_config"] = {"custom_ops": ["-rotary_embedding"]}
+    if not attends_only(config):
+        # The state after a prefix is cached in chunks only, which are switched off above.
+        arguments["enable_prefix_caching"] = False
+    return arguments
 
 
 def _sampling_params(

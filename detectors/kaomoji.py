@@ -159,7 +159,7 @@ def _between_signs(run: Run, text: str, ends_text: bool) -> Drawing:
 
 def _is_sign(char: str) -> bool:
     """Return whether a character is a sign that ordinary text does not have beside letters."""
-    return not _is_letter(char) and not char.isdigit() and not char.isspace() and char not in _IN_TEXT
+    return unicodedata.category(char)[0] in "LPS" and not _is_letter(char) and char not in _IN_TEXT
 
 
 def _is_letter(char: str) -> bool:

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.errors import UserError, first_line
-from tlpo_ray.flow.models import safetensors_errors
+from tlpo_ray.flow.file_layout import PLAIN, FileLayout
+from tlpo_ray.flow.models import safetensors_errors, tied_names, weight_files
 from tlpo_ray.flow.tokenizer import load_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -221,13 +222,19 @@ def _file_digest(file: Path) -> str:
         return ""
 
 
-def export_model(tensors: Iterable[tuple[str, Tensor]], model: ModelConfig, folder: Path) -> None:
+def export_model(
+    tensors: Iterable[tuple[str, Tensor]], model: ModelConfig, folder: Path, layout: FileLayout = PLAIN
+) -> None:
     """Write weights as a Hugging Face model folder, with configuration, tokenizer and chat template of `model`.
+
+    What is not trained is copied from the model's files: the parts that see and hear, constants, and weights that
+    transformers does not read, such as those that predict several tokens at once.
 
     Args:
         tensors: Weights under Hugging Face names.
         model: The model that training started from.
         folder: Replaced if it exists.
+        layout: How the model's files have its weights.
 
     Raises:
         OSError: The folder cannot be written.
@@ -236,7 +243,8 @@ def export_model(tensors: Iterable[tuple[str, Tensor]], model: ModelConfig, fold
     from transformers import AutoConfig, GenerationConfig
 
     partial = folder.with_name(folder.name + ".partial")
-    named = dict(tensors)
+    named = layout.all_in_files(dict(tensors))
+    named = {**layout.constants, **_not_trained(model, named), **named}
     source = {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -248,6 +256,32 @@ def export_model(tensors: Iterable[tuple[str, Tensor]], model: ModelConfig, fold
         GenerationConfig.from_pretrained(model.path, revision=model.revision).save_pretrained(partial)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)  # the only step that makes the model appear
+
+
+def _not_trained(model: ModelConfig, trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a model's files that training has not replaced.
+
+    Args:
+        model: The model that training started from.
+        trained: What has been trained, as the files have it.
+    """
+    from safetensors import safe_open
+
+    files, names = weight_files(model), dict[str, str]()
+    for file in files:
+        with safe_open(file, "pt") as content:
+            names.update(dict.fromkeys(content.keys(), file))
+    if unknown := sorted(trained.keys() - names.keys()):
+        # Then nobody knows which of the files' tensors have been trained under another name.
+        if names:
+            logger.warning("the files of %s have no weight %s: nothing is copied from them", model.path, unknown[0])
+        return {}
+    kept = names.keys() - trained.keys() - tied_names(model)
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        with safe_open(file, "pt") as content:
+            tensors.update((name, content.get_tensor(name)) for name in sorted(kept) if names[name] == file)
+    return tensors
 
 
 def _remove(folder: Path) -> None:

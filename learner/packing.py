@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tlpo_ray.flow.models import attends_only, used_by_text
+
 PACKED = "tlpo_packed"
 """Name of the attention in transformers' registry."""
 HALF_DTYPES = (torch.bfloat16, torch.float16)
@@ -20,8 +22,9 @@ HALF_DTYPES = (torch.bfloat16, torch.float16)
 def pack_attention(model: nn.Module) -> bool:
     """Let a model take packed contexts, if that is possible.
 
-    Impossible are models that do not let their attention be replaced, and those that cap attention scores (Gemma 2) or
-    add sinks to them (gpt-oss), which `packed_attention` does not do.
+    Impossible are models that do not let their attention be replaced; those that cap attention scores (Gemma 2), add
+    sinks to them (gpt-oss) or attend in chunks (Llama 4), which `packed_attention` does not do; and those that pass
+    anything from token to token by other means (Qwen3.5, LFM2), from one context to the next.
 
     Returns:
         True if the model now takes packed contexts; False if it is unchanged.
@@ -31,11 +34,21 @@ def pack_attention(model: nn.Module) -> bool:
     is_replaceable: bool = getattr(model, "_supports_attention_backend", False)
     caps_scores = getattr(model.config, "attn_logit_softcapping", None) is not None
     has_sinks = any(name.endswith(".sinks") for name, _ in model.named_parameters())
-    can_pack = is_replaceable and not caps_scores and not has_sinks
+    can_pack = is_replaceable and not caps_scores and not has_sinks and not _leaks(model)
     if can_pack:
         AttentionInterface.register(PACKED, packed_attention)
         model.set_attn_implementation(PACKED)  # type: ignore[operator]
     return can_pack
+
+
+def _leaks(model: nn.Module) -> bool:
+    """Return whether a packed context of a model would see the one before it, or its attention is in chunks."""
+    config: Any = model.config
+    text = config.get_text_config()
+    in_chunks = "chunked_attention" in (getattr(text, "layer_types", None) or ())
+    # Not all such models name the kinds of their layers, but all have a convolution.
+    convolves = any(isinstance(module, nn.Conv1d) and used_by_text(name) for name, module in model.named_modules())
+    return in_chunks or convolves or not attends_only(text)
 
 
 def takes_packed(model: nn.Module) -> bool:

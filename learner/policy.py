@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from learner.batch import Collate, Contexts, GroupBatch, pack_contexts, pad_contexts
 from learner.packing import takes_packed
 from tlpo_ray.config.model import ModelConfig
-from tlpo_ray.flow.models import UNUSED_BY_TEXT, load_causal_lm
+from tlpo_ray.flow.models import load_causal_lm, used_by_text
 
 Policy = Callable[..., Any]
 """A causal language model as a callable; a training engine may wrap it."""
@@ -54,7 +54,7 @@ def load_model(config: ModelConfig, dtype: torch.dtype, *, trainable: bool) -> n
     model: nn.Module = load_causal_lm(config, dtype)
     model.eval().requires_grad_(trainable)
     for name, parameter in model.named_parameters():
-        if not UNUSED_BY_TEXT.isdisjoint(name.split(".")):
+        if not used_by_text(name):
             parameter.requires_grad_(False)  # otherwise weight decay alone would change it
     return model
 

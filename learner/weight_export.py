@@ -13,6 +13,7 @@ from learner.engine import TrainEngine
 from learner.policy import next_token_logp
 from tlpo_ray.errors import NonFiniteError
 from tlpo_ray.flow.delta import DeltaEncoder
+from tlpo_ray.flow.file_layout import PLAIN, FileLayout
 from tlpo_ray.flow.weights import Bucket, Canary, WeightDelta, WeightUpdate, in_buckets, to_wire
 
 CANARY_SIZE = 8
@@ -41,6 +42,7 @@ class WeightExporter:
         version: int,
         canary_context: Sequence[int],
         put: Callable[[Bucket], Any] = lambda bucket: bucket,
+        layout: FileLayout = PLAIN,
     ) -> WeightUpdate | None:
         """Export the engine's weights as policy version `version`; every rank must call it.
 
@@ -49,6 +51,7 @@ class WeightExporter:
             version: Policy version.
             canary_context: Token ids after which log-probabilities are compared; empty for no canary.
             put: Turns a bucket into a reference to it, e.g. `ray.put`.
+            layout: How the model's files have its weights.
 
         Returns:
             The update on rank 0; None on the other ranks.
@@ -57,7 +60,7 @@ class WeightExporter:
             NonFiniteError: A weight is NaN or infinite.
         """
         canary = make_canary(engine, canary_context) if canary_context else None
-        encoded: Iterator[Any] = ((name, to_wire(tensor)) for name, tensor in _check_finite(engine.tensors()))
+        encoded: Iterator[Any] = ((name, to_wire(tensor)) for name, tensor in _check_finite(travelling(engine, layout)))
         # Asked before encoding, which moves on to the version after.
         is_full = self._encoder is None or self._encoder.next_is_full
         if self._encoder is not None:
@@ -74,22 +77,35 @@ class WeightExporter:
         return WeightUpdate(version=version, deltas=self._deltas, canary=canary)
 
 
-def announce_weights(engine: TrainEngine, version: int, canary_context: Sequence[int]) -> WeightUpdate:
+def travelling(engine: TrainEngine, layout: FileLayout) -> Iterator[tuple[str, Tensor]]:
+    """Yield the engine's weights as they travel: as the model's files have them, its constants last.
+
+    Every rank must exhaust it; only rank 0 receives tensors.
+    """
+    yield from layout.in_files(engine.tensors())
+    if engine.rank == 0:
+        yield from layout.constants.items()
+
+
+def announce_weights(
+    engine: TrainEngine, version: int, canary_context: Sequence[int], layout: FileLayout = PLAIN
+) -> WeightUpdate:
     """Return policy version `version` without its weights, which a broadcast will bring; every rank must call it.
 
     Args:
         engine: Holds the weights.
         version: Policy version.
         canary_context: Token ids after which log-probabilities are compared; empty for no canary.
+        layout: How the model's files have its weights.
 
     Raises:
         NonFiniteError: A weight is NaN or infinite.
     """
     canary = make_canary(engine, canary_context) if canary_context else None
     # Checked here and not while sending: receivers overwrite their weights in place, so a broadcast cannot be undone.
-    for _ in _check_finite(engine.tensors()):
+    for _ in _check_finite(travelling(engine, layout)):
         pass
-    return WeightUpdate(version=version, incoming=engine.tensor_metas(), canary=canary)
+    return WeightUpdate(version=version, incoming=layout.metas_in_files(engine.tensor_metas()), canary=canary)
 
 
 def make_canary(engine: TrainEngine, context_ids: Sequence[int]) -> Canary:

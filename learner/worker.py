@@ -27,13 +27,14 @@ from learner.packing import pack_attention
 from learner.policy import Policy, candidate_logp, collate_fn, enable_activation_checkpointing, load_model
 from learner.report import StepReport, UpdateReport, share_of_mean, step_report
 from learner.schedule import learning_rate
-from learner.weight_export import WeightExporter, announce_weights
+from learner.weight_export import WeightExporter, announce_weights, travelling
 from tlpo_ray.cluster.progress import WorkClock
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.config.plugins import ADVANTAGES, load_plugin
 from tlpo_ray.config.run import LearnerConfig
 from tlpo_ray.errors import ConfigError
 from tlpo_ray.files import disk_errors
+from tlpo_ray.flow.file_layout import PLAIN, FileLayout, file_layout
 from tlpo_ray.flow.lora import linear_layers, merge_adapter, with_adapter, write_adapter
 from tlpo_ray.flow.models import model_without_weights
 from tlpo_ray.flow.records import CandidateGroup
@@ -58,6 +59,7 @@ class LearnerWorker:
         eos_ids: End-of-text tokens; their share of the candidate sets is reported.
         collate: Puts contexts of different lengths into one forward pass: `pack_contexts` for a policy that takes them
             packed into one row, else `pad_contexts`.
+        layout: How the model's files have its weights.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class LearnerWorker:
         *,
         eos_ids: Collection[int],
         collate: Collate = pad_contexts,
+        layout: FileLayout = PLAIN,
     ) -> None:
         self.engine = engine
         self.reference = reference
@@ -77,6 +80,7 @@ class LearnerWorker:
         self._advantage: AdvantageForm = load_plugin(ADVANTAGES, config.advantage)
         self._eos_ids = torch.tensor(sorted(eos_ids), dtype=torch.long, device=engine.device)
         self._collate = collate
+        self._layout = layout
         self._sender: BroadcastSender | None = None
         self.clock = WorkClock()
         """Noted with every forward and backward pass of a micro-batch, optimizer step, and tensor that is moved."""
@@ -139,7 +143,7 @@ class LearnerWorker:
         Raises:
             NonFiniteError: A weight is NaN or infinite.
         """
-        return exporter.export(self.engine, self.version, canary_context, self._noting(put))
+        return exporter.export(self.engine, self.version, canary_context, self._noting(put), self._layout)
 
     def announce_weights(self, canary_context: Sequence[int]) -> WeightUpdate:
         """Return the current policy version without its weights, which `broadcast` sends; every rank must call it.
@@ -147,7 +151,7 @@ class LearnerWorker:
         Raises:
             NonFiniteError: A weight is NaN or infinite.
         """
-        return announce_weights(self.engine, self.version, canary_context)
+        return announce_weights(self.engine, self.version, canary_context, self._layout)
 
     def open_broadcast(self, rendezvous: Rendezvous) -> None:
         """Open a broadcast group, in place of the one before; every rank must call it, rank 0 waits for the receivers.
@@ -159,8 +163,9 @@ class LearnerWorker:
 
         if self._sender is not None:
             self._sender.shutdown()
-        engine = self.engine
-        self._sender = broadcast_sender(rendezvous, engine.rank, engine.tensor_metas(), engine.tensors)
+        metas = self._layout.metas_in_files(self.engine.tensor_metas())
+        tensors = partial(travelling, self.engine, self._layout)
+        self._sender = broadcast_sender(rendezvous, self.engine.rank, metas, tensors)
 
     def broadcast(self) -> None:
         """Send the weights to all receivers that have joined; every rank must call it."""
@@ -237,7 +242,7 @@ class LearnerWorker:
             tensors = list(merge_adapter(all_weights, dict(trained), lora, layers))
         if self.engine.rank == 0:
             with disk_errors(f"the model to {folder}"):
-                checkpoint.export_model(tensors, self._model, folder)
+                checkpoint.export_model(tensors, self._model, folder, self._layout)
                 if lora is not None:
                     on_wire = [(name, to_wire(tensor)) for name, tensor in trained]
                     write_adapter(on_wire, lora, folder.with_name("adapter"))
@@ -359,6 +364,7 @@ def build_learner(
     # Ranks load on their own: without a common seed, weights that the folder lacks would differ between them.
     torch.manual_seed(seed)
     policy = load_model(model, policy_dtype(model, config), trainable=True)
+    layout = file_layout(policy, model, adapter=config.lora is not None)  # of the plain model, and not of a shard
     pack_attention(policy)
     if config.lora is not None:
         # After packing, which inspects and changes the plain model; before the engine, which trains what is trainable.
@@ -368,7 +374,8 @@ def build_learner(
     check_fits(policy, model, config)
     engine = trainer(policy, model, config, rank_info)
     reference = _make_reference(policy, engine, model, config) if config.beta else None
-    return LearnerWorker(engine, reference, model, config, eos_ids=end_of_text_ids(model), collate=collate_fn(policy))
+    eos_ids, collate = end_of_text_ids(model), collate_fn(policy)
+    return LearnerWorker(engine, reference, model, config, eos_ids=eos_ids, collate=collate, layout=layout)
 
 
 def _make_reference(policy: Any, engine: TrainEngine, model: ModelConfig, config: LearnerConfig) -> Reference:

@@ -5,6 +5,7 @@ __all__ = [
     "curriculum",
     "delta",
     "exchange",
+    "file_layout",
     "ledger",
     "lora",
     "metrics",

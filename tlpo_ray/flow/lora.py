@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tlpo_ray.config.model import LoraConfig, ModelConfig
 from tlpo_ray.errors import ConfigError
-from tlpo_ray.flow.models import UNUSED_BY_TEXT, model_without_weights, safetensors_errors
+from tlpo_ray.flow.models import model_without_weights, safetensors_errors, used_by_text
 from tlpo_ray.flow.weights import Bucket, from_wire
 
 if TYPE_CHECKING:
@@ -42,9 +42,7 @@ def linear_layers(model: nn.Module) -> dict[str, bool]:
     return {
         name: isinstance(module, Conv1D)
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D)
-        and f"{name}.weight" in own
-        and UNUSED_BY_TEXT.isdisjoint(name.split("."))
+        if isinstance(module, nn.Linear | Conv1D) and f"{name}.weight" in own and used_by_text(name)
     }
 
 
@@ -109,13 +107,6 @@ def write_adapter(bucket: Bucket, config: LoraConfig, folder: Path) -> None:
     with safetensors_errors():
         save_file({name: from_wire(array) for name, array in bucket}, folder / "adapter_model.safetensors")
     peft_config(config).save_pretrained(folder)
-
-
-def load_parameters(model: nn.Module, bucket: Bucket) -> None:
-    """Overwrite parameters of a model with those of a bucket, matched by `wire_name`."""
-    parameters = {wire_name(name): parameter for name, parameter in model.named_parameters()}
-    for name, array in bucket:
-        parameters[name].data.copy_(from_wire(array))
 
 
 def merge_adapter(

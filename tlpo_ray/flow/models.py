@@ -13,8 +13,22 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-UNUSED_BY_TEXT = frozenset({"vision_tower", "multi_modal_projector"})
-"""Modules of a model of text and images that text never passes through."""
+_UNUSED_BY_TEXT = frozenset(
+    {
+        "vision_tower",
+        "vision_model",
+        "visual",
+        "audio_tower",
+        "multi_modal_projector",
+        "connector",
+        "embed_vision",
+        "embed_audio",
+    }
+)
+"""Modules of a model of text, images and sound that text never passes through."""
+
+ATTENTIONS = frozenset({"full_attention", "sliding_attention", "chunked_attention", "attention"})
+"""Kinds of layers, as configurations name them, in which tokens attend to each other."""
 
 
 @contextmanager
@@ -80,6 +94,78 @@ def model_without_weights(model: ModelConfig) -> nn.Module:
         return made
 
 
+def text_config(model: ModelConfig) -> Any:
+    """Return the configuration of a model's language part.
+
+    Raises:
+        ModelError: The model's configuration cannot be found or read.
+    """
+    from transformers import AutoConfig
+
+    with model_errors(f"model {model.path!r}: its config.json cannot be read"):
+        source = {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
+        return AutoConfig.from_pretrained(model.path, **source).get_text_config()
+
+
+def attends_only(config: Any) -> bool:
+    """Return whether tokens of a model learn of each other by attention alone.
+
+    Others have layers with a convolution or a recurrent state as well (Qwen3.5, LFM2, Mamba and its hybrids).
+
+    Args:
+        config: Configuration of the language part.
+    """
+    kinds = set(getattr(config, "layer_types", None) or ()) | set(getattr(config, "layers_block_type", None) or ())
+    return kinds <= ATTENTIONS
+
+
+def check_not_quantized(config: Any, model: ModelConfig) -> None:
+    """Check that a model's weights are numbers that an optimizer can step.
+
+    Args:
+        config: The model's configuration.
+        model: What it was read from.
+
+    Raises:
+        ModelError: They are quantized.
+    """
+    if quantization := getattr(config, "quantization_config", None):
+        kind = quantization.get("quant_method") if isinstance(quantization, dict) else quantization.quant_method
+        raise ModelError(
+            f"model {model.path!r} is quantized ({getattr(kind, 'value', kind)}), and only plain weights can be "
+            f"trained: take an unquantized copy, or save one with transformers' dequantize option (Mxfp4Config for "
+            f"gpt-oss, FineGrainedFP8Config for fp8)"
+        )
+
+
+def tied_names(model: ModelConfig) -> set[str]:
+    """Return the further names of tied parameters, which are other names of parameters that have one already.
+
+    Raises:
+        ModelError: The model's configuration cannot be found or read.
+    """
+    made = model_without_weights(model)
+    every = {name for name, _ in made.named_parameters(remove_duplicate=False)}
+    return every - {name for name, _ in made.named_parameters()}
+
+
+def weight_files(model: ModelConfig) -> list[str]:
+    """Return the paths of a model's safetensors files, in its folder or in the hub's cache; empty if it has none.
+
+    Raises:
+        ModelError: A file that the index names cannot be found.
+    """
+    from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
+    from transformers.utils.hub import get_checkpoint_shard_files
+
+    source = {"revision": model.revision, "_raise_exceptions_for_missing_entries": False}
+    with model_errors(f"model {model.path!r}: its weights cannot be found"):
+        if index := cached_file(model.path, SAFE_WEIGHTS_INDEX_NAME, **source):
+            return list(get_checkpoint_shard_files(model.path, index, revision=model.revision)[0])
+        single = cached_file(model.path, SAFE_WEIGHTS_NAME, **source)
+        return [] if single is None else [str(single)]
+
+
 def load_causal_lm(model: ModelConfig, dtype: torch.dtype) -> Any:
     """Load a causal language model with weights of `dtype`.
 
@@ -102,6 +188,15 @@ def load_causal_lm(model: ModelConfig, dtype: torch.dtype) -> Any:
             if "ignore_mismatched_sizes" not in str(error):
                 raise
             raise ValueError("its weights have other sizes than its config.json says") from error
+
+
+def used_by_text(name: str) -> bool:
+    """Return whether text passes through a module or parameter of a model of text, images and sound.
+
+    Args:
+        name: Its name, in dotted parts.
+    """
+    return _UNUSED_BY_TEXT.isdisjoint(name.split("."))
 
 
 def eos_token_ids(configured: int | list[int] | None) -> frozenset[int]:

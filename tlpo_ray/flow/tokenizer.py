@@ -9,7 +9,7 @@ from typing import Any
 
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.errors import ModelError, first_line
-from tlpo_ray.flow.models import eos_token_ids, model_errors
+from tlpo_ray.flow.models import eos_token_ids, model_errors, text_config
 
 MIN_TOKENS = 256
 """Fewest tokens of a vocabulary that can spell every text: one for each byte."""
@@ -144,8 +144,5 @@ def _file(path: str, name: str, revision: str | None) -> str | None:
 
 @lru_cache(maxsize=4)
 def _rows(path: str, revision: str | None, trust_remote_code: bool) -> int:
-    from transformers import AutoConfig
-
-    with model_errors(f"model {path!r}: its config.json cannot be read"):
-        config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)
-        return int(config.get_text_config().vocab_size)
+    model = ModelConfig(path=path, revision=revision, trust_remote_code=trust_remote_code)
+    return int(text_config(model).vocab_size)

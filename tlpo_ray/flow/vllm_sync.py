@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 from tlpo_ray.flow.weights import Bucket, Rendezvous, TensorMeta
@@ -39,7 +40,8 @@ def load(engine: Any, buckets: Iterable[Bucket]) -> None:
         engine: Must have no running request.
         buckets: All weights; buckets are resolved one after the other.
     """
-    _replace(engine, ({"bucket": bucket} for bucket in buckets))
+    last: dict[str, Any] = {"bucket": [], "is_last": True}
+    _replace(engine, chain(({"bucket": bucket} for bucket in buckets), [last]))
 
 
 def join(engine: Any, rendezvous: Rendezvous, rank: int) -> None:

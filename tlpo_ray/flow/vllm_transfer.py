@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 import torch
+import vllm
 from torch import Tensor
 from torch.distributed import BroadcastOptions, PrefixStore, ProcessGroupGloo, TCPStore  # type: ignore[attr-defined]
 from vllm.distributed.weight_transfer import WeightTransferEngine, WeightTransferEngineFactory
@@ -27,12 +28,16 @@ from vllm.distributed.weight_transfer.base import (
 from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
 from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
 from vllm.lora.request import LoRARequest
+from vllm.model_executor.layers.attention import is_deferred_attention_layer
 from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
+from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
+from vllm.platforms import current_platform
 
 from tlpo_ray.config.model import LoraConfig
 from tlpo_ray.errors import ConfigError, first_line
 from tlpo_ray.flow.lora import write_adapter
+from tlpo_ray.flow.models import used_by_text
 from tlpo_ray.flow.weights import RECEIVERS, BroadcastSender, Bucket, Rendezvous, TensorMeta, from_wire
 
 OBJECT_STORE, GLOO = RECEIVERS["object_store"], RECEIVERS["gloo"]
@@ -84,11 +89,25 @@ class LayerwiseReceiver(WeightTransferEngine[Any, Any]):  # type: ignore[misc]
     """Base of our receivers: loads weights in checkpoint form, layer by layer, as they arrive."""
 
     def start_weight_update(self) -> None:
+        _forget_packed_experts(self.model)
         initialize_layerwise_reload(self.model)
 
     def finish_weight_update(self) -> None:
         finalize_layerwise_reload(self.model, self.model_config)
         _repack_tied_head(self.model)
+
+    def refuse_stale_weights(self) -> None:
+        """Check, when everything has arrived, that it has reached every weight.
+
+        Raises:
+            ConfigError: vLLM keeps old weights.
+        """
+        if stale := _stale_weights(self.model):
+            raise ConfigError(
+                f"vLLM {vllm.__version__} keeps the old values of {len(stale)} weights of this model in a weight sync, "
+                f"such as {stale[0]}: set rollout.engine=transformers, or train an adapter of other layers with "
+                f"learner.lora"
+            )
 
     def init_transfer_engine(self, init_info: Any) -> None: ...
 
@@ -105,6 +124,8 @@ class BucketUpdateInfo(WeightTransferUpdateInfo):  # type: ignore[misc]
     """One bucket of weights."""
 
     bucket: Bucket = field(default_factory=list)
+    is_last: bool = False
+    """Whether the update is complete with it."""
 
 
 class BucketReceiver(LayerwiseReceiver):
@@ -114,6 +135,8 @@ class BucketReceiver(LayerwiseReceiver):
 
     def receive_weights(self, update_info: BucketUpdateInfo) -> None:
         self.model.load_weights([(name, from_wire(array)) for name, array in update_info.bucket])
+        if update_info.is_last:
+            self.refuse_stale_weights()
 
 
 @dataclass
@@ -152,6 +175,7 @@ class GlooReceiver(LayerwiseReceiver):
             tensor = torch.empty(shape, dtype=getattr(torch, dtype))
             _broadcast(self._group, tensor)
             self.model.load_weights([(name, tensor)])
+        self.refuse_stale_weights()
 
     def shutdown(self) -> None:
         self._group = None
@@ -264,6 +288,39 @@ def _broadcast(group: Any, tensor: Tensor) -> None:
     options = BroadcastOptions()
     options.rootRank = options.rootTensor = 0
     group.broadcast([tensor], options).wait()
+
+
+def _stale_weights(model: Any) -> list[str]:
+    """Return the names of weights that an update has not reached, before it is finalized.
+
+    Some models of vLLM copy weights past the loaders that a reload watches (the experts of gpt-oss): into a placeholder
+    without memory, and silently. Weights that none has are left out: parts that text does not use, tied heads, and what
+    attention computes from other weights.
+    """
+    stale = []
+    for name, layer in model.named_modules():
+        info = get_layerwise_info(layer)
+        is_head = isinstance(layer, VocabParallelEmbedding)
+        if not info.can_load() or info.load_numel or is_head or not used_by_text(name):
+            continue
+        if not is_deferred_attention_layer(layer):
+            stale += [f"{name}.{parameter}" for parameter in layer._parameters]
+    return stale
+
+
+def _forget_packed_experts(model: Any) -> None:
+    """Let the reload pack the weights of experts as the first load did.
+
+    On the CPU, a mixture of experts computes with a packed copy of its weights, too. vLLM makes it together with the
+    kernel and never again: a reload would put weights that are not packed into its place, and vLLM would compute with
+    them as if they were. Without a kernel, it makes both anew. On a GPU nothing is packed, and captured graphs refer to
+    the kernel's tensors.
+    """
+    if current_platform.is_cpu():
+        for module in model.modules():
+            method: Any = getattr(module, "quant_method", None)
+            if hasattr(method, "moe_kernel"):
+                method.moe_kernel = None
 
 
 def _repack_tied_head(model: Any) -> None:
