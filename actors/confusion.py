@@ -25,7 +25,7 @@ class ConfusionPoint:
     response: str
     """The answer as the detector saw it."""
     part: str = ""
-    """Part of the answer that the confusion is in; empty where parts are not told apart."""
+    """Part of the answer that the confusion is in; empty without `detector.segments`."""
 
 
 class AnswerText:

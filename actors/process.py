@@ -12,8 +12,9 @@ from actors.progress import RolloutProgress, rollout_progress
 from actors.worker import Completion, build_worker
 from tlpo_ray.cluster.hangs import ProcessInfo, register_process
 from tlpo_ray.cluster.waiting import wait_for
+from tlpo_ray.config.detector import DetectorConfig
 from tlpo_ray.config.model import LoraConfig, ModelConfig
-from tlpo_ray.config.run import DetectorConfig, RolloutConfig
+from tlpo_ray.config.run import RolloutConfig
 from tlpo_ray.errors import first_line
 from tlpo_ray.flow.records import Prompt, RolloutStats, decode_prompts, encode, encode_results
 from tlpo_ray.flow.weights import Rendezvous, WeightUpdate

@@ -24,9 +24,10 @@ from actors.rollout import RenderedPrompt, Rollout, derive_seed, sample_answer
 from actors.token_bytes import TokenBytes
 from detectors.segments import markers, part_after
 from tlpo_ray.cluster.progress import WorkClock
+from tlpo_ray.config.detector import DetectorConfig
 from tlpo_ray.config.model import LoraConfig, ModelConfig
 from tlpo_ray.config.plugins import ROLLOUT_ENGINES, load_plugin
-from tlpo_ray.config.run import DetectorConfig, RolloutConfig
+from tlpo_ray.config.run import RolloutConfig
 from tlpo_ray.errors import TlpoError, WeightSyncError
 from tlpo_ray.flow.delta import WeightMirror
 from tlpo_ray.flow.records import CandidateGroup, Outcome, Prompt, PromptResult, RolloutReport, readable

@@ -1,4 +1,4 @@
-"""Which words are no confusion although their letters are foreign: names, variables, list marks, English, readings.
+"""Which words are exempt although their letters are foreign: names, variables, list marks, English, readings.
 
 A word is exempt by its own letters and its nearest neighbours. What is exempt by its delimiters, whatever words it
 contains, is in `detectors/exempt_spans.py`.

@@ -50,7 +50,7 @@ def identify(text: str, expected: Sequence[str] = ()) -> str | None:
     """Return the language of a text as the code of a detector, e.g. "ko"; None if it is not certain.
 
     A text that begins and ends in different languages is not certain: one of them may be that of a text which the
-    other asks about. Code and addresses are not looked at. Without wordfreq, only letters tell languages apart.
+    other asks about. Code and addresses are not looked at. Without wordfreq, only letters separate languages.
 
     Args:
         text: the text, of which the first and last sentences are looked at.

@@ -27,7 +27,7 @@ class Literal:
 def literal_values(written: str, start: int = 0) -> Iterator[Literal]:
     """Yield the texts of a call: values of JSON or of arguments, and what is between tags.
 
-    Keys, names of tools and numbers are no texts. A value that is itself JSON is read in turn. The text of a string
+    Keys, names of tools and numbers are left out. A value that is itself JSON is read in turn. The text of a string
     that is not closed is yielded as far as it goes.
 
     Args:

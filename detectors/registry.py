@@ -47,7 +47,7 @@ class DetectorSet:
         name: name of an installed detector.
         english: the English setting, for detectors that have one.
         settings: the detector's own settings.
-        segments: how each part of an answer is judged (`build_detector`); None does not tell parts apart.
+        segments: how each part of an answer is judged (`build_detector`); None judges the whole text as one.
     """
 
     def __init__(
@@ -101,8 +101,8 @@ def build_detector(
         settings: the detector's own settings, by name. `code="judge_text"` of a language detector judges string
             literals and comments in blocks of code.
         segments: parts of an answer (`detectors.segments.PARTS`), each with "prompt" (judged in `language`, the
-            default), "exempt", or the language that it should be in. Code is a part only if it is named here. None does
-            not tell parts apart.
+            default), "exempt", or the language that it should be in. Code is a part only if it is named here. None
+            judges the whole answer as one text.
 
     Raises:
         UnknownDetectorError: no detector of that name is installed.

@@ -188,7 +188,7 @@ class Segmenter:
         return True
 
     def _take(self, length: int) -> Iterator[Piece]:
-        """Pass text that is no marker, and yield it unless it is the header of a message."""
+        """Pass text without a marker, and yield it unless it is the header of a message."""
         text, start = self._held[:length], self._position
         self._pass(length)
         if self.part is None:

@@ -45,7 +45,7 @@ LAYERS: dict[str, int] = {
 WITHIN_LAYER = {
     "tlpo_ray.files": {"tlpo_ray.errors"},
     "tlpo_ray.stopping": {"tlpo_ray.errors"},
-    "tlpo_ray.config": {"tlpo_ray.errors"},
+    "tlpo_ray.config": {"tlpo_ray.errors", "detectors"},
 }
 """The ground floor has an order of its own."""
 ONLY_IN: dict[str, tuple[str, ...]] = {

@@ -16,8 +16,9 @@ from actors.engine import EngineOptions
 from actors.hf_engine import TransformersEngine
 from actors.worker import RolloutWorker
 from tests.vocabularies import byte_level
+from tlpo_ray.config.detector import DetectorConfig
 from tlpo_ray.config.model import ModelConfig
-from tlpo_ray.config.run import DetectorConfig, RolloutConfig
+from tlpo_ray.config.run import RolloutConfig
 from tlpo_ray.errors import ModelError
 from tlpo_ray.flow.records import Outcome, Prompt
 from tlpo_ray.flow.tokenizer import load_tokenizer

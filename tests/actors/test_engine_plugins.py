@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from actors.worker import build_worker
+from tlpo_ray.config.detector import DetectorConfig
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.config.plugins import plugins
-from tlpo_ray.config.run import DetectorConfig, RolloutConfig
+from tlpo_ray.config.run import RolloutConfig
 from tlpo_ray.errors import ConfigError
 from tlpo_ray.flow.records import Outcome, Prompt
 

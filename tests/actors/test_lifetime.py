@@ -10,8 +10,9 @@ import pytest
 
 from actors.worker import build_worker
 from tests.tiny import TEXT
+from tlpo_ray.config.detector import DetectorConfig
 from tlpo_ray.config.model import ModelConfig
-from tlpo_ray.config.run import DetectorConfig, RolloutConfig
+from tlpo_ray.config.run import RolloutConfig
 from tlpo_ray.flow.records import Prompt
 
 

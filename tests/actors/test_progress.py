@@ -14,8 +14,9 @@ from actors.requests import GreedyRequest, SampleRequest, TopKRequest
 from actors.worker import RolloutWorker
 from tests.actors.test_worker import PROMPTS, canary_of
 from tlpo_ray.cluster.progress import WorkClock
+from tlpo_ray.config.detector import DetectorConfig
 from tlpo_ray.config.model import ModelConfig
-from tlpo_ray.config.run import DetectorConfig, RolloutConfig
+from tlpo_ray.config.run import RolloutConfig
 
 LAYERS = 2
 """Layers of the tiny model."""

@@ -18,8 +18,9 @@ from actors.engine import EngineFactory, EngineOptions, TokenEngine
 from actors.hf_engine import TransformersEngine
 from actors.vllm_engine import VLLMEngine
 from actors.worker import RolloutWorker
+from tlpo_ray.config.detector import DetectorConfig
 from tlpo_ray.config.model import ModelConfig
-from tlpo_ray.config.run import DetectorConfig, RolloutConfig
+from tlpo_ray.config.run import RolloutConfig
 from tlpo_ray.flow.records import CandidateGroup, Prompt
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-it-works.md"

@@ -17,8 +17,9 @@ from actors.token_bytes import TokenBytes
 from actors.worker import RolloutWorker
 from tests.tiny import make_tokenizer
 from tests.vocabularies import byte_level, sentence_piece
+from tlpo_ray.config.detector import DetectorConfig
 from tlpo_ray.config.model import ModelConfig
-from tlpo_ray.config.run import DetectorConfig, RolloutConfig
+from tlpo_ray.config.run import RolloutConfig
 from tlpo_ray.flow.records import Prompt
 from tlpo_ray.flow.tokenizer import load_tokenizer
 

@@ -15,8 +15,9 @@ from actors.hf_engine import TransformersEngine
 from actors.requests import TopKRequest
 from actors.token_bytes import TokenBytes
 from actors.worker import MAX_FAILURES, RolloutWorker
+from tlpo_ray.config.detector import DetectorConfig
 from tlpo_ray.config.model import ModelConfig
-from tlpo_ray.config.run import DetectorConfig, RolloutConfig
+from tlpo_ray.config.run import RolloutConfig
 from tlpo_ray.errors import WeightSyncError
 from tlpo_ray.flow.records import Outcome, Prompt, RolloutReport
 from tlpo_ray.flow.tokenizer import load_tokenizer

@@ -19,8 +19,9 @@ from actors.token_bytes import TokenBytes
 from actors.vllm_engine import VLLMEngine, _sampling_params
 from actors.worker import RolloutWorker
 from tests.bench.compare import Figure, Measured, Row, compared
+from tlpo_ray.config.detector import DetectorConfig
 from tlpo_ray.config.model import ModelConfig
-from tlpo_ray.config.run import DetectorConfig, RolloutConfig
+from tlpo_ray.config.run import RolloutConfig
 from tlpo_ray.flow.records import Prompt, RolloutReport
 from tlpo_ray.flow.tokenizer import load_tokenizer
 from tlpo_ray.quickstart.toy_cache import cached_toy_model

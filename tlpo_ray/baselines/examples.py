@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from tlpo_ray.baselines.answers import own_answers
 from tlpo_ray.baselines.rendering import Rendering
 from tlpo_ray.config.baseline import BaselineConfig
-from tlpo_ray.config.run import DataConfig, DetectorConfig
+from tlpo_ray.config.detector import DetectorConfig
+from tlpo_ray.config.run import DataConfig
 from tlpo_ray.data.conversations import CONVERSATION_FIELDS, answer_text
 from tlpo_ray.data.pairs import IsClean, Pair, PairSet, clean_answers, preference_pairs
 from tlpo_ray.data.prompts import Reading, each_prompt

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import detectors
 from tlpo_ray.baselines.examples import clean_judge
-from tlpo_ray.config.run import DetectorConfig
+from tlpo_ray.config.detector import DetectorConfig
 from tlpo_ray.config.versions import stack_versions
 from tlpo_ray.data.output import free_report_path, write_output
 from tlpo_ray.data.pairs import Pair, PairSet, UsableAnswers, preference_pairs, usable_answers

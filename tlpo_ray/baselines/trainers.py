@@ -16,7 +16,7 @@ from learner.policy import load_model
 from tlpo_ray.baselines.examples import Examples, clean_judge
 from tlpo_ray.baselines.rendering import Rendering
 from tlpo_ray.config.baseline import BaselineConfig
-from tlpo_ray.config.run import DetectorConfig
+from tlpo_ray.config.detector import DetectorConfig
 from tlpo_ray.errors import ConfigError, NonFiniteError, first_line
 from tlpo_ray.evaluation.sampling import on_gpu
 from tlpo_ray.files import disk_errors

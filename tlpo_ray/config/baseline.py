@@ -8,11 +8,12 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from tlpo_ray.config.detector import DetectorConfig
 from tlpo_ray.config.fields import Positive, RolloutEngine, Section
 from tlpo_ray.config.load import Settings, build_config, read_settings
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.config.renamed import BASELINE_KEYS
-from tlpo_ray.config.run import DataConfig, DetectorConfig
+from tlpo_ray.config.run import DataConfig
 
 BASELINES = Path(__file__).with_name("baselines")
 SHARED = ("model", "data", "detector")

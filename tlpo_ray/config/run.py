@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from detectors import DetectorSet
+from tlpo_ray.config.detector import DetectorConfig
 from tlpo_ray.config.fields import (
     AdvantageForm,
     LanguageName,
@@ -26,8 +26,6 @@ from tlpo_ray.config.fields import (
 )
 from tlpo_ray.config.model import LoraConfig, ModelConfig
 from tlpo_ray.config.renamed import RUN_KEYS
-
-English = Literal["neutral", "confusion"]
 
 MIB = 1 << 20
 """Bytes per MiB, the unit of fields called `…_mib`."""
@@ -90,42 +88,6 @@ class DataConfig(Section):
     """Whether to shuffle the prompts by `seed`, so that an update mixes languages and topics."""
     curriculum: CurriculumConfig | None = None
     """Curriculum that selects prompts to roll out, e.g. `{min_probability: 0.1}`; none rolls out all of them."""
-
-
-class SegmentsConfig(Section):
-    """How each part of an answer is judged: `prompt` (in the prompt's language), `exempt`, or a language of its own.
-
-    Example: `{thoughts: en}` expects English thoughts, and the answer in the prompt's language.
-    """
-
-    thoughts: LanguageName = "prompt"
-    """Thoughts, by the markers that models write: `<think>`, `[THINK]`, gpt-oss's channel `analysis`."""
-    answer: LanguageName = "prompt"
-    """The answer itself."""
-    tool_calls: LanguageName = "prompt"
-    """Text values in calls of tools; keys and names of tools are no text."""
-    code: LanguageName | None = None
-    """String literals and comments in blocks of code. None judges code as part of the text around it, by the
-    detector's setting `code`."""
-
-
-class DetectorConfig(Section):
-    """What counts as confusion, or as another error that is visible at one place in a text."""
-
-    name: str = "language"
-    """Detector: `language` finds words of a wrong language, `terms` forbidden terms; other packages may add more."""
-    english: English = "neutral"
-    """Meaning of English words. neutral: neither target nor confusion; confusion: all of them are confusion."""
-    settings: dict[str, Any] = Field(default_factory=dict)
-    """Settings of the detector itself, e.g. `passages: off` for `language` (detectors/options.py), `terms: [...]` for
-    `terms`."""
-    segments: SegmentsConfig | None = None
-    """Parts of an answer that are judged each in its own way; none judges the whole answer as one text."""
-
-    def detectors(self) -> DetectorSet:
-        """Return the detectors of answers."""
-        segments = None if self.segments is None else self.segments.model_dump(exclude_none=True)
-        return DetectorSet(self.name, self.english, self.settings, segments)
 
 
 class RolloutConfig(Section):

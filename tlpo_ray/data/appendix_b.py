@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from functools import cache
 
 import detectors
-from tlpo_ray.config.run import English
+from tlpo_ray.config.detector import English
 from tlpo_ray.data.prompts import Reject
 from tlpo_ray.data.rules import Rule, Spans, system_text, user_text
 from tlpo_ray.flow.records import Prompt
@@ -74,6 +74,7 @@ def names_no_language(language: str) -> Rule:
     Args:
         language: two-letter code of the prompts' language.
     """
+    language = language.split("-")[0]  # both writings of Chinese have the same names
     return _without("names a language", _language_names(language), _language_names(language, own=False))
 
 
@@ -83,7 +84,7 @@ def asks_for_no_code(language: str) -> Rule:
     Of a conversation, everything that the user says counts, and the system prompt.
     """
     whole = f"{_BEGIN}(?:{_any(map(re.escape, CODE_WORDS))}){_END}"
-    own = OWN_CODE_WORDS.get(language)
+    own = OWN_CODE_WORDS.get(language.split("-")[0])
     return _without("is about code or translation", re.compile(f"{whole}|{own}" if own else whole, re.IGNORECASE))
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import detectors
-from tlpo_ray.config.run import DataConfig, DetectorConfig
+from tlpo_ray.config.detector import DetectorConfig
+from tlpo_ray.config.run import DataConfig
 from tlpo_ray.data.appendix_b import rejects_foreign_text
 from tlpo_ray.data.prompts import PromptSet, read_prompts
 from tlpo_ray.errors import PromptFileError

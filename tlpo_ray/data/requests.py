@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tlpo_ray.config.run import English
+    from tlpo_ray.config.detector import English
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import detectors
 from actors.chat import TOO_LONG, check_conversations
+from tlpo_ray.config.detector import English
 from tlpo_ray.config.fields import RolloutEngine
-from tlpo_ray.config.run import English
 from tlpo_ray.config.versions import stack_versions
 from tlpo_ray.data.prompts import PromptSet
 from tlpo_ray.errors import UserError

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import detectors
-from tlpo_ray.config.run import English
+from tlpo_ray.config.detector import English
 from tlpo_ray.errors import UserError, first_line
 from tlpo_ray.evaluation.keeping import judging
 from tlpo_ray.evaluation.suites import SUITES, Item

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tlpo_ray.config.detector import DetectorConfig
 from tlpo_ray.config.fields import RolloutEngine
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.config.plugins import ROLLOUT_ENGINES, check_plugin
-from tlpo_ray.config.run import DetectorConfig, RolloutConfig
+from tlpo_ray.config.run import RolloutConfig
 from tlpo_ray.errors import UserError
 from tlpo_ray.flow.records import Prompt
 

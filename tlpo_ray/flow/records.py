@@ -153,7 +153,7 @@ class RolloutStats:
     by_language: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """(answers sampled, answers without confusion) by language."""
     confused_in: Mapping[str, int] = field(default_factory=dict)
-    """Answers with confusion by the part that it begins in; empty where parts are not told apart."""
+    """Answers with confusion by the part that it begins in; empty without `detector.segments`."""
     kv_cache_usage: float = 0.0
     """Largest share of an engine's KV cache that was in use, 0 to 1."""
 

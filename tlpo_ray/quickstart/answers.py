@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, Protocol
 
 import detectors
-from tlpo_ray.config.run import English
+from tlpo_ray.config.detector import English
 from tlpo_ray.evaluation.keeping import judging
 
 ANSWERS = "answers.jsonl"

@@ -8,7 +8,8 @@ from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Literal, Protocol
 
-from tlpo_ray.config.run import English, RunConfig
+from tlpo_ray.config.detector import English
+from tlpo_ray.config.run import RunConfig
 from tlpo_ray.evaluation.keeping import sampled_in
 from tlpo_ray.evaluation.probe import write_probe
 from tlpo_ray.files import read_json, write_json, write_lines

@@ -9,7 +9,8 @@ from pathlib import Path
 from random import Random
 
 import detectors
-from tlpo_ray.config.run import DataConfig, English, RunConfig
+from tlpo_ray.config.detector import English
+from tlpo_ray.config.run import DataConfig, RunConfig
 from tlpo_ray.data.load import load_prompts
 from tlpo_ray.errors import ConfigError, PromptFileError
 from tlpo_ray.evaluation.keeping import judging

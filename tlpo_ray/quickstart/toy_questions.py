@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tlpo_ray.config.run import English
+from tlpo_ray.config.detector import English
 from tlpo_ray.flow.records import Prompt
 from tlpo_ray.quickstart.clean_kl import CleanAnswer
 from tlpo_ray.quickstart.scoring import Scorer, ToyScore

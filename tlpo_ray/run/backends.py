@@ -12,10 +12,11 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import detectors
+from tlpo_ray.config.detector import DetectorConfig
 from tlpo_ray.config.fields import RolloutEngine
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.config.plugins import ROLLOUT_ENGINES, load_plugin
-from tlpo_ray.config.run import DetectorConfig, RolloutConfig, RunConfig
+from tlpo_ray.config.run import RolloutConfig, RunConfig
 from tlpo_ray.data.load import load_prompts
 from tlpo_ray.errors import ConfigError, UserError
 from tlpo_ray.evaluation.keeping import answer_row, judging, kept

@@ -49,7 +49,7 @@ class RunResult:
     """Versions of the libraries that did the work."""
     seed: int
     confused_in: Mapping[str, int] = field(default_factory=dict)
-    """Confused answers by the part that the confusion begins in; empty where parts are not told apart."""
+    """Confused answers by the part that the confusion begins in; empty without `detector.segments`."""
     examination: Mapping[str, object] = field(default_factory=dict)
     """What an examination of the policy before and after training found; empty without one."""
 

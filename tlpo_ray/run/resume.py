@@ -12,9 +12,10 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
+from tlpo_ray.config.detector import DetectorConfig
 from tlpo_ray.config.fields import RESUMABLE
 from tlpo_ray.config.load import is_overridden, load_config
-from tlpo_ray.config.run import DetectorConfig, RunConfig
+from tlpo_ray.config.run import RunConfig
 from tlpo_ray.errors import UserError, first_line
 from tlpo_ray.files import disk_errors, lock_folder, read_json, write_json
 from tlpo_ray.flow.records import Prompt, decode_table

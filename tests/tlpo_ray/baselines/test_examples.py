@@ -16,9 +16,9 @@ from tlpo_ray.baselines.examples import Examples, build_examples, clean_judge
 from tlpo_ray.baselines.rendering import Rendering
 from tlpo_ray.baselines.trainers import _trainer
 from tlpo_ray.config.baseline import BaselineConfig
+from tlpo_ray.config.detector import DetectorConfig
 from tlpo_ray.config.load import build_config
 from tlpo_ray.config.model import ModelConfig
-from tlpo_ray.config.run import DetectorConfig
 from tlpo_ray.data.prompts import read_prompts
 from tlpo_ray.errors import JudgeError, ModelError, PromptFileError, UserError
 from tlpo_ray.evaluation.judge import read_answers

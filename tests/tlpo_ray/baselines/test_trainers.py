@@ -15,8 +15,8 @@ from tlpo_ray.baselines.examples import Examples
 from tlpo_ray.baselines.rendering import Rendering
 from tlpo_ray.baselines.trainers import check_settings, language_reward, run_trainer
 from tlpo_ray.config.baseline import BaselineConfig
+from tlpo_ray.config.detector import DetectorConfig
 from tlpo_ray.config.load import build_config
-from tlpo_ray.config.run import DetectorConfig
 from tlpo_ray.errors import ConfigError, NonFiniteError
 from tlpo_ray.evaluation.sampling import Sampling, sample_completions
 from tlpo_ray.flow.records import Prompt

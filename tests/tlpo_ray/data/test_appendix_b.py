@@ -88,9 +88,9 @@ def test_every_language_with_a_detector_has_names_of_its_own(language: str) -> N
     from babel import Locale
 
     rule = names_no_language(language)
-    own = Locale.parse(language).languages
-    words = [own[code] for code in (*NAMED_LANGUAGES, language)]
-    countries = {name.casefold() for name in Locale.parse(language).territories.values()}
+    locale = Locale.parse(language, sep="-")
+    words = [locale.languages[code] for code in (*NAMED_LANGUAGES, locale.language)]
+    countries = {name.casefold() for name in locale.territories.values()}
     names = [word for word in words if word.casefold() not in countries]
     assert [name for name in names if not matched_words(rule, language, f"({name})")] == []
     assert matched_words(rule, language, "Antwort: 42 km.") == []

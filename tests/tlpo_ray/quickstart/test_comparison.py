@@ -10,7 +10,7 @@ import pytest
 import detectors
 from actors.worker import Completion, RolloutWorker, build_worker
 from tests.small_run import LOCAL, run_config, write_prompts
-from tlpo_ray.config.run import DetectorConfig
+from tlpo_ray.config.detector import DetectorConfig
 from tlpo_ray.errors import JudgeError
 from tlpo_ray.files import read_json, read_json_lines
 from tlpo_ray.flow.records import Prompt

@@ -157,7 +157,13 @@ def test_trl_gets_conversations_rendered_with_their_last_answers(tiny_model: Pat
     end = Rendering(ModelConfig(path=str(tiny_model))).end
     sft = made("sft", "messages")
     assert sft.rows == tuple({"prompt": text, "completion": f"엔입니다.{end}"} for text in expected)
-    assert sft.counts == {"prompts": PROMPTS, "unanswered": 0, "used": PROMPTS, "not_renderable": 0}
+    assert sft.counts == {
+        "prompts": PROMPTS,
+        "unanswered": 0,
+        "used": PROMPTS,
+        "not_renderable": 0,
+        "prompt_too_long": 0,
+    }
     assert [row["prompt"] for row in made("grpo", None).rows] == expected
 
 

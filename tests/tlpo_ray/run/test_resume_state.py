@@ -9,7 +9,7 @@ import pytest
 
 from detectors import build_detector
 from tests.records import make_group
-from tlpo_ray.config.run import DetectorConfig
+from tlpo_ray.config.detector import DetectorConfig
 from tlpo_ray.errors import UserError
 from tlpo_ray.flow.exchange import Snapshot
 from tlpo_ray.flow.records import encode

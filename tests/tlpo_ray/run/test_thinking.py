@@ -18,8 +18,9 @@ from actors.worker import build_worker
 from detectors import SegmentedDetector, build_detector
 from tests.small_run import LOCAL, run, run_config
 from tests.tiny import CHAT_TEMPLATE, make_tiny_model
+from tlpo_ray.config.detector import DetectorConfig, SegmentsConfig
 from tlpo_ray.config.model import ModelConfig
-from tlpo_ray.config.run import DetectorConfig, RolloutConfig, SegmentsConfig
+from tlpo_ray.config.run import RolloutConfig
 from tlpo_ray.files import read_json
 from tlpo_ray.flow.records import Prompt, read_experiences
 from tlpo_ray.flow.tokenizer import load_tokenizer
