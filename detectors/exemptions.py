@@ -47,7 +47,8 @@ def is_settled(run: Run, text: str, settled: int) -> bool:
         text: the text so far.
         settled: number of characters at its beginning that are settled, see `unsettled_from`.
     """
-    ahead = _ARTICLE_LOOKAHEAD if run.text == "a" else _NAME_LOOKAHEAD if run.text in NAME_PARTICLES else 0
+    is_particle = run.text in NAME_PARTICLES and run.text not in english_words()
+    ahead = _ARTICLE_LOOKAHEAD if run.text == "a" else _NAME_LOOKAHEAD if is_particle else 0
     if run.script == "Latin" and _may_become_phrase(run, text):
         return False
     return run.end < settled and run.end + ahead <= len(text)

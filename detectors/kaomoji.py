@@ -20,7 +20,7 @@ LONGEST_SOUND = 8
 """Maximum length of the half-width kana beside a face that say how it sounds: ﾌﾟﾝﾌﾟﾝ(｀ω´)."""
 
 _OPENING, _CLOSING = "(（⁽₍꒰༼ʕᔑᶘ", ")）⁾₎꒱༽ʔᔐᶅ"
-_IN_TEXT = frozenset(" \t.,:;!?/\"'%&+=*_~|#-–—…、。，；！？：「」『』“”‘’《》【】[]{}")
+_IN_TEXT = frozenset("\ufffd \t.,:;!?/\"'%&+=*_~|#-–—…、。，；！？：「」『』“”‘’《》【】[]{}")
 """Signs that ordinary text has beside letters: they make no face."""
 _NOT_BESIDE = frozenset(" \t.,/\"'「」『』“”‘’")
 """Signs that make none even if the same one is on both sides of a letter: (т.е.)."""
@@ -39,7 +39,7 @@ def drawing(run: Run, text: str, *, is_end: bool) -> Drawing:
 
     A face is in brackets and has no two letters of one script side by side, but at least two signs that text does not
     have, or twice the same one around a letter. Beside its brackets there may be arms, and kana of half width. Without
-    brackets, a single letter between two equal signs is one: ^д^.
+    brackets, letters of rare scripts beside a sign are eyes: ಠ_ಠ.
 
     Args:
         run: the letters, of another script than Latin.
@@ -53,13 +53,14 @@ def drawing(run: Run, text: str, *, is_end: bool) -> Drawing:
     is_single = sum(not _is_mark(char) for char in run.text) <= 1
     if not (is_single or is_sound or run.script in _DRAWN_ALONE or _ARMS.issuperset(run.text)):
         return "written"
-    ends_text = end == len(text) and not is_end
     opening = _opening_before(text, start)
     verdicts = [_face(text, opening, is_end)] if opening != _NEVER else []
     if is_sound or _ARMS.issuperset(run.text):
         verdicts += _beside(text, start, end, is_end)
-    if is_single or run.script in _DRAWN_ALONE:
-        verdicts.append(_between_signs(run, text, ends_text))
+    if run.script in _DRAWN_ALONE:
+        signs = (text[run.start - 1 : run.start], text[run.end : run.end + 1])
+        is_eye = any(sign == "_" or (sign and _is_sign(sign)) for sign in signs)
+        verdicts.append("drawn" if is_eye else "open" if end == len(text) and not is_end else "written")
     return "drawn" if "drawn" in verdicts else "open" if "open" in verdicts else "written"
 
 
@@ -99,7 +100,9 @@ def _face(text: str, opening: int, is_end: bool) -> Drawing:
 
 
 def _has_word(inside: str) -> bool:
-    """Return whether two letters of one script stand side by side, other than arms."""
+    """Return whether two letters of one script stand side by side, other than arms; so does what nobody draws with."""
+    if not inside.isprintable():
+        return True
     letters = [(char, script_of(char) if _is_letter(char) else "Common") for char in inside if not _is_mark(char)]
     return any(
         script == following_script not in ("Common", *_DRAWN_ALONE) and not _ARMS.issuperset((char, following))
@@ -141,20 +144,6 @@ def _beside(text: str, start: int, end: int, is_end: bool) -> list[Drawing]:
         if opening != _NEVER:
             verdicts.append(_face(text, opening, is_end))
     return verdicts
-
-
-def _between_signs(run: Run, text: str, ends_text: bool) -> Drawing:
-    """Return whether a letter is a mouth between two eyes, or an eye: ^д^, ಠ_ಠ."""
-    left = run.start - 1
-    while left > 0 and _is_mark(text[left]):
-        left -= 1
-    before, after = text[left : left + 1] if left >= 0 else "", text[run.end : run.end + 1]
-    if run.script in _DRAWN_ALONE:
-        is_eye = any(sign == "_" or (sign and _is_sign(sign)) for sign in (before, after))
-        return "drawn" if is_eye else "open" if ends_text else "written"
-    if not before or not _is_sign(before):
-        return "written"
-    return "open" if ends_text else "drawn" if before == after else "written"
 
 
 def _is_sign(char: str) -> bool:

@@ -2,6 +2,7 @@
 
 __all__ = [
     "baseline",
+    "detector",
     "devices",
     "fields",
     "load",
