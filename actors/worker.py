@@ -22,7 +22,7 @@ from actors.lookahead import CandidateScorer, CandidateScores, score_candidates
 from actors.requests import CandidateSet, SampleRequest
 from actors.rollout import RenderedPrompt, Rollout, derive_seed, sample_answer
 from actors.token_bytes import TokenBytes
-from detectors.segments import markers, part_after
+from detectors.segments import Part, markers, part_after
 from tlpo_ray.cluster.progress import WorkClock
 from tlpo_ray.config.detector import DetectorConfig
 from tlpo_ray.config.model import LoraConfig, ModelConfig
@@ -51,6 +51,8 @@ class Completion:
     token_ids: tuple[int, ...]
     finished: bool
     """Whether the model ended the answer, or a stop string did; False when it reached the token limit."""
+    begins_in: Part = "answer"
+    """Part of the answer that it begins in: thoughts, if the prompt has opened them."""
 
 
 class RolloutWorker:
@@ -125,7 +127,11 @@ class RolloutWorker:
         detector = self._detectors[prompt.language]
         if not isinstance(detector, detectors.SegmentedDetector):
             return detector
-        return detector.beginning_in(part_after(self._tokenizer.decode(prompt_ids[-MOST_OF_TURN:])))
+        return detector.beginning_in(self._part_after(prompt_ids))
+
+    def _part_after(self, prompt_ids: Sequence[int]) -> Part:
+        """Return the part that an answer to a prompt begins in."""
+        return part_after(self._tokenizer.decode(prompt_ids[-MOST_OF_TURN:]))
 
     def step(self) -> None:
         """Run one step of the engine, which advances all batches and canaries that are under way."""
@@ -210,13 +216,15 @@ class RolloutWorker:
             for index, sample, ids in asked
         ]
         return [
-            self._completion(index, sample, token_ids, is_cut_off=len(token_ids) == request.max_new_tokens)
-            for (index, sample, _), request, token_ids in zip(
+            self._completion(index, sample, token_ids, ids, is_cut_off=len(token_ids) == request.max_new_tokens)
+            for (index, sample, ids), request, token_ids in zip(
                 asked, requests, run_all(self._engine, requests), strict=True
             )
         ]
 
-    def _completion(self, index: int, sample: int, token_ids: list[int], *, is_cut_off: bool) -> Completion:
+    def _completion(
+        self, index: int, sample: int, token_ids: list[int], prompt_ids: Sequence[int], *, is_cut_off: bool
+    ) -> Completion:
         """Return an answer up to its first stop string."""
         text, stop_strings = self._token_bytes.text(token_ids), self._model.stop_strings
         answer = cut_at_stop_string(text, stop_strings)
@@ -226,6 +234,7 @@ class RolloutWorker:
             text=readable(answer),
             token_ids=tuple(answer_ids(token_ids, self._token_bytes, stop_strings)),
             finished=len(answer) < len(text) or not is_cut_off,
+            begins_in=self._part_after(prompt_ids),
         )
 
     def encode(self, prompts: Sequence[Prompt]) -> tuple[list[EncodedPrompt], list[PromptResult]]:

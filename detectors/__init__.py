@@ -23,7 +23,7 @@ from detectors.language_profile import English, LanguageProfile
 from detectors.language_table import languages
 from detectors.options import Options
 from detectors.rates import Rates, pass_rates, rates_of, wilson_interval
-from detectors.registry import DetectorSet, build_detector, detector_names
+from detectors.registry import DetectorSet, build_detector, detector_names, segmented
 from detectors.segmented import SegmentedDetector, for_answer
 from detectors.stream import Stream
 from detectors.terms import TermsDetector
@@ -66,6 +66,7 @@ __all__ = [
     "pass_rates",
     "profile",
     "rates_of",
+    "segmented",
     "selected",
     "spans",
     "wilson_interval",

@@ -124,6 +124,17 @@ def build_detector(
     return SegmentedDetector({part: built.get(value) for part, value in languages.items()})
 
 
+def segmented(language: str, english: English, segments: Mapping[str, str]) -> SegmentedDetector:
+    """Return the language detector that judges each part of an answer in its own way (`build_detector`).
+
+    Raises:
+        DetectorError: a part does not exist, or a language is not supported.
+    """
+    detector = build_detector(LANGUAGE, language, english, None, segments)
+    assert isinstance(detector, SegmentedDetector)
+    return detector
+
+
 def _build(name: str, language: str, english: English, settings: Mapping[str, Any]) -> Detector:
     """Return the detector of one language."""
     entry_point = _installed().get(name)

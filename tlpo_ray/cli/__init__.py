@@ -35,6 +35,7 @@ from tlpo_ray.cli.options import (
     Samples,
     SamplingSeed,
     SavedAnswers,
+    Segments,
     SkipBadPrompts,
     SkipBadRecords,
     Suite,
@@ -215,11 +216,12 @@ def evaluate(
     limit: Limit = None,
     seed: SamplingSeed = 0,
     like: Like = None,
+    segment: Segments = None,
     skip_bad: SkipBadPrompts = False,
     output: EvaluationFolder = None,
 ) -> None:
     """Measure response, word and line pass rates (RPR, WPR) of answers, or the accuracy of a model."""
-    from tlpo_ray.commands.choices import english_setting
+    from tlpo_ray.commands.choices import english_setting, segments_setting
     from tlpo_ray.commands.evaluate import Request, evaluate_command
 
     evaluate_command(
@@ -228,7 +230,7 @@ def evaluate(
             accuracy=accuracy, tasks=_split_names(task), languages=_split_names(language),
             english=english_setting(english), samples=samples, temperature=temperature,
             max_new_tokens=max_new_tokens, engine=engine, limit=limit, seed=seed, skip_bad=skip_bad, like=like,
-            output=output,
+            segments=segments_setting(segment), output=output,
         )
     )  # fmt: skip
 

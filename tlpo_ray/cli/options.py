@@ -81,6 +81,15 @@ Like = Annotated[
     str | None,
     typer.Option(help="Preset or file that defines how prompts are rendered for the model.", rich_help_panel=_SAMPLING),
 ]
+Segments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--segment",
+        metavar="PART=LANGUAGE",
+        help="How a part of an answer is judged: thoughts, answer, tool_calls or code, = prompt, exempt or a language; "
+        "repeatable. Rates are then reported for each part.",
+    ),
+]
 SkipBadPrompts = Annotated[bool, typer.Option("--skip-bad", help="Count bad records and continue.")]
 EvaluationFolder = Annotated[Path | None, typer.Option(help="Folder for answers.jsonl and result.json.")]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, get_args
 
 import yaml
@@ -34,6 +34,21 @@ def english_setting(value: str) -> English:
     """
     setting: English = choose("--english", value, get_args(English))
     return setting
+
+
+def segments_setting(given: Sequence[str] | None) -> Mapping[str, str] | None:
+    """Return the parts of an answer and how each is judged, as `--segment part=language` names them.
+
+    Raises:
+        UserError: One of them is not `part=language`.
+    """
+    segments: dict[str, str] = {}
+    for setting in given or ():
+        part, equals, value = setting.partition("=")
+        if not equals or not part.strip() or not value.strip():
+            raise UserError(f"--segment {setting}: expected part=language, e.g. thoughts=en or tool_calls=exempt")
+        segments[part.strip()] = value.strip()
+    return segments or None
 
 
 def detector_settings(given: Sequence[str]) -> dict[str, Any]:

@@ -103,6 +103,12 @@ def _rates_table(result: EvaluationResult) -> Table:
             rate(row.rates.wpr), rate(row.rates.line_pass_rate),
         ]  # fmt: skip
         table.add_row(*cells, *([rate(row.accuracy)] if has_accuracy else []))
+        for part, rates in row.parts.items():
+            low, high = rates.rpr_interval or (None, None)
+            table.add_row(
+                "", f"  {part.replace('_', ' ')}", f"{rates.answers:,}", rate(rates.rpr), f"{rate(low)}–{rate(high)}",
+                rate(rates.wpr), rate(rates.line_pass_rate), style="dim",
+            )  # fmt: skip
     return table
 
 

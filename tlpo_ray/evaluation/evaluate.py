@@ -36,7 +36,7 @@ WITH_MODEL = (*SAMPLED, "accuracy")
 GOES_WITH = {
     "source": ("suite", "accuracy"), "tasks": ("lm_eval",), "samples": SAMPLED, "temperature": SAMPLED,
     "max_new_tokens": WITH_MODEL, "engine": WITH_MODEL, "limit": WITH_MODEL, "seed": WITH_MODEL, "like": WITH_MODEL,
-    "skip_bad": WITH_MODEL, "english": (*SAMPLED, "answers", "lm_eval"),
+    "skip_bad": WITH_MODEL, "english": (*SAMPLED, "answers", "lm_eval"), "segments": (*SAMPLED, "answers", "lm_eval"),
 }  # fmt: skip
 """Fields of a request that have an effect with some sources only, each with those sources."""
 
@@ -83,6 +83,8 @@ class EvaluateRequest:
     """Count records that cannot be read instead of raising."""
     like: str | None = None
     """Preset or YAML file that says how prompts are presented to the model."""
+    segments: Mapping[str, str] | None = None
+    """How each part of an answer is judged (`detector.segments`); None judges it as one text."""
 
     def __post_init__(self) -> None:
         """Take any names of languages for their codes."""
@@ -230,7 +232,7 @@ def evaluate(
     check_request(request)
     if output is not None:
         refuse_used(output)
-    judge = Judge(request.english)
+    judge = Judge(request.english, request.segments)
     sampling: SamplingCounts | None = None
     keeping: AbstractContextManager[None] = nullcontext()
     if request.answers is not None:
@@ -268,6 +270,8 @@ def check_request(request: EvaluateRequest) -> None:
         raise UserError("--prompts needs one --language: the language that the answers should be in")
     for language in request.languages:
         detectors.language(language, request.english)
+        if request.segments is not None:
+            detectors.segmented(language, request.english, request.segments)
 
 
 def check_fields(
@@ -331,7 +335,7 @@ def _sample_answers(request: EvaluateRequest, progress: ProgressListener) -> tup
     sampling = Sampling(
         samples=request.samples, seed=request.seed, engine=checked_engine(request.engine),
         temperature=default_temperature if request.temperature is None else request.temperature,
-        max_new_tokens=request.max_new_tokens or default_length,
+        max_new_tokens=request.max_new_tokens or default_length, markers=request.segments is not None,
     )  # fmt: skip
     prompts = [
         Prompt(
@@ -348,7 +352,7 @@ def _sample_answers(request: EvaluateRequest, progress: ProgressListener) -> tup
     answers = [
         ItemAnswer(
             item=items[completion.prompt_index], sample=completion.sample, answer=completion.text,
-            finished=completion.finished, tokens=len(completion.token_ids),
+            finished=completion.finished, tokens=len(completion.token_ids), begins_in=completion.begins_in,
         )
         for completion in completions
     ]  # fmt: skip

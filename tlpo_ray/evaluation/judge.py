@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import detectors
+from detectors import LanguageDetector, SegmentedDetector
+from detectors.segmented import added
+from detectors.segments import PARTS, Part, part_at_start
 from tlpo_ray.config.detector import English
 from tlpo_ray.errors import UserError, first_line
 from tlpo_ray.evaluation.keeping import judging
@@ -36,6 +39,8 @@ class ItemAnswer:
     """True if the model ended the answer itself, False if it ran out of room."""
     tokens: int | None = None
     """Length of the answer in tokens; None if unknown."""
+    begins_in: Part | None = None
+    """Part that it begins in, if its prompt is known: thoughts, if the prompt has opened them."""
 
     @property
     def name(self) -> str:
@@ -46,6 +51,7 @@ class ItemAnswer:
         """Return the answer as one line of `answers.jsonl`, which `read_answers` reads back."""
         return self.item.to_json() | {
             "sample": self.sample, "answer": self.answer, "finished": self.finished, "tokens": self.tokens,
+            **({"begins_in": self.begins_in} if self.begins_in == "thoughts" else {}),
         }  # fmt: skip
 
 
@@ -58,6 +64,9 @@ class Judgement:
     rates: detectors.Rates
     right: int | None
     """Number of answers that agree with their reference; None if the suite has no references."""
+    parts: Mapping[Part, detectors.Rates] = field(default_factory=dict)
+    """Rates of each part of the answers, by the answers that have it; empty where parts are not judged apart. Their
+    words add up to those of `rates`."""
 
     @property
     def accuracy(self) -> float | None:
@@ -67,11 +76,15 @@ class Judgement:
     def __add__(self, other: Judgement) -> Judgement:
         right = None if self.right is None or other.right is None else self.right + other.right
         language = self.language if self.language == other.language else TOTAL
-        return Judgement(language=language, task=TOTAL, rates=self.rates + other.rates, right=right)
+        parts = dict(self.parts)
+        for part, rates in other.parts.items():
+            parts[part] = parts[part] + rates if part in parts else rates
+        return Judgement(language=language, task=TOTAL, rates=self.rates + other.rates, right=right, parts=parts)
 
     def to_json(self) -> Json:
         """Return language, task and accuracy, followed by the rates and the counts behind them."""
-        return {"language": self.language, "task": self.task, "accuracy": self.accuracy} | self.rates.as_json()
+        parts = {"parts": {part: rates.as_json() for part, rates in self.parts.items()}} if self.parts else {}
+        return {"language": self.language, "task": self.task, "accuracy": self.accuracy} | self.rates.as_json() | parts
 
 
 class Judge:
@@ -79,20 +92,26 @@ class Judge:
 
     Args:
         english: "neutral": English is never confusion; "confusion": it always is.
+        segments: How each part of an answer is judged (`detectors.build_detector`); None judges it as one text.
     """
 
-    def __init__(self, english: English) -> None:
+    def __init__(self, english: English, segments: Mapping[str, str] | None = None) -> None:
         self.english: English = english
-        self._detectors: dict[str, detectors.LanguageDetector] = {}
+        self._segments = segments
+        self._detectors: dict[str, LanguageDetector | SegmentedDetector] = {}
 
-    def detector(self, language: str) -> detectors.LanguageDetector:
+    def detector(self, language: str) -> LanguageDetector | SegmentedDetector:
         """Return the detector of a language; the same object every time.
 
         Raises:
             UnknownLanguageError: There is none.
         """
         if language not in self._detectors:  # a lookup costs more than judging a short answer
-            self._detectors[language] = detectors.language(language, self.english)
+            self._detectors[language] = (
+                detectors.language(language, self.english)
+                if self._segments is None
+                else detectors.segmented(language, self.english, self._segments)
+            )
         return self._detectors[language]
 
     def row(self, answer: ItemAnswer) -> Json:
@@ -101,13 +120,20 @@ class Judge:
         Raises:
             JudgeError: The detector fails on it.
         """
-        detector = self.detector(answer.item.language)
+        detector = self._detector_of(answer)
         with judging(answer.name):
             confusion, counts = detectors.find(answer.answer, detector), detectors.count(answer.answer, detector)
         return answer.to_json() | {
             "status": counts.status, "words": counts.words, "confused_words": counts.confused_words,
             "first_confusion": None if confusion is None else [confusion.start, confusion.end],
         }  # fmt: skip
+
+    def _detector_of(self, answer: ItemAnswer) -> LanguageDetector | SegmentedDetector:
+        """Return the detector for an answer, which may begin in its thoughts."""
+        detector = self.detector(answer.item.language)
+        if isinstance(detector, LanguageDetector):
+            return detector
+        return detector.beginning_in(answer.begins_in or part_at_start(answer.answer))
 
     def judge(self, answers: Sequence[ItemAnswer]) -> list[Judgement]:
         """Return one judgement per language and task, in the order in which they first appear.
@@ -122,11 +148,22 @@ class Judge:
         return [self._judgement(language, task, group) for (language, task), group in groups.items()]
 
     def _judgement(self, language: str, task: str, answers: Sequence[ItemAnswer]) -> Judgement:
-        detector, counts = self.detector(language), list[detectors.Counts]()
+        counts = list[detectors.Counts]()
+        parts: dict[Part, list[detectors.Counts]] = {}
         for answer in answers:
             with judging(answer.name):
-                counts.append(detectors.count(answer.answer, detector))
-        return Judgement(language=language, task=task, rates=detectors.rates_of(counts), right=_count_right(answers))
+                detector = self._detector_of(answer)
+                if isinstance(detector, LanguageDetector):
+                    counts.append(detector.count(answer.answer))
+                    continue
+                by_part = detector.count_parts(answer.answer)
+            counts.append(added(by_part.values()))
+            for part, count in by_part.items():
+                parts.setdefault(part, []).append(count)
+        return Judgement(
+            language=language, task=task, rates=detectors.rates_of(counts), right=_count_right(answers),
+            parts={part: detectors.rates_of(parts[part]) for part in PARTS if part in parts},
+        )  # fmt: skip
 
 
 def total(judgements: Sequence[Judgement]) -> Judgement:
@@ -184,7 +221,7 @@ def _read_answer(place: str, row: Mapping[str, Any], default_language: str | Non
     )  # fmt: skip
     return ItemAnswer(
         item=item, sample=int(row.get("sample", 0)), answer=row["answer"], finished=bool(row.get("finished", True)),
-        tokens=row.get("tokens"),
+        tokens=row.get("tokens"), begins_in="thoughts" if row.get("begins_in") == "thoughts" else None,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tlpo_ray.config.detector import DetectorConfig
+from tlpo_ray.config.detector import DetectorConfig, SegmentsConfig
 from tlpo_ray.config.fields import RolloutEngine
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.config.plugins import ROLLOUT_ENGINES, check_plugin
@@ -42,6 +42,8 @@ class Sampling:
     concurrency: int = 64
     """Sequences that the engine runs at once."""
     seed: int = 0
+    markers: bool = False
+    """Whether special tokens that begin or end a part of an answer keep their text (`detector.segments`)."""
 
 
 def sample_completions(
@@ -66,7 +68,8 @@ def sample_completions(
         concurrency=sampling.concurrency,
         kv_cache_mib=None if on_gpu() else CPU_KV_CACHE_MIB,
     )
-    worker = build_worker(model, rollout, DetectorConfig(), sampling.seed)
+    detector = DetectorConfig(segments=SegmentsConfig() if sampling.markers else None)
+    worker = build_worker(model, rollout, detector, sampling.seed)
     completions: list[Completion] = []
     try:
         # Batches only make progress visible: an answer depends on its prompt's index and the seed, not on its batch.
