@@ -87,6 +87,11 @@ def confused_parts(model: Path) -> Counter[str]:
     return confused
 
 
+def whole(text: str) -> str:
+    """Return a text without the bytes that are no characters, of which a hot model writes some."""
+    return readable(text).replace("\ufffd", "")
+
+
 @pytest.mark.parametrize(("judged", "left"), [("thoughts", "answer"), ("answer", "thoughts")])
 def test_only_the_part_that_is_judged_is_repaired(judged: str, left: str, thinker: Path, tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.jsonl"
@@ -117,4 +122,4 @@ def test_only_the_part_that_is_judged_is_repaired(judged: str, left: str, thinke
         # c is the first token of the wrong word, wherever in the answer that is.
         assert script_of(group.response[group.span_start]) not in (right, "Common")
         before = token_bytes.text(group.context_ids[group.prompt_length :])
-        assert readable(group.response[: group.span_start]).startswith(readable(without_unfinished(before)))
+        assert whole(group.response[: group.span_start]).startswith(whole(without_unfinished(before)))
