@@ -268,10 +268,10 @@ def check_request(request: EvaluateRequest) -> None:
         raise UserError(f"--suite {request.suite}: expected one of {', '.join(SUITES)}")
     if request.prompts is not None and len(request.languages) != 1:
         raise UserError("--prompts needs one --language: the language that the answers should be in")
+    if request.segments is not None:
+        detectors.segmented("en", request.english, request.segments)
     for language in request.languages:
         detectors.language(language, request.english)
-        if request.segments is not None:
-            detectors.segmented(language, request.english, request.segments)
 
 
 def check_fields(
