@@ -23,6 +23,7 @@ from tlpo_ray.flow.records import Prompt
 UNREADABLE = "cannot be read"
 USUAL_FIELDS = ("prompt", "instruction", "question", *CONVERSATION_FIELDS, "text")
 """Fields in which public datasets keep their prompts, the most specific first."""
+NOT_SELECTED, BEYOND_LIMIT = "in a language that data.languages leaves out", "beyond data.limit"
 ANSWER_LEFT_OUT = "ends with an answer, which is left out"
 RECORDS_SEARCHED = 100
 """Number of records in which `usual_field` looks for one of these fields."""
@@ -63,7 +64,7 @@ class PromptSet:
     """Number of prompts that were not taken, by reason."""
     total: int
     """len(prompts) + sum of skipped. Prompts in languages that are not selected or beyond `data.limit` do not belong to
-    the run."""
+    the run; `notes` has their numbers."""
     notes: Mapping[str, int] = field(default_factory=dict)
     """What the user may not expect about the prompts that were read, with their number (`Reading.notes`)."""
     examples: tuple[tuple[str, Prompt], ...] = ()
@@ -102,7 +103,8 @@ def read_prompts(data: DataConfig, seed: int, reject: Reject | None = None, spoo
     order = array("q", range(len(readable)))
     if data.shuffle:
         random.Random(f"tlpo prompts {seed}").shuffle(order)
-    taken = islice(_accepted((readable[index] for index in order), reject, skipped), data.limit)
+    rejected: Counter[str] = Counter()
+    taken = islice(_accepted((readable[index] for index in order), reject, rejected), data.limit)
     languages: set[str] = set()
     forms: set[Form] = set()
 
@@ -113,6 +115,11 @@ def read_prompts(data: DataConfig, seed: int, reject: Reject | None = None, spoo
             yield replace(prompt, index=index)
 
     prompts = store("prompts", numbered())
+    # Those that the last filter has rejected before the limit was reached are among `skipped`.
+    tried = len(prompts) + rejected.total()
+    if beyond := len(readable) - tried:
+        notes[BEYOND_LIMIT] = beyond
+    skipped += rejected
     return PromptSet(
         prompts=prompts, languages=frozenset(languages), skipped=dict(skipped), total=len(prompts) + skipped.total(),
         notes=dict(notes), examples=tuple(example for form, example in examples.items() if form in forms),
@@ -189,6 +196,7 @@ def _readable(
             continue
         language = detectors.selected(prompt.language, data.languages) if data.languages else prompt.language
         if language is None:
+            notes[NOT_SELECTED] += 1
             continue
         if len(prompt.text) > data.max_characters:
             skipped[too_long(data.max_characters)] += 1
