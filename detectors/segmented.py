@@ -65,8 +65,8 @@ class SegmentedDetector:
         if not prefix:
             return next(self._findings(text), None)
         # What lies before decides in which part the text begins, and is the left context there.
-        first = next((found for found in self._findings(prefix + text, len(prefix))), None)
-        return None if first is None else replace(first, start=first.start - len(prefix), end=first.end - len(prefix))
+        first = next(self._findings(prefix + text, len(prefix)), None)
+        return None if first is None else _shifted(first, -len(prefix))
 
     def spans(self, text: str) -> list[Finding]:
         """Return all findings in a text, from left to right, without overlaps."""
