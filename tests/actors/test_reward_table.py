@@ -159,6 +159,7 @@ class World:
         for layer in (model.model.layers[0].self_attn.o_proj, model.model.layers[0].mlp.down_proj):
             layer.weight.data.zero_()
         model.save_pretrained(folder)
+        self._weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
         self._model = ModelConfig(
             path=str(folder), dtype="float32", max_context=MAX_CONTEXT, stop_strings=(STOP_STRING,)
         )
@@ -200,8 +201,8 @@ class World:
         for token in (*self.ids(CONFUSED), *self.ids(CLEAN)):
             logits_VV[self.ids(SPECIAL[0])[0], token] = 100
         # The root mean square of an embedding is 1 / sqrt(V), and normalisation makes it 1.
-        weights = (logits_VV / ROWS**0.5).numpy()
-        self.engine.load_weights([[("lm_head.weight", weights)]], version=0)
+        self._weights["lm_head.weight"] = (logits_VV / ROWS**0.5).numpy()
+        self.engine.load_weights([[*self._weights.items()]], version=0)
         worker = RolloutWorker(self.engine, self._model, self._rollout, DetectorConfig(), seed=0)
         (group,) = worker.run_batch([Prompt(index=0, id="p", language="ko", text=question)]).groups
         assert group.context_ids.tolist() == [prompt] * len(question) + left

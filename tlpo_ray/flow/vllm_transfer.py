@@ -304,7 +304,7 @@ def _stale_weights(model: Any) -> list[str]:
         if not info.can_load() or info.load_numel or is_head or not used_by_text(name):
             continue
         if not is_deferred_attention_layer(layer):
-            stale += [f"{name}.{parameter}" for parameter in layer._parameters]
+            stale += [f"{name}.{parameter}" for parameter, value in layer._parameters.items() if value is not None]
     return stale
 
 
