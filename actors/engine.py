@@ -108,6 +108,15 @@ class SleepingEngine(TokenEngine, Protocol):
 
 
 @runtime_checkable
+class DecodingEngine(TokenEngine, Protocol):
+    """An engine that can change the logits of each token before it is sampled."""
+
+    @property
+    def interventions(self) -> int:
+        """Tokens so far before which the rule of a request has changed which one is the most probable."""
+
+
+@runtime_checkable
 class ObservableEngine(TokenEngine, Protocol):
     """An engine that notes when it advances, also for requests that are far from done.
 

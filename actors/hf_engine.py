@@ -17,9 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from actors.batch_scheduler import BatchScheduler
+from actors.decoding.rules import RuleSet
 from actors.engine import EngineOptions
 from actors.requests import (
     CandidateSet,
+    DecodingRule,
     EngineRequest,
     GreedyRequest,
     MultinomialRequest,
@@ -33,7 +35,7 @@ from tlpo_ray.config.run import RolloutConfig
 from tlpo_ray.flow.file_layout import file_layout
 from tlpo_ray.flow.lora import with_adapter
 from tlpo_ray.flow.models import load_causal_lm
-from tlpo_ray.flow.tokenizer import end_of_text_ids
+from tlpo_ray.flow.tokenizer import end_of_text_ids, load_tokenizer
 from tlpo_ray.flow.weights import Bucket
 
 R = TypeVar("R")
@@ -49,13 +51,15 @@ class _Sequence:
     limit: int
     """Maximum number of tokens to generate."""
     choose: Choose
+    rule: DecodingRule | None = None
+    banned_ids: Sequence[int] = ()
     stop_condition: StopCondition | None = None
     token_ids: list[int] = field(default_factory=list)
     """Tokens generated so far."""
 
 
 class TransformersEngine:
-    """`ObservableEngine` on a Hugging Face causal language model, in batches with a KV cache.
+    """`ObservableEngine` and `DecodingEngine` on a Hugging Face causal language model, in batches with a KV cache.
 
     Raises:
         ModelError: The model cannot be loaded.
@@ -77,6 +81,10 @@ class TransformersEngine:
         self.max_context = model.max_context
         self.eos_ids = end_of_text_ids(model)
         self.version = 0
+        self._settings = model
+        self._rules: RuleSet | None = None
+        """Decoding rules; built when the first request asks for one."""
+        self._interventions = 0
         self._scheduler = BatchScheduler(max_sequences=self._batch_size)
         self.step_clock = WorkClock()
         _note_layers(self._model, self.step_clock)
@@ -90,6 +98,10 @@ class TransformersEngine:
     def load_weights(self, buckets: Iterable[Bucket], version: int) -> None:
         self._layout.load(self._model, buckets)
         self.version = version
+
+    @property
+    def interventions(self) -> int:
+        return self._interventions
 
     def close(self) -> None:
         del self._model
@@ -114,6 +126,8 @@ class TransformersEngine:
                     limit=request.max_new_tokens,
                     choose=_sampler(request, self._device),
                     stop_condition=request.stop_condition,
+                    rule=request.rule,
+                    banned_ids=sorted(request.banned_ids),
                 )
                 for request in requests
             ]
@@ -168,6 +182,7 @@ class TransformersEngine:
     def _generate_batch(self, running: Sequence[_Sequence]) -> None:
         logits, cache, mask = self._prefill([sequence.context_ids for sequence in running])
         while True:
+            logits = self._steered(running, logits)
             tokens = [sequence.choose(row) for sequence, row in zip(running, logits, strict=True)]
             continues = [self._append(sequence, token) for sequence, token in zip(running, tokens, strict=True)]
             if not any(continues):
@@ -179,6 +194,20 @@ class TransformersEngine:
             mask = torch.cat([mask[keep], mask.new_ones(len(running), 1)], dim=1)
             last = torch.tensor([tokens[row] for row in keep.tolist()], device=self._device)[:, None]
             logits = self._forward(last, mask, cache)
+
+    def _steered(self, running: Sequence[_Sequence], logits: Tensor) -> Tensor:
+        """Return logits [B, V] with the rules of the sequences applied."""
+        if not any(sequence.rule or sequence.banned_ids for sequence in running):
+            return logits
+        logits = logits.float()
+        for row, sequence in enumerate(running):
+            logits[row, list(sequence.banned_ids)] = float("-inf")
+        rules = [sequence.rule for sequence in running]
+        if any(rules):
+            self._rules = self._rules or RuleSet(load_tokenizer(self._settings), logits.shape[1])
+            changed = self._rules.apply(logits, rules, [sequence.token_ids for sequence in running])
+            self._interventions += int(changed.sum())
+        return logits
 
     def _append(self, sequence: _Sequence, token: int) -> bool:
         """Append a token; return whether the sequence continues."""

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from detectors.language_profile import English
+from tlpo_ray.config.decoding import RULES, DecodingConfig, RuleMethod
 from tlpo_ray.flow.records import Float32, Int32
 
 Result_co = TypeVar("Result_co", covariant=True)
@@ -33,6 +35,33 @@ class CandidateSet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DecodingRule:
+    """A rule that changes the logits of each token of an answer before it is sampled.
+
+    Example: ``DecodingRule(method="mask", language="ko")``
+    """
+
+    method: RuleMethod
+    language: str
+    """Language that the answer should be in."""
+    english: English = "neutral"
+    """Meaning of English words."""
+    alpha: float = 8.0
+    """`DecodingConfig.alpha`."""
+    top_k: int = 10
+    """`DecodingConfig.top_k`."""
+
+
+def decoding_rule(config: DecodingConfig, language: str, english: English) -> DecodingRule | None:
+    """Return the rule of a decoding method for answers in one language; None if the method has none."""
+    if config.method not in RULES:
+        return None
+    return DecodingRule(
+        method=config.method, language=language, english=english, alpha=config.alpha, top_k=config.top_k
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SampleRequest(EngineRequest[list[int]]):
     """Request to sample one answer; the result is its token ids without the end-of-text token.
 
@@ -47,6 +76,10 @@ class SampleRequest(EngineRequest[list[int]]):
     """Sampling temperature; 0 is greedy."""
     seed: int | None
     stop_condition: StopCondition | None = None
+    rule: DecodingRule | None = None
+    """Change of the logits; only a `DecodingEngine` serves requests with one."""
+    banned_ids: frozenset[int] = frozenset()
+    """Tokens that are not sampled; only a `DecodingEngine` serves requests with any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ import torch
 from actors.engine import EngineOptions, run_all
 from actors.requests import (
     CandidateSet,
+    DecodingRule,
     EngineRequest,
     GreedyRequest,
     MultinomialRequest,
@@ -38,6 +39,8 @@ from tlpo_ray.flow.weights import RECEIVERS, Bucket, Rendezvous, TensorMeta
 R = TypeVar("R")
 ALL_TOKENS = -1
 """vLLM's code for the log-probabilities of the complete vocabulary."""
+LEAST_BIAS = -100.0
+"""Smallest bias of a logit that vLLM takes: the token is then never sampled."""
 ADAPTER_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Maximum adapter ranks that vLLM can be configured for."""
 UNSUPPORTED = (
@@ -64,7 +67,7 @@ class _Running:
 
 
 class VLLMEngine:
-    """`ObservableEngine`, `BroadcastEngine` and `SleepingEngine` on vLLM.
+    """`ObservableEngine`, `BroadcastEngine`, `SleepingEngine` and `DecodingEngine` on vLLM.
 
     Raises:
         ModelError: vLLM cannot load the model.
@@ -150,6 +153,12 @@ class VLLMEngine:
     def kv_cache_usage(self) -> float:
         return float(self._engine.engine_core.engine_core.scheduler.kv_cache_manager.usage)
 
+    @property
+    def interventions(self) -> int:
+        from actors.decoding.vllm_processor import interventions
+
+        return sum(self._engine.collective_rpc(interventions))
+
     def close(self) -> None:
         self._engine.engine_core.shutdown()
 
@@ -174,8 +183,9 @@ class VLLMEngine:
         match request:
             case SampleRequest():
                 parameters = _sampling_params(
-                    request.max_new_tokens, request.temperature, request.seed, eos_ids=self.eos_ids
-                )
+                    request.max_new_tokens, request.temperature, request.seed, eos_ids=self.eos_ids,
+                    rule=request.rule, banned_ids=request.banned_ids,
+                )  # fmt: skip
                 self._generate(request.prompt_ids, parameters, request.stop_condition, on_done)
             case TopKRequest(n=n, include=include):
                 self._probe(request.context_ids, n, lambda row: on_done(_most_probable(row, n, include)), include)
@@ -349,12 +359,21 @@ def _sampling_params(
     logprobs: int | None = None,
     forced: int | None = None,
     eos_ids: Iterable[int] = (),
+    rule: DecodingRule | None = None,
+    banned_ids: Iterable[int] = (),
 ) -> Any:
     """Return vLLM's `SamplingParams`."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
+    extra_args = None
+    if rule is not None:
+        from actors.decoding.vllm_processor import extra_args as arguments_for
+
+        extra_args = arguments_for(rule)
     return SamplingParams(
+        extra_args=extra_args,
+        logit_bias=dict.fromkeys(banned_ids, LEAST_BIAS) or None,
         max_tokens=max_tokens,
         temperature=temperature,
         seed=seed,

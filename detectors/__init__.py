@@ -7,6 +7,7 @@ Finding(start=4, end=7, text='єна', kind='Cyrillic', rule='script')
 
 from __future__ import annotations
 
+from detectors.characters import ScriptCharacters, script_characters
 from detectors.detector import CountsWords, Detector, IncrementalDetector, Scan, count, find, spans
 from detectors.errors import (
     DetectorError,
@@ -46,6 +47,7 @@ __all__ = [
     "Profile",
     "Rates",
     "Scan",
+    "ScriptCharacters",
     "SegmentedDetector",
     "SettingError",
     "Stream",
@@ -66,6 +68,7 @@ __all__ = [
     "pass_rates",
     "profile",
     "rates_of",
+    "script_characters",
     "segmented",
     "selected",
     "spans",

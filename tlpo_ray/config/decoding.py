@@ -1,0 +1,68 @@
+"""How answers are decoded: sampled as the model has them, or with a method against confusion."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self, get_args
+
+from pydantic import Field, ValidationError
+
+from tlpo_ray.config.fields import Positive, Section
+from tlpo_ray.errors import UserError
+
+DecodingMethod = Literal["plain", "greedy", "prompt", "mask", "gate", "boost", "retry"]
+RuleMethod = Literal["mask", "gate", "boost"]
+"""Methods that change the logits of each token before it is sampled."""
+METHODS: tuple[DecodingMethod, ...] = get_args(DecodingMethod)
+RULES: tuple[RuleMethod, ...] = get_args(RuleMethod)
+ABOUT: dict[DecodingMethod, str] = {
+    "plain": "sampled as the model has it",
+    "greedy": "always the most probable token",
+    "prompt": "an instruction to stay in the language",
+    "mask": "no token with a letter of a foreign script",
+    "gate": "the same, only where such tokens are probable, and not within a foreign word",
+    "boost": "tokens of the language made more probable where foreign ones are probable",
+    "retry": "cut back at the first confused token, and sampled again without it",
+}
+"""What each method does, for tables and help."""
+
+
+class DecodingConfig(Section):
+    """A decoding method and its settings. No method trains anything.
+
+    Example: ``DecodingConfig.parse("boost:alpha=4")``
+    """
+
+    method: DecodingMethod = "plain"
+    """Method, one of `METHODS`."""
+    alpha: Annotated[float, Field(gt=0)] = 8.0
+    """`boost`: largest amount, in nats, by which the logits of the language's tokens rise."""
+    top_k: Positive = 10
+    """`gate`: number of most probable tokens that are looked at."""
+    max_retries: Positive = 64
+    """`retry`: most tokens that are taken back in one answer; the answer then stays as it is."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the settings that a command line names, e.g. `mask` or `gate:top_k=20`.
+
+        Raises:
+            UserError: There is no such method or setting, or a value is not allowed.
+        """
+        method, _, settings = text.partition(":")
+        values: dict[str, str] = {}
+        for setting in settings.split(",") if settings else ():
+            key, equals, value = setting.partition("=")
+            if not equals or key not in ("alpha", "top_k", "max_retries"):
+                raise UserError(
+                    f"decoding {text!r}: {setting!r} is no setting; expected alpha=A (boost), top_k=K (gate) or "
+                    f"max_retries=N (retry)"
+                )
+            values[key] = value
+        try:
+            return cls.model_validate({"method": method, **values}, strict=False)
+        except ValidationError as error:
+            first = error.errors()[0]
+            what = f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"
+            if first["loc"] == ("method",):
+                what = f"expected one of {', '.join(METHODS)}"
+            raise UserError(f"decoding {text!r}: {what}") from error
