@@ -15,8 +15,10 @@ from tlpo_ray.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from actors.batch_scheduler import BatchScheduler
+    from actors.completions import Completion
     from actors.engine import (
         BroadcastEngine,
+        DecodingEngine,
         EngineFactory,
         EngineOptions,
         ObservableEngine,
@@ -26,19 +28,22 @@ if TYPE_CHECKING:
     )
     from actors.requests import (
         CandidateSet,
+        DecodingRule,
         EngineRequest,
         GreedyRequest,
         MultinomialRequest,
         SampleRequest,
         TopKRequest,
     )
-    from actors.worker import Completion, RolloutWorker, build_worker
+    from actors.worker import RolloutWorker, build_worker
 
 __all__ = [
     "BatchScheduler",
     "BroadcastEngine",
     "CandidateSet",
     "Completion",
+    "DecodingEngine",
+    "DecodingRule",
     "EngineFactory",
     "EngineOptions",
     "EngineRequest",
@@ -60,7 +65,9 @@ __getattr__ = lazy_exports(
         "BatchScheduler": "actors.batch_scheduler",
         "BroadcastEngine": "actors.engine",
         "CandidateSet": "actors.requests",
-        "Completion": "actors.worker",
+        "Completion": "actors.completions",
+        "DecodingEngine": "actors.engine",
+        "DecodingRule": "actors.requests",
         "EngineFactory": "actors.engine",
         "EngineOptions": "actors.engine",
         "EngineRequest": "actors.requests",

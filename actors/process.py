@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from actors.batch import RolloutBatch
+from actors.completions import Completion
 from actors.progress import RolloutProgress, rollout_progress
-from actors.worker import Completion, build_worker
+from actors.worker import build_worker
 from tlpo_ray.cluster.hangs import ProcessInfo, register_process
 from tlpo_ray.cluster.waiting import wait_for
 from tlpo_ray.config.detector import DetectorConfig

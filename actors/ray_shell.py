@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from actors.broadcast import BroadcastRound
+from actors.completions import Completion
 from actors.fleet import FleetState
 from actors.jobs import JobRunner
 from actors.member import JobKind, Limits, Member
 from actors.process import RolloutProcess, RolloutSpec
 from actors.vllm_env import vllm_env
-from actors.worker import Completion
 from tlpo_ray.cluster.actors import ActorPool
 from tlpo_ray.cluster.placement import bundle
 from tlpo_ray.config.run import ClusterConfig, FlowConfig

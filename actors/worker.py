@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,22 +15,31 @@ from actors.batch import RolloutBatch
 from actors.canary import CanaryCheck, canary_difference, canary_request
 from actors.candidates import candidate_set, context_of
 from actors.chat import EncodedPrompt, encode_prompts
-from actors.confusion import AnswerText, answer_ids, cut_at_stop_string
-from actors.coroutine import RolloutCoroutine, observed, start
-from actors.engine import BroadcastEngine, EngineFactory, EngineOptions, SleepingEngine, TokenEngine, run_all
+from actors.completions import AnswerSettings, Completion, complete_answer
+from actors.coroutine import RolloutCoroutine, observed, run_coroutines, start
+from actors.engine import (
+    BroadcastEngine,
+    DecodingEngine,
+    EngineFactory,
+    EngineOptions,
+    SleepingEngine,
+    TokenEngine,
+    run_all,
+)
 from actors.lookahead import CandidateScorer, CandidateScores, score_candidates
-from actors.requests import CandidateSet, SampleRequest
-from actors.rollout import RenderedPrompt, Rollout, derive_seed, sample_answer
+from actors.requests import CandidateSet
+from actors.rollout import RenderedPrompt, Rollout, sample_answer
 from actors.token_bytes import TokenBytes
 from detectors.segments import Part, markers, part_after
 from tlpo_ray.cluster.progress import WorkClock
+from tlpo_ray.config.decoding import RULES, DecodingConfig
 from tlpo_ray.config.detector import DetectorConfig
 from tlpo_ray.config.model import LoraConfig, ModelConfig
 from tlpo_ray.config.plugins import ROLLOUT_ENGINES, load_plugin
 from tlpo_ray.config.run import RolloutConfig
-from tlpo_ray.errors import TlpoError, WeightSyncError
+from tlpo_ray.errors import ConfigError, TlpoError, WeightSyncError
 from tlpo_ray.flow.delta import WeightMirror
-from tlpo_ray.flow.records import CandidateGroup, Outcome, Prompt, PromptResult, RolloutReport, readable
+from tlpo_ray.flow.records import CandidateGroup, Outcome, Prompt, PromptResult, RolloutReport
 from tlpo_ray.flow.tokenizer import load_tokenizer
 from tlpo_ray.flow.weights import Bucket, Canary, Rendezvous, WeightUpdate
 
@@ -38,21 +47,6 @@ MOST_OF_TURN = 24
 """Tokens at the end of a prompt among which a chat template opens, or closes, the thoughts of the answer."""
 MAX_FAILURES, MAX_FAILURE_SHARE = 8, 0.05
 """Rollouts that may raise: this number, or this share of all. More of them point to a fault, not to an odd answer."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completion:
-    """A complete sampled answer, for evaluation."""
-
-    prompt_index: int
-    sample: int
-    """Number of this answer among those to the same prompt, from 0."""
-    text: str
-    token_ids: tuple[int, ...]
-    finished: bool
-    """Whether the model ended the answer, or a stop string did; False when it reached the token limit."""
-    begins_in: Part = "answer"
-    """Part of the answer that it begins in: thoughts, if the prompt has opened them."""
 
 
 class RolloutWorker:
@@ -73,6 +67,7 @@ class RolloutWorker:
         self._model = model
         self._config = rollout
         self._detectors = detector.detectors()
+        self._detector_config = detector
         self._seed = seed
         self.clock = WorkClock()
         """Noted with every token that is sampled and every request that is done, those of the canary left out."""
@@ -191,7 +186,13 @@ class RolloutWorker:
         self._broadcast_engine().join_broadcast(rendezvous, rank)
 
     def generate(
-        self, prompts: Sequence[Prompt], samples: int, temperature: float, max_new_tokens: int, seed: int
+        self,
+        prompts: Sequence[Prompt],
+        samples: int,
+        temperature: float,
+        max_new_tokens: int,
+        seed: int,
+        decoding: DecodingConfig | None = None,
     ) -> list[Completion]:
         """Sample complete answers; prompts that cannot be answered, e.g. for want of room, get no completions.
 
@@ -201,41 +202,46 @@ class RolloutWorker:
             temperature: Sampling temperature; 0 is greedy.
             max_new_tokens: Maximum length of an answer in tokens.
             seed: Seed of the evaluation; an answer's own is derived from it, its prompt and its number.
-        """
-        encoded, _ = self.encode(prompts)
-        asked = [(prompt.index, sample, ids) for prompt, ids in encoded for sample in range(samples)]
-        stop_strings = self._model.stop_strings
-        requests = [
-            SampleRequest(
-                prompt_ids=ids,
-                max_new_tokens=min(max_new_tokens, self._engine.max_context - len(ids)),
-                temperature=temperature,
-                seed=derive_seed(seed, index, sample),
-                stop_condition=partial(self._note_tokens, AnswerText(self._token_bytes, stop_strings)),
-            )
-            for index, sample, ids in asked
-        ]
-        return [
-            self._completion(index, sample, token_ids, ids, is_cut_off=len(token_ids) == request.max_new_tokens)
-            for (index, sample, ids), request, token_ids in zip(
-                asked, requests, run_all(self._engine, requests), strict=True
-            )
-        ]
+            decoding: Decoding method; None samples as the model has it.
 
-    def _completion(
-        self, index: int, sample: int, token_ids: list[int], prompt_ids: Sequence[int], *, is_cut_off: bool
-    ) -> Completion:
-        """Return an answer up to its first stop string."""
-        text, stop_strings = self._token_bytes.text(token_ids), self._model.stop_strings
-        answer = cut_at_stop_string(text, stop_strings)
-        return Completion(
-            prompt_index=index,
-            sample=sample,
-            text=readable(answer),
-            token_ids=tuple(answer_ids(token_ids, self._token_bytes, stop_strings)),
-            finished=len(answer) < len(text) or not is_cut_off,
-            begins_in=self._part_after(prompt_ids),
+        Raises:
+            ConfigError: The engine cannot decode by this method.
+            Exception: Whatever a detector raises, if the method asks it.
+        """
+        decoding = decoding or DecodingConfig()
+        if decoding.method in (*RULES, "retry") and not isinstance(self._engine, DecodingEngine):
+            raise ConfigError(
+                f"rollout.engine {self._config.engine} cannot change the logits of a token, which decoding by "
+                f"{decoding.method} needs: use vllm or transformers"
+            )
+        settings = AnswerSettings(
+            temperature=temperature,
+            max_new_tokens=max_new_tokens,
+            seed=seed,
+            decoding=decoding,
+            english=self._detector_config.english,
         )
+        encoded, _ = self.encode(prompts)
+        coroutines = [
+            self._complete(prompt, ids, sample, settings) for prompt, ids in encoded for sample in range(samples)
+        ]
+        return run_coroutines(self._engine, coroutines)
+
+    def _complete(
+        self, prompt: Prompt, ids: tuple[int, ...], sample: int, settings: AnswerSettings
+    ) -> RolloutCoroutine[Completion]:
+        begins_in = self._part_after(ids)
+        rendered = RenderedPrompt(prompt=prompt, prompt_ids=ids, detector=self._detector(prompt, ids))
+        completion = yield from complete_answer(
+            rendered,
+            sample,
+            settings,
+            self._engine.max_context,
+            self._token_bytes,
+            self._model.stop_strings,
+            self.clock,
+        )
+        return replace(completion, begins_in=begins_in)
 
     def encode(self, prompts: Sequence[Prompt]) -> tuple[list[EncodedPrompt], list[PromptResult]]:
         """Return prompts as tokens, and the results of those that cannot be answered, with the reason."""
@@ -287,11 +293,6 @@ class RolloutWorker:
     def _note_progress(self, batch: RolloutBatch, tokens: int) -> None:
         batch.tokens += tokens
         self.clock.note()
-
-    def _note_tokens(self, answer: AnswerText, new_ids: Sequence[int]) -> bool:
-        """Note that an answer has grown; return whether a stop string ends it."""
-        self.clock.note()
-        return answer.stop_condition(new_ids)
 
     def _roll_out(self, rendered: RenderedPrompt) -> RolloutCoroutine[tuple[Rollout, CandidateGroup | None]]:
         """Return answer, confusion point, candidate set and rewards of one prompt; no group if the answer is clean."""

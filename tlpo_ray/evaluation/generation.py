@@ -17,7 +17,7 @@ from tlpo_ray.flow.records import Prompt
 from tlpo_ray.progress import SILENT, ProgressListener
 
 if TYPE_CHECKING:
-    from actors.worker import Completion
+    from actors.completions import Completion
 
 PROMPT_ROOM = 2048
 """Tokens of context reserved for the prompt, if the model has that many."""

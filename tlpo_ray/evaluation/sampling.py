@@ -16,7 +16,7 @@ from tlpo_ray.errors import UserError
 from tlpo_ray.flow.records import Prompt
 
 if TYPE_CHECKING:
-    from actors.worker import Completion
+    from actors.completions import Completion
 
 CPU_KV_CACHE_MIB = 1024
 """Size of the KV cache without a GPU, in MiB: enough for 64 short answers, and small next to a laptop's memory."""

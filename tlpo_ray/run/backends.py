@@ -26,7 +26,7 @@ from tlpo_ray.flow.records import Prompt
 from tlpo_ray.progress import SILENT, ProgressListener
 
 if TYPE_CHECKING:
-    from actors.worker import Completion
+    from actors.completions import Completion
 
 ANSWERS = 64
 """Prompts that each engine is asked, once greedily and once at the run's temperature."""

@@ -14,7 +14,7 @@ from tlpo_ray.flow.records import Prompt, RolloutStats
 from tlpo_ray.flow.weights import WeightUpdate
 
 if TYPE_CHECKING:
-    from actors.worker import Completion
+    from actors.completions import Completion
     from learner.report import UpdateReport
 
 

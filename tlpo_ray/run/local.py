@@ -15,7 +15,8 @@ from tlpo_ray.flow.records import Prompt, RolloutStats, decode, encode
 from tlpo_ray.flow.weights import WeightUpdate
 
 if TYPE_CHECKING:
-    from actors.worker import Completion, RolloutWorker
+    from actors.completions import Completion
+    from actors.worker import RolloutWorker
     from learner.report import UpdateReport
     from learner.worker import LearnerWorker
 

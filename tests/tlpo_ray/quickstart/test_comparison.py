@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import detectors
-from actors.worker import Completion, RolloutWorker, build_worker
+from actors.completions import Completion
+from actors.worker import RolloutWorker, build_worker
 from tests.small_run import LOCAL, run_config, write_prompts
 from tlpo_ray.config.detector import DetectorConfig
 from tlpo_ray.errors import JudgeError

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from actors.worker import Completion, build_worker
+from actors.completions import Completion
+from actors.worker import build_worker
 from detectors import TermsDetector
 from tlpo_ray.config.load import load_config
 from tlpo_ray.config.run import RunConfig
