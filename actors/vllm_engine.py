@@ -18,7 +18,6 @@ import torch
 from actors.engine import EngineOptions, run_all
 from actors.requests import (
     CandidateSet,
-    DecodingRule,
     EngineRequest,
     GreedyRequest,
     MultinomialRequest,
@@ -27,6 +26,7 @@ from actors.requests import (
     TopKRequest,
 )
 from actors.vllm_env import vllm_env
+from actors.vllm_requests import most_probable, sampling_params
 from tlpo_ray.cluster.progress import WorkClock
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.config.run import CANDIDATES_LIMIT, MIB, RolloutConfig
@@ -39,8 +39,6 @@ from tlpo_ray.flow.weights import RECEIVERS, Bucket, Rendezvous, TensorMeta
 R = TypeVar("R")
 ALL_TOKENS = -1
 """vLLM's code for the log-probabilities of the complete vocabulary."""
-LEAST_BIAS = -100.0
-"""Smallest bias of a logit that vLLM takes: the token is then never sampled."""
 ADAPTER_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Maximum adapter ranks that vLLM can be configured for."""
 UNSUPPORTED = (
@@ -157,7 +155,8 @@ class VLLMEngine:
     def interventions(self) -> int:
         from actors.decoding.vllm_processor import interventions
 
-        return sum(self._engine.collective_rpc(interventions))
+        # Ranks of a tensor-parallel engine apply the same rules to the same logits.
+        return int(max(self._engine.collective_rpc(interventions)))
 
     def close(self) -> None:
         self._engine.engine_core.shutdown()
@@ -182,13 +181,13 @@ class VLLMEngine:
     def _add(self, request: EngineRequest[Any], on_done: Callable[[Any], None]) -> None:
         match request:
             case SampleRequest():
-                parameters = _sampling_params(
+                parameters = sampling_params(
                     request.max_new_tokens, request.temperature, request.seed, eos_ids=self.eos_ids,
                     rule=request.rule, banned_ids=request.banned_ids,
                 )  # fmt: skip
                 self._generate(request.prompt_ids, parameters, request.stop_condition, on_done)
             case TopKRequest(n=n, include=include):
-                self._probe(request.context_ids, n, lambda row: on_done(_most_probable(row, n, include)), include)
+                self._probe(request.context_ids, n, lambda row: on_done(most_probable(row, n, include)), include)
             case MultinomialRequest():
                 self._draws.append((request, on_done))
                 self._begin_draw()
@@ -231,7 +230,7 @@ class VLLMEngine:
             rows.append(output.logprobs[0])
             return False
 
-        parameters = _sampling_params(1, logprobs=n, forced=include)
+        parameters = sampling_params(1, logprobs=n, forced=include)
         self._add_to_vllm(context_ids, parameters, _Running(on_tokens, lambda: on_done(rows[0])))
 
     def _begin_draw(self) -> None:
@@ -245,7 +244,7 @@ class VLLMEngine:
         request, on_done = self._draws.popleft()
 
         def draw(row: dict[int, Any]) -> None:
-            vocabulary = _most_probable(row, len(row))
+            vocabulary = most_probable(row, len(row))
             generator = torch.Generator().manual_seed(request.seed)
             picked = torch.multinomial(torch.from_numpy(vocabulary.logp).exp(), request.n, generator=generator)
             kept = np.sort(picked.numpy())  # positions in a most-probable-first order
@@ -270,7 +269,7 @@ class VLLMEngine:
                 on_done(continuations)
 
         for number in tuple(unfinished):
-            parameters = _sampling_params(limits[number], eos_ids=self.eos_ids)
+            parameters = sampling_params(limits[number], eos_ids=self.eos_ids)
             stop_condition = request.stop_conditions[number] if request.stop_conditions else None
             self._generate(request.contexts[number], parameters, stop_condition, partial(finish, number))
 
@@ -349,52 +348,3 @@ def _cpu_workarounds(model: ModelConfig) -> dict[str, Any]:
         # The state after a prefix is cached in chunks only, which are switched off above.
         arguments["enable_prefix_caching"] = False
     return arguments
-
-
-def _sampling_params(
-    max_tokens: int,
-    temperature: float = 0.0,
-    seed: int | None = None,
-    *,
-    logprobs: int | None = None,
-    forced: int | None = None,
-    eos_ids: Iterable[int] = (),
-    rule: DecodingRule | None = None,
-    banned_ids: Iterable[int] = (),
-) -> Any:
-    """Return vLLM's `SamplingParams`."""
-    from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
-
-    extra_args = None
-    if rule is not None:
-        from actors.decoding.vllm_processor import extra_args as arguments_for
-
-        extra_args = arguments_for(rule)
-    return SamplingParams(
-        extra_args=extra_args,
-        logit_bias=dict.fromkeys(banned_ids, LEAST_BIAS) or None,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        seed=seed,
-        logprobs=logprobs,
-        allowed_token_ids=None if forced is None else [forced],
-        stop_token_ids=sorted(eos_ids),  # not left to vLLM, so that both engines end at the same tokens
-        detokenize=False,
-        skip_clone=True,  # no two requests share their parameters; a deep copy costs more than a token
-        output_kind=RequestOutputKind.DELTA,
-    )
-
-
-def _most_probable(row: dict[int, Any], n: int, include: int | None = None) -> CandidateSet:
-    """Return the n most probable tokens of vLLM's log-probabilities, which may hold the sampled token as an extra.
-
-    A token to `include` takes the last place if it is not among them.
-    """
-    best = sorted(row.items(), key=lambda entry: (-entry[1].logprob, entry[0]))[:n]
-    if include is not None and all(token != include for token, _ in best):
-        best[-1] = (include, row[include])
-    return CandidateSet(
-        token_ids=np.array([token for token, _ in best], np.int32),
-        logp=np.array([value.logprob for _, value in best], np.float32),
-    )

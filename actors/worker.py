@@ -94,6 +94,20 @@ class RolloutWorker:
         """Policy version of the loaded weights."""
         return self._engine.version
 
+    @property
+    def interventions(self) -> int:
+        """Tokens so far before which a decoding rule has changed which one is the most probable.
+
+        Raises:
+            ConfigError: The engine does not apply rules.
+        """
+        if not isinstance(self._engine, DecodingEngine):
+            raise ConfigError(
+                f"rollout.engine {self._config.engine} cannot change the logits of a token, which this decoding method "
+                f"needs: use vllm or transformers"
+            )
+        return self._engine.interventions
+
     def run_batch(self, prompts: Sequence[Prompt]) -> RolloutReport:
         """Roll out one batch to the end.
 
@@ -209,11 +223,8 @@ class RolloutWorker:
             Exception: Whatever a detector raises, if the method asks it.
         """
         decoding = decoding or DecodingConfig()
-        if decoding.method in (*RULES, "retry") and not isinstance(self._engine, DecodingEngine):
-            raise ConfigError(
-                f"rollout.engine {self._config.engine} cannot change the logits of a token, which decoding by "
-                f"{decoding.method} needs: use vllm or transformers"
-            )
+        if decoding.method in (*RULES, "retry"):
+            _ = self.interventions  # raises where rules would have no effect
         settings = AnswerSettings(
             temperature=temperature,
             max_new_tokens=max_new_tokens,

@@ -22,7 +22,7 @@ from actors.requests import DecodingRule, decoding_rule
 from detectors import DetectorError, English, language_code
 from tlpo_ray.config.decoding import RULES, DecodingConfig
 from tlpo_ray.config.model import ModelConfig
-from tlpo_ray.errors import UserError
+from tlpo_ray.errors import ConfigError, UserError
 from tlpo_ray.flow.tokenizer import load_tokenizer
 
 DECODING, LANGUAGE, ENGLISH = "tlpo_decoding", "tlpo_language", "tlpo_english"
@@ -31,7 +31,7 @@ PREFIX = "tlpo_"
 ENGLISH_SETTINGS: dict[str, English] = {"neutral": "neutral", "confusion": "confusion"}
 
 
-def extra_args(rule: DecodingRule) -> dict[str, str]:
+def arguments_for(rule: DecodingRule) -> dict[str, str]:
     """Return the extra arguments by which a request asks for a rule."""
     settings = {"boost": f":alpha={rule.alpha}", "gate": f":top_k={rule.top_k}"}.get(rule.method, "")
     return {DECODING: rule.method + settings, LANGUAGE: rule.language, ENGLISH: rule.english}
@@ -70,16 +70,16 @@ class LanguageProcessor(FirstRunnerProcessor, SecondRunnerProcessor):  # type: i
     The tokenizer's vocabulary is read when the first request asks for a rule.
     """
 
-    _last_config: ClassVar[Any] = lambda: None
-    """Weak reference to the configuration of the engine that the last processor was made for."""
+    live: ClassVar[weakref.WeakSet[LanguageProcessor]] = weakref.WeakSet()
+    """All processors of this process."""
 
     def __init__(self, vllm_config: Any, states: Any = None, is_pin_memory: bool = False) -> None:
+        self.vllm_config: Any = vllm_config
         self.interventions = 0
         """Tokens so far before which a rule has changed which one is the most probable."""
         # Named with --logits-processors as well, it is loaded twice: a boost would count twice.
-        self._is_idle = LanguageProcessor._last_config() is vllm_config
-        LanguageProcessor._last_config = weakref.ref(vllm_config)
-        self._vllm_config = vllm_config
+        self._is_idle = any(other.vllm_config is vllm_config for other in LanguageProcessor.live)
+        LanguageProcessor.live.add(self)
         self._states = states
         self._rules: RuleSet | None = None
         self._requested: dict[int, tuple[DecodingRule, Sequence[int]]] = {}
@@ -153,7 +153,7 @@ class LanguageProcessor(FirstRunnerProcessor, SecondRunnerProcessor):  # type: i
         return rows
 
     def _rule_set(self, rows: int) -> RuleSet:
-        config = self._vllm_config.model_config
+        config = self.vllm_config.model_config
         model = ModelConfig(
             path=config.tokenizer, revision=config.tokenizer_revision, trust_remote_code=config.trust_remote_code
         )
@@ -161,6 +161,15 @@ class LanguageProcessor(FirstRunnerProcessor, SecondRunnerProcessor):  # type: i
 
 
 def interventions(worker: Any) -> int:
-    """Return the interventions of the processors of a vLLM worker; to be called in it by `collective_rpc`."""
-    processors = worker.model_runner.input_batch.logitsprocs.non_argmax_invariant
-    return sum(each.interventions for each in processors if isinstance(each, LanguageProcessor))
+    """Return the interventions of the processors of a vLLM worker; to be called in it by `collective_rpc`.
+
+    Raises:
+        ConfigError: vLLM has not loaded the processor, so that rules would have no effect.
+    """
+    found = [each.interventions for each in LanguageProcessor.live if each.vllm_config is worker.vllm_config]
+    if not found:
+        raise ConfigError(
+            "vLLM has not loaded the logits processor of tlpo-ray, so decoding methods have no effect: install the "
+            "package (make setup, or pip install -e .), so that vLLM finds its entry point"
+        )
+    return sum(found)
