@@ -122,7 +122,7 @@ def _sample(config: BaselineConfig, prompts: Sequence[Prompt], on_progress: OnPr
         samples=settings.samples, temperature=settings.temperature, max_new_tokens=settings.max_new_tokens,
         engine=settings.engine, concurrency=settings.concurrency, seed=config.seed,
     )  # fmt: skip
-    completions = sample_completions(config.model, prompts, sampling, on_progress)
+    completions = sample_completions(config.model, prompts, sampling, on_progress).completions
     return OwnAnswers(
         answers=tuple(
             OwnAnswer(

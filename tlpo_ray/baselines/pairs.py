@@ -118,7 +118,7 @@ def _sample_answers(
         progress.note(line)
     model = model_for_sampling(request.model, sampling.max_new_tokens, request.like)
     check_conversations(model, selected.examples, skip=request.skip_bad)
-    completions = generate(request.model, selected.prompts, sampling, request.like, progress)
+    completions = generate(request.model, selected.prompts, sampling, request.like, progress).completions
     by_index = {prompt.index: prompt for prompt in selected.prompts}
     rows = [
         answer_row(

@@ -15,6 +15,7 @@ from tlpo_ray.cli.options import (
     AccuracyTasks,
     AnsweringModel,
     AnswerLanguages,
+    Decoding,
     Detector,
     DetectorSettings,
     DetectOutput,
@@ -216,6 +217,7 @@ def evaluate(
     limit: Limit = None,
     seed: SamplingSeed = 0,
     like: Like = None,
+    decoding: Decoding = "plain",
     segment: Segments = None,
     skip_bad: SkipBadPrompts = False,
     output: EvaluationFolder = None,
@@ -230,9 +232,41 @@ def evaluate(
             accuracy=accuracy, tasks=_split_names(task), languages=_split_names(language),
             english=english_setting(english), samples=samples, temperature=temperature,
             max_new_tokens=max_new_tokens, engine=engine, limit=limit, seed=seed, skip_bad=skip_bad, like=like,
-            segments=segments_setting(segment), output=output,
+            decoding=decoding, segments=segments_setting(segment), output=output,
         )
     )  # fmt: skip
+
+
+@app.command()
+def alternatives(
+    model: Annotated[str, typer.Argument(help="Folder or hub name of the model, as it is.")],
+    prompts: Annotated[str, typer.Option(help="Prompt file, folder or hub dataset.")],
+    language: Annotated[str, typer.Option(help="Language of the prompts and of the answers.")],
+    english: EnglishInAnswers = "neutral",
+    method: Annotated[
+        str | None, typer.Option(help="Decoding methods, separated by commas; default: all of them.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Largest number of prompts.")] = 60,
+    samples: Samples = 1,
+    temperature: Annotated[float, typer.Option(min=0, help="Sampling temperature.")] = 0.6,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer in tokens.")] = 128,
+    engine: Engine = "vllm",
+    seed: SamplingSeed = 0,
+    like: Like = None,
+    output: EvaluationFolder = None,
+) -> None:
+    """Do you need to train? Compare what masks, gates, boosts, prompts and retries reach on a model as it is."""
+    from tlpo_ray.commands.alternatives import alternatives_command
+    from tlpo_ray.commands.choices import english_setting
+    from tlpo_ray.config.decoding import METHODS
+    from tlpo_ray.evaluation.alternatives import AlternativesRequest
+
+    request = AlternativesRequest(
+        model=model, prompts=prompts, language=language, english=english_setting(english),
+        methods=_split_names(method) or METHODS, limit=limit, samples=samples, temperature=temperature,
+        max_new_tokens=max_new_tokens, engine=engine, seed=seed, like=like,
+    )  # fmt: skip
+    alternatives_command(request, output)
 
 
 def _split_names(names: str | None) -> tuple[str, ...]:

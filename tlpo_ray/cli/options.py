@@ -81,6 +81,13 @@ Like = Annotated[
     str | None,
     typer.Option(help="Preset or file that defines how prompts are rendered for the model.", rich_help_panel=_SAMPLING),
 ]
+Decoding = Annotated[
+    str,
+    typer.Option(
+        help="plain, greedy, prompt, mask, gate, boost or retry, with settings: gate:top_k=20 (see the manual).",
+        rich_help_panel=_SAMPLING,
+    ),
+]
 Segments = Annotated[
     list[str] | None,
     typer.Option(

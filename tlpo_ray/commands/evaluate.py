@@ -122,6 +122,12 @@ def _remarks(result: EvaluationResult) -> str:
     if result.mean_tokens is not None:
         remarks += [f"{result.mean_tokens:.1f} tokens on average", f"{result.cut_off:,} cut off"]
     if result.sampling is not None:
+        if (method := result.request.decoding) != "plain":
+            cost = result.sampling.cost
+            remarks.append(
+                f"decoding by {method}: {cost.interventions_per_1000_tokens:.1f} interventions per 1,000 tokens, "
+                f"{cost.ms_per_token:.1f} ms per token"
+            )
         if result.sampling.prompts_too_long:
             remarks.append(f"{result.sampling.prompts_too_long} prompts too long")
         remarks += [f"{number:,} left out: {reason}" for reason, number in result.sampling.prompts_skipped.items()]

@@ -54,7 +54,7 @@ class DecodingConfig(Section):
             key, equals, value = setting.partition("=")
             if not equals or key not in ("alpha", "top_k", "max_retries"):
                 raise UserError(
-                    f"decoding {text!r}: {setting!r} is no setting; expected alpha=A (boost), top_k=K (gate) or "
+                    f"--decoding {text}: {setting!r} is no setting; expected alpha=A (boost), top_k=K (gate) or "
                     f"max_retries=N (retry)"
                 )
             values[key] = value
@@ -65,4 +65,4 @@ class DecodingConfig(Section):
             what = f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"
             if first["loc"] == ("method",):
                 what = f"expected one of {', '.join(METHODS)}"
-            raise UserError(f"decoding {text!r}: {what}") from error
+            raise UserError(f"--decoding {text}: {what}") from error

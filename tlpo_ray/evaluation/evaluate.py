@@ -9,7 +9,9 @@ from pathlib import Path
 
 import detectors
 from actors.chat import TOO_LONG, check_conversations
-from tlpo_ray.config.detector import English
+from actors.completions import Completion
+from tlpo_ray.config.decoding import DecodingConfig
+from tlpo_ray.config.detector import DetectorConfig, English, SegmentsConfig
 from tlpo_ray.config.fields import RolloutEngine
 from tlpo_ray.config.versions import stack_versions
 from tlpo_ray.data.prompts import PromptSet
@@ -17,7 +19,7 @@ from tlpo_ray.errors import UserError
 from tlpo_ray.evaluation.generation import generate, model_for_sampling, select_prompts
 from tlpo_ray.evaluation.judge import ANSWERS, PROMPTS, ItemAnswer, Json, Judge, Judgement, read_answers, total
 from tlpo_ray.evaluation.keeping import kept
-from tlpo_ray.evaluation.sampling import Sampling, checked_engine, skip_reasons
+from tlpo_ray.evaluation.sampling import Sampling, SamplingCounts, checked_engine, skip_reasons
 from tlpo_ray.evaluation.suites import SUITES, Item, Suite, read_items
 from tlpo_ray.evaluation.suites.suite import PAPER_LANGUAGES
 from tlpo_ray.files import disk_errors, write_json, write_lines
@@ -36,7 +38,8 @@ WITH_MODEL = (*SAMPLED, "accuracy")
 GOES_WITH = {
     "source": ("suite", "accuracy"), "tasks": ("lm_eval",), "samples": SAMPLED, "temperature": SAMPLED,
     "max_new_tokens": WITH_MODEL, "engine": WITH_MODEL, "limit": WITH_MODEL, "seed": WITH_MODEL, "like": WITH_MODEL,
-    "skip_bad": WITH_MODEL, "english": (*SAMPLED, "answers", "lm_eval"), "segments": (*SAMPLED, "answers", "lm_eval"),
+    "skip_bad": WITH_MODEL,
+    "decoding": SAMPLED, "english": (*SAMPLED, "answers", "lm_eval"), "segments": (*SAMPLED, "answers", "lm_eval"),
 }  # fmt: skip
 """Fields of a request that have an effect with some sources only, each with those sources."""
 
@@ -83,33 +86,14 @@ class EvaluateRequest:
     """Count records that cannot be read instead of raising."""
     like: str | None = None
     """Preset or YAML file that says how prompts are presented to the model."""
+    decoding: str = "plain"
+    """Decoding method by which the answers are sampled, as `DecodingConfig.parse` reads it."""
     segments: Mapping[str, str] | None = None
     """How each part of an answer is judged (`detector.segments`); None judges it as one text."""
 
     def __post_init__(self) -> None:
         """Take any names of languages for their codes."""
         object.__setattr__(self, "languages", tuple(map(detectors.code_or_name, self.languages)))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SamplingCounts:
-    """Settings with which answers were sampled, and the prompts that were not answered."""
-
-    temperature: float
-    max_new_tokens: int
-    prompts_answered: int
-    prompts_too_long: int
-    """Prompts that left no room for an answer in the model's context."""
-    prompts_skipped: Mapping[str, int]
-    """Prompts that were not asked, by reason."""
-
-    def to_json(self) -> Json:
-        """Return the fields as `result.json` has them."""
-        return {
-            "temperature": self.temperature, "max_new_tokens": self.max_new_tokens,
-            "prompts_answered": self.prompts_answered, "prompts_too_long": self.prompts_too_long,
-            "prompts_skipped": dict(self.prompts_skipped),
-        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +150,8 @@ class EvaluationResult:
             "model": request.model, "prompts": request.prompts, "suite": request.suite, "source": request.source,
             "answers_from": None if request.model else self.judged, "english": judge.english,
             "samples": request.samples, "engine": request.engine, "limit": request.limit, "seed": request.seed,
-            "like": request.like, **(self.sampling.to_json() if self.sampling else {}), **self.total.to_json(),
+            "like": request.like, "decoding": request.decoding,
+            **(self.sampling.to_json() if self.sampling else {}), **self.total.to_json(),
             "answers_cut_off": self.cut_off, "mean_tokens": self.mean_tokens,
             "by_task": [judgement.to_json() for judgement in self.judgements],
             "detector_versions": {one.language: judge.detector(one.language).version for one in self.judgements},
@@ -268,6 +253,7 @@ def check_request(request: EvaluateRequest) -> None:
         raise UserError(f"--suite {request.suite}: expected one of {', '.join(SUITES)}")
     if request.prompts is not None and len(request.languages) != 1:
         raise UserError("--prompts needs one --language: the language that the answers should be in")
+    DecodingConfig.parse(request.decoding)
     if request.segments is not None:
         detectors.segmented("en", request.english, request.segments)
     for language in request.languages:
@@ -324,7 +310,7 @@ def _sample_answers(request: EvaluateRequest, progress: ProgressListener) -> tup
     examples: Sequence[tuple[str, Prompt]] = ()
     if suite is None:
         selected = _select_prompts(request)
-        items, skipped, examples = _prompt_items(selected), selected.skipped, selected.examples
+        items, skipped, examples = prompt_items(selected), selected.skipped, selected.examples
         for line in selected.note_lines():
             progress.note(line)
     else:
@@ -335,7 +321,8 @@ def _sample_answers(request: EvaluateRequest, progress: ProgressListener) -> tup
     sampling = Sampling(
         samples=request.samples, seed=request.seed, engine=checked_engine(request.engine),
         temperature=default_temperature if request.temperature is None else request.temperature,
-        max_new_tokens=request.max_new_tokens or default_length, markers=request.segments is not None,
+        max_new_tokens=request.max_new_tokens or default_length, decoding=DecodingConfig.parse(request.decoding),
+        detector=DetectorConfig(english=request.english, segments=_segments(request)),
     )  # fmt: skip
     prompts = [
         Prompt(
@@ -345,21 +332,30 @@ def _sample_answers(request: EvaluateRequest, progress: ProgressListener) -> tup
     ]  # fmt: skip
     model = model_for_sampling(request.model, sampling.max_new_tokens, request.like)
     check_conversations(model, examples, skip=request.skip_bad)
-    completions = generate(request.model, prompts, sampling, request.like, progress)
-    answered = {completion.prompt_index for completion in completions}
+    sampled = generate(request.model, prompts, sampling, request.like, progress)
+    answered = {completion.prompt_index for completion in sampled.completions}
     unanswered = [prompt for prompt in prompts if prompt.index not in answered]
     reasons = skip_reasons(model, unanswered)
-    answers = [
+    return item_answers(items, sampled.completions), SamplingCounts(
+        temperature=sampling.temperature, max_new_tokens=sampling.max_new_tokens, prompts_answered=len(answered),
+        prompts_too_long=reasons.pop(TOO_LONG, 0), prompts_skipped={**skipped, **reasons},
+        cost=sampled.cost,
+    )  # fmt: skip
+
+
+def item_answers(items: Sequence[Item], completions: Sequence[Completion]) -> list[ItemAnswer]:
+    """Return answers together with the items that they answer."""
+    return [
         ItemAnswer(
             item=items[completion.prompt_index], sample=completion.sample, answer=completion.text,
             finished=completion.finished, tokens=len(completion.token_ids), begins_in=completion.begins_in,
         )
         for completion in completions
     ]  # fmt: skip
-    return answers, SamplingCounts(
-        temperature=sampling.temperature, max_new_tokens=sampling.max_new_tokens, prompts_answered=len(answered),
-        prompts_too_long=reasons.pop(TOO_LONG, 0), prompts_skipped={**skipped, **reasons},
-    )  # fmt: skip
+
+
+def _segments(request: EvaluateRequest) -> SegmentsConfig | None:
+    return None if request.segments is None else SegmentsConfig(**request.segments)
 
 
 def _suite_items(request: EvaluateRequest, suite: Suite) -> tuple[list[Item], Mapping[str, int]]:
@@ -384,7 +380,7 @@ def _select_prompts(request: EvaluateRequest) -> PromptSet:
     return select_prompts(request.prompts, language, request.limit, request.seed, skip_bad=request.skip_bad)
 
 
-def _prompt_items(selected: PromptSet) -> list[Item]:
+def prompt_items(selected: PromptSet) -> list[Item]:
     """Return the user's own prompts as items of no suite."""
     return [
         Item(

@@ -5,19 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tlpo_ray.config.load import Settings, build_config, read_settings
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.config.run import DataConfig
 from tlpo_ray.data.prompts import PromptSet, read_prompts, usual_field
 from tlpo_ray.errors import ModelError, PromptFileError, first_line
-from tlpo_ray.evaluation.sampling import Sampling, on_gpu, sample_completions
+from tlpo_ray.evaluation.sampling import SampledAnswers, Sampling, on_gpu, sample_completions
 from tlpo_ray.flow.records import Prompt
 from tlpo_ray.progress import SILENT, ProgressListener
-
-if TYPE_CHECKING:
-    from actors.completions import Completion
 
 PROMPT_ROOM = 2048
 """Tokens of context reserved for the prompt, if the model has that many."""
@@ -54,7 +50,7 @@ def generate(
     sampling: Sampling,
     like: str | None = None,
     progress: ProgressListener = SILENT,
-) -> list[Completion]:
+) -> SampledAnswers:
     """Return sampled answers of the model at `path`, in the prompts' order.
 
     Args:
@@ -65,6 +61,7 @@ def generate(
         progress: Receives one phase with the share of the prompts that are answered.
 
     Raises:
+        ConfigError: The engine cannot decode by this method.
         ModelError: The model does not exist or cannot be loaded.
         UserError: No prompt can be answered.
     """

@@ -45,7 +45,7 @@ def sample_answers(model: ModelConfig, questions: Sequence[Question], samples: i
     sampling = Sampling(
         samples=samples, max_new_tokens=MAX_NEW_TOKENS, engine="transformers", concurrency=256, seed=seed
     )
-    return [completion.text for completion in sample_completions(model, as_prompts(questions), sampling)]
+    return [completion.text for completion in sample_completions(model, as_prompts(questions), sampling).completions]
 
 
 def _rates(questions: Sequence[Question], scores: Sequence[AnswerScore]) -> dict[str, float]:

@@ -68,10 +68,15 @@ def test_no_sequence_of_possible_tokens_has_a_foreign_letter(
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_mask_leaves_every_token_of_a_clean_text(tokenizer: Any, language: str) -> None:
     clean = {
-        "ko": "일본의 통화는 엔입니다. 3,000원 (Python 3.12)!", "zh": "中国的货币是人民币。",
-        "ja": "日本の通貨は円です。東京", "zh-Hans": "北京是中华人民共和国的首都", "ar": "عملة مصر هي الجنيه المصري.", "ru": "Валюта это рубль 100 ₽",
-        "es": "¿Cuál es la moneda? El peso, señor.", "th": "สกุลเงินคือบาท",
-    }[language]  # fmt: skip
+        "ko": "일본의 통화는 엔입니다. 3,000원 (Python 3.12)!",
+        "zh": "中国的货币是人民币。",
+        "zh-Hans": "北京是中华人民共和国的首都",
+        "ja": "日本の通貨は円です。東京",
+        "ar": "عملة مصر هي الجنيه المصري.",
+        "ru": "Валюта это рубль 100 ₽",
+        "es": "¿Cuál es la moneda? El peso, señor.",
+        "th": "สกุลเงินคือบาท",
+    }[language]
     rules = RuleSet(tokenizer, len(tokenizer))
     ids = tokenizer(clean, add_special_tokens=False)["input_ids"]
     for place, token in enumerate(ids):

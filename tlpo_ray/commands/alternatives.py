@@ -1,0 +1,54 @@
+"""`tlpo alternatives` on the terminal: what each decoding method reaches on a model, and at which cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.box import ROUNDED
+from rich.table import Table
+
+from tlpo_ray.commands.display import TerminalProgress, console, rate
+from tlpo_ray.config.decoding import ABOUT
+from tlpo_ray.evaluation.alternatives import AlternativesRequest, AlternativesResult, compare_alternatives
+from tlpo_ray.evaluation.judge import ANSWERS
+from tlpo_ray.stopping import stop_on_signal
+
+
+def alternatives_command(request: AlternativesRequest, output: Path | None) -> None:
+    """Print one row per method and what follows from them, and save both in `output` if it is given.
+
+    Raises:
+        UserError: An option, the prompts or the model is wrong, or `output` already holds a result.
+        JudgeError: An answer cannot be judged; the message says where the sampled answers are.
+    """
+    with stop_on_signal(lambda name: f"stopped by {name}; nothing of this comparison is kept"):
+        result = compare_alternatives(request, TerminalProgress(), output)
+    console.print(_table(result))
+    console.print(result.advice, soft_wrap=True)
+    if output is not None:
+        console.print(f"answers: {output / ANSWERS}\nresult:  {output / 'result.json'}", soft_wrap=True)
+
+
+def _table(result: AlternativesResult) -> Table:
+    request = result.request
+    table = Table(
+        title=f"{request.model} · {request.language} · English: {request.english}",
+        title_justify="left",
+        title_style="bold",
+        box=ROUNDED,
+    )
+    table.add_column("method")
+    table.add_column("what it does", style="dim", max_width=36)
+    asked = any(each.wanted is not None for each in result.methods)
+    headings = ["RPR", "95 %", "WPR", *(["wanted"] if asked else []), "per 1,000", "ms/token", "× plain"]
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for each in result.methods:
+        rates, cost = each.judgement.rates, each.cost
+        low, high = rates.rpr_interval or (None, None)
+        table.add_row(
+            each.method, ABOUT[each.method], rate(rates.rpr), f"{rate(low)}–{rate(high)}", rate(rates.wpr),
+            *([rate(each.wanted)] if asked else []), f"{cost.interventions_per_1000_tokens:.1f}",
+            f"{cost.ms_per_token:.1f}", f"{each.times_plain:.2f}",
+        )  # fmt: skip
+    return table

@@ -1,0 +1,208 @@
+"""What decoding methods reach on a model as it is, each beside plain sampling in the same run: is training needed?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from actors.chat import check_conversations
+from tlpo_ray.config.decoding import METHODS, DecodingConfig, DecodingMethod
+from tlpo_ray.config.detector import DetectorConfig, English
+from tlpo_ray.config.fields import RolloutEngine
+from tlpo_ray.config.versions import stack_versions
+from tlpo_ray.evaluation.evaluate import item_answers, prompt_items, refuse_used
+from tlpo_ray.evaluation.generation import model_for_sampling, select_prompts
+from tlpo_ray.evaluation.judge import ANSWERS, ItemAnswer, Json, Judge, Judgement, total
+from tlpo_ray.evaluation.keeping import kept
+from tlpo_ray.evaluation.sampling import Cost, Sampling, answers_of, checked_engine, sampling_worker
+from tlpo_ray.files import disk_errors, write_json, write_lines
+from tlpo_ray.progress import SILENT, ProgressListener
+
+RESULT = "result.json"
+PLAIN = "plain"
+GOOD_ENOUGH = 0.99
+"""RPR from which a method is enough by itself."""
+CHEAP = 1.1
+"""Time per token, relative to plain sampling, up to which a method is cheap."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlternativesRequest:
+    """Which model to ask what, and by which methods.
+
+    Example: ``AlternativesRequest(model="runs/quickstart/model", prompts="prompts.jsonl", language="ko")``
+    """
+
+    model: str
+    """Folder or hub name."""
+    prompts: str
+    """Prompt file, folder or hub dataset."""
+    language: str
+    """Language of the prompts, in which the answers should be."""
+    english: English = "neutral"
+    """Meaning of English words."""
+    methods: tuple[str, ...] = METHODS
+    """Decoding methods, as `DecodingConfig.parse` reads them; plain sampling is always among them."""
+    limit: int = 60
+    """Largest number of prompts."""
+    samples: int = 1
+    """Answers per prompt."""
+    temperature: float = 0.6
+    """Sampling temperature of all methods but `greedy`."""
+    max_new_tokens: int = 128
+    """Longest answer in tokens."""
+    engine: RolloutEngine = "vllm"
+    """Rollout engine that samples."""
+    seed: int = 0
+    like: str | None = None
+    """Preset or YAML file that says how prompts are presented to the model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodResult:
+    """What one method has reached, and what it has cost."""
+
+    method: DecodingMethod
+    judgement: Judgement
+    cost: Cost
+    wanted: float | None
+    """Share of the prompts that ask for foreign text whose answers have it; None if none were asked."""
+    times_plain: float
+    """Time per token, relative to plain sampling."""
+
+    def to_json(self) -> Json:
+        """Return the method's row of `result.json`."""
+        return {
+            "method": self.method, "times_plain": round(self.times_plain, 3), "wanted": self.wanted,
+            **self.cost.to_json(), **self.judgement.to_json(),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlternativesResult:
+    """One result per method, plain sampling first."""
+
+    request: AlternativesRequest
+    methods: tuple[MethodResult, ...]
+
+    @property
+    def advice(self) -> str:
+        """What the figures say about training, in a sentence or two."""
+        plain, *others = self.methods
+        if (plain.judgement.rates.rpr or 0) >= GOOD_ENOUGH:
+            return f"The model passes {_share(plain)} as it is: there is little to repair."
+        enough = [each for each in others if (each.judgement.rates.rpr or 0) >= GOOD_ENOUGH]
+        kept = [each for each in enough if each.wanted is None or each.wanted >= 0.9 * (plain.wanted or 0)]
+        cheap = [each for each in kept if each.times_plain <= CHEAP]
+        if cheap:
+            best = min(cheap, key=lambda each: each.times_plain)
+            return (
+                f"You may not need to train: {best.method} passes {_share(best)} at {best.times_plain:.2f} times the "
+                f"time per token of plain sampling."
+            )
+        if kept:
+            best = min(kept, key=lambda each: each.times_plain)
+            return (
+                f"{best.method} passes {_share(best)}, but costs {best.times_plain:.2f} times the time per token, on "
+                f"every answer: training pays if you serve many."
+            )
+        best = max(others, key=lambda each: each.judgement.rates.rpr or 0)
+        reason = ", and it loses foreign text that is wanted" if best in enough else ""
+        return f"No method is enough: the best is {best.method} with {_share(best)}{reason}. Train."
+
+    def to_json(self) -> Json:
+        """Return the content of `result.json`."""
+        request = self.request
+        return {
+            "model": request.model, "prompts": request.prompts, "language": request.language,
+            "english": request.english, "samples": request.samples, "temperature": request.temperature,
+            "max_new_tokens": request.max_new_tokens, "engine": request.engine, "limit": request.limit,
+            "seed": request.seed, "like": request.like, "advice": self.advice,
+            "methods": [each.to_json() for each in self.methods], "stack": stack_versions(),
+        }  # fmt: skip
+
+
+def compare_alternatives(
+    request: AlternativesRequest, progress: ProgressListener = SILENT, output: Path | None = None
+) -> AlternativesResult:
+    """Answer the same prompts by each method, on one engine that is loaded once.
+
+    Args:
+        request: What to compare; checked before the model is loaded.
+        progress: Receives a phase for each method.
+        output: Folder for `answers.jsonl`, with the answers of all methods, and `result.json`; None writes none.
+
+    Raises:
+        UnknownLanguageError: The language has no detector.
+        UserError: A method or the prompts are wrong, or `output` holds a result.
+        ConfigError: The engine cannot apply a method.
+        ModelError: The model does not exist or cannot be loaded.
+        JudgeError: A detector fails on an answer; all sampled answers are kept in a file.
+    """
+    methods = [DecodingConfig.parse(name) for name in dict.fromkeys((PLAIN, *request.methods))]
+    judge = Judge(request.english)
+    judge.detector(request.language)
+    if output is not None:
+        refuse_used(output)
+    selected = select_prompts(request.prompts, request.language, request.limit, request.seed, skip_bad=False)
+    for line in selected.note_lines():
+        progress.note(line)
+    items = prompt_items(selected)
+    sampling = Sampling(
+        samples=request.samples, temperature=request.temperature, max_new_tokens=request.max_new_tokens,
+        engine=checked_engine(request.engine), seed=request.seed, detector=DetectorConfig(english=request.english),
+    )  # fmt: skip
+    model = model_for_sampling(request.model, sampling.max_new_tokens, request.like)
+    check_conversations(model, selected.examples, skip=False)
+    prompts = [replace(prompt, index=number) for number, prompt in enumerate(selected.prompts)]
+    with progress.phase(f"loading {model.path} ({sampling.engine})"):
+        worker = sampling_worker(model, sampling)
+    try:
+        # Prompts are cached from here on, and kernels warm, so that no method pays for being the first.
+        answers_of(worker, model, prompts, replace(sampling, samples=1, max_new_tokens=2))
+        asked: list[tuple[DecodingConfig, list[ItemAnswer], Cost]] = []
+        for method in methods:
+            with progress.phase(f"{len(prompts):,} prompts · {method.method}"):
+                sampled = answers_of(worker, model, prompts, replace(sampling, decoding=method))
+            asked.append((method, item_answers(items, sampled.completions), sampled.cost))
+    finally:
+        worker.close()
+    rows = [answer.to_json() | {"decoding": method.method} for method, answers, _ in asked for answer in answers]
+    file = None if output is None else output / ANSWERS
+    with kept(file, rows, "tlpo evaluate --answers {file} judges them"):
+        results = _results(asked, judge)
+        result = AlternativesResult(request=request, methods=tuple(results))
+    if output is not None:
+        _write(output, result, asked, judge)
+    return result
+
+
+def _results(asked: Sequence[tuple[DecodingConfig, list[ItemAnswer], Cost]], judge: Judge) -> list[MethodResult]:
+    plain = asked[0][2].ms_per_token
+    return [
+        MethodResult(
+            method=method.method,
+            judgement=total(judge.judge(answers)),
+            cost=cost,
+            wanted=None,
+            times_plain=cost.ms_per_token / plain,
+        )
+        for method, answers, cost in asked
+    ]
+
+
+def _write(
+    output: Path,
+    result: AlternativesResult,
+    asked: Sequence[tuple[DecodingConfig, list[ItemAnswer], Cost]],
+    judge: Judge,
+) -> None:
+    rows = [judge.row(answer) | {"decoding": method.method} for method, answers, _ in asked for answer in answers]
+    with disk_errors(f"to {output}"):
+        write_lines(output / ANSWERS, rows)
+        write_json(output / RESULT, result.to_json())
+
+
+def _share(result: MethodResult) -> str:
+    return f"{result.judgement.rates.rpr or 0:.1%} of the answers"
