@@ -21,6 +21,9 @@ from tlpo_ray.cluster.progress import WorkClock
 
 MAX_AT_ONE_PLACE = 16
 """Tokens taken back at one place before the token in front of it is taken back, too."""
+MAX_WORK = 8
+"""Most tokens that are sampled for an answer, as a multiple of its maximum length: one stubborn answer must not keep a
+batch waiting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +54,7 @@ def sample_with_retries(
         detector: Detector of the answer's language.
         token_bytes: Bytes of the tokenizer's tokens.
         stop_strings: Texts that end the answer.
-        max_retries: Most tokens to take back; the answer then stays as it is.
+        max_retries: Most tokens to take back; then, or after `MAX_WORK`, the answer stays as it is.
         clock: Noted whenever the answer grows.
 
     Raises:
@@ -76,7 +79,7 @@ def sample_with_retries(
             tokens_sampled += len(more)
             kept += more
         point = confusion_point(kept, token_bytes, detector, stop_strings)
-        if point is None or retries == max_retries:
+        if point is None or retries == max_retries or tokens_sampled >= MAX_WORK * request.max_new_tokens:
             return RetriedAnswer(token_ids=kept, tokens_sampled=tokens_sampled, retries=retries)
         place = point.token
         banned[place].add(kept[place])
