@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from detectors.detector import CountsWords, Detector, spans
@@ -112,6 +113,19 @@ class SegmentedDetector:
     def part_at(self, text: str, index: int) -> Part:
         """Return the part of a complete answer that a character belongs to."""
         return next(segment.part for segment in reversed(self.segments(text)) if segment.start <= index)
+
+    def parts_of(self, text: str, findings: Sequence[Finding]) -> list[Part]:
+        """Return the part of a complete answer that each finding, from left to right, begins in."""
+        segments = self.segments(text) if findings else []
+        starts = [segment.start for segment in segments]
+        return [segments[bisect_right(starts, found.start) - 1].part for found in findings]
+
+    def is_open_at_end(self, text: str) -> bool:
+        """Return whether a text ends inside its thoughts or a call of a tool."""
+        segmenter = self.segmenter()
+        for _ in (*segmenter.push(text), *segmenter.close()):
+            pass
+        return segmenter.part in ("thoughts", "tool_calls")
 
     def segmenter(self) -> Segmenter:
         """Return a segmenter of one answer."""
