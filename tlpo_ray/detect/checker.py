@@ -14,7 +14,6 @@ from detectors.segments import Part
 from tlpo_ray.detect.request import LANGUAGE_DETECTOR, DetectRequest
 from tlpo_ray.detect.units import Unit
 
-
 _ANY = "en"
 """Language with which a request is tried where every unit names its own."""
 
