@@ -339,7 +339,13 @@ def test_a_conversation_that_is_too_long_is_skipped_with_that_reason(tiny_model:
 
 @pytest.mark.parametrize(
     ("template", "expected"),
-    [("질문: {prompt}\n답변:", "model.prompt_template, which is for one text"), (None, "needs a chat template")],
+    [
+        (
+            "질문: {prompt}\n답변:",
+            "its conversation does not fit into model.prompt_template, which is for one text",
+        ),
+        (None, "its conversation needs a chat template"),
+    ],
 )
 def test_a_base_model_takes_single_messages_only(
     template: str | None, expected: str, tiny_model: Path, tmp_path: Path
@@ -354,6 +360,22 @@ def test_a_base_model_takes_single_messages_only(
     assert expected in refusal(model, tmp_path / "p.jsonl", {"messages": CHAT})
     with pytest.raises(PromptError, match="its conversation"):
         prompt_ids(tokenizer, model, conversation(*CHAT))
+    # With data.skip_bad the others are counted under that reason, as long as there is one that can be asked.
+    parts = [{"type": "text", "text": text} for text in text.split("\n\n")]
+    rows: Messages = [
+        {"messages": [ASKED]},
+        {"messages": CHAT},
+        {"conversations": [{"from": "human", "value": ASKED["content"]}, {"from": "gpt", "value": "엔입니다."}]},
+        {"messages": [ASKED], "tools": [TOOL]},
+        {"messages": [SYSTEM, ASKED]},
+        {"messages": [{"role": "user", "content": parts}]},
+    ]
+    prompts = read(tmp_path / "p.jsonl", *rows)
+    check_conversations(model, prompts.examples, skip=True)
+    encoded, skipped = encode_prompts(tokenizer, model, 512, prompts.prompts)
+    assert [prompt.index for prompt, _ in encoded] == [0, 2, 5]
+    assert [list(ids) for _, ids in encoded[:2]] == [prompt_ids(tokenizer, model, ASKED["content"])] * 2
+    assert [(each.prompt_index, each.reason) for each in skipped] == [(index, expected) for index in (1, 3, 4)]
 
 
 def test_a_system_prompt_without_a_chat_template_is_an_error_of_the_settings(tiny_model: Path, tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def test_a_wrong_part_is_refused_before_anything_is_read(
     tmp_path: Path, segments: dict[str, str], language: str | None
 ) -> None:
     file = write_jsonl(tmp_path / "a.jsonl", [{"text": CLEAN, "lang": "ko"}])
-    with pytest.raises(detectors.DetectorError, match="thinking|klingon"):
+    with pytest.raises(detectors.DetectorError, match=r"thinking|klingon"):
         detect(DetectRequest(files=[file], language=language, segments=segments, skip_bad=True))
 
 
