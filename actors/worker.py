@@ -22,7 +22,8 @@ from actors.lookahead import CandidateScorer, CandidateScores, score_candidates
 from actors.requests import CandidateSet, SampleRequest
 from actors.rollout import RenderedPrompt, Rollout, derive_seed, sample_answer
 from actors.token_bytes import TokenBytes
-from detectors.segments import Part, markers, part_after
+from detectors.markers import all_markers, markers_of
+from detectors.segments import Part, part_after
 from tlpo_ray.cluster.progress import WorkClock
 from tlpo_ray.config.detector import DetectorConfig
 from tlpo_ray.config.model import LoraConfig, ModelConfig
@@ -87,7 +88,9 @@ class RolloutWorker:
         self._canary: Canary | None = None
         self._tokenizer = load_tokenizer(model)
         # Special tokens that begin or end a part of an answer are read by the detector, so they need their text.
-        self._token_bytes = TokenBytes(self._tokenizer, visible=markers() if detector.segments else ())
+        self._token_bytes = TokenBytes(self._tokenizer, visible=all_markers().kinds if detector.segments else ())
+        self._has_parts = detector.segments is not None
+        self._markers = markers_of({str(token) for token in self._tokenizer.added_tokens_decoder.values()})
 
     @property
     def engine(self) -> TokenEngine:
@@ -127,7 +130,7 @@ class RolloutWorker:
         detector = self._detectors[prompt.language]
         if not isinstance(detector, detectors.SegmentedDetector):
             return detector
-        return detector.beginning_in(self._part_after(prompt_ids))
+        return detector.with_markers(self._markers).beginning_in(self._part_after(prompt_ids))
 
     def _part_after(self, prompt_ids: Sequence[int]) -> Part:
         """Return the part that an answer to a prompt begins in."""
@@ -234,7 +237,7 @@ class RolloutWorker:
             text=readable(answer),
             token_ids=tuple(answer_ids(token_ids, self._token_bytes, stop_strings)),
             finished=len(answer) < len(text) or not is_cut_off,
-            begins_in=self._part_after(prompt_ids),
+            begins_in=self._part_after(prompt_ids) if self._has_parts else "answer",
         )
 
     def encode(self, prompts: Sequence[Prompt]) -> tuple[list[EncodedPrompt], list[PromptResult]]:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
+from detectors import fences
 from detectors.addresses import DOMAIN_ENDS, address_end
 from detectors.language_profile import LanguageProfile
 from detectors.runs import LATIN_JOINERS, Run
@@ -67,7 +68,7 @@ _SPANS = {
     "address": r"(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]{1,12}:// | (?<![A-Za-z0-9+.@/-])www\.",
     "domain": rf"(?<![A-Za-z0-9_.@-])(?:[A-Za-z0-9-]{{1,63}}\.){{1,8}}(?:{DOMAIN_ENDS})(?![A-Za-z0-9_-])",
     "email": r"(?<![A-Za-z0-9._%+-])(?:mailto:)?[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+",
-    "fence": r"`{3,}(?=[^`\n]*(?:\n|\Z)) | ~{3,}",
+    "fence": fences.BARS,
     "code": r"(?P<tick>`+)[^\n]*?(?:(?P=tick)|$)",
     "dollars": r"\$\$",
     "round": r"\\\(",
@@ -89,9 +90,6 @@ _CLOSERS = {
     "square": re.compile(r"\\\]|\n\n"),
 }
 _LONGEST_CLOSER = 24
-_FENCE_LINE = re.compile(r"[ \t>]*[`~]*[ \t]*")
-_BEFORE_FENCE = re.compile(r"[ \t>]*(?:(?:[-*+]|[0-9]{1,3}[.)])[ \t]+)*")
-"""What may be on a line before a fence that opens: quotation marks of Markdown, and marks of lists."""
 _OPEN_CALL = re.compile(rf"{_NAME}\({_ARGUMENTS}(?:\({_ARGUMENT})?\Z")
 _IN_WORD = re.compile(rf"[{basic_latin_class()}{mark_class('Latin')}{LATIN_JOINERS}]")
 _UNFINISHED = re.compile(rf"[{basic_latin_class()}{mark_class('Latin')}\dμµ½¼¾⅓⅔⅛._%+@:/~#?&='’‐‑`$\\<{{(*-]")
@@ -201,16 +199,17 @@ class ExemptSpans:
         return _Span(start, end, kind)
 
     def _fence(self, start: int, bars: str) -> _Span:
-        """Return the code block that a fence opens (CommonMark 4.5).
+        """Return the code block that a fence opens.
 
         A fence of backticks behind text on its line is none by the letter, but models write it; the next one closes it.
         """
         line = self.text.rfind("\n", 0, start) + 1
-        begins_line = _BEFORE_FENCE.fullmatch(self.text, line, start) is not None
+        begins_line = fences.BEFORE.fullmatch(self.text, line, start) is not None
         if bars[0] == "~" and not begins_line:
             return _Span(start, start + len(bars))
         opened = self.text.find("\n", start) + 1 or len(self.text) + 1
-        return self._multi_line(start, opened, _closing_fence(bars[0], len(bars), begins_line))
+        closer = fences.closing(bars) if begins_line else re.compile(fences.at_least(bars))
+        return self._multi_line(start, opened, closer)
 
     def _multi_line(self, start: int, opened: int, closer: re.Pattern[str]) -> _Span:
         """Return the multi-line span that begins at `start`; its inside begins at `opened`."""
@@ -221,7 +220,7 @@ class ExemptSpans:
     def _last_line(self) -> int:
         """Return where the last line begins if it may become a closing fence, or else the end of the text."""
         line = self.text.rfind("\n") + 1
-        return line if _FENCE_LINE.fullmatch(self.text, line) else len(self.text)
+        return line if fences.MAYBE_CLOSING.fullmatch(self.text, line) else len(self.text)
 
     def _word_start(self, position: int) -> int:
         """Return the start of the Latin word around `position`, or `position` itself."""
@@ -230,12 +229,6 @@ class ExemptSpans:
         while position > self._from.position and _IN_WORD.match(self.text, position - 1):
             position -= 1
         return position
-
-
-@cache
-def _closing_fence(sign: str, length: int, begins_line: bool) -> re.Pattern[str]:
-    bars = f"{sign}{{{length},}}"
-    return re.compile(rf"^[ \t>]*{bars}[ \t]*$" if begins_line else bars, re.MULTILINE)
 
 
 @cache
