@@ -15,7 +15,7 @@ from actors.hf_engine import TransformersEngine
 from actors.requests import TopKRequest
 from actors.token_bytes import TokenBytes
 from actors.worker import MAX_FAILURES, RolloutWorker
-from tlpo_ray.config.detector import DetectorConfig
+from tlpo_ray.config.detector import DetectorConfig, SegmentsConfig
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.config.run import RolloutConfig
 from tlpo_ray.errors import WeightSyncError
@@ -225,3 +225,16 @@ def test_a_canary_that_differs_from_the_learners_is_an_error(engine: TokenEngine
     checked.step()
     with pytest.raises(WeightSyncError, match=r"differ from the learner's by 0\.5 nats \(allowed 0\.01\)"):
         _ = check.done
+
+
+@pytest.mark.parametrize(
+    ("segments", "part"), [(None, "answer"), (SegmentsConfig(), "thoughts")], ids=["as one text", "parts"]
+)
+def test_the_part_that_an_answer_begins_in_is_looked_for_where_parts_are_judged(
+    engine: TokenEngine, model: ModelConfig, segments: SegmentsConfig | None, part: str
+) -> None:
+    thinking = model.model_copy(update={"prompt_template": "{prompt}\n<think>\n"})
+    rollout = RolloutConfig(engine="transformers", max_new_tokens=4)
+    of_run = RolloutWorker(engine, thinking, rollout, DetectorConfig(segments=segments), SEED)
+    (completion,) = of_run.generate(PROMPTS[:1], 1, 0.0, 2, seed=0)
+    assert completion.begins_in == part
