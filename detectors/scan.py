@@ -176,7 +176,7 @@ class LanguageScan:
                     break
                 if is_exempt_word(run, text, self._profile):
                     continue
-            else:
+            if run.script != "Latin":
                 if run.script == "Han" and is_exempt_hanja(run, text, self._profile):
                     continue
                 if (verdict := drawing(run, text, is_end=final)) != "written":
