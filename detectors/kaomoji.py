@@ -95,12 +95,7 @@ def _single(run: Run, text: str, is_end: bool) -> list[Drawing]:
     verdicts: list[Drawing] = []
     if before and before == after and (_is_drawn(before) or script_of(before) in _DRAWN_ALONE):
         verdicts.append("drawn")
-    if run.script in _DRAWN_ALONE and _has_twin(run, text):
-        verdicts.append("drawn")
-    if _has_twin(run, text, "_"):
-        verdicts.append("drawn")
-    elif not is_end and len(text) <= run.end + 1 + len(run.text) and after in ("", "_"):
-        verdicts.append("open")
+    verdicts.append(_twins(run, text, is_end))
     if not after.isalnum():
         verdicts += _face_before(text, _without_arms(text, run.start, -1), is_end)
     if not before.isalnum():
@@ -108,23 +103,22 @@ def _single(run: Run, text: str, is_end: bool) -> list[Drawing]:
     return verdicts
 
 
-def _has_twin(run: Run, text: str, mouth: str = "") -> bool:
-    """Return whether a letter is one of two equal ones around a mouth, and no further letter is beside them.
-
-    Args:
-        run: the letter.
-        text: the text.
-        mouth: what the mouth is; empty for any character.
-    """
+def _twins(run: Run, text: str, is_end: bool) -> Drawing:
+    """Return whether a letter is one of two equal ones around a mouth, without further letters beside them."""
     size = len(run.text)
     for start in (run.start, run.start - 1 - size):
         mid, end = start + size, start + 2 * size + 1
-        if start < 0 or end > len(text) or (mouth and text[mid] != mouth) or text[mid].isspace():
+        mouth, second = text[mid : mid + 1], text[mid + 1 : end]
+        if start < 0 or text[start:mid] != run.text or not run.text.startswith(second):
             continue
+        if mouth.isspace() or (mouth not in ("", "_") and run.script not in _DRAWN_ALONE):
+            continue
+        if end >= len(text) and not is_end:
+            return "open"
         beside = text[max(start - 1, 0) : start] + text[end : end + 1]
-        if text[start:mid] == text[mid + 1 : end] == run.text and not any(map(_is_of_name, beside)):
-            return True
-    return False
+        if second == run.text and not any(map(_is_of_name, beside)):
+            return "drawn"
+    return "written"
 
 
 def _is_of_name(char: str) -> bool:
