@@ -163,11 +163,11 @@ def test_the_candidates_of_an_experiment_are_of_three_kinds(tmp_path: Path) -> N
     decided, undecided = advantage_json(), advantage_json()
     undecided["candidates"][5]["reward"] = 0.0
     page = report_of(make_experiment(tmp_path / "decided", comparison(), advantage=decided))
-    assert UNDECIDED.glyph not in page.text and page.html.count('<span class="confused"><i>') == 1
+    assert f"{UNDECIDED.glyph}</i> undecided" not in page.html and page.html.count('<span class="confused"><i>') == 1
     page = report_of(make_experiment(tmp_path / "undecided", comparison(), advantage=undecided))
     counts = {kind: page.html.count(f'<span class="{kind}"><i>{sign}</i>') for kind, sign in KINDS.items()}
     assert counts == {"clean": 14, "confused": 1, "undecided": 1}
-    assert UNDECIDED.glyph in page.text, "in the legend of the figure"
+    assert f"{UNDECIDED.glyph}</i> undecided" in page.html, "in the legend of the figure"
 
 
 def test_a_log_with_the_metric_names_of_earlier_releases_gives_every_curve(tmp_path: Path) -> None:
