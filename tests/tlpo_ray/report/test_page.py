@@ -26,8 +26,8 @@ from tlpo_ray.errors import ResourceError, UserError
 from tlpo_ray.files import write_lines
 from tlpo_ray.flow.metrics import METRICS, RENAMED_METRICS
 from tlpo_ray.report.page import Report, write_report
-from tlpo_ray.report.run_page import MAX_POINTS, MAX_QUESTIONS
 from tlpo_ray.report.probed_figures import UNDECIDED
+from tlpo_ray.report.run_page import MAX_POINTS, MAX_QUESTIONS
 from tlpo_ray.report.source import RunSource, read_source
 
 RESULT = {
