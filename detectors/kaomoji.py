@@ -38,6 +38,7 @@ _LATIN_EYES = frozenset("TtQqOoUuXx")
 """Letters that are drawn as eyes beside a mouth that is a dash or a line: (T-T)."""
 _HALF_WIDTH_KANA = re.compile("[\uff66-\uff9f]")
 _EYES = re.compile(r"(?<!\w)(\w)(\w)\1(?!\w)")
+_SAME_EYES = re.compile(r"([^\W\d_])_\1")
 _NEVER = -1
 
 
@@ -46,8 +47,8 @@ def drawing(run: Run, text: str, *, is_end: bool) -> Drawing:
 
     A face is in brackets and has no two letters of one script side by side, but at least two signs that text does not
     have, or twice the same one around a letter. Its nose may be in brackets of its own. Beside its brackets there may
-    be arms, a single letter of any kind, and kana of half width. Without brackets, letters of rare scripts beside a
-    sign are eyes, ಠ_ಠ, and so are equal letters or signs around a mouth: ب_ب, °Д°. Marks without a letter are drawn.
+    be arms, and kana of half width, and behind them a single letter of any kind. Without brackets, letters of rare
+    scripts beside a sign are eyes, ಠ_ಠ, and so are equal signs around a mouth, °Д°. Marks without a letter are drawn.
 
     Args:
         run: the letters, of another script than Latin.
@@ -70,8 +71,7 @@ def drawing(run: Run, text: str, *, is_end: bool) -> Drawing:
         is_eye = any(sign == "_" or (sign and _is_sign(sign)) for sign in signs)
         verdicts.append("drawn" if is_eye else "open" if end == len(text) and not is_end else "written")
     if is_single:
-        # The next letter may make it a word.
-        verdicts += ["open"] if run.end == len(text) and not is_end else _single(run, text, is_end)
+        verdicts.append(_single(run, text, is_end))
     return "drawn" if "drawn" in verdicts else "open" if "open" in verdicts else "written"
 
 
@@ -87,20 +87,22 @@ def _around(text: str, start: int, end: int, is_end: bool) -> list[Drawing]:
     return verdicts
 
 
-def _single(run: Run, text: str, is_end: bool) -> list[Drawing]:
-    """Return the verdicts on a single letter, or on marks alone, by what is directly beside it."""
+def _single(run: Run, text: str, is_end: bool) -> Drawing:
+    """Return the verdict on a single letter, or on marks alone, by what is directly before it.
+
+    What comes behind it is only waited for where something drawn is before it: others are certain at once.
+    """
     before, after = text[run.start - 1 : run.start], text[run.end : run.end + 1]
+    may_grow = run.end == len(text) and not is_end
     if all(map(_is_mark, run.text)) and before and not before.isalpha() and not before.isspace():
-        return ["drawn"]
-    verdicts: list[Drawing] = []
-    if before and before == after and (_is_drawn(before) or script_of(before) in _DRAWN_ALONE):
-        verdicts.append("drawn")
-    verdicts.append(_twins(run, text, is_end))
-    if not after.isalnum():
-        verdicts += _face_before(text, _without_arms(text, run.start, -1), is_end)
-    if not before.isalnum():
-        verdicts += _face_behind(text, _without_arms(text, run.end, 1), is_end)
-    return verdicts
+        return "open" if may_grow else "drawn"
+    if before and (_is_drawn(before) or script_of(before) in _DRAWN_ALONE) and (may_grow or before == after):
+        return "open" if may_grow else "drawn"
+    if run.script in _DRAWN_ALONE and (verdict := _twins(run, text, is_end)) != "written":
+        return verdict
+    if after.isalnum() or "drawn" not in _face_before(text, _without_arms(text, run.start, -1), is_end):
+        return "written"
+    return "open" if may_grow else "drawn"
 
 
 def _twins(run: Run, text: str, is_end: bool) -> Drawing:
@@ -109,9 +111,7 @@ def _twins(run: Run, text: str, is_end: bool) -> Drawing:
     for start in (run.start, run.start - 1 - size):
         mid, end = start + size, start + 2 * size + 1
         mouth, second = text[mid : mid + 1], text[mid + 1 : end]
-        if start < 0 or text[start:mid] != run.text or not run.text.startswith(second):
-            continue
-        if mouth.isspace() or (mouth not in ("", "_") and run.script not in _DRAWN_ALONE):
+        if start < 0 or text[start:mid] != run.text or not run.text.startswith(second) or mouth.isspace():
             continue
         if end >= len(text) and not is_end:
             return "open"
@@ -197,6 +197,7 @@ def _has_eyes(inside: str) -> bool:
         return True
     if (
         inside.strip() == _SMILE
+        or _SAME_EYES.fullmatch(inside.strip())
         or "_ _" in inside
         or "__" in inside
         or any(script_of(char) in _DRAWN_ALONE for char in drawn)
