@@ -30,7 +30,8 @@ from actors.lookahead import CandidateScorer, CandidateScores, score_candidates
 from actors.requests import CandidateSet
 from actors.rollout import RenderedPrompt, Rollout, sample_answer
 from actors.token_bytes import TokenBytes
-from detectors.segments import Part, markers, part_after
+from detectors.markers import all_markers, markers_of
+from detectors.segments import Part, part_after
 from tlpo_ray.cluster.progress import WorkClock
 from tlpo_ray.config.decoding import RULES, DecodingConfig
 from tlpo_ray.config.detector import DetectorConfig
@@ -82,7 +83,9 @@ class RolloutWorker:
         self._canary: Canary | None = None
         self._tokenizer = load_tokenizer(model)
         # Special tokens that begin or end a part of an answer are read by the detector, so they need their text.
-        self._token_bytes = TokenBytes(self._tokenizer, visible=markers() if detector.segments else ())
+        self._token_bytes = TokenBytes(self._tokenizer, visible=all_markers().kinds if detector.segments else ())
+        self._has_parts = detector.segments is not None
+        self._markers = markers_of({str(token) for token in self._tokenizer.added_tokens_decoder.values()})
 
     @property
     def engine(self) -> TokenEngine:
@@ -136,7 +139,7 @@ class RolloutWorker:
         detector = self._detectors[prompt.language]
         if not isinstance(detector, detectors.SegmentedDetector):
             return detector
-        return detector.beginning_in(self._part_after(prompt_ids))
+        return detector.with_markers(self._markers).beginning_in(self._part_after(prompt_ids))
 
     def _part_after(self, prompt_ids: Sequence[int]) -> Part:
         """Return the part that an answer to a prompt begins in."""
@@ -241,16 +244,11 @@ class RolloutWorker:
     def _complete(
         self, prompt: Prompt, ids: tuple[int, ...], sample: int, settings: AnswerSettings
     ) -> RolloutCoroutine[Completion]:
-        begins_in = self._part_after(ids)
+        begins_in: Part = self._part_after(ids) if self._has_parts else "answer"
         rendered = RenderedPrompt(prompt=prompt, prompt_ids=ids, detector=self._detector(prompt, ids))
+        room, stop_strings = self._engine.max_context - len(ids), self._model.stop_strings
         completion = yield from complete_answer(
-            rendered,
-            sample,
-            settings,
-            self._engine.max_context,
-            self._token_bytes,
-            self._model.stop_strings,
-            self.clock,
+            rendered, sample, settings, room, self._token_bytes, stop_strings, self.clock
         )
         return replace(completion, begins_in=begins_in)
 

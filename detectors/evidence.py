@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache, cached_property
 from operator import truediv
+from typing import TypeVar
 
 from detectors.language_table import LANGUAGES, common_words
 
@@ -46,13 +47,32 @@ INSIDE_WEIGHT = 0.5
 CAPITAL_I = 1.5
 """How much less frequent a capital I is than a small one, in other languages than English."""
 
+Value = TypeVar("Value")
+
 _COMMA_BELOW = str.maketrans("şţ", "șț")
 """Romanian letters as they are typed on a Turkish keyboard, and as they are."""
 _PART = re.compile("['-]")
 _ENGLISH_I = re.compile(r"I(?:['’](?:m|ve|d|ll))?\Z")
 
 
-class WordEvidence(dict[str, tuple[float, ...]]):
+class Memo(dict[str, Value]):
+    """Values by word, each made when it is first looked up.
+
+    Args:
+        make: returns the value of a word.
+    """
+
+    def __init__(self, make: Callable[[str], Value]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, word: str) -> Value:
+        value = self._make(word)
+        self[word] = value
+        return value
+
+
+class WordEvidence:
     """Evidence of words against the expected languages, one number for each other language; made as words turn up.
 
     Args:
@@ -61,16 +81,19 @@ class WordEvidence(dict[str, tuple[float, ...]]):
     """
 
     def __init__(self, expected: tuple[str, ...], others: tuple[str, ...]) -> None:
-        super().__init__()
         self._expected = expected
         self.others = others
         self.none = (0.0,) * len(others)
         """Evidence of a word that belongs to no language."""
-        self._at_start: dict[str, tuple[float, ...]] = {}
-        self._inside: dict[str, tuple[float, ...]] = {}
         self.decisive = tuple(DECISIVE_ENGLISH if code == "en" else DECISIVE for code in others)
         """Evidence that decides for each language."""
-        self.most = _MostEvidence(self)
+        self.anywhere = Memo(self._anywhere)
+        """Evidence of each word, wherever it is."""
+        self.at_start = Memo(self._at_start)
+        """The same of a capitalised word at the beginning of a sentence, where it may be a name."""
+        self.inside = Memo(self._inside)
+        """The same of a capitalised word inside a sentence, which is a name more often than not."""
+        self.most = Memo(self._most)
         """Largest evidence of each word for any other language, as a share of what decides for it, wherever it is."""
 
     @cached_property
@@ -79,33 +102,10 @@ class WordEvidence(dict[str, tuple[float, ...]]):
         unlisted = WITHOUT_LIST if any(code not in _lists() for code in self._expected) else UNKNOWN
         return {code: UNKNOWN if code in _lists() else unlisted for code in (*self._expected, *self.others)}
 
-    def __missing__(self, word: str) -> tuple[float, ...]:
-        if len(self) >= MOST_WORDS:
-            for table in (self, self._at_start, self._inside, self.most):
-                table.clear()
-        self[word] = evidence = self._evidence(word)
-        return evidence
-
-    def at_start(self, word: str) -> tuple[float, ...]:
-        """Return the evidence of a capitalised word at the beginning of a sentence, where it may be a name."""
-        evidence = self._at_start.get(word)
-        if evidence is None:
-            doubts = (0.0 if frequency(_normalised(word), code) >= NO_NAME else CAPITAL_DOUBT for code in self.others)
-            evidence = self._at_start[word] = tuple(
-                max(value - doubt, 0.0) if value > 0 else value for value, doubt in zip(self[word], doubts, strict=True)
-            )
-        return evidence
-
-    def inside(self, word: str) -> tuple[float, ...]:
-        """Return the evidence of a capitalised word inside a sentence, which is a name more often than not."""
-        evidence = self._inside.get(word)
-        if evidence is None:
-            evidence = self._inside[word] = tuple(
-                INSIDE_WEIGHT * (max(value - CAPITAL_DOUBT, 0.0) if value > 0 else value) for value in self[word]
-            )
-        return evidence
-
-    def _evidence(self, written: str) -> tuple[float, ...]:
+    def _anywhere(self, written: str) -> tuple[float, ...]:
+        if len(self.anywhere) >= MOST_WORDS:
+            for memo in (self.anywhere, self.at_start, self.inside, self.most):
+                memo.clear()
         word = _normalised(written)
         if len(word) == 1 and word not in LETTERS_OF_THEIR_OWN:
             return self.none
@@ -114,19 +114,24 @@ class WordEvidence(dict[str, tuple[float, ...]]):
             expected = max(expected - CAPITAL_I, UNKNOWN)
         return tuple(_discounted(max(frequency(word, code), self._least[code]) - expected) for code in self.others)
 
+    def _at_start(self, word: str) -> tuple[float, ...]:
+        doubts = (0.0 if frequency(_normalised(word), code) >= NO_NAME else CAPITAL_DOUBT for code in self.others)
+        return tuple(
+            max(value - doubt, 0.0) if value > 0 else value
+            for value, doubt in zip(self.anywhere[word], doubts, strict=True)
+        )
 
-class _MostEvidence(dict[str, float]):
-    def __init__(self, table: WordEvidence) -> None:
-        super().__init__()
-        self._table = table
+    def _inside(self, word: str) -> tuple[float, ...]:
+        return tuple(
+            INSIDE_WEIGHT * (max(value - CAPITAL_DOUBT, 0.0) if value > 0 else value) for value in self.anywhere[word]
+        )
 
-    def __missing__(self, word: str) -> float:
+    def _most(self, word: str) -> float:
         capital = word[0].isupper() and not is_english_i(word)
-        evidence = self._table.at_start(word) if capital else self._table[word]
-        most: float = max(map(truediv, evidence, self._table.decisive))
+        evidence = self.at_start[word] if capital else self.anywhere[word]
+        most: float = max(map(truediv, evidence, self.decisive))
         # Inside a sentence, a capitalised word also counts less for the expected language.
-        self[word] = most = most * INSIDE_WEIGHT if most < 0 and capital else most
-        return most
+        return most * INSIDE_WEIGHT if most < 0 and capital else most
 
 
 def is_english_i(word: str) -> bool:

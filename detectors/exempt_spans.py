@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
+from detectors import fences
 from detectors.addresses import DOMAIN_ENDS, address_end
 from detectors.language_profile import LanguageProfile
 from detectors.runs import LATIN_JOINERS, Run
@@ -67,8 +68,8 @@ _SPANS = {
     "address": r"(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]{1,12}:// | (?<![A-Za-z0-9+.@/-])www\.",
     "domain": rf"(?<![A-Za-z0-9_.@-])(?:[A-Za-z0-9-]{{1,63}}\.){{1,8}}(?:{DOMAIN_ENDS})(?![A-Za-z0-9_-])",
     "email": r"(?<![A-Za-z0-9._%+-])(?:mailto:)?[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+",
-    "fence": r"`{3,}(?=[^`\n]*(?:\n|\Z)) | ~{3,}",
-    "code": r"(?P<tick>`+)[^\n]*?(?:(?P=tick)|$)",
+    "fence": fences.BARS,
+    "code": r"`{1,20}",
     "dollars": r"\$\$",
     "round": r"\\\(",
     "square": r"\\\[",
@@ -82,19 +83,17 @@ _SPANS = {
     "unit": rf"{_NUMERAL}[\s-]?(?:{_UNITS})(?:[/·](?:{_UNITS}|day|week|month|year))*(?![A-Za-z])",
     "entity": r"&[A-Za-z]{2,8};",
 }
-# Spans over several lines: the patterns above find where they open, these where they close.
+# Spans that may be long: the patterns above find where they open, these where they close.
 _CLOSERS = {
     "dollars": re.compile(r"\$\$|\n\n"),
     "round": re.compile(r"\\\)|\n\n"),
     "square": re.compile(r"\\\]|\n\n"),
 }
 _LONGEST_CLOSER = 24
-_FENCE_LINE = re.compile(r"[ \t>]*[`~]*[ \t]*")
-_BEFORE_FENCE = re.compile(r"[ \t>]*(?:(?:[-*+]|[0-9]{1,3}[.)])[ \t]+)*")
-"""What may be on a line before a fence that opens: quotation marks of Markdown, and marks of lists."""
 _OPEN_CALL = re.compile(rf"{_NAME}\({_ARGUMENTS}(?:\({_ARGUMENT})?\Z")
 _IN_WORD = re.compile(rf"[{basic_latin_class()}{mark_class('Latin')}{LATIN_JOINERS}]")
-_UNFINISHED = re.compile(rf"[{basic_latin_class()}{mark_class('Latin')}\dμµ½¼¾⅓⅔⅛._%+@:/~#?&='’‐‑`$\\<{{(*-]")
+UNFINISHED = re.compile(rf"[{basic_latin_class()}{mark_class('Latin')}\dμµ½¼¾⅓⅔⅛._%+@:/~#?&='’‐‑`$\\<{{(*-]*")
+"""Matches what may be a part of one address, number, word or opening sign."""
 _OPEN_TAG = re.compile(r"</?[A-Za-z][A-Za-z0-9-]*[\t ]*(?:/|[A-Za-z:-]*)\Z")
 _NUMBER_BEFORE = re.compile(rf"{_NUMERAL}\s\Z")
 
@@ -105,7 +104,7 @@ class Cursor:
 
     position: int = 0
     inside: re.Pattern[str] | None = None
-    """What closes the multi-line span that is open at `position`, if any."""
+    """What closes the long span that is open at `position`, if any."""
 
     def shifted(self, by: int) -> Cursor:
         """Return the same place after `-by` characters at the start of the text have been dropped."""
@@ -119,11 +118,11 @@ class _Span:
     """Beyond the end of the text if the span is not closed."""
     kind: str | None = None
     closer: re.Pattern[str] | None = None
-    """What closes a multi-line span; None for others."""
+    """What closes a long span; None for others."""
     opened: int = 0
-    """Where the inside of a multi-line span begins; unused for others."""
+    """Where the inside of a long span begins; unused for others."""
     closing: int = 0
-    """Where the closing mark of a multi-line span begins; unused for others."""
+    """Where the closing mark of a long span begins; unused for others."""
 
 
 class ExemptSpans:
@@ -142,7 +141,7 @@ class ExemptSpans:
         self._from = cursor
         begin = cursor.position
         # The first span is empty, or the one that was open where the cursor was taken.
-        self._spans = [_Span(begin, begin) if cursor.inside is None else self._multi_line(begin, begin, cursor.inside)]
+        self._spans = [_Span(begin, begin) if cursor.inside is None else self._long_span(begin, begin, cursor.inside)]
 
     def cover(self, run: Run) -> bool:
         """Return whether the run begins in an exempt span.
@@ -159,7 +158,7 @@ class ExemptSpans:
         """Return where to continue later so that the same spans are found, even if the text has grown by then.
 
         Inside a span the scan has to begin again at the start of the span, and in a word at the start of the word.
-        Fences and formulas over several lines may be long, so there the cursor remembers what it is inside of.
+        Code and formulas may be long, so there the cursor remembers what it is inside of.
         """
         self._span_at(position)
         for span in reversed(self._spans):
@@ -193,27 +192,30 @@ class ExemptSpans:
         if kind in _ADDRESSES:
             return _Span(start, address_end(self.text, end, is_host=kind == "address"), kind)
         if kind in _CLOSERS:
-            return self._multi_line(start, end, _CLOSERS[kind])
+            return self._long_span(start, end, _CLOSERS[kind])
         if kind == "environment":
-            return self._multi_line(start, end, _end_of_environment(match.group().removeprefix("\\begin")))
+            return self._long_span(start, end, _end_of_environment(match.group().removeprefix("\\begin")))
+        if kind == "code":  # as many backticks again, or the end of the line
+            return self._long_span(start, end, _end_of_code(match.group()))
         if kind == "fence":
             return self._fence(start, match.group())
         return _Span(start, end, kind)
 
     def _fence(self, start: int, bars: str) -> _Span:
-        """Return the code block that a fence opens (CommonMark 4.5).
+        """Return the code block that a fence opens.
 
         A fence of backticks behind text on its line is none by the letter, but models write it; the next one closes it.
         """
         line = self.text.rfind("\n", 0, start) + 1
-        begins_line = _BEFORE_FENCE.fullmatch(self.text, line, start) is not None
+        begins_line = fences.BEFORE.fullmatch(self.text, line, start) is not None
         if bars[0] == "~" and not begins_line:
             return _Span(start, start + len(bars))
         opened = self.text.find("\n", start) + 1 or len(self.text) + 1
-        return self._multi_line(start, opened, _closing_fence(bars[0], len(bars), begins_line))
+        closer = fences.closing(bars) if begins_line else re.compile(fences.at_least(bars))
+        return self._long_span(start, opened, closer)
 
-    def _multi_line(self, start: int, opened: int, closer: re.Pattern[str]) -> _Span:
-        """Return the multi-line span that begins at `start`; its inside begins at `opened`."""
+    def _long_span(self, start: int, opened: int, closer: re.Pattern[str]) -> _Span:
+        """Return the long span that begins at `start`; its inside begins at `opened`."""
         closed = closer.search(self.text, opened)
         closing, end = closed.span() if closed else (len(self.text), len(self.text) + 1)
         return _Span(start, end, None, closer, opened, closing)
@@ -221,7 +223,7 @@ class ExemptSpans:
     def _last_line(self) -> int:
         """Return where the last line begins if it may become a closing fence, or else the end of the text."""
         line = self.text.rfind("\n") + 1
-        return line if _FENCE_LINE.fullmatch(self.text, line) else len(self.text)
+        return line if fences.MAYBE_CLOSING.fullmatch(self.text, line) else len(self.text)
 
     def _word_start(self, position: int) -> int:
         """Return the start of the Latin word around `position`, or `position` itself."""
@@ -233,9 +235,8 @@ class ExemptSpans:
 
 
 @cache
-def _closing_fence(sign: str, length: int, begins_line: bool) -> re.Pattern[str]:
-    bars = f"{sign}{{{length},}}"
-    return re.compile(rf"^[ \t>]*{bars}[ \t]*$" if begins_line else bars, re.MULTILINE)
+def _end_of_code(ticks: str) -> re.Pattern[str]:
+    return re.compile(rf"{ticks}|(?=\n)")
 
 
 @cache
@@ -252,7 +253,7 @@ def _pattern(profile: LanguageProfile) -> re.Pattern[str]:
     # A formula with a confusion in it is not a formula: otherwise the text up to the confusion would be judged
     # differently from the complete text.
     kinds = kinds.replace("FOREIGN", as_class(profile.foreign_to_formulas))
-    # `lastgroup` is the kind: groups inside one are unnamed, but for the tick, which closes before its kind does.
+    # `lastgroup` is the kind: groups inside one are unnamed.
     return re.compile(rf"(?=[A-Za-z\d½¼¾⅓⅔⅛`~$\\<_.%+&-])(?:{kinds})", re.VERBOSE | re.DOTALL | re.MULTILINE)
 
 
@@ -261,9 +262,9 @@ def unsettled_from(text: str) -> int:
 
     That is the last token, e.g. the beginning of an address, or an open call, tag or formula.
     """
-    start = len(text)
-    while start > max(len(text) - _TOKEN, 0) and _UNFINISHED.match(text[start - 1]):
-        start -= 1
+    last = UNFINISHED.match(text[: -_TOKEN - 1 : -1])
+    assert last is not None, "it matches the empty text"
+    start = len(text) - last.end()
     if _NUMBER_BEFORE.search(text, max(start - 2, 0), start):
         start -= 2
     line = text.rfind("\n", max(len(text) - _CALL, 0)) + 1 or max(len(text) - _CALL, 0)

@@ -19,18 +19,26 @@ LONGEST_FACE = 28
 LONGEST_SOUND = 8
 """Maximum length of the half-width kana beside a face that say how it sounds: ﾌﾟﾝﾌﾟﾝ(｀ω´)."""
 
-_OPENING, _CLOSING = "(（⁽₍꒰༼ʕᔑᶘ", ")）⁾₎꒱༽ʔᔐᶅ"
+_OPENING, _CLOSING = "(（⁽₍꒰༼ʕᔑᶘ૮", ")）⁾₎꒱༽ʔᔐᶅა"
+_DRAWN_BRACKETS = "༼꒰ᔑ"
+"""Brackets that are drawn wherever they are: a face in them needs no further signs."""
 _IN_TEXT = frozenset("\ufffd \t.,:;!?/\"'%&+=*_~|#-–—…、。，；！？：「」『』“”‘’《》【】[]{}")
 """Signs that ordinary text has beside letters: they make no face."""
 _NOT_BESIDE = frozenset(" \t.,/\"'「」『』“”‘’")
 """Signs that make none even if the same one is on both sides of a letter: (т.е.)."""
-_ARMS = frozenset("ヽヾノﾉゝゞヘへつづっとそシミ彡三一乂凸∠وლღงგფძnдщςεзЗᕙᕗᕦᕤᕕᓀᓂᐛᕮᕭପଘଓฅʢʡԅ")
+_ARMS = frozenset("ヽヾノﾉゝゞヘへつづっとそシミ彡三一乂凸∠وლღงგფძnдщςεзЗᕙᕗᕦᕤᕕᓀᓂᐛᕮᕭପଘଓฅʢʡԅა")
 """Letters that are drawn beside a face, as arms, paws or wings."""
 _DRAWN_ALONE = ("Kannada", "Canadian Aboriginal")
 """Scripts whose single letters beside a sign are eyes."""
 _SMILE = "ツ"
 """A letter that is a face by itself: (ツ)."""
+_MOST_ARMS = 6
+"""Maximum number of arms and drawn signs in a row."""
+_LATIN_EYES = frozenset("TtQqOoUuXx")
+"""Letters that are drawn as eyes beside a mouth that is a dash or a line: (T-T)."""
 _HALF_WIDTH_KANA = re.compile("[\uff66-\uff9f]")
+_EYES = re.compile(r"(?<!\w)(\w)(\w)\1(?!\w)")
+_SAME_EYES = re.compile(r"([^\W\d_])_\1")
 _NEVER = -1
 
 
@@ -38,8 +46,9 @@ def drawing(run: Run, text: str, *, is_end: bool) -> Drawing:
     """Return whether a run of letters belongs to a face that is drawn with signs.
 
     A face is in brackets and has no two letters of one script side by side, but at least two signs that text does not
-    have, or twice the same one around a letter. Beside its brackets there may be arms, and kana of half width. Without
-    brackets, letters of rare scripts beside a sign are eyes: ಠ_ಠ.
+    have, or twice the same one around a letter. Its nose may be in brackets of its own. Beside its brackets there may
+    be arms, and kana of half width, and behind them a single letter of any kind. Without brackets, letters of rare
+    scripts beside a sign are eyes, ಠ_ಠ, and so are equal signs around a mouth, °Д°. Marks without a letter are drawn.
 
     Args:
         run: the letters, of another script than Latin.
@@ -51,17 +60,80 @@ def drawing(run: Run, text: str, *, is_end: bool) -> Drawing:
         return "written"
     is_sound = _HALF_WIDTH_KANA.match(text, start) is not None
     is_single = sum(not _is_mark(char) for char in run.text) <= 1
-    if not (is_single or is_sound or run.script in _DRAWN_ALONE or _ARMS.issuperset(run.text)):
+    is_arm = _ARMS.issuperset(run.text)
+    if not (is_single or is_sound or is_arm or run.script in _DRAWN_ALONE or _are_eyes(run.text)):
         return "written"
-    opening = _opening_before(text, start)
-    verdicts = [_face(text, opening, is_end)] if opening != _NEVER else []
-    if is_sound or _ARMS.issuperset(run.text):
+    verdicts = _around(text, start, end, is_end)
+    if is_sound or is_arm:
         verdicts += _beside(text, start, end, is_end)
     if run.script in _DRAWN_ALONE:
         signs = (text[run.start - 1 : run.start], text[run.end : run.end + 1])
         is_eye = any(sign == "_" or (sign and _is_sign(sign)) for sign in signs)
         verdicts.append("drawn" if is_eye else "open" if end == len(text) and not is_end else "written")
+    if is_single:
+        verdicts.append(_single(run, text, is_end))
     return "drawn" if "drawn" in verdicts else "open" if "open" in verdicts else "written"
+
+
+def _around(text: str, start: int, end: int, is_end: bool) -> list[Drawing]:
+    """Return the verdicts on the brackets around letters, and on those around the brackets of a nose."""
+    opening = _opening_before(text, start)
+    if opening == _NEVER:
+        return []
+    verdicts = [_face(text, opening, is_end)]
+    if opening == start - 1 and text[end : end + 1] in tuple(_CLOSING):
+        outer = _opening_before(text, opening)
+        verdicts += [_face(text, outer, is_end)] if outer != _NEVER else []
+    return verdicts
+
+
+def _single(run: Run, text: str, is_end: bool) -> Drawing:
+    """Return the verdict on a single letter, or on marks alone, by what is directly before it.
+
+    What comes behind it is only waited for where something drawn is before it: others are certain at once.
+    """
+    before, after = text[run.start - 1 : run.start], text[run.end : run.end + 1]
+    may_grow = run.end == len(text) and not is_end
+    if all(map(_is_mark, run.text)) and before and not before.isalpha() and not before.isspace():
+        return "open" if may_grow else "drawn"
+    if before and (_is_drawn(before) or script_of(before) in _DRAWN_ALONE) and (may_grow or before == after):
+        return "open" if may_grow else "drawn"
+    if run.script in _DRAWN_ALONE and (verdict := _twins(run, text, is_end)) != "written":
+        return verdict
+    if after.isalnum() or "drawn" not in _face_before(text, _without_arms(text, run.start, -1), is_end):
+        return "written"
+    return "open" if may_grow else "drawn"
+
+
+def _twins(run: Run, text: str, is_end: bool) -> Drawing:
+    """Return whether a letter is one of two equal ones around a mouth, without further letters beside them."""
+    size = len(run.text)
+    for start in (run.start, run.start - 1 - size):
+        mid, end = start + size, start + 2 * size + 1
+        mouth, second = text[mid : mid + 1], text[mid + 1 : end]
+        if start < 0 or text[start:mid] != run.text or not run.text.startswith(second) or mouth.isspace():
+            continue
+        if end >= len(text) and not is_end:
+            return "open"
+        beside = text[max(start - 1, 0) : start] + text[end : end + 1]
+        if second == run.text and not any(map(_is_of_name, beside)):
+            return "drawn"
+    return "written"
+
+
+def _is_of_name(char: str) -> bool:
+    return char.isalnum() or char == "_"
+
+
+def _is_drawn(char: str) -> bool:
+    """Return whether a sign is drawn even without brackets around it."""
+    return char == "^" or (not char.isascii() and _is_sign(char))
+
+
+def _are_eyes(letters: str) -> bool:
+    """Return whether three letters are two equal eyes and a mouth, as no word is written: ΦωΦ."""
+    eyes = _EYES.fullmatch(letters)
+    return eyes is not None and eyes[1].isupper() and eyes[2].islower()
 
 
 def _with_sound(run: Run, text: str) -> tuple[int, int]:
@@ -88,15 +160,20 @@ def _opening_before(text: str, position: int) -> int:
 def _face(text: str, opening: int, is_end: bool) -> Drawing:
     """Return whether the bracket at `opening` begins a face."""
     last = min(opening + LONGEST_FACE, len(text))
-    closing = opening + 1
+    closing, inside = opening + 1, ""
     while closing < last and text[closing] not in _CLOSING and text[closing] != "\n":
-        closing += 1
-    inside = text[opening + 1 : closing]
+        if text[closing] in _OPENING and text[closing + 2 : closing + 3] in tuple(_CLOSING):
+            closing, inside = closing + 3, inside + text[closing + 1]
+        else:
+            closing, inside = closing + 1, inside + text[closing]
+    inside = _EYES.sub(lambda eyes: "^_^" if _are_eyes(eyes[0]) else eyes[0], inside)
     if _has_word(inside):
         return "written"
     if closing == len(text) and not is_end:
         return "open"
-    return "drawn" if closing < last and text[closing] != "\n" and _has_eyes(inside) else "written"
+    if closing >= last or text[closing] == "\n":
+        return "written"
+    return "drawn" if text[opening] in _DRAWN_BRACKETS or _has_eyes(inside) else "written"
 
 
 def _has_word(inside: str) -> bool:
@@ -115,35 +192,61 @@ def _has_eyes(inside: str) -> bool:
     drawn = [char for char in inside if not _is_mark(char)]
     # A sign with a mark of a letter on it is an eye with its brow: •̀ and '̀.
     brows = sum(_is_mark(mark) and not char.isalnum() for char, mark in pairwise(inside))
-    if sum(_is_sign(char) or char in _ARMS for char in drawn) + brows >= 2:
+    arms = sum(side in ("/", "\\") for side in (inside[:1], inside[-1:]))
+    if sum(_is_sign(char) or char in _ARMS for char in drawn) + brows + arms >= 2:
         return True
-    if inside.strip() == _SMILE or any(script_of(char) in _DRAWN_ALONE for char in drawn):
+    if (
+        inside.strip() == _SMILE
+        or _SAME_EYES.fullmatch(inside.strip())
+        or "_ _" in inside
+        or "__" in inside
+        or any(script_of(char) in _DRAWN_ALONE for char in drawn)
+    ):
         return True
     return any(
         left == right != mouth
         and left not in _NOT_BESIDE
         and not left.isdigit()
-        and (_is_letter(mouth) or (mouth in "_." and not left.isalpha()))
+        and (_is_letter(mouth) or (mouth in "_.-" and (left in _LATIN_EYES or (mouth != "-" and not left.isalpha()))))
         for left, mouth, right in zip(*(map(_without_accent, drawn[skip:]) for skip in range(3)), strict=False)
     )
 
 
 def _beside(text: str, start: int, end: int, is_end: bool) -> list[Drawing]:
     """Return the verdicts on the faces to the left and to the right of arms or sounds, if there are any."""
-    verdicts: list[Drawing] = []
     behind = end + 1 if text[end : end + 1] == " " else end
-    if behind < len(text) and text[behind] in _OPENING:
-        verdicts.append(_face(text, behind, is_end))
-    elif behind == len(text) and not is_end:
-        verdicts.append("open")
     before = start - 1 if text[start - 1 : start] == " " else start
-    while before > 0 and text[before - 1] in _ARMS:  # (・∀・)ノシ
-        before -= 1
-    if before > 0 and text[before - 1] in _CLOSING:
-        opening = _opening_before(text, before - 1)
-        if opening != _NEVER:
-            verdicts.append(_face(text, opening, is_end))
-    return verdicts
+    return [
+        *_face_behind(text, _without_arms(text, behind, 1), is_end),
+        *_face_before(text, _without_arms(text, before, -1), is_end),
+    ]
+
+
+def _without_arms(text: str, position: int, step: Literal[1, -1]) -> int:
+    """Return the position behind (1) or before (-1) the arms and the drawn signs at a position: (∩´∀`)∩ﾜｰｲ."""
+    for _ in range(_MOST_ARMS):
+        index = position if step == 1 else position - 1
+        if not 0 <= index < len(text) or text[index] in _OPENING + _CLOSING:
+            break
+        if not (text[index] in _ARMS or text[index] == "-" or _is_drawn(text[index])):
+            break
+        position += step
+    return position
+
+
+def _face_behind(text: str, position: int, is_end: bool) -> list[Drawing]:
+    """Return the verdict on the face that begins at a position, if there is one."""
+    if position < len(text) and text[position] in _OPENING:
+        return [_face(text, position, is_end)]
+    return ["open"] if position == len(text) and not is_end else []
+
+
+def _face_before(text: str, position: int, is_end: bool) -> list[Drawing]:
+    """Return the verdict on the face that ends before a position, if there is one."""
+    if position == 0 or text[position - 1] not in _CLOSING:
+        return []
+    opening = _opening_before(text, position - 1)
+    return [] if opening == _NEVER else [_face(text, opening, is_end)]
 
 
 def _is_sign(char: str) -> bool:

@@ -7,7 +7,7 @@ its own. Everything else has a default.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Literal
 
@@ -92,6 +92,8 @@ _CHINESE_WORDS = (
 def _not_japanese() -> str:
     return not_in_japanese() + _CHINESE_WORDS
 
+
+_CHINESE = Language(name="Chinese", scripts=("Han", "Bopomofo"), segmenter="jieba", pinyin=True)
 
 LANGUAGES: dict[str, Language] = {
     # پ چ ڤ گ and the Maghrebi letters are included, since Arabic writes loan words with them.
@@ -259,23 +261,9 @@ LANGUAGES: dict[str, Language] = {
         common_words="ní ti àti tí ó sí jẹ́ fún pé wọ́n kan náà bí láti ń nípa gbogbo tó ṣe mo wà ó̩ kò",
     ),
     # Chinese in either writing; the two rows below expect one of them.
-    "zh": Language(name="Chinese", scripts=("Han", "Bopomofo"), segmenter="jieba", pinyin=True),
-    "zh-Hans": Language(
-        name="Simplified Chinese",
-        scripts=("Han", "Bopomofo"),
-        excluded_letters=traditional_only,
-        letter_by_letter=True,
-        segmenter="jieba",
-        pinyin=True,
-    ),
-    "zh-Hant": Language(
-        name="Traditional Chinese",
-        scripts=("Han", "Bopomofo"),
-        excluded_letters=simplified_only,
-        letter_by_letter=True,
-        segmenter="jieba",
-        pinyin=True,
-    ),
+    "zh": _CHINESE,
+    "zh-Hans": replace(_CHINESE, name="Simplified Chinese", excluded_letters=traditional_only, letter_by_letter=True),
+    "zh-Hant": replace(_CHINESE, name="Traditional Chinese", excluded_letters=simplified_only, letter_by_letter=True),
 }
 
 

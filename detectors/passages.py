@@ -256,9 +256,9 @@ class PassageScan:
     def _in_place(self, run: Run, text: str) -> tuple[float, ...]:
         """Return the evidence of a word, which is less if it is capitalised."""
         if not run.text[0].isupper() or is_english_i(run.text):
-            return self._table[run.text]
+            return self._table.anywhere[run.text]
         place = self._table.at_start if begins_sentence(text, run.start) else self._table.inside
-        return place(run.text)
+        return place[run.text]
 
     def _add(self, run: Run, evidence: Sequence[float]) -> int:
         """Add the evidence of a word to the sums; return the index of the largest one that is decisive, or -1."""
@@ -294,7 +294,8 @@ class PassageScan:
         code = self._table.others[other]
         if not self._bounded:
             return self._sums[other] >= WITHOUT_SMALL_WORD or any(
-                self._table[word][other] >= CLEAR and frequency(word.lower(), code) >= SMALL_WORD for word in words
+                self._table.anywhere[word][other] >= CLEAR and frequency(word.lower(), code) >= SMALL_WORD
+                for word in words
             )
         small = [word for word in words if word.islower()]
         if SOLFEGE.issuperset(small) or " ".join(words).lower() in english_phrases():
@@ -339,7 +340,7 @@ class PassageScan:
         is_small = frequency(head, self._table.others[other]) >= SMALL_WORD
         if not is_small and not (other == self._english and head in ENGLISH_OPENINGS):
             return self._starts[other]
-        is_of_both = all(self._table[word][other] >= -OF_BOTH for _, word in before)
+        is_of_both = all(self._table.anywhere[word][other] >= -OF_BOTH for _, word in before)
         return before[0][0] if is_of_both else self._starts[other]
 
     def _reset(self) -> None:

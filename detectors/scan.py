@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterator
 
 from detectors.detector import without_unfinished
-from detectors.exempt_spans import WORD_SCRIPTS, Cursor, ExemptSpans, unsettled_from
+from detectors.exempt_spans import UNFINISHED, WORD_SCRIPTS, Cursor, ExemptSpans, unsettled_from
 from detectors.exemptions import (
     is_exempt_hanja,
     is_exempt_word,
@@ -45,6 +45,8 @@ _LONGEST_SENTENCE = 80
 _LONGEST_WORD = 30
 _CHUNK, _CONTEXT = 8192, 1024
 """Characters of settled text from which on some of it is dropped, and how many of them are kept as context."""
+_LONG_TOKEN, _GROWTH = 64, 8
+"""Length from which on a token that grows is read only when it has grown by one part in so many."""
 _LONGEST_REACH = 8
 """Number of words over which a foreign phrase extends back at most."""
 _MOST_PASSED = 2
@@ -80,10 +82,14 @@ class LanguageScan:
         self._exempt: dict[str, ExemptSpans] = {}
         self._pending = False
         """Whether even harmless text may settle a verdict."""
+        self._token = self._unread = 0
+        """Length of the token at the end of the text, and how much of it has not been read."""
 
     def feed(self, piece: str) -> Finding | None:
         """Append text; return the next confusion if it is already certain."""
         self._text += piece
+        if self._waits(piece):
+            return None
         unread = len(self._text) - self._letters.position
         # Most pieces are clean and nothing waits for them, so they are not even scanned until a chunk is full.
         if not self._pending and unread < _CHUNK and self._profile.foreign_letters.search(piece) is None:
@@ -97,6 +103,22 @@ class LanguageScan:
             self._pending = self._profile.foreign_letters.search(self._text, self._letters.position) is not None
             self._drop_settled()
         return finding
+
+    def _waits(self, piece: str) -> bool:
+        """Return whether a piece only makes a long token longer, by too little to read that again from its beginning.
+
+        No verdict on a token is certain before its end, unless it is longer than an address may be.
+        """
+        tail = UNFINISHED.match(piece[::-1])
+        assert tail is not None, "it matches the empty text"
+        if tail.end() < len(piece):
+            self._token, self._unread = tail.end(), 0
+            return False
+        self._token, self._unread = self._token + len(piece), self._unread + len(piece)
+        if self._token >= _LONG_TOKEN and self._unread * _GROWTH < self._token:
+            return True
+        self._unread = 0
+        return False
 
     def close(self) -> Finding | None:
         """Return the next confusion of the text, which is now complete."""
@@ -176,7 +198,7 @@ class LanguageScan:
                     break
                 if is_exempt_word(run, text, self._profile):
                     continue
-            else:
+            if run.script != "Latin":
                 if run.script == "Han" and is_exempt_hanja(run, text, self._profile):
                     continue
                 if (verdict := drawing(run, text, is_end=final)) != "written":

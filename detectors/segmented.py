@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from detectors.detector import CountsWords, Detector, spans
 from detectors.finding import Finding
 from detectors.literals import Literal, literal_values, literals_of_code
+from detectors.markers import Markers, all_markers
 from detectors.segments import PARTS, Part, Piece, Segmenter, part_at_start
 from detectors.stream import Stream
 from detectors.words import Counts
@@ -36,17 +38,24 @@ class SegmentedDetector:
         detectors: detector of each part; None exempts a part. Code without an entry is judged as part of the text
             around it.
         begins_in: part in which an answer begins: thoughts, if the prompt has opened them.
+        markers: the markers between the parts; None is all that are known.
     """
 
-    def __init__(self, detectors: Mapping[Part, Detector | None], begins_in: Part = "answer") -> None:
+    def __init__(
+        self,
+        detectors: Mapping[Part, Detector | None],
+        begins_in: Part = "answer",
+        markers: Markers | None = None,
+    ) -> None:
         self.detectors = dict(detectors)
         self.begins_in = begins_in
+        self.markers = markers or all_markers()
 
     @property
     def version(self) -> str:
         """Version of the parts' rules."""
         versions = sorted({detector.version for detector in self.detectors.values() if detector is not None})
-        return "segments-1+" + "+".join(versions)
+        return "segments-2+" + "+".join(versions)
 
     @property
     def unchecked(self) -> str | None:
@@ -56,7 +65,11 @@ class SegmentedDetector:
 
     def beginning_in(self, part: Part) -> SegmentedDetector:
         """Return the same detector for answers that begin in a part."""
-        return self if part == self.begins_in else SegmentedDetector(self.detectors, part)
+        return self if part == self.begins_in else SegmentedDetector(self.detectors, part, self.markers)
+
+    def with_markers(self, markers: Markers) -> SegmentedDetector:
+        """Return the same detector for answers of a model that writes these markers (`detectors.markers`)."""
+        return SegmentedDetector(self.detectors, self.begins_in, markers)
 
     def find(self, text: str, prefix: str = "", final: bool = True) -> Finding | None:
         """Return the first finding in `text`, or None; see `Detector.find`."""
@@ -113,9 +126,22 @@ class SegmentedDetector:
         """Return the part of a complete answer that a character belongs to."""
         return next(segment.part for segment in reversed(self.segments(text)) if segment.start <= index)
 
+    def parts_of(self, text: str, findings: Sequence[Finding]) -> list[Part]:
+        """Return the part of a complete answer that each finding, from left to right, begins in."""
+        segments = self.segments(text) if findings else []
+        starts = [segment.start for segment in segments]
+        return [segments[bisect_right(starts, found.start) - 1].part for found in findings]
+
+    def is_open_at_end(self, text: str) -> bool:
+        """Return whether a text ends inside its thoughts or a call of a tool."""
+        segmenter = self.segmenter()
+        for _ in (*segmenter.push(text), *segmenter.close()):
+            pass
+        return segmenter.part in ("thoughts", "tool_calls")
+
     def segmenter(self) -> Segmenter:
         """Return a segmenter of one answer."""
-        return Segmenter(self.begins_in, code=self.detectors.get("code") is not None)
+        return Segmenter(self.begins_in, code=self.detectors.get("code") is not None, markers=self.markers)
 
     def _findings(self, text: str, left: int = 0) -> Iterator[Finding]:
         """Yield the findings that begin at `left` or behind it."""

@@ -168,6 +168,75 @@ def test_tools_their_calls_and_their_results_are_rendered(tiny_model: Path, tmp_
             prompt_ids(tokenizer_of(model, template), model, prompt.content)
 
 
+CALL_2 = {"type": "function", "function": {"name": "rate_of", "arguments": {"currency": "원", "days": 2}}}
+SHARED_CALL = '{"name": "rate_of", "arguments": {"currency": "엔"}}'
+SHARED_CALL_2 = '{"name": "rate_of", "arguments": "{\\"currency\\": \\"원\\", \\"days\\": 2}"}'
+RESULT = {"role": "tool", "content": '{"엔": "9\\n"}'}
+
+
+def share_gpt(*turns: tuple[str, object]) -> dict[str, Any]:
+    return {"conversations": [{"from": name, "value": value} for name, value in turns], "tools": json.dumps([TOOL])}
+
+
+@pytest.mark.parametrize(
+    ("turns", "messages"),
+    [
+        ([("function_call", SHARED_CALL)], [{"tool_calls": [CALL]}]),
+        ([("tool_call", f" {SHARED_CALL}\n")], [{"tool_calls": [CALL]}]),
+        ([("function_call", json.loads(SHARED_CALL))], [{"tool_calls": [CALL]}]),
+        ([("function_call", json.dumps(CALL))], [{"tool_calls": [CALL]}]),
+        ([("function_call", SHARED_CALL.replace("arguments", "parameters"))], [{"tool_calls": [CALL]}]),
+        ([("function_call", f"[{SHARED_CALL}, {SHARED_CALL_2}]")], [{"tool_calls": [CALL, CALL_2]}]),
+        ([("function_call", SHARED_CALL), ("function_call", SHARED_CALL_2)], [{"tool_calls": [CALL, CALL_2]}]),
+        (
+            [("function_call", f"<think>\n엔?\n</think>\n\n{SHARED_CALL}")],
+            [{"content": "<think>\n엔?\n</think>", "tool_calls": [CALL]}],
+        ),
+        (
+            [("gpt", "찾아볼게요."), ("function_call", SHARED_CALL)],
+            [{"content": "찾아볼게요."}, {"content": None, "tool_calls": [CALL]}],
+        ),
+    ],
+)
+@pytest.mark.parametrize("rest", [[], [("gpt", "9원입니다."), ("human", "태국은요?")]])
+def test_calls_of_share_gpt_are_rendered_as_transformers_renders_tool_calls(
+    turns: list[tuple[str, object]],
+    messages: Messages,
+    rest: list[tuple[str, object]],
+    tiny_model: Path,
+    tmp_path: Path,
+) -> None:
+    model = ModelConfig(path=str(tiny_model))
+    tokenizer = tokenizer_of(model, QWEN_3)
+    row = share_gpt(("human", ASKED["content"]), *turns, ("observation", RESULT["content"]), *rest)
+    (prompt,) = read(tmp_path / "p.jsonl", row).prompts
+    expected = [ASKED, *({"role": "assistant", "content": None, **each} for each in messages), RESULT]
+    expected += [{"role": "assistant", "content": "9원입니다."}, AGAIN] if rest else []
+    assert text_of(tokenizer, model, prompt.content) == rendered(tokenizer, expected, tools=[TOOL])
+    with pytest.raises(PromptError, match="drops or changes a call of a tool"):
+        prompt_ids(tokenizer_of(model, CHATML.replace("m.content", "m.content or ''")), model, prompt.content)
+
+
+def test_a_call_in_the_earlier_form_of_openai_is_not_lost(tiny_model: Path, tmp_path: Path) -> None:
+    model = ModelConfig(path=str(tiny_model))
+    tokenizer = tokenizer_of(model, QWEN_3)
+    call = {"name": "rate_of", "arguments": '{"currency": "엔"}'}
+    legacy = [
+        ASKED,
+        {"role": "assistant", "content": None, "function_call": call},
+        {"role": "function", "name": "rate_of", "content": RESULT["content"]},
+    ]
+    (prompt,) = read(tmp_path / "p.jsonl", {"messages": legacy, "tools": [TOOL]}).prompts
+    assert text_of(tokenizer, model, prompt.content) == rendered(tokenizer, CALLED, tools=[TOOL])
+
+
+def test_a_conversation_that_ends_with_a_call_is_asked_for_it(tmp_path: Path) -> None:
+    prompt_set = read(tmp_path / "p.jsonl", share_gpt(("human", ASKED["content"]), ("function_call", SHARED_CALL)))
+    (prompt,) = prompt_set.prompts
+    assert prompt.conversation == conversation(ASKED, tools=(TOOL,))
+    assert prompt_set.note_lines() == ["1 prompt: ends with an answer, which is left out"]
+
+
 def test_results_of_tools_may_be_printed_as_json(tiny_model: Path) -> None:
     model = ModelConfig(path=str(tiny_model))
     tokenizer = tokenizer_of(model, LLAMA_3_1_TOOLS)
@@ -270,7 +339,13 @@ def test_a_conversation_that_is_too_long_is_skipped_with_that_reason(tiny_model:
 
 @pytest.mark.parametrize(
     ("template", "expected"),
-    [("질문: {prompt}\n답변:", "model.prompt_template, which is for one text"), (None, "needs a chat template")],
+    [
+        (
+            "질문: {prompt}\n답변:",
+            "its conversation does not fit into model.prompt_template, which is for one text",
+        ),
+        (None, "its conversation needs a chat template"),
+    ],
 )
 def test_a_base_model_takes_single_messages_only(
     template: str | None, expected: str, tiny_model: Path, tmp_path: Path
@@ -285,6 +360,22 @@ def test_a_base_model_takes_single_messages_only(
     assert expected in refusal(model, tmp_path / "p.jsonl", {"messages": CHAT})
     with pytest.raises(PromptError, match="its conversation"):
         prompt_ids(tokenizer, model, conversation(*CHAT))
+    # With data.skip_bad the others are counted under that reason, as long as there is one that can be asked.
+    parts = [{"type": "text", "text": text} for text in text.split("\n\n")]
+    rows: Messages = [
+        {"messages": [ASKED]},
+        {"messages": CHAT},
+        {"conversations": [{"from": "human", "value": ASKED["content"]}, {"from": "gpt", "value": "엔입니다."}]},
+        {"messages": [ASKED], "tools": [TOOL]},
+        {"messages": [SYSTEM, ASKED]},
+        {"messages": [{"role": "user", "content": parts}]},
+    ]
+    prompts = read(tmp_path / "p.jsonl", *rows)
+    check_conversations(model, prompts.examples, skip=True)
+    encoded, skipped = encode_prompts(tokenizer, model, 512, prompts.prompts)
+    assert [prompt.index for prompt, _ in encoded] == [0, 2, 5]
+    assert [list(ids) for _, ids in encoded[:2]] == [prompt_ids(tokenizer, model, ASKED["content"])] * 2
+    assert [(each.prompt_index, each.reason) for each in skipped] == [(index, expected) for index in (1, 3, 4)]
 
 
 def test_a_system_prompt_without_a_chat_template_is_an_error_of_the_settings(tiny_model: Path, tmp_path: Path) -> None:

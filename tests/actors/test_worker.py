@@ -15,7 +15,8 @@ from actors.hf_engine import TransformersEngine
 from actors.requests import TopKRequest
 from actors.token_bytes import TokenBytes
 from actors.worker import MAX_FAILURES, RolloutWorker
-from tlpo_ray.config.detector import DetectorConfig
+from tests.tiny import VOCABULARY
+from tlpo_ray.config.detector import DetectorConfig, SegmentsConfig
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.config.run import RolloutConfig
 from tlpo_ray.errors import WeightSyncError
@@ -113,9 +114,15 @@ def test_the_same_seed_gives_the_same_report_for_any_batch_size(
     )
 
 
-def test_generation_stops_at_the_confusion_point(report: RolloutReport) -> None:
-    """Tokens sampled beyond c only complete the character or show that a word is foreign."""
-    assert report.stats.tokens_discarded == 0
+def test_generation_stops_once_the_confusion_is_certain(report: RolloutReport, model: ModelConfig) -> None:
+    """Tokens sampled beyond c complete the character, show that a word is foreign, or that a sign is no face."""
+    table = TokenBytes(load_tokenizer(model))
+    longest = max(len(table[token].decode(errors="replace")) for token in range(VOCABULARY))
+    for group in report.groups:
+        stream = detectors.Stream(detectors.language(group.language))
+        certain = next((at for at, char in enumerate(group.response) if stream.feed(char) is not None), None)
+        assert certain is None or len(group.response) - certain <= longest
+    assert report.stats.tokens_discarded < len(report.groups)
     assert report.stats.tokens_generated < 24 * len(PROMPTS)
 
 
@@ -225,3 +232,16 @@ def test_a_canary_that_differs_from_the_learners_is_an_error(engine: TokenEngine
     checked.step()
     with pytest.raises(WeightSyncError, match=r"differ from the learner's by 0\.5 nats \(allowed 0\.01\)"):
         _ = check.done
+
+
+@pytest.mark.parametrize(
+    ("segments", "part"), [(None, "answer"), (SegmentsConfig(), "thoughts")], ids=["as one text", "parts"]
+)
+def test_the_part_that_an_answer_begins_in_is_looked_for_where_parts_are_judged(
+    engine: TokenEngine, model: ModelConfig, segments: SegmentsConfig | None, part: str
+) -> None:
+    thinking = model.model_copy(update={"prompt_template": "{prompt}\n<think>\n"})
+    rollout = RolloutConfig(engine="transformers", max_new_tokens=4)
+    of_run = RolloutWorker(engine, thinking, rollout, DetectorConfig(segments=segments), SEED)
+    (completion,) = of_run.generate(PROMPTS[:1], 1, 0.0, 2, seed=0)
+    assert completion.begins_in == part

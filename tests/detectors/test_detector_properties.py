@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import itertools
+import time
 from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detectors import Detector, LanguageDetector, Stream, TermsDetector, count, find, language, languages, spans
+from detectors import (
+    Detector,
+    English,
+    LanguageDetector,
+    Stream,
+    TermsDetector,
+    count,
+    find,
+    language,
+    languages,
+    spans,
+)
 from detectors.exempt_spans import Cursor, ExemptSpans
 from detectors.runs import Run
 from detectors.scripts import script_of
@@ -20,6 +32,7 @@ _WORDS = (
     "( ) [ ] / < > = + _ - ' ’ . , ? | # ~ 3 ˈ і ы қ สวัสดี नमस्ते বাংলা Ελλάδα שלום degli Piero Francesca auf "
     "´ ｀ д ω ヽ ﾉ ಠ _ ^ ･ ﾑｶ ノカ （ ） ~~~ ```` \\begin{align} \\end{align} https:// /wiki/ 서울 пример.рф | * foie "
     "gras raison d'être für Institut ng mbps ⼤ ㌔ do re mi fa sol 后 後 这 這 "
+    "ΦωΦ ु ა ૮ (ｴ) (´ (/ _ 个_个 ب_ب °Д° 尸 ∩ ━ ﾜ ¯ __ "
     "una casa un article blog <foo <item id= /> cantidad voor $24 Wǒ de 5 的 對 byder"
 )
 _SENTENCES = (
@@ -93,6 +106,42 @@ def test_a_stream_agrees_with_find_however_the_text_is_cut(
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=12)))
     assert_stream_agrees(text, detector, cuts)
     assert_stream_agrees(text, detector, range(len(text)))
+
+
+LONG = st.builds(
+    lambda unit, length, end: (unit * length)[:length] + end,
+    st.sampled_from(["a", "ab-", "the-", "l'", "é", "a.", "x1_", "`", "http://a.", "f(", "$a", "<a", "palabra", "the"]),
+    st.integers(50, 1300),
+    st.sampled_from(["", " ", "привет", "한", "é", "\n", "`", " the word and the", ")", "ა", "ő ", "東"]),
+)
+
+
+@given(
+    texts=st.lists(st.one_of(LONG, st.sampled_from(_PIECES)), min_size=1, max_size=4),
+    detector=DETECTORS,
+    step=st.sampled_from([1, 3, 17, 200]),
+)
+@settings(max_examples=100, deadline=None)
+def test_a_stream_of_long_tokens_agrees_with_find(texts: list[str], detector: LanguageDetector, step: int) -> None:
+    text = "".join(texts)
+    assert_stream_agrees(text, detector, range(0, len(text), step))
+
+
+@pytest.mark.parametrize("unit", ["a", "a-", "a.", "é", "`a ", "$a"])
+@pytest.mark.parametrize(("code", "english"), [("ko", "neutral"), ("ko", "confusion"), ("es", "neutral")])
+def test_the_time_of_a_stream_grows_with_its_length_only(unit: str, code: str, english: English) -> None:
+    detector = language(code, english)
+
+    def seconds(length: int) -> float:
+        text, start = (unit[:-1] if unit[0] == "`" else "") + (unit * length)[:length], time.process_time()
+        stream = Stream(detector)
+        for char in text:
+            stream.feed(char)
+        return time.process_time() - start
+
+    seconds(100)  # reads the lists of words
+    short, long = min(seconds(2_000) for _ in range(2)), min(seconds(16_000) for _ in range(2))
+    assert long < 24 * short + 0.2, f"{short:.3f} s for 2,000 characters, {long:.3f} s for 8 times as many"
 
 
 def test_a_stream_remembers_the_article_before_an_unfinished_word() -> None:

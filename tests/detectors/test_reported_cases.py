@@ -98,8 +98,38 @@ CLEAN = [
 FACES = (
     "(･ㅅ･) (ฅ´ω`ฅ) ヽ(´▽`)ノ ಠ_ಠ (｀Д´) (•̀ω•́) ﾌﾟﾝﾌﾟﾝ(｀ω´) (#｀皿´) (ﾟ皿ﾟ) (っ`ω´c) 凸(-_-#) ヽ(#｀Д´)ﾉ "
     "(ﾉ｀⊿´)ﾉ (´･ω･`)ﾌﾞｽｯ (๑•̀ㅂ•́)و✧ (づ￣³￣)づ ლ(ಠ益ಠლ) ʕ•ᴥ•ʔ (ツ) ¯\\_(ツ)_/¯ (>д<) (TдT) (一_一) ༼つಥ_ಥ༽つ ᕕ(ᐛ)ᕗ "
-    "(oдo) (^д^) (^人^) （´；ω；`） (ง'̀-'́)ง ⊂(・ヮ・⊂)"
+    "(oдo) (^д^) (^人^) （´；ω；`） (ง'̀-'́)ง ⊂(・ヮ・⊂) (=ΦωΦ=) (´･(ｪ)･`) (｀(エ)´) (个_个) °Д° ಠoಠ (/Д｀) U^ｴ^U "
+    "૮˶ᵔᵕᵔ˶ა ૮(˶ᵔᵕᵔ˶)ა (´・ω・)っ由 (∩´∀`)∩ﾜｰｲ ｷﾀ━━(ﾟ∀ﾟ)━━ｯ!! ﾑｶ-(#｀ω´) (T-T)尸 ༼ºل͟º༽ (۶ૈ▱۶)ૈ"
 )
+NO_FACES = [
+    # words and letters beside signs and faces that are no drawing, the foreign one after ▸
+    ("ko", "잘했어요 (^_^) ▸молодец"),
+    ("ko", "잘했어요 (^_^)▸молодец"),
+    ("ko", "잘했어요 ▸молодец(^_^)"),
+    ("ko", "잘했어요 (▸дед)"),
+    ("ko", "글자 ▸д"),
+    ("ko", "글자(▸д)는"),
+    ("ko", "(2)▸д"),
+    ("ko", "변수 ▸а_б"),
+    ("ko", "변수 ▸а_а1"),
+    ("ko", "`▸д`입니다"),
+    ("ko", "(a (▸я) b)"),
+    ("ko", "안녕 ▸प्रिय"),
+    ("ru", "Хорошо (^_^)▸很好"),
+    ("ru", "Слово ▸ΦωΦη"),
+    ("zh", "很好 ▸プンスカ(｀ω´)"),
+]
+
+
+@pytest.mark.parametrize(("code", "marked"), NO_FACES)
+def test_a_word_beside_a_face_is_still_a_word(code: str, marked: str) -> None:
+    text, start = marked.replace("▸", ""), marked.index("▸")
+    detector = language(code)
+    found = find(text, detector)
+    assert found is not None and found.start == start
+    stream = Stream(detector)
+    streamed = next((early for char in text if (early := stream.feed(char))), None) or stream.close()
+    assert streamed is not None and streamed.start == start
 
 
 @pytest.mark.parametrize(("code", "english", "marked"), FOUND)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import detectors
 from detectors import Detector, Finding, SegmentedDetector, SettingError, Stream, build_detector, find, language, spans
+from detectors.markers import markers_of
 from detectors.segments import part_after, part_at_start
 
 KOREAN = build_detector("language", "ko", segments={"thoughts": "en"})
@@ -150,8 +151,17 @@ _PIECES = [
     "<",
     "[",
     "<thi",
+    "`",
+    "``",
+    "“",
+    "”",
+    "1",
+    ".",
+    ">",
+    "<|channel>thought",
+    "<channel|>",
 ]
-ANSWERS = st.lists(st.sampled_from([*_PIECES, " ", "\n", "```python\n", "\n```\n"]), max_size=16).map("".join)
+ANSWERS = st.lists(st.sampled_from([*_PIECES, " ", "\n", "```python\n", "\n```\n"]), max_size=20).map("".join)
 
 
 @given(answer=ANSWERS, detector=st.sampled_from([KOREAN, EXEMPT, STRICT]), size=st.integers(1, 5))
@@ -172,3 +182,123 @@ def test_left_context_keeps_the_verdict(answer: str, cut: float, detector: Detec
     stream = Stream(detector, prefix=answer[:k])
     growing = stream.feed(answer[k:]) or stream.close()
     assert (growing and growing.start) == (found and found.start - k)
+
+
+EXPLAINED = [
+    # what is text in an answer and in thoughts: everything behind it still belongs to the same part
+    "`<think>`",
+    "`</think>`",
+    "``<think>`x`</think>``",
+    "`the <think> tag`",
+    "```\n<think>\nx\n</think>\n```\n",
+    "```xml\n<tool_call>\n{}\n</tool_call>\n```\n",
+    "~~~\n<think>\n~~~\n",
+    "> ```\n> <think>\n> ```\n",
+    "1. ```\n   <think>\n   ```\n",
+    '"<think>"',
+    '"</think>"',
+    '"<think>…</think>"',
+    "'</think>'",
+    "“<think>”",
+    "„<think>“",
+    "‘</think>’",
+    "«</think>»",
+    "「<think>」",
+    "『</think>』",
+    "`<|channel|>`",
+    '"<|end|>"',
+    "`[TOOL_CALLS]`",
+    "`<tool_call>`",
+    "`◁/think▷`",
+]
+
+
+@pytest.mark.parametrize("explained", EXPLAINED)
+@pytest.mark.parametrize("code", [{}, {"code": "exempt"}, {"code": "prompt"}])
+def test_a_marker_in_code_or_quotation_marks_is_text(explained: str, code: Mapping[str, str]) -> None:
+    detector = build_detector("language", "ko", segments={"thoughts": "en", **code})
+    newline = "\n" if explained[0] in "`~>1" and "\n" in explained else ""
+    answer = f"<think>\nThe tag {newline}{explained} begins them.\n</think>\n\n태그는 {newline}{explained}입니다. ▸東京"
+    marked = answer.index("▸")
+    answer = answer.replace("▸", "")
+    assert [(found.start, found.text) for found in spans(answer, detector)] == [(marked, "東京")]
+    for size in (1, 3, 7):
+        growing = streamed(answer, detector, size)
+        assert growing and growing.start == marked
+    assert isinstance(detector, SegmentedDetector) and detector.part_at(answer, marked) == "answer"
+    assert part_at_start(answer.partition("</think>\n\n")[2]) == "answer"
+
+
+@pytest.mark.parametrize(
+    "marked",
+    [
+        # a marker that counts although there is code or a quotation before it
+        '<think>The answer is "Seoul"</think>서울 ▸東京',
+        "<think>I call `f</think>서울 ▸東京",
+        "<think>It's `x` and 5\"</think>서울 ▸東京",
+        '<think>He said "yes.</think>답은 "서울" ▸東京',
+        "<think>\n```python\nx = 1\n</think>\n서울 ▸東京",
+        "<think>\n```\n<think>\na\n</think>\nb</think>\n서울 ▸東京",
+        "<think>Use `a`, `b</think>\n서울 `c` ▸東京",
+        "<think>The tag <think> begins thoughts.</think>서울 ▸東京",
+        "태그 <think>는 생각을 시작합니다. ▸東京",
+        "<|channel|>analysis<|message|>So ```\nx\n<|end|><|start|>assistant<|channel|>final<|message|>서울 ▸東京",
+        '<tool_call>{"a": "<think>", "b": "</tool_call>", "city": "▸Сеул"}</tool_call>',
+        "<think>So.</think>```\nx\n```\n서울 ▸東京",
+    ],
+)
+def test_markers_after_untidy_code_and_quotations_count(marked: str) -> None:
+    answer, start = marked.replace("▸", ""), marked.index("▸")
+    for detector in (KOREAN, build_detector("language", "ko", segments={"thoughts": "en", "code": "prompt"})):
+        found = find(answer, detector)
+        assert (found and found.start) == start, detector
+        for size in (1, 3, 7):
+            growing = streamed(answer, detector, size)
+            assert growing and growing.start == start
+
+
+def test_a_long_line_behind_open_code_is_not_waited_for() -> None:
+    answer = "<think>I call `f</think>" + "서울 " * 100 + "東京"
+    stream = Stream(KOREAN)
+    assert stream.feed(answer[:100]) is None
+    found = stream.feed(answer[100:]) or stream.close()
+    assert found and found.text == "東京"
+
+
+def test_markers_are_those_that_the_tokenizer_has() -> None:
+    assert isinstance(KOREAN, SegmentedDetector)
+    qwen = KOREAN.with_markers(markers_of({"<|im_end|>", "<think>", "</think>", "<tool_call>", "</tool_call>"}))
+    gemma = KOREAN.with_markers(markers_of({"<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>"}))
+    llama = KOREAN.with_markers(markers_of({"<|eot_id|>", "<|python_tag|>", "<|eom_id|>"}))
+    answers = {
+        "<think>": "<think>I think</think>서울",
+        "[THINK]": "[THINK]I think[/THINK]서울",
+        "gemma": "<|channel>thought\nI think<channel|>서울",
+    }
+    parts = {
+        name: {key: [segment.part for segment in detector.segments(answer)] for key, answer in answers.items()}
+        for name, detector in {"qwen": qwen, "gemma": gemma, "llama": llama}.items()
+    }
+    both, text = ["thoughts", "answer"], ["answer"]
+    assert parts == {
+        "qwen": {"<think>": both, "[THINK]": text, "gemma": text},
+        "gemma": {"<think>": text, "[THINK]": text, "gemma": both},
+        "llama": {"<think>": both, "[THINK]": both, "gemma": both},
+    }
+    assert qwen.beginning_in("thoughts").markers is qwen.markers
+
+
+@pytest.mark.parametrize(
+    ("prompt", "part"),
+    [
+        ("<|im_start|>user\n<think> 태그는?<|im_end|>\n<|im_start|>assistant\n", "answer"),
+        ("<|im_start|>user\n<think> 태그는?<|im_end|>\n<|im_start|>assistant\n<think>\n", "thoughts"),
+        ("[INST]`</think>` 태그는?[/INST]", "answer"),
+        ("<start_of_turn>user\n<think>?<end_of_turn>\n<start_of_turn>model\n", "answer"),
+        ("<｜User｜><think>?<｜Assistant｜><think>\n", "thoughts"),
+        ("<|im_start|>assistant\n<think>\nOkay, so", "thoughts"),
+        ("<|start|>user<|message|><think>?<|end|><|start|>assistant<|channel|>analysis<|message|>", "thoughts"),
+    ],
+)
+def test_what_a_user_writes_does_not_open_thoughts(prompt: str, part: str) -> None:
+    assert part_after(prompt) == part

@@ -363,3 +363,19 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, name: str) -> None:
     command = [sys.executable, "-c", code, TLPO, "detect", name, "--language", "ko"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=240)
     assert int(done.stdout.split()[-1]) < MEMORY_MIB * 1024
+
+
+def test_parts_of_an_answer_are_judged_each_in_its_language(tmp_path: Path) -> None:
+    answer = "<think>I think so.\n안녕</think>답은 서울 東京"
+    write_jsonl(tmp_path / "a.jsonl", [{"answer": answer, "lang": "ko"}, {"answer": "I am not done", "lang": "ko"}])
+    options = ("a.jsonl", "--segment", "thoughts=en")
+    rows = spans(*options, cwd=tmp_path)
+    assert [(row["part"], answer[row["index"] : row["end"]], row["line"]) for row in rows] == [
+        ("thoughts", "안녕", 2),
+        ("answer", "東京", 2),
+    ]
+    assert "part" not in spans("a.jsonl", cwd=tmp_path)[0]
+    table = detect(*options, "--output", "table", cwd=tmp_path).stdout
+    assert "  thoughts" in table and "  answer" in table
+    assert "expected part=language" in refused("a.jsonl", "--segment", "thoughts", cwd=tmp_path)
+    assert "'thinking' is no part of an answer" in refused("a.jsonl", "--segment", "thinking=en", cwd=tmp_path)

@@ -33,6 +33,7 @@ from tlpo_ray.cli.options import (
     LmEvalTasks,
     MaxNewTokens,
     Overrides,
+    PartsOfTexts,
     Samples,
     SamplingSeed,
     SavedAnswers,
@@ -285,6 +286,7 @@ def detect(
     english: EnglishInTexts = DetectRequest.english,
     detector: Detector = DetectRequest.detector,
     settings: DetectorSettings = None,
+    segment: PartsOfTexts = None,
     output: DetectOutput = "marked",
     fail_above: FailAbove = None,
 ) -> None:
@@ -297,15 +299,15 @@ def detect(
     for plain text and in the text of the record for JSONL and CSV. record is
     the line of a text or JSONL file, or the row below the header of a CSV file.
     index and end (one past the last) count code points of the line or record
-    from 0.
+    from 0. With --segment, part is the part of the answer.
     """
-    from tlpo_ray.commands.choices import detector_settings, english_setting
+    from tlpo_ray.commands.choices import detector_settings, english_setting, segments_setting
     from tlpo_ray.commands.detect import detect_command, input_format_setting
 
     request = DetectRequest(
         files=files or [], input_format=input_format_setting(input_format), text_field=field, skip_bad=skip_bad,
         language=language, language_field=language_field, english=english_setting(english), detector=detector,
-        settings=detector_settings(settings or []),
+        settings=detector_settings(settings or []), segments=segments_setting(segment),
     )  # fmt: skip
     if not detect_command(request, output, fail_above):
         raise typer.Exit(FAILURE)

@@ -146,6 +146,16 @@ DetectorSettings = Annotated[
         rich_help_panel=_RULES,
     ),
 ]
+PartsOfTexts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--segment",
+        metavar="PART=LANGUAGE",
+        help="How a part of an answer is judged: thoughts, answer, tool_calls or code, = prompt, exempt or a language; "
+        "repeatable.",
+        rich_help_panel=_RULES,
+    ),
+]
 DetectOutput = Annotated[
     str,
     typer.Option(help="marked: the text with marks; table: rates per language; jsonl.", rich_help_panel=_OUTPUT),

@@ -39,7 +39,7 @@ _VISIBLE: dict[int, int | str] = {
 
 def write_json(found: UnitFindings) -> None:
     """Write one line per finding to standard output, in ASCII: its escapes preserve even lone surrogates."""
-    for span, line, column in _located(found.unit, found.findings):
+    for number, (span, line, column) in enumerate(_located(found.unit, found.findings)):
         row = {
             "file": found.unit.source,
             "record": found.unit.number,
@@ -51,6 +51,7 @@ def write_json(found: UnitFindings) -> None:
             "script": span.kind,
             "tier": span.rule,
             "language": found.language,
+            **({"part": found.parts[number]} if found.parts else {}),
         }
         sys.stdout.write(json.dumps(row) + "\n")
     sys.stdout.flush()
@@ -83,23 +84,27 @@ def print_marked(found: UnitFindings, show_language: bool) -> None:
 
 
 def rates_table(totals: Mapping[str, LanguageTotals]) -> Table:
-    """Return a table of pass rates with one row per language, and one for all languages."""
+    """Return a table of pass rates with one row per language, each followed by its parts, and one for all languages."""
     table = _table("language", "answers", "confused", "empty", "RPR", "95 %", "WPR", "lines")
     for name, language_totals in _with_total(totals):
-        rates = language_totals.rates
-        if rates is not None:
-            table.add_row(
-                name,
-                f"{rates.answers:,}",
-                f"{rates.failed:,}",
-                f"{rates.empty:,}",
-                rate(rates.rpr),
-                "–".join(map(rate, rates.rpr_interval)) if rates.rpr_interval else "–",
-                rate(rates.wpr),
-                rate(rates.line_pass_rate),
-            )
+        if language_totals.rates is not None:
+            table.add_row(name, *_rate_cells(language_totals.rates))
+        for part, rates in language_totals.parts.items():
+            table.add_row(f"  {part.replace('_', ' ')}", *_rate_cells(rates), style="dim")
     table.caption = "RPR, WPR, lines: share of answers (with words), of words and of lines without confusion"
     return table
+
+
+def _rate_cells(rates: detectors.Rates) -> tuple[str, ...]:
+    return (
+        f"{rates.answers:,}",
+        f"{rates.failed:,}",
+        f"{rates.empty:,}",
+        rate(rates.rpr),
+        "–".join(map(rate, rates.rpr_interval)) if rates.rpr_interval else "–",
+        rate(rates.wpr),
+        rate(rates.line_pass_rate),
+    )
 
 
 def flagged_table(totals: Mapping[str, LanguageTotals]) -> Table:

@@ -15,5 +15,6 @@ __all__ = [
     "rules",
     "spool",
     "tables",
+    "tool_calls",
     "unpack",
 ]

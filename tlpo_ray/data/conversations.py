@@ -13,6 +13,7 @@ from typing import Any
 
 from tlpo_ray.config.run import DataConfig
 from tlpo_ray.data.tables import Defect
+from tlpo_ray.data.tool_calls import CALLERS, LEGACY_RESULT, calling_message, join_calls, with_legacy_call
 from tlpo_ray.flow.conversation import SYSTEM_ROLES, Conversation, Message, text_of
 
 CONVERSATION_FIELDS = ("messages", "conversations", "conversation")
@@ -32,7 +33,8 @@ ROLES = {
     "gpt": "assistant", "chatgpt": "assistant", "bing": "assistant", "bard": "assistant", "model": "assistant",
     "bot": "assistant", "assistant": "assistant",
     "system": "system", "developer": "developer",
-    "tool": "tool", "observation": "tool", "function_response": "tool", "function": "function",
+    "tool": "tool", "observation": "tool", "function_response": "tool", "tool_response": "tool",
+    "function": "function", **dict.fromkeys(CALLERS, "assistant"),
 }  # fmt: skip
 """Names of the speakers in public datasets, and their roles in chat templates."""
 _TEXT_PARTS = ("text", "input_text", "output_text")
@@ -166,7 +168,9 @@ def _messages(name: str, values: Sequence[object]) -> list[Message] | Defect:
         message = _message(value) if isinstance(value, Mapping) else _no_message(value)
         if isinstance(message, Defect):
             return Defect(message.kind, f" (message {number} of field {name!r}{message.detail})")
-        messages.append(message)
+        if message["role"] == LEGACY_RESULT and any("tool_calls" in each for each in messages):
+            message = {**message, "role": "tool"}
+        join_calls(messages, message)
     return messages
 
 
@@ -183,6 +187,8 @@ def _message(value: Mapping[str, Any]) -> Message | Defect:
     role = ROLES.get(speaker.strip().lower()) if isinstance(speaker, str) else None
     if role is None:
         return Defect("a message has an unknown role", f": {speaker!r}; known are {', '.join(ROLES)}")
+    if isinstance(speaker, str) and speaker.strip().lower() in CALLERS:
+        return calling_message(content)
     # Tables pad messages with nulls, and chat logs keep times and the like, which no template reads.
     others = {key: each for key, each in value.items() if each is not None and _is_json(each)}
     for key in ("role", "content", "from", "value"):
@@ -190,7 +196,7 @@ def _message(value: Mapping[str, Any]) -> Message | Defect:
     if content is None and (role != "assistant" or not others):
         return Defect("a message has no text", f", from {role}")
     read = content if content is None or isinstance(content, str) else _parts(content)
-    return read if isinstance(read, Defect) else {"role": role, "content": read, **others}
+    return read if isinstance(read, Defect) else with_legacy_call({"role": role, "content": read, **others})
 
 
 def _parts(content: object) -> str | list[dict[str, str]] | Defect:

@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import cast
 
 import detectors
+from detectors import SegmentedDetector
+from detectors.segmented import added, for_answer
+from detectors.segments import Part
 from tlpo_ray.detect.request import LANGUAGE_DETECTOR, DetectRequest
 from tlpo_ray.detect.units import Unit
+
+_ANY = "en"
+"""Language with which a request is tried where every unit names its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a detector found in one unit."""
+
+    language: str | None
+    """Language that the text should be in; None if the detector does not depend on one."""
+    findings: Sequence[detectors.Finding]
+    parts: Sequence[Part] = ()
+    """The part of the answer that each finding is in; empty where parts are not judged apart."""
 
 
 @dataclass(slots=True)
@@ -24,22 +42,32 @@ class LanguageTotals:
     """Number of units in which the detector found something."""
     rates: detectors.Rates | None = None
     """Pass rates; None if words were not counted."""
+    parts: dict[Part, detectors.Rates] = field(default_factory=dict)
+    """Pass rates of each part of the answers, by the answers that have it; empty where parts are not judged apart."""
 
-    def add(self, confused: bool, counts: detectors.Counts | None) -> None:
+    def add(self, confused: bool, counts: detectors.Counts | None, parts: Mapping[Part, detectors.Counts]) -> None:
         """Add one unit.
 
         Args:
             confused: whether the detector found something in it.
             counts: its words; None if they were not counted.
+            parts: the words of each of its parts, where parts are judged apart and words are counted.
         """
         self.units += 1
         self.confused += confused
         if counts is not None:
             self.rates = _add_rates(self.rates, detectors.rates_of([counts]))
+        self._add_parts({part: detectors.rates_of([count]) for part, count in parts.items()})
 
     def __add__(self, other: LanguageTotals) -> LanguageTotals:
         rates = _add_rates(self.rates, other.rates)
-        return LanguageTotals(self.units + other.units, self.confused + other.confused, rates)
+        both = LanguageTotals(self.units + other.units, self.confused + other.confused, rates, dict(self.parts))
+        both._add_parts(other.parts)
+        return both
+
+    def _add_parts(self, parts: Mapping[Part, detectors.Rates]) -> None:
+        for part, rates in parts.items():
+            self.parts[part] = self.parts[part] + rates if part in self.parts else rates
 
     @property
     def confused_share(self) -> float:
@@ -61,32 +89,46 @@ class UnitChecker:
         self._language = request.language
         self._is_language_detector = request.detector == LANGUAGE_DETECTOR
         self._count_words = request.count_words
-        self._detectors = detectors.DetectorSet(request.detector, request.english, request.settings)
-        self._word_counters: dict[str, detectors.CountsWords | None] = {}
-        """Each language's detector if it can count words. Decided once, because `isinstance` of a protocol is slow."""
+        self._detectors = detectors.DetectorSet(request.detector, request.english, request.settings, request.segments)
+        self._counts: dict[str, bool] = {}
+        """Whether each language's detector can count words. Decided once: `isinstance` of a protocol is slow."""
+        self._open_lines = 0
+        """Number of lines of plain text that end inside a part other than the answer."""
         self.totals: defaultdict[str, LanguageTotals] = defaultdict(LanguageTotals)
         """Totals by language; the key is empty where no language is known."""
         self.needs_language = request.detector == LANGUAGE_DETECTOR and request.language is None
         """Whether every unit has to state its language."""
+        # Raises what is wrong with the request before anything is read; a part is wrong in every language.
         if not self.needs_language:
-            _ = self._detectors[request.language or ""]  # raises what is wrong with it before anything is read
+            _ = self._detectors[request.language or ""]
+        elif request.segments is not None:
+            _ = self._detectors[_ANY]
 
-    def check(self, unit: Unit) -> tuple[str | None, Sequence[detectors.Finding]]:
-        """Return language and findings of a unit; if words are counted, findings are not located.
+    def check(self, unit: Unit) -> Checked:
+        """Return what is found in a unit; if words are counted, findings are not located.
 
         Raises:
             UnknownLanguageError: The detector does not support the unit's language.
             MissingExtraError: The library that splits this language into words is not installed.
         """
         language = self._language if self._language is not None else self._of_unit(unit)
-        counts = None
+        detector = for_answer(self._detectors[language], unit.text)
+        segmented = detector if isinstance(detector, SegmentedDetector) else None
+        counts: detectors.Counts | None = None
+        parts: Mapping[Part, detectors.Counts] = {}
         findings: Sequence[detectors.Finding] = ()
-        if self._count_words and (counter := self._word_counter(language)) is not None:
-            counts = detectors.count(unit.text, counter)
+        if not (self._count_words and self._can_count(language)):
+            findings = detectors.spans(unit.text, detector)
+        elif segmented is not None:
+            parts = segmented.count_parts(unit.text)
+            counts = added(parts.values())
         else:
-            findings = detectors.spans(unit.text, self._detectors[language])
-        self.totals[language].add(bool(findings) if counts is None else counts.status == "fail", counts)
-        return language or None, findings
+            counts = detectors.count(unit.text, cast(detectors.CountsWords, detector))
+        self.totals[language].add(bool(findings) if counts is None else counts.status == "fail", counts, parts)
+        if segmented is None:
+            return Checked(language or None, findings)
+        self._open_lines += not unit.is_record and segmented.is_open_at_end(unit.text)
+        return Checked(language or None, findings, segmented.parts_of(unit.text, findings))
 
     @property
     def total(self) -> LanguageTotals:
@@ -97,22 +139,27 @@ class UnitChecker:
         """Yield what the detectors do not check, with the languages among the units that this concerns."""
         unchecked: defaultdict[str, list[str]] = defaultdict(list)
         for language in sorted(self.totals):
-            detector = self._word_counter(language)
-            if detector is not None and detector.unchecked is not None:
-                unchecked[detector.unchecked].append(language)
+            if self._can_count(language) and (what := getattr(self._detectors[language], "unchecked", None)):
+                unchecked[what].append(language)
         for what, languages in unchecked.items():
             yield f"{', '.join(languages)}: {what}"
+        if self._open_lines:
+            yield (
+                f"lines that end inside thoughts or a call: {self._open_lines:,}; every line of plain text is judged "
+                "by itself, so give answers of several lines as records (JSONL, CSV)"
+            )
 
     def _of_unit(self, unit: Unit) -> str:
         """Return the language that a unit names."""
         name = unit.language or ""
         return detectors.code_or_name(name) if self._is_language_detector else name
 
-    def _word_counter(self, language: str) -> detectors.CountsWords | None:
-        if language not in self._word_counters:
+    def _can_count(self, language: str) -> bool:
+        if language not in self._counts:
             detector = self._detectors[language]
-            self._word_counters[language] = detector if isinstance(detector, detectors.CountsWords) else None
-        return self._word_counters[language]
+            parts = detector.detectors.values() if isinstance(detector, SegmentedDetector) else (detector,)
+            self._counts[language] = any(isinstance(each, detectors.CountsWords) for each in parts)
+        return self._counts[language]
 
 
 def _add_rates(left: detectors.Rates | None, right: detectors.Rates | None) -> detectors.Rates | None:

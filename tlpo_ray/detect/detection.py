@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import detectors
+from detectors.segments import Part
 from tlpo_ray.data.tables import Defect
 from tlpo_ray.detect.checker import LanguageTotals, UnitChecker
 from tlpo_ray.detect.inputs import OnRead, Source, find_sources
@@ -23,6 +24,8 @@ class UnitFindings:
     """Language that the text should be in; None if the detector does not depend on one."""
     findings: Sequence[detectors.Finding]
     """Findings from left to right, in code points of `unit.text`; empty for a clean unit, and if words are counted."""
+    parts: Sequence[Part] = ()
+    """The part of the answer that each finding is in; empty where parts are not judged apart."""
 
 
 class Detection:
@@ -73,13 +76,13 @@ class Detection:
         for source in self.sources:
             for unit in self._reader.units(source, on_read):
                 try:
-                    language, findings = self._checker.check(unit)
+                    found = self._checker.check(unit)
                 except detectors.UnknownLanguageError as error:
                     # The record is at fault, not the request: its language was read from the record.
                     kind, separator, detail = str(error).partition("; ")
                     self._reader.reject(unit.place, Defect(kind, separator + detail))
                 else:
-                    yield UnitFindings(unit=unit, language=language, findings=findings)
+                    yield UnitFindings(unit=unit, language=found.language, findings=found.findings, parts=found.parts)
 
     @property
     def totals(self) -> Mapping[str, LanguageTotals]:

@@ -41,6 +41,8 @@ class DetectRequest:
     """Name of an installed detector."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The detector's own settings."""
+    segments: Mapping[str, str] | None = None
+    """How each part of an answer is judged (`detector.segments`); None judges every text as one."""
     count_words: bool = False
     """Whether a language detector counts words, for pass rates, instead of locating every finding."""
     skip_bad: bool = False

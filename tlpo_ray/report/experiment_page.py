@@ -69,7 +69,7 @@ def _advantage_context(advantage: Json, folder: Path) -> Json:
     candidates = [
         {
             "token": trim_partial(candidate["token"]),
-            "clean": candidate["reward"] > 0,
+            "kind": _kind(candidate["reward"]),
             "probability": f"{candidate['probability']:.4f}",
             "forms": [f"{candidate[form]:+.3f}".replace("-", "−") for form in FORMS],
         }
@@ -82,6 +82,10 @@ def _advantage_context(advantage: Json, folder: Path) -> Json:
         "forms": list(FORMS.values()),
         "candidates": candidates,
     }
+
+
+def _kind(reward: float) -> str:
+    return "clean" if reward > 0 else "confused" if reward < 0 else "undecided"
 
 
 def experiment_tables(source: ExperimentSource) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tlpo_ray.report.experiment_figures import FORMS
 from tlpo_ray.report.figure import Figure
-from tlpo_ray.report.style import BLUE, INK, ORANGE, Key, sheet
+from tlpo_ray.report.style import BLUE, GRAY, INK, ORANGE, Key, sheet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 KINDS = (Key(label="leads to confusion", color=ORANGE, marker="s"), Key(label="stays clean", color=BLUE, marker="o"))
 """Legend of candidates and tokens."""
+UNDECIDED = Key(label="undecided", color=GRAY, marker="^")
+"""Legend of candidates whose lookahead ended before their language was certain."""
 
 
 def draw_advantage(advantage: Json, folder: Path) -> Figure:
@@ -26,20 +28,24 @@ def draw_advantage(advantage: Json, folder: Path) -> Figure:
         advantage: Content of `advantage.json`.
         folder: Folder for the files of the figure.
     """
+    keys = (*KINDS, UNDECIDED) if any(candidate["reward"] == 0 for candidate in advantage["candidates"]) else KINDS
     panels = sheet(
         [partial(_draw_form, advantage["candidates"], form) for form in FORMS], folder, "advantage-forms", height=2.6,
-        keys=KINDS,
+        keys=keys,
     )  # fmt: skip
     caption = (
         "With weights (TLPO), training moves the candidates that the policy would choose; without weights, it moves "
         "unlikely ones just as far."
     )
     title = "Advantage at a confusion point (Fig. 3)"
-    return Figure(name="advantage-forms", title=title, caption=caption, panels=panels, keys=KINDS)
+    return Figure(name="advantage-forms", title=title, caption=caption, panels=panels, keys=keys)
 
 
 def _draw_form(candidates: Sequence[Json], form: str, place: Axes) -> None:
-    colors = [BLUE if candidate["reward"] > 0 else ORANGE for candidate in candidates]
+    colors = [
+        BLUE if candidate["reward"] > 0 else ORANGE if candidate["reward"] < 0 else UNDECIDED.color
+        for candidate in candidates
+    ]
     place.bar(range(1, len(candidates) + 1), [candidate[form] for candidate in candidates], color=colors)
     place.axhline(0, color=INK, linewidth=0.8)
     place.set_title(FORMS[form])

@@ -20,6 +20,8 @@ BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW = "#0072B2", "#D55E00", "#009E73", "#B0
 PALETTE = (BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW)
 MARKERS = {"o": "●", "D": "◆", "s": "■", "^": "▲", "v": "▼", "P": "✚"}
 """matplotlib's name of a marker → its character in a legend. Colour is never the only difference."""
+GRAY = "#767676"
+"""Colour of what is neither of two things that are compared."""
 INK = "#2b2b2c"
 """Colour of text and axes. In a page it is replaced by the page's own text colour, light or dark."""
 PNG_DPI = 160

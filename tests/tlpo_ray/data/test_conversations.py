@@ -159,6 +159,8 @@ def test_the_language_is_that_of_the_question(tmp_path: Path) -> None:
 
 # ------------------------------------------------------------------------------------------------- what is refused
 
+ASKED_SHARE_GPT = {"from": "human", "value": "환율은?"}
+BAD_CALL = "a call of a tool is not a JSON object with name and arguments"
 BAD: list[tuple[Row, str, str]] = [
     ({"messages": []}, "field 'messages' is empty", UNREADABLE),
     ({"messages": [ANSWERED]}, "field 'messages' has no message of the user before its answer", UNREADABLE),
@@ -187,6 +189,24 @@ BAD: list[tuple[Row, str, str]] = [
     ({"messages": CHAT, "tools": "[…"}, "field 'tools' is not JSON", UNREADABLE),
     ({"messages": CHAT, "tools": ["rate_of"]}, "field 'tools' is not a list of functions", UNREADABLE),
     ({"messages": {"role": "user"}}, "no field 'prompt'; found messages", UNREADABLE),
+    *(
+        ({"conversations": [ASKED_SHARE_GPT, {"from": "function_call", "value": value}]}, problem, UNREADABLE)
+        for value, problem in [
+            ("rate_of(엔)", f"{BAD_CALL} (message 2 of field 'conversations': found text that is not JSON)"),
+            ("[]", f"{BAD_CALL} (message 2 of field 'conversations': it is empty)"),
+            ('{"arguments": {}}', f"{BAD_CALL} (message 2 of field 'conversations': found dict)"),
+            (
+                '{"name": "f", "arguments": "엔"}',
+                f"{BAD_CALL} (message 2 of field 'conversations': the arguments of 'f'",
+            ),
+            (None, f"{BAD_CALL} (message 2 of field 'conversations': found NoneType)"),
+        ]
+    ),
+    (
+        {"messages": [ASKED, {"role": "assistant", "content": None, "function_call": {"arguments": "{}"}}]},
+        f"{BAD_CALL} (message 2",
+        UNREADABLE,
+    ),
     (
         {"messages": [{"role": "user", "content": "\ud83d"}], "language": "ko"},
         "a text holds half a surrogate pair",
@@ -221,11 +241,13 @@ def test_a_malformed_conversation_is_named_or_counted(row: Row, problem: str, re
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-        st.sampled_from(["role", "content", "from", "value", "type", "text", "tool_calls"]), inner, max_size=3
+        st.sampled_from(
+            ["role", "content", "from", "value", "type", "text", "tool_calls", "function_call", "name", "arguments"]
+        ), inner, max_size=3
     ),
     max_leaves=12,
 )  # fmt: skip
-roles = st.sampled_from(["user", "assistant", "system", "human", "gpt", "tool"])
+roles = st.sampled_from(["user", "assistant", "system", "human", "gpt", "tool", "function_call", "observation"])
 turns = st.lists(st.fixed_dictionaries({"role": roles, "content": st.text(max_size=8) | json_values}), max_size=5)
 fields = st.sampled_from(["messages", "conversations", "prompt", "system", "documents", "context", "tools", "images"])
 

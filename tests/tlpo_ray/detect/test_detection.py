@@ -99,3 +99,71 @@ def test_a_wrong_request_is_an_error_before_anything_is_read(tmp_path: Path) -> 
         detect(DetectRequest(files=[tmp_path / "missing.txt"], language="xx"))
     with pytest.raises(UserError, match=r"missing\.txt: no such file"):
         detect(DetectRequest(files=[tmp_path / "missing.txt"], language="ko"))
+
+
+THINKING = [
+    {"answer": "<think>I think so, привет.</think>답은 서울입니다."},
+    {"answer": "I am still in my thoughts.</think>답은 Сеул"},
+    {"answer": "<think>생각을 끝내지 못하고"},
+    {"answer": '서울 <tool_call>{"city": "\\u0421\\u0435\\u0443\\u043b", "n": "부산"'},
+    {"answer": "<think>I know.</think>답은 서울입니다."},
+]
+"""The third and the fourth answer end inside a part."""
+
+
+def test_each_part_of_a_text_is_judged_in_its_own_language_at_its_place_in_the_text(tmp_path: Path) -> None:
+    file = write_jsonl(tmp_path / "a.jsonl", THINKING)
+    detection = detect(DetectRequest(files=[file], language="ko", segments={"thoughts": "English"}))
+    found = [
+        [(each.unit.text[span.start : span.end], part) for span, part in zip(each.findings, each.parts, strict=True)]
+        for each in detection
+    ]
+    assert found == [
+        [("привет", "thoughts")],
+        [("Сеул", "answer")],
+        [("생각을", "thoughts"), ("끝내지", "thoughts"), ("못하고", "thoughts")],
+        [("\\u0421\\u0435\\u0443\\u043b", "tool_calls")],
+        [],
+    ]
+    assert detection.total.confused == 4 and detection.limitations == ()
+
+
+def test_the_rates_of_the_parts_add_up(tmp_path: Path) -> None:
+    file = write_jsonl(tmp_path / "a.jsonl", [row | {"lang": "ko"} for row in THINKING])
+    detection = detect(
+        DetectRequest(files=[file], count_words=True, segments={"thoughts": "en", "tool_calls": "exempt"})
+    )
+    list(detection)
+    total = detection.total
+    assert total.rates is not None and list(total.parts) == ["thoughts", "answer"]
+    assert (total.units, total.confused, total.rates.answers, total.rates.failed) == (5, 3, 5, 3)
+    assert sum(rates.words for rates in total.parts.values()) == total.rates.words
+    assert {part: rates.failed for part, rates in total.parts.items()} == {"thoughts": 2, "answer": 1}
+
+
+def test_a_detector_that_counts_no_words_still_finds_in_every_part(tmp_path: Path) -> None:
+    file = write_jsonl(tmp_path / "a.jsonl", [{"text": "<think>xx</think>x"}, {"text": "<think>x</think>y"}])
+    request = DetectRequest(
+        files=[file], detector="terms", settings={"patterns": ["x"]}, count_words=True, segments={"thoughts": "exempt"}
+    )
+    detection = detect(request)
+    assert [[span.start for span in found.findings] for found in detection] == [[17], []]
+    assert detection.total.confused == 1
+
+
+@pytest.mark.parametrize("segments", [{"thinking": "en"}, {"thoughts": "klingon"}])
+@pytest.mark.parametrize("language", ["ko", None])
+def test_a_wrong_part_is_refused_before_anything_is_read(
+    tmp_path: Path, segments: dict[str, str], language: str | None
+) -> None:
+    file = write_jsonl(tmp_path / "a.jsonl", [{"text": CLEAN, "lang": "ko"}])
+    with pytest.raises(detectors.DetectorError, match=r"thinking|klingon"):
+        detect(DetectRequest(files=[file], language=language, segments=segments, skip_bad=True))
+
+
+def test_lines_of_plain_text_that_end_inside_a_part_are_reported(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("<think>I think\nso.</think>서울\n<think>I</think>서울\n", encoding="utf-8")
+    detection = detect(DetectRequest(files=[tmp_path / "a.txt"], language="ko", segments={"thoughts": "en"}))
+    assert [len(found.findings) for found in detection] == [0, 0, 0]
+    (note,) = detection.limitations
+    assert note.startswith("lines that end inside thoughts or a call: 1;")

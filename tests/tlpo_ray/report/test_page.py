@@ -26,6 +26,7 @@ from tlpo_ray.errors import ResourceError, UserError
 from tlpo_ray.files import write_lines
 from tlpo_ray.flow.metrics import METRICS, RENAMED_METRICS
 from tlpo_ray.report.page import Report, write_report
+from tlpo_ray.report.probed_figures import UNDECIDED
 from tlpo_ray.report.run_page import MAX_POINTS, MAX_QUESTIONS
 from tlpo_ray.report.source import RunSource, read_source
 
@@ -153,6 +154,20 @@ def test_an_undecided_candidate_is_shown_as_such(tmp_path: Path) -> None:
     assert "· undecided" not in report_of(make_run(tmp_path / "decided", [decided])).text
     page = report_of(make_run(tmp_path / "undecided", [undecided]))
     assert "· undecided" in page.text and page.html.count('"token undecided"') == 1
+
+
+KINDS = {"clean": "+", "confused": "−", "undecided": "·"}
+
+
+def test_the_candidates_of_an_experiment_are_of_three_kinds(tmp_path: Path) -> None:
+    decided, undecided = advantage_json(), advantage_json()
+    undecided["candidates"][5]["reward"] = 0.0
+    page = report_of(make_experiment(tmp_path / "decided", comparison(), advantage=decided))
+    assert f"{UNDECIDED.glyph}</i> undecided" not in page.html and page.html.count('<span class="confused"><i>') == 1
+    page = report_of(make_experiment(tmp_path / "undecided", comparison(), advantage=undecided))
+    counts = {kind: page.html.count(f'<span class="{kind}"><i>{sign}</i>') for kind, sign in KINDS.items()}
+    assert counts == {"clean": 14, "confused": 1, "undecided": 1}
+    assert f"{UNDECIDED.glyph}</i> undecided" in page.html, "in the legend of the figure"
 
 
 def test_a_log_with_the_metric_names_of_earlier_releases_gives_every_curve(tmp_path: Path) -> None:
