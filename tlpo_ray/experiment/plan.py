@@ -21,7 +21,7 @@ from tlpo_ray.experiment.former import former_parts
 PLANS = Path(__file__).with_name("plans")
 PRESET = "quickstart"
 """Preset of TLPO in the toy worlds; baselines get its model and data."""
-Method = Literal["none", "tlpo", "sft", "dpo", "orpo", "grpo"]
+Method = Literal["none", "tlpo", "sft", "dpo", "orpo", "grpo", "smoothie"]
 Axis = str | int | float | bool
 COSMETIC = ("label", "axes")
 """Fields of a trial that do not affect its result."""
@@ -37,7 +37,7 @@ class Variant(Section):
     label: str = ""
     """Name in tables and figures; empty takes `name`."""
     method: Method = "tlpo"
-    """Training method; `none` evaluates the model without training."""
+    """Training method, or `smoothie`, which only edits the model; `none` evaluates the model as it is."""
     settings: tuple[str, ...] = ()
     """Overrides `key=value` of the method's preset."""
     rounds: Positive | None = None

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TypedDict, cast
 
-from tlpo_ray.config.baseline import load_baseline
+from tlpo_ray.config.baseline import BaselineConfig, load_baseline
 from tlpo_ray.config.load import load_config
 from tlpo_ray.evaluation.generation import model_for_sampling
 from tlpo_ray.evaluation.keeping import sampled_in
@@ -140,7 +140,8 @@ def _train(trial: Trial, before: Path, world: World, folder: Path) -> None:
         from tlpo_ray.baselines.training import train_baseline
 
         baseline = load_baseline(f"{trial.method}-toy", PRESET, [*overrides, *trial.settings])
-        references = None if baseline.answers.reference_field is None else reference_answers(world, trial)
+        learns_references = isinstance(baseline, BaselineConfig) and baseline.answers.reference_field is not None
+        references = reference_answers(world, trial) if learns_references else None
         world.write_prompts(prompts, trial.rounds, trial.seed, references)
         train_baseline(baseline)
 
