@@ -91,7 +91,7 @@ def test_a_head_with_its_own_weights_in_the_file_of_a_run_can_be_evaluated_as_it
 
 
 def test_parts_of_characters_are_scaled_by_how_often_others_complete_them(tmp_path: Path) -> None:
-    """Checked against an enumeration of all pairs and triples of partial tokens."""
+    """Checked against an enumeration of all pairs and triples of partial tokens, for some tokens of each kind."""
     tokenizer = make_tokenizer(tmp_path)
     table = {token: bytes(piece_bytes(tokenizer, token)) for token in range(3, len(tokenizer))}
     partial = {token: data for token, data in table.items() if not is_text(data)}
@@ -99,10 +99,14 @@ def test_parts_of_characters_are_scaled_by_how_often_others_complete_them(tmp_pa
     scales = row_scales(tokenizer, WRONG, settings)
     assert any(scales.get(token, 1.0) not in (1.0, 0.5) for token in partial), "nothing is checked"
     followers = list(partial.values())
-    for token, data in partial.items():
+    begun = [token for token, data in partial.items() if pending(data)]
+    checked = {token: partial[token] for token in (*begun[::9], *(token for token in begun if len(partial[token]) > 1))}
+    assert {data[0] for data in checked.values()} >= {0xD0} or len(checked) > 8
+    assert [
+        token for token, data in partial.items() if len(data) == 1 and 0x80 <= data[0] < 0xC0 and token in scales
+    ] == []
+    for token, data in checked.items():
         pairs = sum(completes(data, [other]) for other in followers) / len(followers)
-        if completes_complete(data) or len(data) > 1:
-            continue  # a token that holds a complete character as well
         triples = sum(
             completes(data, [one, other]) for one in followers for other in followers if pending(data + one)
         ) + sum(completes(data, [one]) for one in followers if not pending(data + one)) * len(followers)
@@ -147,10 +151,6 @@ def completes(data: bytes, others: list[bytes]) -> bool:
         if is_text(whole[:length]):
             return len(whole[:length].decode()) == 1 and script_of(whole[:length].decode()) in WRONG
     return False
-
-
-def completes_complete(data: bytes) -> bool:
-    return any(is_text(data[:length]) for length in range(1, len(data) + 1))
 
 
 def test_the_factor_falls_from_1_to_the_smallest_as_the_formula_says() -> None:
