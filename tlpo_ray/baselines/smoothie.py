@@ -90,7 +90,7 @@ def unwanted_scripts(config: SmoothieRunConfig, languages: Iterable[str]) -> tup
         return tuple(dict.fromkeys(script for name in config.smoothie.suppress for script in _scripts(name, wanted)))
     if english == "confusion" and "Latin" in wanted:
         raise ConfigError(
-            f"detector.english=confusion: smoothie tells languages apart by their scripts, and {wanted['Latin']!r} is "
+            f"detector.english=confusion: smoothie separates languages by their scripts, and {wanted['Latin']!r} is "
             f"written in Latin like English: take another method, or set smoothie.suppress or detector.english=neutral"
         )
     kept = wanted.keys() | ({"Latin"} if english == "neutral" else set())
