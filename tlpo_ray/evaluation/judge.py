@@ -181,11 +181,11 @@ class Judge:
             for part, count in by_part.items():
                 parts.setdefault(part, []).append(count)
         suite = SUITES.get(answers[0].item.suite)
-        shown = {} if suite is None else {"score_name": suite.score_name, "rated": suite.rated}
-        return Judgement(
+        judgement = Judgement(
             language=language, task=task, rates=detectors.rates_of(counts), right=_count_right(answers),
-            parts={part: detectors.rates_of(parts[part]) for part in PARTS if part in parts}, **shown,
+            parts={part: detectors.rates_of(parts[part]) for part in PARTS if part in parts},
         )  # fmt: skip
+        return judgement if suite is None else replace(judgement, score_name=suite.score_name, rated=suite.rated)
 
 
 def total(judgements: Sequence[Judgement]) -> Judgement:
