@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -228,7 +228,8 @@ def export_model(
     """Write weights as a Hugging Face model folder, with configuration, tokenizer and chat template of `model`.
 
     What is not trained is copied from the model's files: the parts that see and hear, constants, and weights that
-    transformers does not read, such as those that predict several tokens at once.
+    transformers does not read, such as those that predict several tokens at once. A weight that the model ties to
+    another one is written if it is among `tensors`, and the configuration then says that it is not tied any more.
 
     Args:
         tensors: Weights under Hugging Face names.
@@ -243,14 +244,20 @@ def export_model(
     from transformers import AutoConfig, GenerationConfig
 
     partial = folder.with_name(folder.name + ".partial")
-    named = layout.all_in_files(dict(tensors))
-    named = {**layout.constants, **_not_trained(model, named), **named}
+    own = dict(tensors)
+    untied = layout.all_in_files({name: own[name] for name in sorted(own.keys() & tied_names(model))})
+    named = layout.all_in_files(own)
+    named = {**layout.constants, **_not_trained(model, named, untied.keys()), **named}
     source = {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     with safetensors_errors():
         save_torch_state_dict(named, partial, max_shard_size=MAX_SHARD, metadata={"format": "pt"})
-    AutoConfig.from_pretrained(model.path, **source, dtype=model.dtype).save_pretrained(partial)
+    config = AutoConfig.from_pretrained(model.path, **source, dtype=model.dtype)
+    if untied:
+        for part in (config, config.get_text_config()):
+            part.tie_word_embeddings = False
+    config.save_pretrained(partial)
     load_tokenizer(model).save_pretrained(partial)
     with suppress(OSError):  # a model without generation_config.json: transformers derives one when it loads
         GenerationConfig.from_pretrained(model.path, revision=model.revision).save_pretrained(partial)
@@ -258,12 +265,13 @@ def export_model(
     os.replace(partial, folder)  # the only step that makes the model appear
 
 
-def _not_trained(model: ModelConfig, trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _not_trained(model: ModelConfig, trained: Mapping[str, Tensor], untied: Set[str]) -> dict[str, Tensor]:
     """Return the tensors of a model's files that training has not replaced.
 
     Args:
         model: The model that training started from.
         trained: What has been trained, as the files have it.
+        untied: Names in it that the files need not have, because the model ties them to others.
     """
     from safetensors import safe_open
 
@@ -271,7 +279,7 @@ def _not_trained(model: ModelConfig, trained: Mapping[str, Tensor]) -> dict[str,
     for file in files:
         with safe_open(file, "pt") as content:
             names.update(dict.fromkeys(content.keys(), file))
-    if unknown := sorted(trained.keys() - names.keys()):
+    if unknown := sorted(trained.keys() - names.keys() - untied):
         # Then nobody knows which of the files' tensors have been trained under another name.
         if names:
             logger.warning("the files of %s have no weight %s: nothing is copied from them", model.path, unknown[0])

@@ -22,7 +22,7 @@ from pydantic import BaseModel
 
 from tests import tutorial
 from tlpo_ray.cli import app
-from tlpo_ray.config.baseline import BaselineConfig
+from tlpo_ray.config.baseline import BaselineConfig, SmoothieRunConfig
 from tlpo_ray.config.run import RunConfig
 from tlpo_ray.experiment.plan import Plan
 from tlpo_ray.flow.metrics import METRICS
@@ -30,8 +30,11 @@ from tlpo_ray.flow.metrics import METRICS
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "deploy" / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 SOURCES = ("tlpo_ray", "actors", "learner", "detectors")
-CONFIGURED: dict[str, type[BaseModel]] = {"baseline": BaselineConfig, "experiment": Plan}
-"""Command → configuration that its settings belong to; `RunConfig` for all other commands."""
+CONFIGURED: dict[str, tuple[type[BaseModel], ...]] = {
+    "baseline": (BaselineConfig, SmoothieRunConfig),
+    "experiment": (Plan,),
+}
+"""Command → configurations that its settings may belong to; `RunConfig` for all other commands."""
 STARTS_COMMAND = {"--", ";", "&&", "||", "|", "do", "exec"}
 """Words after which a command begins."""
 ENDS_COMMAND = STARTS_COMMAND | {"&", ">", ">>", "2>", "2>&1", "<", ")"}
@@ -123,16 +126,19 @@ def test_every_command_line_can_be_typed(document: Path) -> None:
             continue
         settings = [*(arguments.get("overrides") or ()), str(arguments.get("config") or "")]
         for setting in filter(None, map(SETTING.fullmatch, settings)):
-            assert is_key(setting[1], CONFIGURED.get(words[0], RunConfig)), f"{setting[0]} in tlpo {shlex.join(words)}"
+            known = CONFIGURED.get(words[0], (RunConfig,))
+            assert any(is_key(setting[1], root) for root in known), f"{setting[0]} in tlpo {shlex.join(words)}"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_setting_in_a_sentence_exists(document: Path) -> None:
-    sections = "|".join(name for name, field in RunConfig.model_fields.items() if isinstance(field.annotation, type))
+    sections = "smoothie|" + "|".join(
+        name for name, field in RunConfig.model_fields.items() if isinstance(field.annotation, type)
+    )
     dotted = re.compile(rf"((?:{sections})\.[a-z_][a-z_.]*[a-z])(?:=.*)?")
     text = tutorial.FENCED.sub("", document.read_text(encoding="utf-8"))
     named = [match[1] for _, code in CODE.findall(text) for word in code.split() if (match := dotted.fullmatch(word))]
-    roots = (RunConfig, BaselineConfig, Plan)
+    roots = (RunConfig, BaselineConfig, SmoothieRunConfig, Plan)
     assert [key for key in named if not any(is_key(key, root) for root in roots)] == []
 
 

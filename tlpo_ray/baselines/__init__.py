@@ -1,10 +1,11 @@
-"""Sequence-level baselines, trained with TRL for comparison: SFT, DPO, ORPO and GRPO."""
+"""Baselines for comparison: SFT, DPO, ORPO and GRPO, trained with TRL, and Smoothie, which scales the output head."""
 
 __all__ = [
     "answers",
     "examples",
     "pairs",
     "rendering",
+    "smoothie",
     "trainers",
     "training",
 ]

@@ -52,7 +52,7 @@ def check_settings(config: BaselineConfig) -> None:
     Raises:
         ConfigError: TRL refuses a setting.
     """
-    with _quiet():
+    with quiet_libraries():
         _arguments(config, config.folder)
 
 
@@ -82,7 +82,7 @@ def run_trainer(config: BaselineConfig, examples: Examples, folder: Path, on_ste
         tokens += values.get("length", 0.0) * config.trainer.batch_size
         on_step(step, values)
 
-    with _quiet():
+    with quiet_libraries():
         trainer = _trainer(config, examples, folder, count_tokens)
         trainer.train()
     model, dtype = trainer.accelerator.unwrap_model(trainer.model), getattr(torch, config.model.dtype)
@@ -215,7 +215,7 @@ def _callback(on_step: OnStep) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_libraries() -> Iterator[None]:
     """Keep the libraries from printing while the block runs."""
     os.environ.update(QUIET)
     with warnings.catch_warnings():

@@ -107,11 +107,13 @@ def train(
 
 @app.command()
 def baseline(
-    method: Annotated[str, typer.Argument(help="sft, dpo, orpo, grpo, one of these with -toy, or a YAML file.")],
+    method: Annotated[
+        str, typer.Argument(help="sft, dpo, orpo, grpo, smoothie, one of these with -toy, or a YAML file.")
+    ],
     like: Annotated[str, typer.Argument(help="Preset or YAML file of the TLPO run whose model and data are used.")],
     overrides: Overrides = None,
 ) -> None:
-    """Train with a sequence-level method through TRL, on the data and model of a TLPO run, for comparison."""
+    """Train with another method, or scale the output head (smoothie), on data and model of a TLPO run, to compare."""
     from tlpo_ray.commands.baseline import baseline_command
 
     baseline_command(method, like, overrides or [])

@@ -14,7 +14,7 @@ from tlpo_ray.stopping import stop_on_signal
 
 
 def baseline_command(method: str, like: str, overrides: Sequence[str]) -> None:
-    """Train as the configuration says and print where the result is."""
+    """Run the method as the configuration says and print where the result is."""
     from tlpo_ray.baselines.training import train_baseline
 
     config = load_baseline(method, like, overrides)
@@ -28,9 +28,14 @@ def baseline_command(method: str, like: str, overrides: Sequence[str]) -> None:
 
     with stop_on_signal(describe):
         result = train_baseline(config, _Bars())
+    if result.head is not None:
+        head = result.head
+        done = f"{head.tokens:,} rows of the output head scaled, and {head.parts:,} of parts of characters by less"
+        done += "; the head was tied to the embeddings and has its own weights now" if head.tied else ""
+    else:
+        done = f"{result.steps} optimizer steps; {_summary(result.examples)}"
     console.print(
-        f"{result.steps} optimizer steps; {_summary(result.examples)}\nmodel:   {config.folder / 'model'}\n"
-        f"result:  {config.folder / 'result.json'}",
+        f"{done}\nmodel:   {config.folder / 'model'}\nresult:  {config.folder / 'result.json'}",
         soft_wrap=True,
     )
 

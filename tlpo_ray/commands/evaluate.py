@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.box import ROUNDED
 from rich.table import Table
 
+import detectors
 from tlpo_ray.commands.display import TerminalProgress, console, rate
 from tlpo_ray.evaluation.evaluate import (
     RESULT,
@@ -87,38 +88,50 @@ def _rates_table(result: EvaluationResult) -> Table:
     )
     for heading in ("language", "task"):
         table.add_column(heading)
-    for heading in ("answers", "RPR", "95 %", "WPR", "lines"):
-        table.add_column(heading, justify="right")
     judgements = result.judgements
     rows = [*judgements, *([result.total] if len(judgements) > 1 else [])]
-    has_accuracy = any(row.accuracy is not None for row in rows)
-    if has_accuracy:
-        table.add_column("accuracy", justify="right")
+    rated = any(row.rated for row in rows)
+    scores = list(dict.fromkeys(row.score_name for row in rows if row.accuracy is not None))
+    for heading in ("answers", *(("RPR", "95 %", "WPR", "lines") if rated else ()), *scores):
+        table.add_column(heading, justify="right")
+    if not rated:
+        table.add_column("95 %", justify="right")
     for number, row in enumerate(rows):
         if number == len(judgements):
             table.add_section()
-        low, high = row.rates.rpr_interval or (None, None)
-        cells = [
-            row.language, row.task, f"{row.rates.answers:,}", rate(row.rates.rpr), f"{rate(low)}–{rate(high)}",
-            rate(row.rates.wpr), rate(row.rates.line_pass_rate),
-        ]  # fmt: skip
-        table.add_row(*cells, *([rate(row.accuracy)] if has_accuracy else []))
-        for part, rates in row.parts.items():
-            low, high = rates.rpr_interval or (None, None)
-            table.add_row(
-                "", f"  {part.replace('_', ' ')}", f"{rates.answers:,}", rate(rates.rpr), f"{rate(low)}–{rate(high)}",
-                rate(rates.wpr), rate(rates.line_pass_rate), style="dim",
-            )  # fmt: skip
+        cells = [*_rate_cells(row.rates, shown=row.rated)] if rated else [f"{row.rates.answers:,}"]
+        cells += [rate(row.accuracy if row.score_name == name else None) for name in scores]
+        cells += [] if rated else [_interval(row.accuracy_interval)]
+        table.add_row(row.language, row.task, *cells)
+        for part, rates in row.parts.items() if row.rated else ():
+            table.add_row("", f"  {part.replace('_', ' ')}", *_rate_cells(rates), style="dim")
     return table
+
+
+def _rate_cells(rates: detectors.Rates, *, shown: bool = True) -> list[str]:
+    """Return number of answers, RPR, its interval, WPR and line pass rate, or only the number if they are not shown."""
+    if not shown:
+        return [f"{rates.answers:,}", rate(None), rate(None), rate(None), rate(None)]
+    interval = _interval(rates.rpr_interval)
+    return [f"{rates.answers:,}", rate(rates.rpr), interval, rate(rates.wpr), rate(rates.line_pass_rate)]
+
+
+def _interval(bounds: tuple[float, float] | None) -> str:
+    low, high = bounds or (None, None)
+    return f"{rate(low)}–{rate(high)}"
 
 
 def _remarks(result: EvaluationResult) -> str:
     """Return what the rates do not show, in one line: answers without words, lengths, prompts left out."""
     rates = result.total.rates
     remarks = [
-        f"{rates.failed:,} confused",
-        f"{rates.empty:,} without a word of the language (not in the RPR)",
+        "wanted: the foreign text that was asked for is in the answer; no RPR, which would count it as confusion"
     ]
+    if result.total.rated:
+        remarks = [
+            f"{rates.failed:,} confused",
+            f"{rates.empty:,} without a word of the language (not in the RPR)",
+        ]
     if result.mean_tokens is not None:
         remarks += [f"{result.mean_tokens:.1f} tokens on average", f"{result.cut_off:,} cut off"]
     if result.sampling is not None:

@@ -1,4 +1,4 @@
-"""Configuration of a baseline run: a sequence-level method on the data and the model of a TLPO run."""
+"""Configuration of a baseline run: another method on the data and the model of a TLPO run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tlpo_ray.config.detector import DetectorConfig
 from tlpo_ray.config.fields import Positive, RolloutEngine, Section
@@ -65,8 +65,32 @@ class TrainerConfig(Section):
     """Further settings of the method's TRL configuration, under TRL's names."""
 
 
-class BaselineConfig(Section):
-    """Complete configuration of one baseline run."""
+class SmoothieConfig(Section):
+    """Settings for scaling rows of the output head (Smoothie-Qwen)."""
+
+    suppress: tuple[str, ...] = ()
+    """Languages (`zh`) or scripts (`Han`, as Unicode names them) whose tokens are scaled down. Empty takes every script
+    that no language of the prompts is written in, except Latin unless `detector.english` is confusion."""
+    min_scale: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Factor for the row of a token that holds a character of these scripts."""
+    smoothness: Annotated[float, Field(gt=1)] = 10.0
+    """How steeply the factor falls for tokens that hold a part of a character: the base of the logarithm in it."""
+    ngram_weights: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1, max_length=3)] = (1.0,)
+    """Weights of sequences of two, three and four tokens in the estimate of how often such a part becomes one of these
+    characters; they are divided by their sum."""
+    untie: bool = True
+    """Whether a head that shares its weights with the embeddings gets weights of its own; false refuses such models."""
+
+    @field_validator("ngram_weights")
+    @classmethod
+    def _some_weight(cls, weights: tuple[float, ...]) -> tuple[float, ...]:
+        if not sum(weights):
+            raise ValueError("all weights are 0: give one of them a positive weight")
+        return weights
+
+
+class BaselineRun(Section):
+    """What the configurations of all baselines have."""
 
     renamed_keys: ClassVar[Mapping[str, str]] = BASELINE_KEYS
 
@@ -75,10 +99,22 @@ class BaselineConfig(Section):
     folder: Path
     """Run folder with configuration, metrics, model and result."""
     seed: int = 0
-    method: Literal["sft", "dpo", "orpo", "grpo"]
     model: ModelConfig
     data: DataConfig
     detector: DetectorConfig = DetectorConfig()
+
+
+class SmoothieRunConfig(BaselineRun):
+    """Complete configuration of one run of `smoothie`, which trains nothing."""
+
+    method: Literal["smoothie"]
+    smoothie: SmoothieConfig = Field(default_factory=SmoothieConfig)
+
+
+class BaselineConfig(BaselineRun):
+    """Complete configuration of one run of a method that trains."""
+
+    method: Literal["sft", "dpo", "orpo", "grpo"]
     answers: AnswersConfig = Field(default_factory=AnswersConfig)
     trainer: TrainerConfig
 
@@ -105,11 +141,11 @@ class BaselineConfig(Section):
         return self
 
 
-def load_baseline(method: str, like: str, overrides: Sequence[str] = ()) -> BaselineConfig:
+def load_baseline(method: str, like: str, overrides: Sequence[str] = ()) -> BaselineConfig | SmoothieRunConfig:
     """Return the configuration of a baseline.
 
     Args:
-        method: A preset of `baselines/` (`sft`, `dpo-toy`, …) or a YAML file.
+        method: A preset of `baselines/` (`sft`, `dpo-toy`, `smoothie`, …) or a YAML file.
         like: Preset or YAML file of the TLPO run that gives model, data and detector.
         overrides: Settings such as `trainer.lr=1e-6`; later ones win.
 
@@ -119,4 +155,7 @@ def load_baseline(method: str, like: str, overrides: Sequence[str] = ()) -> Base
     run, own = read_settings(like), read_settings(method, BASELINES, BASELINE_KEYS)
     name = f"{Path(method).stem}-{run.get('name', Path(like).stem)}"
     settings: Settings = {"name": name, "folder": f"runs/{name}"} | {key: run[key] for key in SHARED if key in run}
-    return build_config(BaselineConfig, settings | own, overrides, source=f"{method} {like}")
+    source = f"{method} {like}"
+    if own.get("method") == "smoothie":
+        return build_config(SmoothieRunConfig, settings | own, overrides, source=source)
+    return build_config(BaselineConfig, settings | own, overrides, source=source)

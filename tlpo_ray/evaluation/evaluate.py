@@ -20,7 +20,7 @@ from tlpo_ray.evaluation.generation import generate, model_for_sampling, select_
 from tlpo_ray.evaluation.judge import ANSWERS, PROMPTS, ItemAnswer, Json, Judge, Judgement, read_answers, total
 from tlpo_ray.evaluation.keeping import kept
 from tlpo_ray.evaluation.sampling import Sampling, SamplingCounts, checked_engine, skip_reasons
-from tlpo_ray.evaluation.suites import SUITES, Item, Suite, read_items
+from tlpo_ray.evaluation.suites import SUITES, Item, Suite, select_items
 from tlpo_ray.evaluation.suites.suite import PAPER_LANGUAGES
 from tlpo_ray.files import disk_errors, write_json, write_lines
 from tlpo_ray.flow.records import Prompt
@@ -154,7 +154,9 @@ class EvaluationResult:
             **(self.sampling.to_json() if self.sampling else {}), **self.total.to_json(),
             "answers_cut_off": self.cut_off, "mean_tokens": self.mean_tokens,
             "by_task": [judgement.to_json() for judgement in self.judgements],
-            "detector_versions": {one.language: judge.detector(one.language).version for one in self.judgements},
+            "detector_versions": {
+                one.language: judge.detector(one.language).version for one in self.judgements if one.rated
+            },
             "stack": stack_versions(),
         }  # fmt: skip
 
@@ -310,7 +312,8 @@ def _sample_answers(request: EvaluateRequest, progress: ProgressListener) -> tup
     examples: Sequence[tuple[str, Prompt]] = ()
     if suite is None:
         selected = _select_prompts(request)
-        items, skipped, examples = prompt_items(selected), selected.skipped, selected.examples
+        items: Sequence[Item] = prompt_items(selected)
+        skipped, examples = selected.skipped, selected.examples
         for line in selected.note_lines():
             progress.note(line)
     else:
@@ -358,20 +361,13 @@ def _segments(request: EvaluateRequest) -> SegmentsConfig | None:
     return None if request.segments is None else SegmentsConfig(**request.segments)
 
 
-def _suite_items(request: EvaluateRequest, suite: Suite) -> tuple[list[Item], Mapping[str, int]]:
-    """Return the suite's prompts in the requested languages, and how many of its records were left out.
-
-    With a limit, the same number of each language is taken, spread evenly over the records: a suite's parts follow each
-    other in its files, and its first records are all of one part.
-    """
+def _suite_items(request: EvaluateRequest, suite: Suite) -> tuple[Sequence[Item], Mapping[str, int]]:
+    """Return the suite's prompts in the requested languages, and how many of its records were left out."""
     languages = request.languages or tuple(language for language in PAPER_LANGUAGES if language in suite.languages)
-    read = read_items(suite, request.source, languages, skip_bad=request.skip_bad)
-    items: list[Item] = []
-    for language in languages:
-        language_items = [item for item in read.items if item.language == language]
-        stride = max(1, len(language_items) // request.limit) if request.limit else 1
-        items += language_items[::stride][: request.limit]
-    return items, read.dropped
+    selected = select_items(
+        suite, request.source, languages, limit=request.limit, seed=request.seed, skip_bad=request.skip_bad
+    )
+    return selected.items, selected.dropped
 
 
 def _select_prompts(request: EvaluateRequest) -> PromptSet:

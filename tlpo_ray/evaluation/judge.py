@@ -67,22 +67,37 @@ class Judgement:
     parts: Mapping[Part, detectors.Rates] = field(default_factory=dict)
     """Rates of each part of the answers, by the answers that have it; empty where parts are not judged apart. Their
     words add up to those of `rates`."""
+    score_name: str = "accuracy"
+    """Name of the share of right answers: `wanted` where foreign text was asked for."""
+    rated: bool = True
+    """Whether `rates` mean anything: where foreign text was asked for, they count it as confusion and are not shown."""
 
     @property
     def accuracy(self) -> float | None:
         """Share of answers that are right; None if that is unknown, or without answers."""
         return None if self.right is None or not self.rates.answers else self.right / self.rates.answers
 
+    @property
+    def accuracy_interval(self) -> tuple[float, float] | None:
+        """95 % Wilson interval of `accuracy`, for independent answers."""
+        return None if self.accuracy is None else detectors.wilson_interval(self.right or 0, self.rates.answers)
+
     def __add__(self, other: Judgement) -> Judgement:
-        right = None if self.right is None or other.right is None else self.right + other.right
+        known = self.right is not None and other.right is not None and self.score_name == other.score_name
+        right = (self.right or 0) + (other.right or 0) if known else None
         language = self.language if self.language == other.language else TOTAL
         parts = dict(self.parts)
         for part, rates in other.parts.items():
             parts[part] = parts[part] + rates if part in parts else rates
-        return Judgement(language=language, task=TOTAL, rates=self.rates + other.rates, right=right, parts=parts)
+        return replace(self, language=language, task=TOTAL, rates=self.rates + other.rates, right=right, parts=parts)
 
     def to_json(self) -> Json:
-        """Return language, task and accuracy, followed by the rates and the counts behind them."""
+        """Return language, task and accuracy, followed by the rates and the counts behind them, if they are shown."""
+        if not self.rated:
+            return {
+                "language": self.language, "task": self.task, self.score_name: self.accuracy,
+                f"{self.score_name}_interval_95": self.accuracy_interval, "answers": self.rates.answers,
+            }  # fmt: skip
         parts = {"parts": {part: rates.as_json() for part, rates in self.parts.items()}} if self.parts else {}
         return {"language": self.language, "task": self.task, "accuracy": self.accuracy} | self.rates.as_json() | parts
 
@@ -115,11 +130,16 @@ class Judge:
         return self._detectors[language]
 
     def row(self, answer: ItemAnswer) -> Json:
-        """Return the line of `answers.jsonl` together with the verdict on the answer.
+        """Return the line of `answers.jsonl` together with the verdict on the answer, or with whether it is right.
 
         Raises:
             JudgeError: The detector fails on it.
         """
+        suite = SUITES.get(answer.item.suite)
+        if suite is not None and not suite.rated and suite.correct is not None:
+            with judging(answer.name):
+                right = suite.correct(answer.answer, answer.item.reference, answer.item.language)
+            return answer.to_json() | {suite.score_name: right}
         detector = self._detector_of(answer)
         with judging(answer.name):
             confusion, counts = detectors.find(answer.answer, detector), detectors.count(answer.answer, detector)
@@ -160,15 +180,20 @@ class Judge:
             counts.append(added(by_part.values()))
             for part, count in by_part.items():
                 parts.setdefault(part, []).append(count)
-        return Judgement(
+        suite = SUITES.get(answers[0].item.suite)
+        judgement = Judgement(
             language=language, task=task, rates=detectors.rates_of(counts), right=_count_right(answers),
             parts={part: detectors.rates_of(parts[part]) for part in PARTS if part in parts},
         )  # fmt: skip
+        return judgement if suite is None else replace(judgement, score_name=suite.score_name, rated=suite.rated)
 
 
 def total(judgements: Sequence[Judgement]) -> Judgement:
-    """Return one judgement of all the answers together; at least one judgement is required."""
-    first, *others = judgements
+    """Return one judgement of all the answers together; at least one judgement is required.
+
+    Beside answers with rates, those to suites without are left out: no number means both.
+    """
+    first, *others = [judgement for judgement in judgements if judgement.rated] or judgements
     for judgement in others:
         first += judgement
     return replace(first, task=TOTAL)

@@ -23,6 +23,7 @@ from tlpo_ray.errors import DeadlineError, TlpoError
 from tlpo_ray.evaluation.harness import task_names
 from tlpo_ray.evaluation.judge import ANSWERS
 from tlpo_ray.evaluation.keeping import SAMPLED
+from tlpo_ray.evaluation.suites import wanted
 from tlpo_ray.experiment.plan import Target, Trial
 from tlpo_ray.experiment.trial import RESULT, ResultRow, result_row
 from tlpo_ray.files import read_json, write_json
@@ -31,6 +32,8 @@ STEPS, LOG = "steps.json", "log.txt"
 TRAINED = "train"
 """Name of the training step, and of the folder of its run."""
 ACCURACY = "accuracy"
+WANTED = wanted.SUITE.score_name
+"""Metric of the suite whose prompts ask for foreign text: it has no RPR and no WPR."""
 Commands = dict[str, list[str]]
 """Arguments of `tlpo` by step."""
 
@@ -168,10 +171,11 @@ def _metrics(target: Target, folder: Path) -> Iterator[tuple[str, float]]:
     """Yield the means over suites and over tasks, each followed by the values of the single ones."""
     results = {suite: _result(folder / suite) for suite in target.suites}
     for rate in ("rpr", "wpr"):
-        rates = {suite: result[rate] for suite, result in results.items() if result[rate] is not None}
+        rates = {suite: result[rate] for suite, result in results.items() if result.get(rate) is not None}
         if rates:
             yield rate, statistics.fmean(rates.values())
         yield from ((f"{rate}_{suite}", value) for suite, value in rates.items())
+    yield from ((WANTED, result[WANTED]) for result in results.values() if result.get(WANTED) is not None)
     if target.accuracy:
         tasks = task_names(target.accuracy.split(","), _languages(_config(target)))
         task_scores = _result(folder / ACCURACY)["accuracy"]

@@ -53,8 +53,11 @@ def _rates(questions: Sequence[Question], scores: Sequence[AnswerScore]) -> dict
     by_group: dict[str, list[AnswerScore]] = {}
     for question, score in zip(questions, scores, strict=True):
         by_group.setdefault(question.group, []).append(score)
+    # What asks for a foreign name is a metric of its own: no pass rate, and no accuracy in the question's language.
+    wanted = by_group.pop("wanted", [])
     # Only these two groups are about currencies in the four languages, whose answers the toy model confuses.
-    confusable, everything = summary([*by_group["asked"], *by_group["unasked"]]), summary(scores)
+    confusable = summary([*by_group["asked"], *by_group["unasked"]])
+    everything = summary([score for group in by_group.values() for score in group])
     groups = {name: summary(group) for name, group in by_group.items()}
     return {
         "rpr": confusable.rpr,
@@ -65,6 +68,7 @@ def _rates(questions: Sequence[Question], scores: Sequence[AnswerScore]) -> dict
         "accuracy_strict": everything.accuracy,
         **{f"accuracy_{name}": score.accuracy for name, score in groups.items()},
         "length": everything.length,
+        **({"wanted": summary(wanted).accuracy} if wanted else {}),
     }
 
 

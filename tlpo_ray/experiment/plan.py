@@ -21,7 +21,8 @@ from tlpo_ray.experiment.former import former_parts
 PLANS = Path(__file__).with_name("plans")
 PRESET = "quickstart"
 """Preset of TLPO in the toy worlds; baselines get its model and data."""
-Method = Literal["none", "tlpo", "sft", "dpo", "orpo", "grpo"]
+Method = Literal["none", "tlpo", "sft", "dpo", "orpo", "grpo", "smoothie"]
+WorldName = Literal["wide", "alternatives"]
 Axis = str | int | float | bool
 COSMETIC = ("label", "axes")
 """Fields of a trial that do not affect its result."""
@@ -37,7 +38,7 @@ class Variant(Section):
     label: str = ""
     """Name in tables and figures; empty takes `name`."""
     method: Method = "tlpo"
-    """Training method; `none` evaluates the model without training."""
+    """Training method, or `smoothie`, which only edits the model; `none` evaluates the model as it is."""
     settings: tuple[str, ...] = ()
     """Overrides `key=value` of the method's preset."""
     rounds: Positive | None = None
@@ -78,6 +79,8 @@ class Plan(Section):
     """Title of its report."""
     about: str = ""
     """What it is meant to show, in a sentence or two."""
+    world: WorldName = "wide"
+    """Toy world. `alternatives` is the wide one with questions that ask for a name in another language."""
     target: Target | None = None
     """Model to train; None is the toy model. A target brings its own prompts: `rounds` and `samples` are not used."""
     deadline_s: Seconds = 1800
@@ -109,6 +112,8 @@ class Plan(Section):
             raise ValueError(
                 "analyses are computed from the toy model, but the plan has a target: remove one of the two"
             )
+        if self.world != "wide" and self.target is not None:
+            raise ValueError(f"world: {self.world} is a toy world, but the plan has a target: remove one of the two")
         if self.analyses and "tlpo" not in names:
             raise ValueError("analyses are computed from a variant named tlpo: add one")
         return self
@@ -126,6 +131,7 @@ class Plan(Section):
                     experiment=self.name, variant=variant.name, label=variant.label or variant.name,
                     method=variant.method, seed=seed, rounds=variant.rounds or self.rounds, samples=self.samples,
                     settings=(*own, *variant.settings), axes=dict(variant.axes), target=self.target,
+                    world=self.world,
                 )  # fmt: skip
 
     def _crossed(self, values: Sequence[Axis]) -> Variant:
@@ -154,6 +160,7 @@ class Trial:
     settings: tuple[str, ...]
     axes: dict[str, Axis]
     target: Target | None = None
+    world: WorldName = "wide"
 
     @property
     def run(self) -> str:
@@ -176,6 +183,8 @@ class Trial:
 
     def _key_parts(self) -> Settings:
         parts = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in COSMETIC}
+        if self.world == "wide":
+            del parts["world"]  # trials have been finished before there was another one
         return parts | {"target": self.target and self.target.model_dump(mode="json"), "preset": self._preset()}
 
     def _preset(self) -> Settings:

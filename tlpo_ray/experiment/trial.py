@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TypedDict, cast
 
-from tlpo_ray.config.baseline import load_baseline
+from tlpo_ray.config.baseline import BaselineConfig, load_baseline
 from tlpo_ray.config.load import load_config
 from tlpo_ray.evaluation.generation import model_for_sampling
 from tlpo_ray.evaluation.keeping import sampled_in
 from tlpo_ray.experiment.measure import MAX_NEW_TOKENS, measure_model, sample_answers
-from tlpo_ray.experiment.plan import PRESET, Axis, Method, Trial
+from tlpo_ray.experiment.plan import PRESET, Axis, Method, Trial, WorldName
 from tlpo_ray.files import read_json, read_json_lines, write_json, write_lines
+from tlpo_ray.quickstart.alternatives import alternatives_world
 from tlpo_ray.quickstart.answers import ANSWERS, answer_rows
 from tlpo_ray.quickstart.settings import LOCAL
 from tlpo_ray.quickstart.toy_cache import cached_toy_model
@@ -24,6 +25,8 @@ from tlpo_ray.quickstart.world import World, wide_world
 
 RESULT, SAMPLED = "trial.json", "sampled.json"
 """Files of a trial's folder: its row, and what an attempt leaves that could not judge its answers."""
+WORLDS: dict[WorldName, Callable[[], World]] = {"wide": wide_world, "alternatives": alternatives_world}
+"""Toy worlds of plans by name."""
 WRITER = ToyRecipe(epochs=12, confused_share=0.0)
 """Recipe of the model that writes reference answers."""
 WRITER_SEED = 1000
@@ -62,14 +65,15 @@ def run_trial(trial: Trial, folder: Path) -> ResultRow:
     Raises:
         TlpoError: Training or evaluation failed.
     """
-    world = wide_world()
-    before = cached_toy_model(trial.seed, _ignore_progress, world=wide_world)
+    make_world = WORLDS[trial.world]
+    world, before = make_world(), cached_toy_model(trial.seed, _ignore_progress, world=make_world)
     model = before if trial.method == "none" else folder / "model"
     sampled = _sampled(trial, folder) or _train_and_sample(trial, before, model, world, folder)
     when: Literal["before", "after"] = "before" if trial.method == "none" else "after"
     with sampled_in(folder / SAMPLED, "the same command continues from them"):
         metrics = measure_model(model, before, world, sampled["answers"])
-        write_lines(folder / ANSWERS, answer_rows(when, world.questions, sampled["answers"]))
+        wanted = {question.id for question in world.questions if question.name_language}
+        write_lines(folder / ANSWERS, answer_rows(when, world.questions, sampled["answers"], wanted=wanted))
     if trial.method != "none":
         metrics["seconds"] = sampled["seconds"]
     row = result_row(trial, metrics, folder)
@@ -140,7 +144,8 @@ def _train(trial: Trial, before: Path, world: World, folder: Path) -> None:
         from tlpo_ray.baselines.training import train_baseline
 
         baseline = load_baseline(f"{trial.method}-toy", PRESET, [*overrides, *trial.settings])
-        references = None if baseline.answers.reference_field is None else reference_answers(world, trial)
+        learns_references = isinstance(baseline, BaselineConfig) and baseline.answers.reference_field is not None
+        references = reference_answers(world, trial) if learns_references else None
         world.write_prompts(prompts, trial.rounds, trial.seed, references)
         train_baseline(baseline)
 
@@ -158,7 +163,7 @@ def reference_answers(world: World, trial: Trial) -> dict[str, list[str]]:
     Returns:
         Question id → answers.
     """
-    writer = cached_toy_model(trial.seed + WRITER_SEED, _ignore_progress, recipe=WRITER, world=wide_world)
+    writer = cached_toy_model(trial.seed + WRITER_SEED, _ignore_progress, recipe=WRITER, world=WORLDS[trial.world])
     asked = [question for question in world.questions if question.group == "asked"]
     model = model_for_sampling(str(writer), MAX_NEW_TOKENS)
     answers = sample_answers(model, asked, trial.rounds, trial.seed)

@@ -24,7 +24,8 @@ class AnswerScore:
     right_any_language: bool
     """Whether it names the right value and no other, in whatever language."""
     right: bool
-    """Whether it names the right value and no other, in the question's language, and is clean."""
+    """Whether it names the right value and no other, in the question's language, and is clean. Of a question that asks
+    for the name in another language: whether the name is there in that one, whatever else is."""
     words: int
     confused_words: int
     characters: int
@@ -89,10 +90,12 @@ class Scorer:
             count = detectors.count(text, detector)
         named = {(value, language) for value, language, name in self._names[question.fact.topic] if name in text}
         right_any_language = {value for value, _ in named} == {question.fact.value}
+        in_own_language = right_any_language and clean and (question.fact.value, question.language) in named
+        wanted = question.name_language
         return AnswerScore(
             clean=clean,
             right_any_language=right_any_language,
-            right=right_any_language and clean and (question.fact.value, question.language) in named,
+            right=(question.fact.value, wanted) in named if wanted else in_own_language,
             words=count.words,
             confused_words=count.confused_words,
             characters=len(text),

@@ -35,16 +35,17 @@ def cached_toy_model(
         world: Returns the world that the model is trained on.
     """
     recipe = recipe or ToyRecipe()
-    folder = cache_root() / f"toy-{_fingerprint(seed, recipe, world.__name__)}"
+    folder = cache_root() / f"toy-{_fingerprint(seed, recipe, world)}"
     if fresh or not folder.exists():
         with replacing(folder) as partial:
             train_toy(world(), recipe, seed, partial, on_progress)
     return folder
 
 
-def _fingerprint(seed: int, recipe: ToyRecipe, world: str) -> str:
+def _fingerprint(seed: int, recipe: ToyRecipe, world: Callable[[], World]) -> str:
     """Return a digest of everything that decides the weights: the code itself, the libraries, seed and recipe."""
-    parts = [inspect.getsource(module) for module in (worlds, toy_model)]
+    modules = dict.fromkeys((worlds, toy_model, inspect.getmodule(world) or worlds))
+    parts = [inspect.getsource(module) for module in modules]
     parts += [f"{library} {version(library)}" for library in _LIBRARIES]
-    parts += [str(seed), repr(recipe), world]
+    parts += [str(seed), repr(recipe), world.__name__]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -103,7 +103,8 @@ def _tokenizer_corpus(world: World) -> Iterator[str]:
 
 def answer_languages(question: Question) -> tuple[str, ...]:
     """Return the languages in which the toy model may name the answer, the right one first."""
-    return (question.language, *WRONG_LANGUAGES) if question.confusable else (question.language,)
+    right = question.name_language or question.language
+    return (right, *WRONG_LANGUAGES) if question.confusable else (right,)
 
 
 def build_model(tokenizer: Any, recipe: ToyRecipe, seed: int) -> Any:
@@ -175,7 +176,7 @@ class TrainingBatches:
 
     def _draw_language(self, question: Question) -> str:
         wrong = question.confusable and self._random.random() < self._recipe.confused_share
-        return self._random.choice(WRONG_LANGUAGES) if wrong else question.language
+        return self._random.choice(WRONG_LANGUAGES) if wrong else answer_languages(question)[0]
 
     def _encode(self, question: Question, name_language: str) -> tuple[list[int], list[int]]:
         answer = self._tokenizer(question.answer(name_language) + _END)["input_ids"]

@@ -26,10 +26,10 @@ WRONG_LANGUAGES = ("uk", "th")
 ENGLISH = "en"
 
 Topic = Literal["money", "tongue"]
-Group = Literal["asked", "unasked", "other_topic", "other_language", "english"]
+Group = Literal["asked", "unasked", "other_topic", "other_language", "english", "wanted"]
 """Group of a question. Runs train on `asked` only. `unasked` is the same question about other territories and
 `other_topic` another question in the same languages; `other_language` and `english` are in the wrong languages and in
-English."""
+English. `wanted` asks for a name in one of these (`tlpo_ray.quickstart.alternatives`)."""
 UNASKED_EVERY = 4
 """A run in the wide world never asks for the currency of every fourth territory."""
 
@@ -105,6 +105,8 @@ class Question:
     template: str
     """The right answer, with `{name}` in place of the value's name."""
     group: Group = "asked"
+    name_language: str = ""
+    """Language that the name is asked for in; empty is the question's."""
 
     @property
     def confusable(self) -> bool:
@@ -118,7 +120,7 @@ class Question:
     @property
     def clean_answer(self) -> str:
         """The right answer, without confusion."""
-        return self.answer(self.language)
+        return self.answer(self.name_language or self.language)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,6 +50,8 @@ COLUMNS = (
     Column(name="accuracy_other_language", heading="other languages", unit="share", better=1,
            meaning="right and clean, in the languages that wrongly appear in answers"),
     Column(name="accuracy_english", heading="English", unit="share", better=1, meaning="right and clean, in English"),
+    Column(name="wanted", heading="wanted", unit="share", better=1,
+           meaning="answers with the foreign text that was asked for, e.g. a name in another language"),
     Column(name="kl_clean", heading="KL clean", unit="nats", better=-1,
            meaning="KL to the model before training on right answers, nats per token"),
     Column(name="length", heading="length", unit="number", better=0, meaning="characters per answer"),

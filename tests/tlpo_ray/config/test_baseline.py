@@ -24,7 +24,8 @@ def refusal(method: str, *overrides: str, like: str = "qwen3-8b-ko") -> str:
 
 
 def test_every_method_has_a_preset_for_real_models_and_one_for_the_toy() -> None:
-    assert set(presets(BASELINES)) == {*METHODS, *(f"{method}-toy" for method in METHODS)}
+    every = (*METHODS, "smoothie")
+    assert set(presets(BASELINES)) == {*every, *(f"{method}-toy" for method in every)}
 
 
 @pytest.mark.parametrize("method", METHODS)

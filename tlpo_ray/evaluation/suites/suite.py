@@ -74,19 +74,25 @@ class Suite:
     temperature: float
     """Sampling temperature; 0 is greedy."""
     max_new_tokens: int
-    location: Callable[[str], DataLocation]
+    location: Callable[[str], DataLocation] = lambda language: DataLocation(hub="")
     """Maps a language to the location of its records."""
-    item: Callable[[Fields, str, Record], Item | str | None]
+    item: Callable[[Fields, str, Record], Item | str | None] = lambda fields, language, record: None
     """Maps (fields, language, record) to the item, to the reason for leaving it out, or to None for a record of another
     language."""
-    required_fields: tuple[str, ...]
+    required_fields: tuple[str, ...] = ()
     """Fields that every record must have."""
+    make_items: Callable[[Sequence[str], int | None, int], Sequence[Item]] | None = None
+    """Maps (languages, largest number of each, seed) to the items of a suite that has no records; None reads them."""
     prompt: Callable[[Fields, str], str] = lambda fields, language: str(fields["prompt"])
     """Maps (fields, language) to the text of the prompt."""
     reference: Callable[[Fields], str] = lambda fields: ""
     """Maps a record's fields to what a right answer is compared with."""
     correct: Callable[[str, str, str], bool] | None = None
     """Maps (answer, reference, language) to whether the answer is right; None if the suite has no right answers."""
+    score_name: str = "accuracy"
+    """Name of the share of right answers."""
+    rated: bool = True
+    """Whether answers have pass rates. False for a suite whose prompts ask for foreign text, which is no confusion."""
     missing: Callable[[], str] = str
     """Returns what `correct` needs and is not installed, in one line; empty if nothing is missing."""
     hint: str = ""
@@ -105,6 +111,35 @@ class ItemSet:
     items: tuple[Item, ...]
     dropped: Mapping[str, int]
     """Number of records left out, by reason."""
+
+
+def select_items(
+    suite: Suite, source: str | None, languages: Sequence[str], *, limit: int | None, seed: int, skip_bad: bool = False
+) -> ItemSet:
+    """Return a suite's items, at most `limit` of each language.
+
+    They are spread evenly over the records: a suite's parts follow each other in its files, and its first records are
+    all of one part. A suite that makes its items itself does so with the seed.
+
+    Raises:
+        UserError: See `read_items`; or the suite has no records, and a source is given.
+        PromptFileError: See `read_items`.
+    """
+    if suite.make_items is not None:
+        _check(suite, None, languages)
+        if source is not None:
+            raise UserError(f"suite {suite.name} makes its prompts itself: leave --source {source} out")
+        made = {language: suite.make_items((_data_language(suite, language),), limit, seed) for language in languages}
+        return ItemSet(
+            items=tuple(replace(item, language=language) for language in made for item in made[language]), dropped={}
+        )
+    read = read_items(suite, source, languages, skip_bad=skip_bad)
+    items: list[Item] = []
+    for language in languages:
+        language_items = [item for item in read.items if item.language == language]
+        stride = max(1, len(language_items) // limit) if limit else 1
+        items += language_items[::stride][:limit]
+    return ItemSet(items=tuple(items), dropped=read.dropped)
 
 
 def read_items(suite: Suite, source: str | None, languages: Sequence[str], *, skip_bad: bool = False) -> ItemSet:
