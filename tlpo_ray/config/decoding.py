@@ -66,3 +66,16 @@ class DecodingConfig(Section):
             if first["loc"] == ("method",):
                 what = f"expected one of {', '.join(METHODS)}"
             raise UserError(f"--decoding {text}: {what}") from error
+
+
+def decoding_method(text: str) -> str:
+    """Return a decoding method as it was written, checked for a configuration.
+
+    Raises:
+        ValueError: `DecodingConfig.parse` does not take it.
+    """
+    try:
+        DecodingConfig.parse(text)
+    except UserError as error:
+        raise ValueError(str(error)) from error
+    return text

@@ -63,9 +63,10 @@ def trial_commands(trial: Trial, target: Target, folder: Path) -> Commands:
             model, like = str(folder / TRAINED / "model"), []
     options = ["--language", ",".join(_languages(config)), "--engine", target.engine, "--seed", str(trial.seed), *like]
     options += _option("--limit", target.limit) + _option("--max-new-tokens", target.max_new_tokens)
+    decoding = [] if trial.decoding == "plain" else ["--decoding", trial.decoding]
     for suite, source in target.suites.items():
         selection = ["--suite", suite, *_option("--source", source)]
-        commands[suite] = ["evaluate", model, *selection, *options, "--output", str(folder / suite)]
+        commands[suite] = ["evaluate", model, *selection, *options, *decoding, "--output", str(folder / suite)]
     if target.accuracy:
         selection = ["--accuracy", target.accuracy, *_option("--source", target.accuracy_source)]
         commands[ACCURACY] = ["evaluate", model, *selection, *options, "--output", str(folder / ACCURACY)]
@@ -176,6 +177,11 @@ def _metrics(target: Target, folder: Path) -> Iterator[tuple[str, float]]:
             yield rate, statistics.fmean(rates.values())
         yield from ((f"{rate}_{suite}", value) for suite, value in rates.items())
     yield from ((WANTED, result[WANTED]) for result in results.values() if result.get(WANTED) is not None)
+    sampled = [result for result in results.values() if "tokens_sampled" in result]
+    if tokens := sum(result["tokens"] for result in sampled):
+        yield "ms_per_token", 1000 * sum(result["seconds"] for result in sampled) / tokens
+        if interventions := sum(result["interventions"] for result in sampled):
+            yield "interventions", 1000 * interventions / tokens
     if target.accuracy:
         tasks = task_names(target.accuracy.split(","), _languages(_config(target)))
         task_scores = _result(folder / ACCURACY)["accuracy"]

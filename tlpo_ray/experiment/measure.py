@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from tlpo_ray.config.decoding import DecodingConfig
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.evaluation.generation import model_for_sampling
-from tlpo_ray.evaluation.sampling import Sampling, sample_completions
+from tlpo_ray.evaluation.sampling import Sampling, answers_of, sampling_worker
 from tlpo_ray.quickstart.clean_kl import clean_kl
 from tlpo_ray.quickstart.scoring import AnswerScore, Scorer, summary
 from tlpo_ray.quickstart.toy_questions import as_prompts, right_answers
@@ -40,12 +42,31 @@ def measure_model(model: Path, before: Path, world: World, answers: Sequence[str
     return _rates(questions, scores) | _kl_from(config, before, world)
 
 
-def sample_answers(model: ModelConfig, questions: Sequence[Question], samples: int, seed: int) -> list[str]:
-    """Return `samples` answers per question at temperature 0.6, in the questions' order."""
+def sample_answers(
+    model: ModelConfig, questions: Sequence[Question], samples: int, seed: int, decoding: str = "plain"
+) -> tuple[list[str], dict[str, float]]:
+    """Return `samples` answers per question at temperature 0.6, in the questions' order, and metrics of their cost.
+
+    A decoding method other than plain sampling is timed beside plain sampling, on the same engine.
+    """
     sampling = Sampling(
-        samples=samples, max_new_tokens=MAX_NEW_TOKENS, engine="transformers", concurrency=256, seed=seed
-    )
-    return [completion.text for completion in sample_completions(model, as_prompts(questions), sampling).completions]
+        samples=samples, max_new_tokens=MAX_NEW_TOKENS, engine="transformers", concurrency=256, seed=seed,
+        decoding=DecodingConfig.parse(decoding),
+    )  # fmt: skip
+    prompts = as_prompts(questions)
+    worker = sampling_worker(model, sampling)
+    try:
+        sampled = answers_of(worker, model, prompts, sampling)
+        costs: dict[str, float] = {}
+        if sampling.decoding.method != "plain":
+            once = replace(sampling, samples=1)
+            plain = answers_of(worker, model, prompts, replace(once, decoding=DecodingConfig())).cost
+            beside = answers_of(worker, model, prompts, once).cost
+            costs["times_plain"] = beside.ms_per_token / plain.ms_per_token
+            costs["interventions"] = sampled.cost.interventions_per_1000_tokens
+    finally:
+        worker.close()
+    return [completion.text for completion in sampled.completions], costs
 
 
 def _rates(questions: Sequence[Question], scores: Sequence[AnswerScore]) -> dict[str, float]:

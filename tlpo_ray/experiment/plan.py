@@ -10,9 +10,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from tlpo_ray.config.baseline import BASELINES
+from tlpo_ray.config.decoding import decoding_method
 from tlpo_ray.config.fields import Positive, RolloutEngine, Seconds, Section
 from tlpo_ray.config.load import Settings, build_config, read_settings
 from tlpo_ray.config.renamed import BASELINE_KEYS, PLAN_KEYS
@@ -39,6 +40,8 @@ class Variant(Section):
     """Name in tables and figures; empty takes `name`."""
     method: Method = "tlpo"
     """Training method, or `smoothie`, which only edits the model; `none` evaluates the model as it is."""
+    decoding: Annotated[str, AfterValidator(decoding_method)] = "plain"
+    """Decoding method of the evaluation, e.g. `mask` or `gate:top_k=20`; training samples as the model has it."""
     settings: tuple[str, ...] = ()
     """Overrides `key=value` of the method's preset."""
     rounds: Positive | None = None
@@ -131,7 +134,7 @@ class Plan(Section):
                     experiment=self.name, variant=variant.name, label=variant.label or variant.name,
                     method=variant.method, seed=seed, rounds=variant.rounds or self.rounds, samples=self.samples,
                     settings=(*own, *variant.settings), axes=dict(variant.axes), target=self.target,
-                    world=self.world,
+                    world=self.world, decoding=variant.decoding,
                 )  # fmt: skip
 
     def _crossed(self, values: Sequence[Axis]) -> Variant:
@@ -161,6 +164,7 @@ class Trial:
     axes: dict[str, Axis]
     target: Target | None = None
     world: WorldName = "wide"
+    decoding: str = "plain"
 
     @property
     def run(self) -> str:
@@ -183,8 +187,10 @@ class Trial:
 
     def _key_parts(self) -> Settings:
         parts = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in COSMETIC}
-        if self.world == "wide":
-            del parts["world"]  # trials have been finished before there was another one
+        # Trials have been finished before there was anything else.
+        for name, only in (("world", "wide"), ("decoding", "plain")):
+            if parts[name] == only:
+                del parts[name]
         return parts | {"target": self.target and self.target.model_dump(mode="json"), "preset": self._preset()}
 
     def _preset(self) -> Settings:

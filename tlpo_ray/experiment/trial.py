@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict, cast
 
 from tlpo_ray.config.baseline import BaselineConfig, load_baseline
+from tlpo_ray.config.decoding import DecodingConfig
 from tlpo_ray.config.load import load_config
 from tlpo_ray.evaluation.generation import model_for_sampling
 from tlpo_ray.evaluation.keeping import sampled_in
 from tlpo_ray.experiment.measure import MAX_NEW_TOKENS, measure_model, sample_answers
-from tlpo_ray.experiment.plan import PRESET, Axis, Method, Trial, WorldName
+from tlpo_ray.experiment.plan import PRESET, Axis, Trial, WorldName
 from tlpo_ray.files import read_json, read_json_lines, write_json, write_lines
 from tlpo_ray.quickstart.alternatives import alternatives_world
 from tlpo_ray.quickstart.answers import ANSWERS, answer_rows
@@ -41,7 +42,8 @@ class ResultRow(TypedDict):
     """Name of the trial's folder."""
     variant: str
     label: str
-    method: Method
+    method: str
+    """Training method; that of decoding for a model that is not trained and not sampled as it is."""
     seed: int
     settings: list[str]
     axes: dict[str, Axis]
@@ -74,6 +76,7 @@ def run_trial(trial: Trial, folder: Path) -> ResultRow:
         metrics = measure_model(model, before, world, sampled["answers"])
         wanted = {question.id for question in world.questions if question.name_language}
         write_lines(folder / ANSWERS, answer_rows(when, world.questions, sampled["answers"], wanted=wanted))
+    metrics |= sampled.get("costs", {})
     if trial.method != "none":
         metrics["seconds"] = sampled["seconds"]
     row = result_row(trial, metrics, folder)
@@ -100,18 +103,25 @@ def _train_and_sample(trial: Trial, before: Path, model: Path, world: World, fol
         _train(trial, before, world, folder)
     seconds = time.monotonic() - began
     config = model_for_sampling(str(model), MAX_NEW_TOKENS)
-    answers = sample_answers(config, world.questions, trial.samples, trial.seed)
+    answers, costs = sample_answers(config, world.questions, trial.samples, trial.seed, trial.decoding)
     folder.mkdir(parents=True, exist_ok=True)
-    sampled = {"key": trial.key, "seconds": seconds, "answers": answers}
+    sampled = {"key": trial.key, "seconds": seconds, "answers": answers, "costs": costs}
     write_json(folder / SAMPLED, sampled)
     return sampled
+
+
+def shown_method(trial: Trial) -> str:
+    """Return a trial's training method, or that of its decoding if it trains nothing; "none" for the model as it is."""
+    if trial.method == "none" and trial.decoding != "plain":
+        return DecodingConfig.parse(trial.decoding).method
+    return trial.method
 
 
 def result_row(trial: Trial, metrics: dict[str, float], run: Path) -> ResultRow:
     """Return the row of a trial; `run` is the folder of its training, which has the metrics over time."""
     return {
         "experiment": trial.experiment, "run": trial.run, "variant": trial.variant, "label": trial.label,
-        "method": trial.method, "seed": trial.seed, "settings": list(trial.settings), "axes": trial.axes,
+        "method": shown_method(trial), "seed": trial.seed, "settings": list(trial.settings), "axes": trial.axes,
         "key": trial.key, "metrics": metrics, "curve": list(_curve(run / "metrics.jsonl")),
     }  # fmt: skip
 
@@ -166,7 +176,7 @@ def reference_answers(world: World, trial: Trial) -> dict[str, list[str]]:
     writer = cached_toy_model(trial.seed + WRITER_SEED, _ignore_progress, recipe=WRITER, world=WORLDS[trial.world])
     asked = [question for question in world.questions if question.group == "asked"]
     model = model_for_sampling(str(writer), MAX_NEW_TOKENS)
-    answers = sample_answers(model, asked, trial.rounds, trial.seed)
+    answers, _ = sample_answers(model, asked, trial.rounds, trial.seed)
     return {
         question.id: answers[number * trial.rounds : (number + 1) * trial.rounds]
         for number, question in enumerate(asked)

@@ -26,7 +26,7 @@ class Column:
 
     name: str
     heading: str
-    unit: Literal["share", "nats", "number", "seconds"]
+    unit: Literal["share", "nats", "number", "ratio", "seconds"]
     better: Direction
     """1: higher is better; -1: lower is better; 0: neither."""
     meaning: str = ""
@@ -55,12 +55,17 @@ COLUMNS = (
     Column(name="kl_clean", heading="KL clean", unit="nats", better=-1,
            meaning="KL to the model before training on right answers, nats per token"),
     Column(name="length", heading="length", unit="number", better=0, meaning="characters per answer"),
+    Column(name="interventions", heading="interventions", unit="number", better=0,
+           meaning="per 1,000 tokens: how often decoding changed which token is the most probable, or took one back"),
+    Column(name="times_plain", heading="× plain", unit="ratio", better=-1,
+           meaning="time per token of decoding, relative to plain sampling beside it"),
+    Column(name="ms_per_token", heading="ms/token", unit="ratio", better=-1, meaning="milliseconds per answer token"),
     Column(name="seconds", heading="seconds", unit="seconds", better=-1, meaning="wall time of sampling and training"),
 )  # fmt: skip
 """Known metrics in the order of the table."""
 HIDDEN = {"rpr_asked", "kl_elsewhere"}
 """Metrics that other columns cover; they are in the results, but not in the table."""
-MARGIN = {"share": 0.0005, "nats": 0.00005, "number": 0.05, "seconds": 0.5}
+MARGIN = {"share": 0.0005, "nats": 0.00005, "number": 0.05, "ratio": 0.005, "seconds": 0.5}
 """Unit → difference of two means that the table does not show, and that therefore does not count."""
 
 
@@ -168,6 +173,8 @@ def format_cell(cell: Cell, column: Column) -> tuple[str, str]:
             numbers = [f"{value:.4f}" for value in (cell.mean, cell.half)]
         case "seconds":
             numbers = [f"{value:.0f}" for value in (cell.mean, cell.half)]
+        case "ratio":
+            numbers = [f"{value:.2f}" for value in (cell.mean, cell.half)]
         case "number":
             numbers = [f"{cell.mean:.4g}", f"{cell.half:.2g}"]
     return numbers[0], f"± {numbers[1]}" if cell.spread is not None else ""
