@@ -250,6 +250,7 @@ def alternatives(
         str | None, typer.Option(help="Decoding methods, separated by commas; default: all of them.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Largest number of prompts.")] = 60,
+    wanted: Annotated[int, typer.Option(min=0, help="Prompts asked beside them that want foreign text.")] = 24,
     samples: Samples = 1,
     temperature: Annotated[float, typer.Option(min=0, help="Sampling temperature.")] = 0.6,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer in tokens.")] = 128,
@@ -266,7 +267,7 @@ def alternatives(
 
     request = AlternativesRequest(
         model=model, prompts=prompts, language=language, english=english_setting(english),
-        methods=_split_names(method) or METHODS, limit=limit, samples=samples, temperature=temperature,
+        methods=_split_names(method) or METHODS, limit=limit, wanted=wanted, samples=samples, temperature=temperature,
         max_new_tokens=max_new_tokens, engine=engine, seed=seed, like=like,
     )  # fmt: skip
     alternatives_command(request, output)

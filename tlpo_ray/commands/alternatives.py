@@ -13,6 +13,9 @@ from tlpo_ray.evaluation.alternatives import AlternativesRequest, AlternativesRe
 from tlpo_ray.evaluation.judge import ANSWERS
 from tlpo_ray.stopping import stop_on_signal
 
+WIDE = 150
+"""Columns of a terminal from which the table also says what each method does."""
+
 
 def alternatives_command(request: AlternativesRequest, output: Path | None) -> None:
     """Print one row per method and what follows from them, and save both in `output` if it is given.
@@ -38,7 +41,9 @@ def _table(result: AlternativesResult) -> Table:
         box=ROUNDED,
     )
     table.add_column("method")
-    table.add_column("what it does", style="dim", max_width=36)
+    described = console.width >= WIDE
+    if described:
+        table.add_column("what it does", style="dim")
     asked = any(each.wanted is not None for each in result.methods)
     headings = ["RPR", "95 %", "WPR", *(["wanted"] if asked else []), "per 1,000", "ms/token", "× plain"]
     for heading in headings:
@@ -47,7 +52,8 @@ def _table(result: AlternativesResult) -> Table:
         rates, cost = each.judgement.rates, each.cost
         low, high = rates.rpr_interval or (None, None)
         table.add_row(
-            each.method, ABOUT[each.method], rate(rates.rpr), f"{rate(low)}–{rate(high)}", rate(rates.wpr),
+            each.method, *([ABOUT[each.method]] if described else []),
+            rate(rates.rpr), f"{rate(low)}–{rate(high)}", rate(rates.wpr),
             *([rate(each.wanted)] if asked else []), f"{cost.interventions_per_1000_tokens:.1f}",
             f"{cost.ms_per_token:.1f}", f"{each.times_plain:.2f}",
         )  # fmt: skip

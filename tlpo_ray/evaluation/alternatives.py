@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from actors.chat import check_conversations
+from detectors import language_code
 from tlpo_ray.config.decoding import METHODS, DecodingConfig, DecodingMethod
 from tlpo_ray.config.detector import DetectorConfig, English
 from tlpo_ray.config.fields import RolloutEngine
@@ -16,7 +17,9 @@ from tlpo_ray.evaluation.generation import model_for_sampling, select_prompts
 from tlpo_ray.evaluation.judge import ANSWERS, ItemAnswer, Json, Judge, Judgement, total
 from tlpo_ray.evaluation.keeping import kept
 from tlpo_ray.evaluation.sampling import Cost, Sampling, answers_of, checked_engine, sampling_worker
+from tlpo_ray.evaluation.suites.wanted import LANGUAGES, wanted_items
 from tlpo_ray.files import disk_errors, write_json, write_lines
+from tlpo_ray.flow.records import Prompt
 from tlpo_ray.progress import SILENT, ProgressListener
 
 RESULT = "result.json"
@@ -46,6 +49,8 @@ class AlternativesRequest:
     """Decoding methods, as `DecodingConfig.parse` reads them; plain sampling is always among them."""
     limit: int = 60
     """Largest number of prompts."""
+    wanted: int = 24
+    """Number of prompts of the suite `wanted` that are asked beside them; none in a language that it lacks."""
     samples: int = 1
     """Answers per prompt."""
     temperature: float = 0.6
@@ -149,6 +154,8 @@ def compare_alternatives(
     for line in selected.note_lines():
         progress.note(line)
     items = prompt_items(selected)
+    in_suite = language_code(request.language).split("-")[0]
+    wanted = wanted_items([in_suite], limit=request.wanted, seed=request.seed) if in_suite in LANGUAGES else []
     sampling = Sampling(
         samples=request.samples, temperature=request.temperature, max_new_tokens=request.max_new_tokens,
         engine=checked_engine(request.engine), seed=request.seed, detector=DetectorConfig(english=request.english),
@@ -156,6 +163,12 @@ def compare_alternatives(
     model = model_for_sampling(request.model, sampling.max_new_tokens, request.like)
     check_conversations(model, selected.examples, skip=False)
     prompts = [replace(prompt, index=number) for number, prompt in enumerate(selected.prompts)]
+    # Asked together with the others, so that methods are compared on the same work.
+    prompts += [
+        Prompt(index=number, id=item.id, language=request.language, text=item.prompt)
+        for number, item in enumerate(wanted, start=len(prompts))
+    ]
+    items += [replace(item, language=request.language) for item in wanted]
     with progress.phase(f"loading {model.path} ({sampling.engine})"):
         worker = sampling_worker(model, sampling)
     try:
@@ -180,16 +193,20 @@ def compare_alternatives(
 
 def _results(asked: Sequence[tuple[DecodingConfig, list[ItemAnswer], Cost]], judge: Judge) -> list[MethodResult]:
     plain = asked[0][2].ms_per_token
-    return [
-        MethodResult(
-            method=method.method,
-            judgement=total(judge.judge(answers)),
-            cost=cost,
-            wanted=None,
-            times_plain=cost.ms_per_token / plain,
+    results: list[MethodResult] = []
+    for method, answers, cost in asked:
+        judgements = judge.judge(answers)
+        wanted = [each for each in judgements if not each.rated]
+        results.append(
+            MethodResult(
+                method=method.method,
+                judgement=total([each for each in judgements if each.rated]),
+                cost=cost,
+                wanted=total(wanted).accuracy if wanted else None,
+                times_plain=cost.ms_per_token / plain,
+            )
         )
-        for method, answers, cost in asked
-    ]
+    return results
 
 
 def _write(
