@@ -1,0 +1,166 @@
+"""Decoding methods behind `tlpo evaluate --decoding` and `tlpo alternatives`: same prompts, rates, costs, advice."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import detectors
+from detectors import Rates
+from tlpo_ray.config.decoding import METHODS, DecodingConfig
+from tlpo_ray.errors import UserError
+from tlpo_ray.evaluation.alternatives import (
+    AlternativesRequest,
+    AlternativesResult,
+    MethodResult,
+    compare_alternatives,
+)
+from tlpo_ray.evaluation.evaluate import EvaluateRequest, evaluate
+from tlpo_ray.evaluation.judge import Judgement
+from tlpo_ray.evaluation.sampling import Cost, instructed
+from tlpo_ray.flow.conversation import Conversation
+from tlpo_ray.flow.records import Prompt
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("prompts") / "prompts.jsonl"
+    file.write_text("".join(json.dumps({"prompt": f"일본의 통화 {n}는?"}) + "\n" for n in range(6)), encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="module")
+def compared(
+    tiny_model: Path, prompts: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[AlternativesResult, Path]:
+    request = AlternativesRequest(
+        model=str(tiny_model), prompts=str(prompts), language="ko", engine="transformers", max_new_tokens=24, wanted=3,
+        temperature=1.0,
+    )  # fmt: skip
+    output = tmp_path_factory.mktemp("alternatives") / "out"
+    return compare_alternatives(request, output=output), output
+
+
+def test_every_method_answers_the_same_prompts(compared: tuple[AlternativesResult, Path]) -> None:
+    result, output = compared
+    assert [each.method for each in result.methods] == list(METHODS)
+    assert {each.judgement.rates.answers for each in result.methods} == {6}
+    rows = [json.loads(line) for line in (output / "answers.jsonl").read_text(encoding="utf-8").split("\n") if line]
+    asked = {method: [row["prompt"] for row in rows if row["decoding"] == method] for method in METHODS}
+    assert all(len(each) == 9 and each == asked["plain"] for each in asked.values())
+    saved = json.loads((output / "result.json").read_text(encoding="utf-8"))
+    assert [row["method"] for row in saved["methods"]] == list(METHODS)
+    assert saved["advice"] == result.advice
+
+
+def test_masked_answers_have_no_foreign_letter_and_retried_ones_no_confusion_or_all_their_retries(
+    compared: tuple[AlternativesResult, Path],
+) -> None:
+    result, output = compared
+    rows = [json.loads(line) for line in (output / "answers.jsonl").read_text(encoding="utf-8").split("\n") if line]
+    foreign = detectors.script_characters("ko").foreign
+    assert not any(foreign.search(row["answer"]) for row in rows if row["decoding"] == "mask")
+    assert any(foreign.search(row["answer"]) for row in rows if row["decoding"] == "plain")
+    by_method = {each.method: each for each in result.methods}
+    plain, retried = by_method["plain"], by_method["retry"]
+    assert plain.cost.interventions == 0 and plain.times_plain == 1
+    assert plain.cost.tokens_sampled == plain.cost.tokens
+    assert retried.cost.tokens_sampled > retried.cost.tokens > 0
+    assert retried.cost.interventions > 0
+    assert retried.judgement.rates.failed < plain.judgement.rates.failed
+
+
+def test_a_used_folder_and_a_wrong_method_are_refused_before_the_model_is_loaded(
+    compared: tuple[AlternativesResult, Path],
+) -> None:
+    result, output = compared
+    with pytest.raises(UserError, match="already holds"):
+        compare_alternatives(replace(result.request, model="nowhere"), output=output)
+    with pytest.raises(UserError, match="expected one of plain, greedy"):
+        compare_alternatives(replace(result.request, model="nowhere", methods=("musk",)))
+
+
+@pytest.mark.parametrize("method", ["mask", "retry", "prompt"])
+def test_evaluate_decodes_by_a_method_and_saves_what_it_cost(method: str, tiny_model: Path, prompts: Path) -> None:
+    request = EvaluateRequest(
+        model=str(tiny_model), prompts=str(prompts), languages=("ko",), engine="transformers", max_new_tokens=12,
+        temperature=1.0, decoding=method,
+    )  # fmt: skip
+    saved = evaluate(request).to_json()
+    assert saved["decoding"] == method
+    assert isinstance(saved["tokens_sampled"], int) and isinstance(saved["tokens"], int)
+    assert saved["tokens_sampled"] >= saved["tokens"] > 0
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ("musk", "expected one of plain, greedy, prompt, mask, gate, boost, retry"),
+        ("gate:top_k=many", "top_k"),
+        ("gate:k=2", "'k=2' is no setting"),
+        ("boost:alpha=0", "alpha"),
+        ("retry:max_retries", "'max_retries' is no setting"),
+    ],
+)
+def test_a_wrong_decoding_method_is_refused_in_one_line(given: str, line: str) -> None:
+    with pytest.raises(UserError, match=line) as caught:
+        DecodingConfig.parse(given)
+    assert "\n" not in str(caught.value)
+
+
+def test_decoding_does_not_go_with_saved_answers(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="decoding does not go with answers"):
+        evaluate(EvaluateRequest(answers=tmp_path, decoding="mask"))
+
+
+def test_an_instruction_goes_behind_the_users_last_message() -> None:
+    prompt = instructed(Prompt(index=0, id="p", language="ko", text="수도는?"))
+    assert prompt.text.startswith("수도는?\n\n") and "Korean" in prompt.text
+    messages = (
+        {"role": "system", "content": "s"}, {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"},
+        {"role": "user", "content": "c"}, {"role": "tool", "content": "d"},
+    )  # fmt: skip
+    conversation = instructed(
+        Prompt(index=0, id="p", language="zh-Hant", text="c", conversation=Conversation(messages=messages))
+    ).conversation
+    assert conversation is not None
+    contents = [message["content"] for message in conversation.messages]
+    assert contents[:3] + contents[4:] == ["s", "a", "b", "d"]
+    assert contents[3].startswith("c\n\n")
+
+
+def advised(*figures: tuple[str, int, float, float | None]) -> str:
+    """Return the advice on (method, passes of 200, times plain, wanted)."""
+    methods = [
+        MethodResult(
+            method=DecodingConfig.parse(method).method,
+            judgement=Judgement(
+                language="ko", task="all", right=None,
+                rates=detectors.rates_of([detectors.language("ko").count("엔")] * passes
+                                         + [detectors.language("ko").count("єна")] * (200 - passes)),
+            ),
+            cost=Cost(seconds=times, tokens=1000, tokens_sampled=1000, interventions=0),
+            wanted=wanted, times_plain=times,
+        )
+        for method, passes, times, wanted in figures
+    ]  # fmt: skip
+    assert isinstance(methods[0].judgement.rates, Rates)
+    request = AlternativesRequest(model="m", prompts="p", language="ko")
+    return AlternativesResult(request=request, methods=tuple(methods)).advice
+
+
+@pytest.mark.parametrize(
+    ("figures", "expected"),
+    [
+        ([("plain", 199, 1.0, 0.5), ("mask", 200, 1.0, 0.5)], "little to repair"),
+        ([("plain", 150, 1.0, 0.5), ("mask", 199, 1.05, 0.5), ("retry", 200, 2.0, 0.5)], "may not need to train: mask"),
+        ([("plain", 150, 1.0, 0.5), ("mask", 199, 1.05, 0.1), ("retry", 200, 2.0, 0.5)], "retry passes 100.0%"),
+        ([("plain", 150, 1.0, 0.5), ("mask", 199, 1.05, 0.1)], "loses foreign text that is wanted. Train"),
+        ([("plain", 150, 1.0, None), ("greedy", 160, 0.9, None)], "the best is greedy with 80.0%"),
+    ],
+)
+def test_the_advice_follows_the_figures(figures: list[tuple[str, int, float, float | None]], expected: str) -> None:
+    assert expected in advised(*figures)
