@@ -58,7 +58,12 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         "tlpo_ray.jobs.ray_shell",
         "tlpo_ray.run.ray_metrics",
     ),
-    "vllm": ("actors.decoding.vllm_processor", "actors.vllm_engine", "tlpo_ray.flow.vllm_transfer"),
+    "vllm": (
+        "actors.decoding.vllm_processor",
+        "actors.vllm_engine",
+        "actors.vllm_requests",
+        "tlpo_ray.flow.vllm_transfer",
+    ),
     "deepspeed": ("learner.deepspeed_engine",),
     "peft": ("tlpo_ray.flow.lora",),
     "wandb": ("tlpo_ray.run.trackers",),

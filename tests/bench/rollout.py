@@ -16,7 +16,8 @@ from actors.engine import EngineOptions, run_all
 from actors.hf_engine import TransformersEngine
 from actors.requests import CandidateSet, SampleRequest, TopKRequest
 from actors.token_bytes import TokenBytes
-from actors.vllm_engine import VLLMEngine, _sampling_params
+from actors.vllm_engine import VLLMEngine
+from actors.vllm_requests import sampling_params
 from actors.worker import RolloutWorker
 from tests.bench.compare import Figure, Measured, Row, compared
 from tlpo_ray.config.detector import DetectorConfig
@@ -69,7 +70,7 @@ def logprobs(model: Path) -> Iterator[Row]:
 
     def alternative() -> None:
         for number, r in enumerate(requests):
-            parameters = _sampling_params(NEW_TOKENS, r.temperature, r.seed, logprobs=16)
+            parameters = sampling_params(NEW_TOKENS, r.temperature, r.seed, logprobs=16)
             vllm_engine.add_request(f"with-{number}", {"prompt_token_ids": list(r.prompt_ids)}, parameters)
         while vllm_engine.has_unfinished_requests():
             vllm_engine.step()

@@ -1,6 +1,7 @@
 """The commands on the terminal: each calls a library function and shows what it returns."""
 
 __all__ = [
+    "alternatives",
     "baseline",
     "choices",
     "data",

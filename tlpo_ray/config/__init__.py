@@ -2,6 +2,7 @@
 
 __all__ = [
     "baseline",
+    "decoding",
     "detector",
     "devices",
     "fields",

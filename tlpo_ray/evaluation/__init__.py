@@ -2,6 +2,7 @@
 
 __all__ = [
     "accuracy",
+    "alternatives",
     "evaluate",
     "generation",
     "harness",

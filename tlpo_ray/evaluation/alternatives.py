@@ -11,12 +11,14 @@ from detectors import language_code
 from tlpo_ray.config.decoding import METHODS, DecodingConfig, DecodingMethod
 from tlpo_ray.config.detector import DetectorConfig, English
 from tlpo_ray.config.fields import RolloutEngine
+from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.config.versions import stack_versions
 from tlpo_ray.evaluation.evaluate import item_answers, prompt_items, refuse_used
 from tlpo_ray.evaluation.generation import model_for_sampling, select_prompts
 from tlpo_ray.evaluation.judge import ANSWERS, ItemAnswer, Json, Judge, Judgement, total
 from tlpo_ray.evaluation.keeping import kept
 from tlpo_ray.evaluation.sampling import Cost, Sampling, answers_of, checked_engine, sampling_worker
+from tlpo_ray.evaluation.suites import Item
 from tlpo_ray.evaluation.suites.wanted import LANGUAGES, wanted_items
 from tlpo_ray.files import disk_errors, write_json, write_lines
 from tlpo_ray.flow.records import Prompt
@@ -150,25 +152,12 @@ def compare_alternatives(
     judge.detector(request.language)
     if output is not None:
         refuse_used(output)
-    selected = select_prompts(request.prompts, request.language, request.limit, request.seed, skip_bad=False)
-    for line in selected.note_lines():
-        progress.note(line)
-    items = prompt_items(selected)
-    in_suite = language_code(request.language).split("-")[0]
-    wanted = wanted_items([in_suite], limit=request.wanted, seed=request.seed) if in_suite in LANGUAGES else []
     sampling = Sampling(
         samples=request.samples, temperature=request.temperature, max_new_tokens=request.max_new_tokens,
         engine=checked_engine(request.engine), seed=request.seed, detector=DetectorConfig(english=request.english),
     )  # fmt: skip
     model = model_for_sampling(request.model, sampling.max_new_tokens, request.like)
-    check_conversations(model, selected.examples, skip=False)
-    prompts = [replace(prompt, index=number) for number, prompt in enumerate(selected.prompts)]
-    # Asked together with the others, so that methods are compared on the same work.
-    prompts += [
-        Prompt(index=number, id=item.id, language=request.language, text=item.prompt)
-        for number, item in enumerate(wanted, start=len(prompts))
-    ]
-    items += [replace(item, language=request.language) for item in wanted]
+    items, prompts = _asked(request, model, progress)
     with progress.phase(f"loading {model.path} ({sampling.engine})"):
         worker = sampling_worker(model, sampling)
     try:
@@ -189,6 +178,28 @@ def compare_alternatives(
     if output is not None:
         _write(output, result, asked, judge)
     return result
+
+
+def _asked(
+    request: AlternativesRequest, model: ModelConfig, progress: ProgressListener
+) -> tuple[list[Item], list[Prompt]]:
+    """Return what is asked: the user's prompts, and behind them those that want foreign text."""
+    selected = select_prompts(request.prompts, request.language, request.limit, request.seed, skip_bad=False)
+    for line in selected.note_lines():
+        progress.note(line)
+    check_conversations(model, selected.examples, skip=False)
+    items = prompt_items(selected)
+    in_suite = language_code(request.language).split("-")[0]
+    if in_suite in LANGUAGES:
+        wanted = wanted_items([in_suite], limit=request.wanted, seed=request.seed)
+        items += [replace(item, language=request.language) for item in wanted]
+    prompts = [
+        Prompt(
+            index=number, id=item.id, language=item.language, text=item.prompt, conversation=item.conversation
+        )
+        for number, item in enumerate(items)
+    ]  # fmt: skip
+    return items, prompts
 
 
 def _results(asked: Sequence[tuple[DecodingConfig, list[ItemAnswer], Cost]], judge: Judge) -> list[MethodResult]:
