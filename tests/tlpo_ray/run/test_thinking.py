@@ -18,8 +18,8 @@ from actors.token_bytes import TokenBytes
 from actors.worker import build_worker
 from detectors import SegmentedDetector, build_detector
 from detectors.detector import without_unfinished
+from detectors.markers import all_markers
 from detectors.scripts import script_of
-from detectors.segments import markers
 from tests.small_run import LOCAL, run, run_config
 from tests.tiny import CHAT_TEMPLATE, make_tiny_model
 from tlpo_ray.config.detector import DetectorConfig, SegmentsConfig
@@ -116,7 +116,7 @@ def test_only_the_part_that_is_judged_is_repaired(judged: str, left: str, thinke
     # Answers whose groups were surplus to an update were sampled again, and count each time.
     counted = result["prompts"]["confused"] + result["prompts"]["uninformative"] + result["prompts_rerolled"]
     assert result["confused_in"][judged] == counted
-    token_bytes = TokenBytes(load_tokenizer(config.model), visible=markers())
+    token_bytes = TokenBytes(load_tokenizer(config.model), visible=all_markers().kinds)
     right = "Latin" if judged == "thoughts" else "Hangul"
     for group in read_experiences(tmp_path / "run" / "experiences"):
         # c is the first token of the wrong word, wherever in the answer that is.
