@@ -91,9 +91,7 @@ def test_a_wrong_plan_is_reported_in_one_line(tmp_path: Path, text: str, expecte
 
 
 def test_an_unknown_plan_is_reported_with_the_available_ones() -> None:
-    with pytest.raises(
-        ConfigError, match="nope: no preset or file of that name; available are advantage, alternatives"
-    ):
+    with pytest.raises(ConfigError, match="no preset or file of that name; available are advantage, alternatives"):
         load_plan("nope")
 
 
