@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tlpo_ray.data.prepare import PreparedPrompts, prepare_prompts
     from tlpo_ray.data.requests import PairsRequest, PrepareRequest
     from tlpo_ray.evaluation.accuracy import AccuracyRequest, AccuracyResult, measure_accuracy
+    from tlpo_ray.evaluation.alternatives import AlternativesRequest, AlternativesResult, compare_alternatives
     from tlpo_ray.evaluation.evaluate import EvaluateRequest, EvaluationResult, evaluate
     from tlpo_ray.experiment.plan import Plan, load_plan
     from tlpo_ray.experiment.run import ExperimentResult, run_experiment
@@ -42,6 +43,8 @@ __version__ = versions.VERSION
 __all__ = [
     "AccuracyRequest",
     "AccuracyResult",
+    "AlternativesRequest",
+    "AlternativesResult",
     "Backend",
     "BackendComparison",
     "BaselineConfig",
@@ -61,6 +64,7 @@ __all__ = [
     "RunResult",
     "RunStatus",
     "TrainingProgress",
+    "compare_alternatives",
     "compare_backends",
     "dump_config",
     "evaluate",
@@ -89,6 +93,8 @@ __getattr__ = lazy_exports(
     {
         "AccuracyRequest": "tlpo_ray.evaluation.accuracy",
         "AccuracyResult": "tlpo_ray.evaluation.accuracy",
+        "AlternativesRequest": "tlpo_ray.evaluation.alternatives",
+        "AlternativesResult": "tlpo_ray.evaluation.alternatives",
         "Backend": "tlpo_ray.run.backends",
         "BackendComparison": "tlpo_ray.run.backends",
         "BaselineConfig": "tlpo_ray.config.baseline",
@@ -108,6 +114,7 @@ __getattr__ = lazy_exports(
         "RunResult": "tlpo_ray.run.result",
         "RunStatus": "tlpo_ray.run.control",
         "TrainingProgress": "tlpo_ray.progress",
+        "compare_alternatives": "tlpo_ray.evaluation.alternatives",
         "compare_backends": "tlpo_ray.run.backends",
         "dump_config": "tlpo_ray.config.load",
         "evaluate": "tlpo_ray.evaluation.evaluate",
