@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from actors.chat import check_conversations
-from detectors import language_code
+from detectors import code_or_name, language_code
 from tlpo_ray.config.decoding import METHODS, DecodingConfig, DecodingMethod
 from tlpo_ray.config.detector import DetectorConfig, English
 from tlpo_ray.config.fields import RolloutEngine
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.config.versions import stack_versions
-from tlpo_ray.evaluation.evaluate import item_answers, prompt_items, refuse_used
+from tlpo_ray.evaluation.evaluate import item_answers, prompt_items, prompts_of, refuse_used
 from tlpo_ray.evaluation.generation import model_for_sampling, select_prompts
 from tlpo_ray.evaluation.judge import ANSWERS, ItemAnswer, Json, Judge, Judgement, total
 from tlpo_ray.evaluation.keeping import kept
@@ -64,6 +64,10 @@ class AlternativesRequest:
     seed: int = 0
     like: str | None = None
     """Preset or YAML file that says how prompts are presented to the model."""
+
+    def __post_init__(self) -> None:
+        """Take any name of the language for its code."""
+        object.__setattr__(self, "language", code_or_name(self.language))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,13 +197,7 @@ def _asked(
     if in_suite in LANGUAGES:
         wanted = wanted_items([in_suite], limit=request.wanted, seed=request.seed)
         items += [replace(item, language=request.language) for item in wanted]
-    prompts = [
-        Prompt(
-            index=number, id=item.id, language=item.language, text=item.prompt, conversation=item.conversation
-        )
-        for number, item in enumerate(items)
-    ]  # fmt: skip
-    return items, prompts
+    return items, prompts_of(items)
 
 
 def _results(asked: Sequence[tuple[DecodingConfig, list[ItemAnswer], Cost]], judge: Judge) -> list[MethodResult]:

@@ -327,12 +327,7 @@ def _sample_answers(request: EvaluateRequest, progress: ProgressListener) -> tup
         max_new_tokens=request.max_new_tokens or default_length, decoding=DecodingConfig.parse(request.decoding),
         detector=DetectorConfig(english=request.english, segments=_segments(request)),
     )  # fmt: skip
-    prompts = [
-        Prompt(
-            index=number, id=item.id, language=item.language, text=item.prompt, conversation=item.conversation
-        )
-        for number, item in enumerate(items)
-    ]  # fmt: skip
+    prompts = prompts_of(items)
     model = model_for_sampling(request.model, sampling.max_new_tokens, request.like)
     check_conversations(model, examples, skip=request.skip_bad)
     sampled = generate(request.model, prompts, sampling, request.like, progress)
@@ -344,6 +339,14 @@ def _sample_answers(request: EvaluateRequest, progress: ProgressListener) -> tup
         prompts_too_long=reasons.pop(TOO_LONG, 0), prompts_skipped={**skipped, **reasons},
         cost=sampled.cost,
     )  # fmt: skip
+
+
+def prompts_of(items: Sequence[Item]) -> list[Prompt]:
+    """Return the prompts of items, numbered in their order."""
+    return [
+        Prompt(index=number, id=item.id, language=item.language, text=item.prompt, conversation=item.conversation)
+        for number, item in enumerate(items)
+    ]
 
 
 def item_answers(items: Sequence[Item], completions: Sequence[Completion]) -> list[ItemAnswer]:
