@@ -26,14 +26,15 @@ _UNITS = (
     # time, frequency, speed
     "fs|ps|ns|us|μs|µs|ms|s|secs?|min|mins|h|hrs?|yrs?|hz|khz|mhz|ghz|thz|rpm|bpm|fps|cps|mph|kph|kmh|kn|kt|kts|knots?|"
     # force, pressure, energy, power, electricity, light, radiation, sound
+    "hp|bhp|btu|ohms?|ev|kev|mev|gev|psig|cfm|gpm|kvar|kwp|"
     "kgf|gf|lbf|kn|pa|hpa|kpa|mpa|gpa|bar|mbar|atm|psi|torr|mmhg|inhg|cal|kcal|kj|mj|wh|kwh|mwh|gwh|twh|w|mw|kw|gw|kva|"
     "mv|kv|ma|mah|ah|lm|lux|lx|cd|cp|rad|mrad|sr|bq|kbq|mbq|gy|mgy|sv|msv|μsv|usv|db|dba|dbm|dbi|"
     # data
-    "bits?|bytes?|kbit|mbit|gbit|bps|kbps|mbps|gbps|tbps|kb|mb|gb|tb|pb|kib|mib|gib|"
+    "bits?|bytes?|kbit|mbit|gbit|bps|kbps|mbps|gbps|tbps|kb|mb|gb|tb|pb|kib|mib|gib|tib|flops|rps|"
     # with capitals inside, and what is written like a unit
     "kJ|mAh|Ah|kWh|Wh|kW|MW|mL|dL|L|dB|eV|hPa|kPa|mA|mV|°C|°F|a|am|x|th|st|nd|rd"
 )
-_NUMERAL = r"[\d½¼¾⅓⅔⅛]"
+_NUMERAL = r"[\d½¼¾⅓⅔⅛⁰¹²³⁴-⁹]"
 _ARGUMENT = r"(?:(?![A-Za-z]\ [A-Za-z])[\x20-\x27\x2a-\x7e]){0,60}"
 _ARGUMENTS = rf"{_ARGUMENT}(?:\({_ARGUMENT}\){_ARGUMENT}){{0,2}}"
 _NAME = r"(?<![A-Za-z0-9_.])[A-Za-z_][A-Za-z0-9_]{0,63}(?:\.[A-Za-z_][A-Za-z0-9_]{0,63}){0,4}"
@@ -43,7 +44,8 @@ _TAGS = (
     "small|span|strong|style|sub|summary|sup|svg|table|tbody|td|textarea|th|thead|title|tr|ul|video|[abipqsu]"
 )
 _ENVIRONMENTS = (
-    "align|aligned|alignat|alignedat|array|cases|dcases|rcases|displaymath|eqnarray|equation|flalign|gather|gathered|"
+    "align|aligned|alignat|alignedat|xalignat|IEEEeqnarray|empheq|numcases|dmath|dgroup|darray|CD|"
+    "array|cases|dcases|drcases|rcases|displaymath|eqnarray|equation|flalign|gather|gathered|"
     "math|[bBpvV]?matrix|smallmatrix|multline|split|subequations"
 )
 _TEXT_COMMANDS = (
@@ -92,7 +94,7 @@ _CLOSERS = {
 _LONGEST_CLOSER = 24
 _OPEN_CALL = re.compile(rf"{_NAME}\({_ARGUMENTS}(?:\({_ARGUMENT})?\Z")
 _IN_WORD = re.compile(rf"[{basic_latin_class()}{mark_class('Latin')}{LATIN_JOINERS}]")
-UNFINISHED = re.compile(rf"[{basic_latin_class()}{mark_class('Latin')}\dμµ½¼¾⅓⅔⅛._%+@:/~#?&='’‐‑`$\\<{{(*-]*")
+UNFINISHED = re.compile(rf"[{basic_latin_class()}{mark_class('Latin')}\dμµ½¼¾⅓⅔⅛⁰¹²³⁴-⁹._%+@:/~#?&='’‐‑`$\\<{{(*-]*")
 """Matches what may be a part of one address, number, word or opening sign."""
 _OPEN_TAG = re.compile(r"</?[A-Za-z][A-Za-z0-9-]*[\t ]*(?:/|[A-Za-z:-]*)\Z")
 _NUMBER_BEFORE = re.compile(rf"{_NUMERAL}\s\Z")
@@ -254,7 +256,7 @@ def _pattern(profile: LanguageProfile) -> re.Pattern[str]:
     # differently from the complete text.
     kinds = kinds.replace("FOREIGN", as_class(profile.foreign_to_formulas))
     # `lastgroup` is the kind: groups inside one are unnamed.
-    return re.compile(rf"(?=[A-Za-z\d½¼¾⅓⅔⅛`~$\\<_.%+&-])(?:{kinds})", re.VERBOSE | re.DOTALL | re.MULTILINE)
+    return re.compile(rf"(?=[A-Za-z\d½¼¾⅓⅔⅛⁰¹²³⁴-⁹`~$\\<_.%+&-])(?:{kinds})", re.VERBOSE | re.DOTALL | re.MULTILINE)
 
 
 def unsettled_from(text: str) -> int:

@@ -33,7 +33,7 @@ _LONGEST_ARTICLE = 8
 _LEAST_AFTER_ARTICLE = 3
 _MAYBE_UNFINISHED = 4
 """Letters up to which a word at the end of a text may be the beginning of any other word."""
-_NAME_BEFORE = re.compile(r"\b[A-Z][\w’'-]* \Z")
+_NAME_BEFORE = re.compile(r"(?<![A-Za-zÀ-ɏ])[A-Z][\w’'-]* \Z")
 _NAME_AFTER = re.compile(r" (?:(?:la|le|las|los|den|der|des|dem) )?[A-ZÀ-ÖØ-Þ]")
 _NAME_LOOKAHEAD = 6
 _LONGEST_NAME = 30
@@ -147,7 +147,8 @@ def _is_in_phrase(word: str, run: Run, text: str) -> bool:
     return any(
         _follows(run, text, before)
         and _plain(text[run.end : run.end + len(after)]).lower() == after
-        and not text[run.end + len(after) : run.end + len(after) + 1].isalpha()
+        # A particle of another script may be glued to it.
+        and script_of(text[run.end + len(after) : run.end + len(after) + 1] or " ") != "Latin"
         for before, after in phrases_with(word)
     )
 

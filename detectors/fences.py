@@ -18,14 +18,14 @@ MAYBE_OPENING = re.compile(
     rf"[ \t>]*(?:(?:{_MARK})[ \t]*)*(?:[0-9]{{1,3}}|`{{0,2}}|`{{3,}}[^`\n]*|~{{0,2}}|~{{3,}}[^\n]*)"
 )
 """Matches all of an unfinished line that may become one that opens a block."""
-MAYBE_CLOSING = re.compile(r"[ \t>]*[`~]*[ \t]*")
+MAYBE_CLOSING = re.compile(r"[ \t>]*[`~]*[ \t]*\r?")
 """Matches all of an unfinished line that may become one that closes a block."""
 
 
 @cache
 def closing(bars: str) -> re.Pattern[str]:
     """Return the pattern of a line that closes the block that these signs have opened: as many of them, or more."""
-    return re.compile(rf"^[ \t>]*{at_least(bars)}[ \t]*$", re.MULTILINE)
+    return re.compile(rf"^[ \t>]*{at_least(bars)}[ \t]*\r?$", re.MULTILINE)
 
 
 def at_least(bars: str) -> str:

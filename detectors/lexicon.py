@@ -26,7 +26,7 @@ _OF_PERSONS_AND_PLACES = _words(
 # The same with those of institutions: Institut für Raumplanung, Sturm und Drang.
 NAME_PARTICLES = _OF_PERSONS_AND_PLACES | _words(
     "à an ao au auf aus aux aos bei beim bin bint e ed et für i in mit nad och og para per por pour sous sur und "
-    "unter w z zu"
+    "unter voor w z zu és"
 )
 # Small words inside the title of a work: Lord of the Rings.
 TITLE_WORDS = _OF_PERSONS_AND_PLACES | _words("a and at by e for from in of on the to und with")
@@ -36,18 +36,19 @@ ENGLISH_OPENINGS = _words("alright bye dear greetings hello hey hi oh okay sorry
 
 # English words that are written with an accent, as dictionaries of English have them.
 ENGLISH_WITH_ACCENT = _words(
-    "adiós ångström apéritif appliqué après-ski attaché auto-da-fé béarnaise blasé bouclé bric-à-brac brûlée café "
-    "cafés cafetière canapé canapés château châteaux cliché clichéd clichés cloisonné communiqué communiqués consommé "
-    "coöperate coöperation cortège coupé crèche crème crêpe crêpes croûton croûtons crudités curaçao débutante "
-    "déclassé décolletage décolleté décor découpage déjà démodé dénouement déshabillé détente divorcé divorcée "
-    "doppelgänger doppelgängers éclair éclairs éclat élan élite élites émigré émigrés entrée entrées entrepôt étude "
-    "études exposé exposés façade façades faïence fête fêtes fiancé fiancée fiancées fiancés flambé flambéed föhn "
-    "führer garçon gâteau gâteaux glacé gruyère habitué jalapeño jalapeños macramé mañana matinée matinées mélange "
-    "mêlée métier moiré naïf naïve naïvely naïveté naïvety négligé née olé outré papier-mâché passé pâté pâtés "
-    "pâtisserie piñata piñatas piqué plié précis première premières prêt-à-porter protégé protégée protégées protégés "
-    "purée puréed purées raison-d'être recherché résumé résumés risqué rosé roué roués sauté sautéed sautéing sautés "
-    "séance séances señor señora señorita smörgåsbord smörgåsbords soigné soirée soirées soufflé soufflés soupçon "
-    "tête-à-tête touché über vis-à-vis voilà zoë"
+    "adiós angström ångström apéritif appliqué après-ski arrière-pensée attaché auto-da-fé béarnaise béchamel blasé "
+    "bouclé bric-à-brac brûlée café cafés cafetière canapé canapés château châteaux cliché clichéd clichés cloisonné "
+    "communiqué communiqués consommé coöperate coöperation cortège coupé crèche crème crêpe crêpes croûton croûtons "
+    "crudités curaçao débutante déclassé décolletage décolleté décor découpage déjà démodé dénouement déshabillé "
+    "détente divorcé divorcée doppelgänger doppelgängers éclair éclairs éclat élan élite élites émigré émigrés entrée "
+    "entrées entrepôt étude études exposé exposés façade façades faïence fête fêtes fiancé fiancée fiancées fiancés "
+    "flambé flambéed föhn épée épées führer garçon gâteau gâteaux glacé gruyère habitué jalapeño jalapeños jeté "
+    "macramé maelström mañana maté matinée matinées mélange mêlée métier moiré naïf naïve naïvely naïveté naïvety "
+    "négligé née olé outré papier-mâché passé pâté pâtés pâtisserie pétanque pietà piñata piñatas piqué plié précis "
+    "première premières prêt-à-porter protégé protégée protégées protégés purée puréed purées raison-d'être recherché "
+    "résumé résumés risqué rôle rosé roué roués saké sauté sautéed sautéing sautés séance séances señor señora "
+    "señorita smörgåsbord smörgåsbords soigné soirée soirées soufflé soufflés soupçon tête-à-tête touché über "
+    "vis-à-vis voilà zoë"
 )
 
 SOLFEGE = _words("do re mi fa sol la si ti ut")

@@ -52,6 +52,15 @@ FOUND = [
     ("zh-Hans", "neutral", "软件▸実装"),
 ]
 CLEAN = [
+    # Phrases with a particle glued to them, names behind characters, units in superscripts, environments.
+    ("ko", "neutral", "삶의 raison d'être는 무엇인가요."),
+    ("ko", "neutral", "그는 foie gras를 먹었습니다."),
+    ("zh", "neutral", "法国foie gras是一道菜"),
+    ("zh", "neutral", "德国Bundesministerium für Bildung发布了报告。"),
+    ("ko", "neutral", "Museum voor Kunsten을 방문했습니다."),
+    ("ko", "confusion", "농도는 2×10⁻⁶ mol입니다."),
+    ("ko", "confusion", "출력은 150 hp, 에너지는 5 MeV입니다."),
+    ("ko", "neutral", "길이의 단위 angström은 작습니다."),
     ("ko", "neutral", "https://ru.wikipedia.org/wiki/Россия 참고"),
     ("ko", "neutral", "https://пример.рф/путь?q=слово#часть 참고"),
     ("ko", "neutral", "https://ru.wikipedia.org/wiki/Питон_(язык) 참고"),
