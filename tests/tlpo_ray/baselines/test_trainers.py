@@ -94,7 +94,8 @@ def test_sft_learns_an_answer_and_its_end_in_the_context_that_is_sampled(tiny_mo
     assert losses[-1] < 0.1 < losses[0]
     trained = config.model.model_copy(update={"path": str(tmp_path / "run" / "model")})
     prompts = [Prompt(index=0, id="p", language="ko", text=QUESTION)]
-    (answer,) = sample_completions(trained, prompts, Sampling(temperature=0, max_new_tokens=60, engine="transformers"))
+    sampling = Sampling(temperature=0, max_new_tokens=60, engine="transformers")
+    (answer,) = sample_completions(trained, prompts, sampling).completions
     assert answer.text == CLEAN
     assert answer.finished
 
