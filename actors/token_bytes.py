@@ -94,6 +94,18 @@ class GrowingText:
         return self._decoder.decode(self._token_bytes.join(token_ids))
 
 
+def decoded(content: bytes) -> tuple[str, bytes]:
+    """Return the complete characters of bytes, and the bytes at their end that begin another one.
+
+    Bytes that belong to no character become lone surrogates.
+    """
+    try:
+        return content.decode(), b""
+    except UnicodeDecodeError:
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="surrogateescape")
+        return decoder.decode(content), decoder.getstate()[0]
+
+
 def _spelling(tokenizer: Any) -> Callable[[str], bytes]:
     """Return the function from a piece of this tokenizer's vocabulary to its bytes."""
     decoder = tokenizer.backend_tokenizer.decoder

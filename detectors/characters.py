@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 
@@ -27,14 +26,13 @@ class ScriptCharacters:
     foreign: re.Pattern[str]
     """Matches one letter that no text in the language has."""
 
-    def foreign_but(self, scripts: Collection[str]) -> re.Pattern[str]:
-        """Return the pattern of foreign letters outside some scripts.
+    def foreign_but(self, script: str) -> re.Pattern[str]:
+        """Return the pattern of foreign letters outside a script.
 
         Args:
-            scripts: names of scripts as `detectors.scripts.script_of` returns them.
+            script: name of the script as `detectors.scripts.script_of` returns it; empty for none.
         """
-        classes = "".join(script_class(script) for script in sorted(scripts))
-        return re.compile(f"(?![{classes}]){self.foreign.pattern}") if classes else self.foreign
+        return re.compile(f"(?![{script_class(script)}]){self.foreign.pattern}") if script else self.foreign
 
 
 @cache

@@ -5,7 +5,6 @@ Shape suffix: V rows of the model's output head.
 
 from __future__ import annotations
 
-import codecs
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, cached_property
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from actors.token_bytes import TokenBytes
+from actors.token_bytes import TokenBytes, decoded
 from detectors.characters import ScriptCharacters, script_characters
 from detectors.language_profile import English
 from detectors.scripts import script_of
@@ -119,7 +118,7 @@ class LanguageTokens:
             kept: Script whose letters are not foreign here; empty for none.
         """
         if kept not in self._foreign:
-            pattern = self._characters.foreign_but([kept] if kept else [])
+            pattern = self._characters.foreign_but(kept)
             texts, tails = self._vocabulary.texts, self._vocabulary.tails
             foreign = torch.tensor([pattern.search(text) is not None or _is_broken(text) for text in texts])
             for token, tail in tails.items():
@@ -142,7 +141,7 @@ class LanguageTokens:
         """
         key = pending, kept
         if key not in self._following:
-            pattern = self._characters.foreign_but([kept] if kept else [])
+            pattern = self._characters.foreign_but(kept)
             allowed = []
             for token in self._vocabulary.continuing:
                 text, tail = decoded(pending + self._vocabulary.bytes_of(token))
@@ -163,21 +162,9 @@ class LanguageTokens:
 
     def _can_become(self, begun: bytes, kept: str) -> bool:
         """Return whether the first bytes of a character are those of at least one that is not foreign."""
-        pattern = self._characters.foreign_but([kept] if kept else [])
+        pattern = self._characters.foreign_but(kept)
         first, last = _code_points(begun)
         return any(not pattern.match(chr(point)) for point in range(first, last + 1) if not 0xD800 <= point < 0xE000)
-
-
-def decoded(content: bytes) -> tuple[str, bytes]:
-    """Return the complete characters of bytes, and the bytes at their end that begin another one.
-
-    Bytes that belong to no character become lone surrogates.
-    """
-    try:
-        return content.decode(), b""
-    except UnicodeDecodeError:
-        decoder = codecs.getincrementaldecoder("utf-8")(errors="surrogateescape")
-        return decoder.decode(content), decoder.getstate()[0]
 
 
 def _is_broken(text: str) -> bool:

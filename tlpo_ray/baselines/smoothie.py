@@ -20,7 +20,6 @@ The row is scaled, not the logit lowered: where the model gives a token a negati
 
 from __future__ import annotations
 
-import codecs
 import math
 import re
 from collections import Counter
@@ -33,7 +32,7 @@ import torch
 from torch import Tensor
 
 import detectors
-from actors.token_bytes import TokenBytes
+from actors.token_bytes import TokenBytes, decoded
 from detectors.language_table import LANGUAGES
 from detectors.script_ranges import RANGES
 from detectors.scripts import ranges_of, search_class
@@ -174,7 +173,7 @@ class _Completion:
 
     def probability(self, token: bytes, weights: Sequence[float]) -> float:
         """Return p of the module's docstring for a token with these bytes."""
-        _, unfinished = _decoded(token)
+        _, unfinished = decoded(token)
         if not unfinished:
             return 0.0
         shares = (weight * self._share(unfinished, length) for length, weight in enumerate(weights, start=1))
@@ -186,18 +185,12 @@ class _Completion:
             return 0.0
         found = 0.0
         for part, count in self._parts.items():
-            text, rest = _decoded(unfinished + part)
+            text, rest = decoded(unfinished + part)
             if text:
                 found += count * (self._unwanted.match(text) is not None)
             else:
                 found += count * self._share(rest, length - 1)
         return found / self._parts.total()
-
-
-def _decoded(data: bytes) -> tuple[str, bytes]:
-    """Return the text of bytes, and those at their end that are the beginning of a character."""
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="surrogateescape")
-    return decoder.decode(data), decoder.getstate()[0]
 
 
 def scale_head(config: SmoothieRunConfig, scripts: Sequence[str]) -> ScaledHead:

@@ -10,6 +10,7 @@ from rich.table import Table
 from tlpo_ray.commands.display import TerminalProgress, console, rate
 from tlpo_ray.config.decoding import ABOUT
 from tlpo_ray.evaluation.alternatives import AlternativesRequest, AlternativesResult, compare_alternatives
+from tlpo_ray.evaluation.evaluate import RESULT
 from tlpo_ray.evaluation.judge import ANSWERS
 from tlpo_ray.stopping import stop_on_signal
 
@@ -29,7 +30,7 @@ def alternatives_command(request: AlternativesRequest, output: Path | None) -> N
     console.print(_table(result))
     console.print(result.advice, soft_wrap=True)
     if output is not None:
-        console.print(f"answers: {output / ANSWERS}\nresult:  {output / 'result.json'}", soft_wrap=True)
+        console.print(f"answers: {output / ANSWERS}\nresult:  {output / RESULT}", soft_wrap=True)
 
 
 def _table(result: AlternativesResult) -> Table:

@@ -13,7 +13,7 @@ from tlpo_ray.config.detector import DetectorConfig, English
 from tlpo_ray.config.fields import RolloutEngine
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.config.versions import stack_versions
-from tlpo_ray.evaluation.evaluate import item_answers, prompt_items, prompts_of, refuse_used
+from tlpo_ray.evaluation.evaluate import RESULT, item_answers, prompt_items, prompts_of, refuse_used
 from tlpo_ray.evaluation.generation import model_for_sampling, select_prompts
 from tlpo_ray.evaluation.judge import ANSWERS, ItemAnswer, Json, Judge, Judgement, total
 from tlpo_ray.evaluation.keeping import kept
@@ -24,7 +24,6 @@ from tlpo_ray.files import disk_errors, write_json, write_lines
 from tlpo_ray.flow.records import Prompt
 from tlpo_ray.progress import SILENT, ProgressListener
 
-RESULT = "result.json"
 PLAIN = "plain"
 GOOD_ENOUGH = 0.99
 """RPR from which a method is enough by itself."""
