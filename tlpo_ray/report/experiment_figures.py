@@ -20,6 +20,11 @@ FORMS = {"tlpo": "TLPO", "unweighted": "R − μ", "grpo": "GRPO"}
 """Form of the advantage → its name in figures."""
 RATES = {"rpr": "RPR, %", "accuracy": "accuracy, %", "accuracy_strict": "right and clean, %"}
 """Metric → title of its panel."""
+ROWS = {
+    "rpr": "RPR, %", "wanted": "wanted foreign text kept, %", "accuracy_strict": "right and clean, %",
+    "times_plain": "time per token, × plain",
+}  # fmt: skip
+"""Metric → title of its panel where every method has a row."""
 CURVES = {"rpr": "RPR of sampled answers", "reward": "mean reward", "length": "tokens per answer"}
 """Quantity of a trial's curve → title of its panel."""
 MAX_POINTS = 40
@@ -36,7 +41,7 @@ def draw_figures(source: ExperimentSource, variants: Variants, folder: Path) -> 
         folder: Folder for the files of the figures.
     """
     draw: tuple[Callable[[Variants, Path], Figure | None], ...] = (
-        rpr_and_accuracy, learning_rates, advantages_and_selections, training_curves, cost,
+        rpr_and_accuracy, methods_beside_each_other, learning_rates, advantages_and_selections, training_curves, cost,
     )  # fmt: skip
     figures = (function(variants, folder) for function in draw)
     return [figure for figure in (*figures, *single_settings(variants, folder)) if figure is not None]
@@ -87,6 +92,41 @@ def _draw_scatter(shown: Variants, keys: Sequence[Key], name: str, before: Cell 
     place.grid(axis="x", alpha=0.14)
     place.set_xlabel("RPR, %")
     place.set_title(RATES[name])
+
+
+def methods_beside_each_other(variants: Variants, folder: Path) -> Figure | None:
+    """Draw a row per variant with its pass rate, kept foreign text and cost; None if no foreign text was asked for."""
+    shown = [variant for variant in variants if "wanted" in variant.cells and not variant.axes]
+    if len(shown) < 2:
+        return None
+    names = [name for name in ROWS if any(name in variant.cells for variant in shown)]
+    panels = sheet(
+        [partial(_draw_rows, shown, name) for name in names], folder, "methods", height=0.9 + 0.24 * len(shown),
+        columns=2,
+    )  # fmt: skip
+    caption = (
+        "Every method in a row: answers without a foreign word, answers that have the foreign text which was asked "
+        "for, answers that are right and clean, and time per token relative to plain sampling. Bars are one standard "
+        "deviation over seeds; the dashed line is the model as it is, sampled plainly."
+    )
+    return Figure(name="methods", title="What each method keeps, and what it costs", caption=caption, panels=panels)
+
+
+def _draw_rows(shown: Variants, name: str, place: Axes) -> None:
+    scale = 1 if name == "times_plain" else 100
+    before = next((variant.cells.get(name) for variant in shown if variant.method == "none"), None)
+    at = 1.0 if name == "times_plain" else scale * before.mean if before is not None else None
+    if at is not None:
+        place.axvline(at, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+    for row, variant in enumerate(shown):
+        if (cell := variant.cells.get(name)) is not None:
+            place.errorbar(
+                scale * cell.mean, row, xerr=scale * cell.half, fmt="o", color=BLUE, elinewidth=1.2, capsize=2.5
+            )
+    place.set_yticks(range(len(shown)), [variant.label for variant in shown])
+    place.set_ylim(len(shown) - 0.4, -0.6)
+    place.grid(axis="x", alpha=0.14)
+    place.set_title(ROWS[name])
 
 
 def advantages_and_selections(variants: Variants, folder: Path) -> Figure | None:

@@ -91,8 +91,8 @@ def _kind(reward: float) -> str:
 def experiment_tables(source: ExperimentSource) -> dict[str, str]:
     """Return Markdown tables by name."""
     variants = summarise_variants(source.rows)
-    paragraph = verdict(variants)
-    tables = {"comparison": markdown_table(variants) + (f"\n{paragraph}\n" if paragraph else "")}
+    words = verdict(variants).markdown
+    tables = {"comparison": markdown_table(variants) + (f"\n{words}\n" if words else "")}
     if source.shift:
         tables["shift"] = shift_table(source.shift)
     if source.advantage:

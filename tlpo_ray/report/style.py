@@ -27,6 +27,8 @@ INK = "#2b2b2c"
 PNG_DPI = 160
 SHEET_WIDTH, PANEL_WIDTH = 9.9, 4.4
 """Width of a sheet of panels, and largest width of one panel, in inches."""
+LEGEND_COLUMNS = 6
+"""Most entries in a row of the legend."""
 
 Draw = Callable[["Axes"], None]
 """Draws one panel."""
@@ -55,8 +57,9 @@ class Key:
 
 
 def key(number: int, label: str) -> Key:
-    """Return the legend entry, with colour and marker, of the number-th thing that is compared."""
-    return Key(label=label, color=PALETTE[number % len(PALETTE)], marker=list(MARKERS)[number % len(MARKERS)])
+    """Return the legend entry of the number-th thing that is compared; the first 36 differ in colour or marker."""
+    repeated, place = divmod(number, len(PALETTE))
+    return Key(label=label, color=PALETTE[place], marker=list(MARKERS)[(place + repeated) % len(MARKERS)])
 
 
 def sheet(
@@ -78,13 +81,15 @@ def sheet(
     columns = min(columns, len(panels))
     width = min(SHEET_WIDTH / columns, PANEL_WIDTH)
     rows = -(-len(panels) // columns)
-    with _figure(width * columns, height * rows + (0.3 if keys else 0.0), rows, columns) as (drawing, axes):
+    legend_rows = -(-len(keys) // LEGEND_COLUMNS)
+    legend_columns = -(-len(keys) // max(1, legend_rows))
+    with _figure(width * columns, height * rows + 0.3 * legend_rows, rows, columns) as (drawing, axes):
         for panel, place in zip(panels, axes, strict=False):
             panel(place)
         for place in axes[len(panels) :]:
             place.remove()
         if keys:
-            drawing.legend(handles=[_handle(key) for key in keys], loc="outside upper left", ncols=len(keys))
+            drawing.legend(handles=[_handle(key) for key in keys], loc="outside upper left", ncols=legend_columns)
         drawing.savefig(folder / f"{name}.png", dpi=PNG_DPI, facecolor="white")
         drawing.set_layout_engine("none")  # keep the layout of the PNG: computing it again takes half of the time
         (folder / f"{name}.svg").write_text(_svg(drawing), encoding="utf-8")

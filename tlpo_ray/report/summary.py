@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from tlpo_ray.config.decoding import METHODS
+
 Json = dict[str, Any]
 Axis = str | int | float | bool
 """Value of a setting that an experiment varies."""
@@ -65,6 +67,8 @@ COLUMNS = (
 """Known metrics in the order of the table."""
 HIDDEN = {"rpr_asked", "kl_elsewhere"}
 """Metrics that other columns cover; they are in the results, but not in the table."""
+OF_WEIGHTS = {"kl_clean", "kl_elsewhere"}
+"""Metrics of a model's weights, which say nothing about a decoding method."""
 MARGIN = {"share": 0.0005, "nats": 0.00005, "number": 0.05, "ratio": 0.005, "seconds": 0.5}
 """Unit → difference of two means that the table does not show, and that therefore does not count."""
 
@@ -143,6 +147,8 @@ def summarise_variants(rows: Sequence[Json]) -> list[VariantSummary]:
 
 def _cells(trials: Sequence[Json]) -> dict[str, Cell]:
     names = dict.fromkeys(name for trial in trials for name in trial["metrics"])
+    if trials[0]["method"] in METHODS:
+        names = dict.fromkeys(name for name in names if name not in OF_WEIGHTS)
     cells: dict[str, Cell] = {}
     for name in names:
         recorded = [trial["metrics"].get(name) for trial in trials]

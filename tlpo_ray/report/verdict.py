@@ -1,9 +1,10 @@
-"""Summarises the numbers of an experiment in one paragraph that hides nothing."""
+"""Summarises the numbers of an experiment in a paragraph and a list that hide nothing."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from tlpo_ray.report.summary import COLUMNS, MARGIN, Cell, Column, VariantSummary, format_cell
 
@@ -14,21 +15,44 @@ RATES = ("rpr", "accuracy", "accuracy_strict")
 _COLUMN = {column.name: column for column in COLUMNS}
 
 
-def verdict(variants: Sequence[VariantSummary]) -> str:
-    """Return how TLPO compares with other methods and what varying it changes; empty if there is nothing to compare."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """How TLPO compares with other methods and what varying it changes."""
+
+    paragraph: str
+    """Empty if there is nothing to compare."""
+    losses: tuple[str, ...]
+    """For each column on which another method beats TLPO: its value, and the methods that beat it."""
+
+    @property
+    def markdown(self) -> str:
+        """Paragraph and list as Markdown."""
+        return "\n".join(filter(None, [self.paragraph, *(f"\n* {loss}" for loss in self.losses)]))
+
+
+def verdict(variants: Sequence[VariantSummary]) -> Verdict:
+    """Return the verdict on the variants of an experiment."""
     by_name = {variant.name: variant for variant in variants}
     trained = [variant for variant in variants if variant.method != "none"]
     ours, before = by_name.get(OURS), by_name.get(BEFORE)
     others = [variant for variant in trained if variant.name != OURS and not variant.axes]
     varied = [variant for variant in trained if variant.axes]
     sentences: list[str] = []
+    losses: list[str] = []
     if ours is not None and others:
-        sentences += [_best_rpr(ours, others), _accuracy(ours, before), _losses(ours, others)]
+        losses = [loss for column in COLUMNS if (loss := _loss(column, ours, others))]
+        sentences += [_best_rpr(ours, others), _accuracy(ours, before)]
     if len(varied) > 1:
         sentences += [*(_range(varied, _COLUMN[name]) for name in RATES), _below_before(varied, before)]
     if sentences and all(len(variant.seeds) == 1 for variant in trained):
         sentences.append("There is only one seed, so how much of this is chance is unknown.")
-    return " ".join(filter(None, sentences))
+    if ours is not None and others:
+        sentences.append(
+            f"{ours.label} is beaten on these columns:"
+            if losses
+            else f"No other method beats {ours.label} on any column."
+        )
+    return Verdict(paragraph=" ".join(filter(None, sentences)), losses=tuple(losses))
 
 
 def _best_rpr(ours: VariantSummary, others: Sequence[VariantSummary]) -> str:
@@ -58,25 +82,21 @@ def _accuracy(ours: VariantSummary, before: VariantSummary | None) -> str:
     return f"Its accuracy is {_value(cell, column)}, below the {_value(cell_before, column)} before training{doubt}."
 
 
-def _losses(ours: VariantSummary, others: Sequence[VariantSummary]) -> str:
-    losses = [loss for column in COLUMNS if (loss := _loss(column, ours, others))]
-    if not losses:
-        return f"No other method beats {ours.label} on any column."
-    return f"{ours.label} is beaten on {'; on '.join(losses)}."
-
-
 def _loss(column: Column, ours: VariantSummary, others: Sequence[VariantSummary]) -> str:
     """Return the column with the methods that are better than ours; empty if there are none."""
     our_cell = ours.cells.get(column.name)
     if column.better == 0 or our_cell is None:
         return ""
     ahead = [
-        f"{variant.label} {_value(cell, column)}{'' if _apart(our_cell, cell) else ', within the spread'}"
+        (variant.label, cell)
         for variant in others
         if (cell := variant.cells.get(column.name)) is not None
         and column.better * (cell.mean - our_cell.mean) > MARGIN[column.unit]
     ]
-    return f"{column.heading}, {_value(our_cell, column)} ({'; '.join(ahead)})" if ahead else ""
+    clearly = ", ".join(f"{label} {_value(cell, column)}" for label, cell in ahead if _apart(our_cell, cell))
+    perhaps = ", ".join(f"{label} {_value(cell, column)}" for label, cell in ahead if not _apart(our_cell, cell))
+    parts = [clearly, f"within the spread over seeds {perhaps}" if perhaps else ""]
+    return f"{column.heading}, {_value(our_cell, column)}: {'; '.join(filter(None, parts))}" if ahead else ""
 
 
 def _range(varied: Sequence[VariantSummary], column: Column) -> str:

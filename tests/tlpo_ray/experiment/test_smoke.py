@@ -17,7 +17,9 @@ from tlpo_ray.report.summary import COLUMNS
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 RUNS = [trial.run for trial in load_plan("smoke").trials()]
-METRICS = {column.name for column in COLUMNS} - {"seconds"} | {"rpr_asked", "kl_elsewhere"}
+DECODING = {"wanted", "interventions", "times_plain", "ms_per_token"}
+"""Metrics that only a plan of decoding methods measures."""
+METRICS = {column.name for column in COLUMNS} - DECODING - {"seconds"} | {"rpr_asked", "kl_elsewhere"}
 """Metrics of every trial: those that the report shows, and two that are only in the results."""
 
 

@@ -21,14 +21,17 @@ from tests.tlpo_ray.report.folders import (
 )
 from tlpo_ray.commands.report import report_command
 from tlpo_ray.config.baseline import load_baseline
+from tlpo_ray.config.decoding import RULES
 from tlpo_ray.config.load import dump_config
 from tlpo_ray.errors import ResourceError, UserError
 from tlpo_ray.files import write_lines
 from tlpo_ray.flow.metrics import METRICS, RENAMED_METRICS
+from tlpo_ray.report.experiment_figures import ROWS
 from tlpo_ray.report.page import Report, write_report
 from tlpo_ray.report.probed_figures import UNDECIDED
 from tlpo_ray.report.run_page import MAX_POINTS, MAX_QUESTIONS
 from tlpo_ray.report.source import RunSource, read_source
+from tlpo_ray.report.style import key
 
 RESULT = {
     "rpr_before": 0.74, "rpr_after": 0.991, "wpr_before": 0.93, "wpr_after": 0.998, "accuracy_before": 0.739,
@@ -198,7 +201,26 @@ def test_a_comparison_has_every_figure(compared: Report) -> None:
     assert all(file.is_file() and file.with_suffix(".svg").is_file() for file in compared.figures)
     text = Page(compared.page).text.replace("\u00a0", " ")
     assert "lose probability: 0.0040 before, 0.0010 after" in text
-    assert all(label in text for label in METHODS.values()) and "TLPO is beaten on KL clean" in text
+    assert all(label in text for label in METHODS.values()) and "KL clean, 0.0090 ± 0.0000 nats: DPO" in text
+
+
+def test_decoding_methods_have_a_row_each(tmp_path: Path) -> None:
+    names = ("baseline", "tlpo", "sft", *RULES, "retry")
+    rows = [
+        row(name, method={"baseline": "none"}.get(name, name), label=f"by {name}", rpr=0.9, accuracy=0.9, wanted=0.5,
+            **({"times_plain": 1.5} if name in (*RULES, "retry") else {}))
+        for name in names
+    ]  # fmt: skip
+    report = write_report(make_experiment(tmp_path / "e", rows), tmp_path / "report")
+    assert "methods" in [file.stem for file in report.figures]
+    svg = (tmp_path / "report" / "figures" / "methods.svg").read_text("utf-8")
+    assert all(svg.count(f">by {name}</text>") == len(ROWS) - 1 for name in names), "no panel for what nobody measured"
+
+
+def test_a_legend_distinguishes_36_things() -> None:
+    looks = [key(number, "") for number in range(36)]
+    assert len({(look.color, look.marker) for look in looks}) == 36
+    assert len({look.color for look in looks[:6]}) == len({look.marker for look in looks[:6]}) == 6
 
 
 def test_a_figure_without_data_is_left_out(tmp_path: Path) -> None:

@@ -52,6 +52,13 @@ def test_nothing_is_best_where_all_are_equal() -> None:
     assert not any(variant.cells["accuracy"].best for variant in variants)
 
 
+def test_a_decoding_method_has_no_distance_of_weights() -> None:
+    tlpo, mask = summarise_variants(
+        [row("tlpo", rpr=0.9, kl_clean=0.01), row("mask", method="mask", rpr=1.0, kl_clean=0.0)]
+    )
+    assert "kl_clean" in tlpo.cells and mask.cells.keys() == {"rpr"}
+
+
 def test_unknown_metrics_come_after_the_known_ones() -> None:
     variants = summarise_variants([row("tlpo", zebra=12.3456, seconds=3.0, rpr=0.5)])
     assert [column.name for column in shown_columns(variants)] == ["rpr", "seconds", "zebra"]

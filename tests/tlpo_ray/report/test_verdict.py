@@ -8,7 +8,7 @@ from tlpo_ray.report.verdict import verdict
 
 
 def verdict_of(rows: list[Json]) -> str:
-    return verdict(summarise_variants(rows)).replace("\u00a0", " ")
+    return verdict(summarise_variants(rows)).markdown.replace("\u00a0", " ")
 
 
 def seeds(variant: str, method: str, spread: float = 0.0, axes: Json | None = None, **metrics: float) -> list[Json]:
@@ -23,8 +23,9 @@ def test_the_complete_paragraph_of_a_comparison() -> None:
     assert verdict_of(comparison()) == (
         "TLPO has the best RPR: 98.80 ± 0.20 %; SFT comes next with 95.80 ± 0.20 %. "
         "Its accuracy is 99.78 ± 0.02 %, no worse than the 99.70 ± 0.00 % before training. "
-        "TLPO is beaten on KL clean, 0.0090 ± 0.0000 nats (DPO 0.0050 ± 0.0000 nats); "
-        "on seconds, 15 ± 1 s (SFT 9 ± 1 s)."
+        "TLPO is beaten on these columns:\n\n"
+        "* KL clean, 0.0090 ± 0.0000 nats: DPO 0.0050 ± 0.0000 nats\n\n"
+        "* seconds, 15 ± 1 s: SFT 9 ± 1 s"
     )
 
 
@@ -34,7 +35,8 @@ def test_losing_is_reported() -> None:
     text = verdict_of(rows)
     assert text.startswith("TLPO does not have the best RPR: 90.00 ± 0.00 %; GRPO has 97.00 ± 0.00 %.")
     assert "Its accuracy is 95.00 ± 0.00 %, below the 99.00 ± 0.00 % before training." in text
-    assert "TLPO is beaten on RPR, 90.00 ± 0.00 % (GRPO 97.00 ± 0.00 %); on accuracy, 95.00" in text
+    assert "* RPR, 90.00 ± 0.00 %: GRPO 97.00 ± 0.00 %" in text
+    assert "* accuracy, 95.00 ± 0.00 %: GRPO 97.00 ± 0.00 %" in text
 
 
 def test_a_lead_within_the_spread_is_not_clear_for_either_side() -> None:
@@ -44,7 +46,7 @@ def test_a_lead_within_the_spread_is_not_clear_for_either_side() -> None:
     ]
     text = verdict_of(rows)
     assert "SFT comes next with 94.00 ± 2.00 %, which is within the spread over seeds." in text
-    assert "SFT 0.0400 ± 0.0200 nats, within the spread" in text
+    assert "* KL clean, 0.0500 ± 0.0200 nats: within the spread over seeds SFT 0.0400 ± 0.0200 nats" in text
     rows = [
         *seeds("baseline", "none", 0.02, accuracy=0.96),
         *seeds("tlpo", "tlpo", 0.02, rpr=0.9, accuracy=0.95),
@@ -73,7 +75,7 @@ def test_an_ablation_is_reported_from_best_to_worst_with_variants_below_the_mode
 def test_a_single_seed_is_mentioned() -> None:
     text = verdict_of([row("tlpo", rpr=0.9), row("sft", method="sft", rpr=0.8)])
     assert text.startswith("tlpo has the best RPR: 90.00 %; sft comes next with 80.00 %.")
-    assert text.endswith("There is only one seed, so how much of this is chance is unknown.")
+    assert "There is only one seed, so how much of this is chance is unknown." in text
 
 
 def test_nothing_to_compare_gives_no_paragraph() -> None:
