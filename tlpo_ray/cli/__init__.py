@@ -34,6 +34,7 @@ from tlpo_ray.cli.options import (
     MaxNewTokens,
     Overrides,
     PartsOfTexts,
+    PerplexityTexts,
     Samples,
     SamplingSeed,
     SavedAnswers,
@@ -211,6 +212,7 @@ def evaluate(
     lm_eval: LmEvalLogs = None,
     task: LmEvalTasks = None,
     accuracy: AccuracyTasks = None,
+    perplexity: PerplexityTexts = None,
     language: AnswerLanguages = None,
     english: EnglishInAnswers = "neutral",
     samples: Samples = 1,
@@ -225,14 +227,14 @@ def evaluate(
     skip_bad: SkipBadPrompts = False,
     output: EvaluationFolder = None,
 ) -> None:
-    """Measure response, word and line pass rates (RPR, WPR) of answers, or the accuracy of a model."""
+    """Measure pass rates (RPR, WPR) of answers, or the accuracy or the perplexity of a model."""
     from tlpo_ray.commands.choices import english_setting, segments_setting
     from tlpo_ray.commands.evaluate import Request, evaluate_command
 
     evaluate_command(
         Request(
             model=model, prompts=prompts, suite=suite, source=source, answers=answers, lm_eval=lm_eval,
-            accuracy=accuracy, tasks=_split_names(task), languages=_split_names(language),
+            accuracy=accuracy, perplexity=perplexity, tasks=_split_names(task), languages=_split_names(language),
             english=english_setting(english), samples=samples, temperature=temperature,
             max_new_tokens=max_new_tokens, engine=engine, limit=limit, seed=seed, skip_bad=skip_bad, like=like,
             decoding=decoding, segments=segments_setting(segment), output=output,

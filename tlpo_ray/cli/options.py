@@ -48,6 +48,13 @@ AccuracyTasks = Annotated[
         help="lm-eval tasks to run, separated by commas, or paper for those of the paper.", rich_help_panel=_JUDGED
     ),
 ]
+PerplexityTexts = Annotated[
+    str | None,
+    typer.Option(
+        help="Texts that people wrote (file, folder or hub dataset), to measure the model's perplexity on.",
+        rich_help_panel=_JUDGED,
+    ),
+]
 AnswerLanguages = Annotated[
     str | None,
     typer.Option(

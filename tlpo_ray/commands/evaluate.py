@@ -29,10 +29,12 @@ ARGUMENTS = {"model": "MODEL", "tasks": "--task"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request(EvaluateRequest):
-    """Options of the command. Exactly one of `prompts`, `suite`, `answers`, `lm_eval` and `accuracy` must be given."""
+    """Options of the command. Exactly one of the sources of answers, `accuracy` and `perplexity` must be given."""
 
     accuracy: str | None = None
     """Names of lm-eval's tasks, separated by commas, or `paper`: measure accuracy instead of pass rates."""
+    perplexity: str | None = None
+    """Texts that people wrote, on which the perplexity of the model is measured instead of pass rates."""
     output: Path | None = None
     """Folder for `answers.jsonl` and `result.json`."""
 
@@ -45,7 +47,7 @@ def evaluate_command(request: Request) -> None:
         UserError: An option, the prompts or the model is wrong, or `output` already holds a result.
         JudgeError: An answer cannot be judged; the message says where the sampled answers are.
     """
-    check_fields(request, (*SOURCES, "accuracy"), _option)
+    check_fields(request, (*SOURCES, "accuracy", "perplexity"), _option)
     if request.output is not None:
         refuse_used(request.output)
 
@@ -58,6 +60,8 @@ def evaluate_command(request: Request) -> None:
     with stop_on_signal(describe):
         if request.accuracy is not None:
             _show_accuracy(request, request.accuracy)
+        elif request.perplexity is not None:
+            _show_perplexity(request, request.perplexity)
         else:
             _show_rates(request)
 
@@ -162,6 +166,33 @@ def _show_accuracy(request: Request, tasks: str) -> None:
     if request.output is not None:
         result.write(request.output)
         console.print(f"result:  {request.output / RESULT}, next to lm-eval's own results and samples", soft_wrap=True)
+
+
+def _show_perplexity(request: Request, texts: str) -> None:
+    """Print the perplexity of each language, and save them if there is an output folder."""
+    from tlpo_ray.evaluation.perplexity import PerplexityRequest, measure_perplexity
+
+    assert request.model is not None, "the options were checked"
+    result = measure_perplexity(
+        PerplexityRequest(
+            model=request.model, texts=texts, languages=request.languages, limit=request.limit, seed=request.seed,
+            skip_bad=request.skip_bad,
+        ),
+        TerminalProgress(),
+    )  # fmt: skip
+    table = Table(title=f"{request.model} · perplexity", title_justify="left", title_style="bold", box=ROUNDED)
+    table.add_column("language")
+    for heading in ("texts", "tokens", "perplexity"):
+        table.add_column(heading, justify="right")
+    for each in result.languages:
+        table.add_row(each.language, f"{each.texts:,}", f"{each.tokens:,}", f"{each.perplexity:.3f}")
+    if len(result.languages) > 1:
+        table.add_section()
+        table.add_row("all", "", "", f"{result.perplexity:.3f}")
+    console.print(table)
+    if request.output is not None:
+        result.write(request.output)
+        console.print(f"result:  {request.output / RESULT}", soft_wrap=True)
 
 
 def _scores_table(title: str, scores: Mapping[str, Mapping[str, float]]) -> Table:

@@ -10,6 +10,7 @@ __all__ = [
     "judge",
     "keeping",
     "own_process",
+    "perplexity",
     "probe",
     "sampling",
     "suites",

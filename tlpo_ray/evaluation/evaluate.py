@@ -33,11 +33,13 @@ SOURCES = ("prompts", "suite", "answers", "lm_eval")
 """Fields of a request that say where the answers come from."""
 SAMPLED = ("prompts", "suite")
 """Sources that need a model, because their answers do not exist yet."""
-WITH_MODEL = (*SAMPLED, "accuracy")
-"""Fields that need a model; `accuracy` is a further source on the command line, see `tlpo_ray.evaluation.accuracy`."""
+GENERATED = (*SAMPLED, "accuracy")
+"""Fields for which the model writes answers."""
+WITH_MODEL = (*GENERATED, "perplexity")
+"""Fields that need a model; the last two are further sources on the command line, see the modules of these names."""
 GOES_WITH = {
     "source": ("suite", "accuracy"), "tasks": ("lm_eval",), "samples": SAMPLED, "temperature": SAMPLED,
-    "max_new_tokens": WITH_MODEL, "engine": WITH_MODEL, "limit": WITH_MODEL, "seed": WITH_MODEL, "like": WITH_MODEL,
+    "max_new_tokens": GENERATED, "engine": GENERATED, "limit": WITH_MODEL, "seed": WITH_MODEL, "like": GENERATED,
     "skip_bad": WITH_MODEL,
     "decoding": SAMPLED, "english": (*SAMPLED, "answers", "lm_eval"), "segments": (*SAMPLED, "answers", "lm_eval"),
 }  # fmt: skip

@@ -6,6 +6,7 @@ command that has finished is not run again, so an experiment of days can be stop
 
 from __future__ import annotations
 
+import os
 import shlex
 import statistics
 import subprocess
@@ -14,7 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from shutil import rmtree
+from shutil import copy2, copytree, rmtree
 from typing import Any
 
 from tlpo_ray.config.load import load_config
@@ -31,7 +32,7 @@ from tlpo_ray.files import read_json, write_json
 STEPS, LOG = "steps.json", "log.txt"
 TRAINED = "train"
 """Name of the training step, and of the folder of its run."""
-ACCURACY = "accuracy"
+ACCURACY, PERPLEXITY = "accuracy", "perplexity"
 WANTED = wanted.SUITE.score_name
 """Metric of the suite whose prompts ask for foreign text: it has no RPR and no WPR."""
 Commands = dict[str, list[str]]
@@ -61,16 +62,24 @@ def trial_commands(trial: Trial, target: Target, folder: Path) -> Commands:
         case method:
             commands[TRAINED] = ["baseline", method, target.preset, *overrides]
             model, like = str(folder / TRAINED / "model"), []
-    options = ["--language", ",".join(_languages(config)), "--engine", target.engine, "--seed", str(trial.seed), *like]
-    options += _option("--limit", target.limit) + _option("--max-new-tokens", target.max_new_tokens)
-    decoding = [] if trial.decoding == "plain" else ["--decoding", trial.decoding]
+    languages = ["--language", ",".join(_languages(config))]
+    drawn = ["--seed", str(trial.seed), *_option("--limit", target.limit)]
+    options = ["--engine", target.engine, *like, *_option("--max-new-tokens", target.max_new_tokens)]
+    judging = ["--english", config.detector.english, *_option("--temperature", target.temperature)]
+    judging += [] if trial.decoding == "plain" else ["--decoding", trial.decoding]
     for suite, source in target.suites.items():
         selection = ["--suite", suite, *_option("--source", source)]
-        commands[suite] = ["evaluate", model, *selection, *options, *decoding, "--output", str(folder / suite)]
-    if target.accuracy:
-        selection = ["--accuracy", target.accuracy, *_option("--source", target.accuracy_source)]
-        commands[ACCURACY] = ["evaluate", model, *selection, *options, "--output", str(folder / ACCURACY)]
-    return commands
+        commands[suite] = ["evaluate", model, *selection, *languages, *drawn, *options, *judging]
+    if trial.decoding == "plain":  # the others would measure once more what the weights are
+        if target.accuracy:
+            selection = ["--accuracy", target.accuracy, *_option("--source", target.accuracy_source)]
+            commands[ACCURACY] = ["evaluate", model, *selection, *languages, *drawn, *options]
+        if target.perplexity:
+            commands[PERPLEXITY] = ["evaluate", model, "--perplexity", target.perplexity, *drawn]
+    return {
+        step: arguments if step == TRAINED else [*arguments, "--output", str(folder / step)]
+        for step, arguments in commands.items()
+    }
 
 
 def _option(name: str, value: object) -> list[str]:
@@ -100,11 +109,20 @@ def run_commands(trial: Trial, target: Target, folder: Path, deadline_s: float) 
     """
     seconds = _finished_steps(trial, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / STEPS, {"key": trial.key, "seconds": seconds})  # what a failed step leaves is this trial's
+
+    def record() -> None:
+        write_json(folder / STEPS, {"key": trial.key, "training": trial.training_key, "seconds": seconds})
+
+    record()  # what a failed step leaves is this trial's
     for step, arguments in trial_commands(trial, target, folder).items():
-        if step not in seconds:
-            seconds[step] = _run(_arguments(step, arguments, folder), folder / LOG, deadline_s)
-            write_json(folder / STEPS, {"key": trial.key, "seconds": seconds})
+        if step in seconds:
+            continue
+        remaining = _arguments(step, arguments, folder)
+        if step == TRAINED and (trained := _same_training(trial, folder)) is not None:
+            seconds[step] = trained
+        else:
+            seconds[step] = _run(remaining, folder / LOG, deadline_s)
+        record()
     metrics = dict(_metrics(target, folder))
     if TRAINED in seconds:
         metrics["seconds"] = seconds[TRAINED]
@@ -129,6 +147,30 @@ def _arguments(step: str, arguments: Sequence[str], folder: Path) -> Sequence[st
     if step != TRAINED and answers.exists():
         return ["evaluate", "--answers", str(answers), "--output", str(output)]
     return arguments
+
+
+def _same_training(trial: Trial, folder: Path) -> float | None:
+    """Give a trial the run of another one that has trained the same; return its wall seconds, or None without any.
+
+    Files are linked, not copied: a model of full size takes no room twice, and survives the removal of one folder.
+    """
+    for steps in sorted(folder.parent.glob(f"*/{STEPS}")):
+        with suppress(OSError, ValueError, KeyError):
+            recorded = read_json(steps)
+            if steps.parent != folder and recorded["training"] == trial.training_key and TRAINED in recorded["seconds"]:
+                rmtree(folder / TRAINED, ignore_errors=True)
+                copytree(steps.parent / TRAINED, folder / TRAINED, copy_function=_link_or_copy)
+                with (folder / LOG).open("a", encoding="utf-8") as file:
+                    file.write(f"trained the same: {steps.parent.name}\n")
+                return float(recorded["seconds"][TRAINED])
+    return None
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without links
+        copy2(source, target)
 
 
 def _finished_steps(trial: Trial, folder: Path) -> dict[str, float]:
@@ -182,9 +224,12 @@ def _metrics(target: Target, folder: Path) -> Iterator[tuple[str, float]]:
         yield "ms_per_token", 1000 * sum(result["seconds"] for result in sampled) / tokens
         if interventions := sum(result["interventions"] for result in sampled):
             yield "interventions", 1000 * interventions / tokens
-    if target.accuracy:
+    if (perplexity := _result_if_any(folder / PERPLEXITY)) is not None:
+        yield PERPLEXITY, perplexity[PERPLEXITY]
+        yield from ((f"{PERPLEXITY}_{row['language']}", row[PERPLEXITY]) for row in perplexity["by_language"])
+    if (scored := _result_if_any(folder / ACCURACY)) is not None:
         tasks = task_names(target.accuracy.split(","), _languages(_config(target)))
-        task_scores = _result(folder / ACCURACY)["accuracy"]
+        task_scores = scored["accuracy"]
         main_scores = {task: _main_score(task_scores.get(task, {})) for task in tasks}
         known = {task: score for task, score in main_scores.items() if score is not None}
         if known:
@@ -197,6 +242,11 @@ def _metrics(target: Target, folder: Path) -> Iterator[tuple[str, float]]:
 
 def _result(folder: Path) -> dict[str, Any]:
     return read_json(folder / "result.json")
+
+
+def _result_if_any(folder: Path) -> dict[str, Any] | None:
+    """Return the result of a step that not every trial has."""
+    return _result(folder) if folder.exists() else None
 
 
 def _main_score(scores: Mapping[str, float]) -> float | None:

@@ -101,4 +101,4 @@ def _kl_from(model: ModelConfig, before: Path, world: World) -> dict[str, float]
 
     policy, reference = (AutoModelForCausalLM.from_pretrained(path) for path in (model.path, before))
     kl = clean_kl(policy, reference, load_tokenizer(model), model, right_answers(world.questions))
-    return {"kl_clean": kl.all_positions, "kl_elsewhere": kl.beyond_name}
+    return {"kl_clean": kl.all_positions, "kl_elsewhere": kl.beyond_name, "perplexity": kl.perplexity}

@@ -69,6 +69,11 @@ class Target(Section):
     """Largest number of prompts per suite and language, and of documents per task."""
     max_new_tokens: Positive | None = None
     """Longest answer of the evaluation in tokens; null leaves it to suites and tasks."""
+    temperature: Annotated[float, Field(ge=0)] | None = None
+    """Sampling temperature of the suites; null takes each suite's own."""
+    perplexity: str | None = None
+    """Texts that people wrote (file, folder or hub dataset), on which the perplexity of each model is measured; null
+    measures none."""
 
 
 class Plan(Section):
@@ -191,7 +196,22 @@ class Trial:
         for name, only in (("world", "wide"), ("decoding", "plain")):
             if parts[name] == only:
                 del parts[name]
-        return parts | {"target": self.target and self.target.model_dump(mode="json"), "preset": self._preset()}
+        return parts | {"target": self.target and self._target_parts(self.target), "preset": self._preset()}
+
+    @property
+    def training_key(self) -> str:
+        """Digest of everything about the trial that affects what it trains: other trials may train the same."""
+        target = None if self.target is None else {"preset": self.target.preset, "settings": self.target.settings}
+        names = ("method", "seed", "rounds", "settings", "world")
+        return _digest({name: getattr(self, name) for name in names} | {"target": target, "preset": self._preset()})
+
+    @staticmethod
+    def _target_parts(target: Target) -> Settings:
+        parts = target.model_dump(mode="json")
+        for name in ("temperature", "perplexity"):  # trials have been finished before there were these
+            if parts[name] is None:
+                del parts[name]
+        return parts
 
     def _preset(self) -> Settings:
         """Return the settings that the trial's own are laid over."""

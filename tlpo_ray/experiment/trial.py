@@ -118,7 +118,9 @@ def shown_method(trial: Trial) -> str:
 
 
 def result_row(trial: Trial, metrics: dict[str, float], run: Path) -> ResultRow:
-    """Return the row of a trial; `run` is the folder of its training, which has the metrics over time."""
+    """Return the row of a trial; `run` is the folder of its training, with its result and the metrics over time."""
+    with suppress(OSError, ValueError, KeyError):  # the model as it is has none
+        metrics = metrics | {"tokens": read_json(run / "result.json")["tokens_generated"]}
     return {
         "experiment": trial.experiment, "run": trial.run, "variant": trial.variant, "label": trial.label,
         "method": shown_method(trial), "seed": trial.seed, "settings": list(trial.settings), "axes": trial.axes,

@@ -37,13 +37,15 @@ class CleanAnswer:
 class CleanKL:
     """Mean KL(policy ‖ reference) over the positions of clean answers, in nats per position.
 
-    Example: ``CleanKL(all_positions=0.0262, beyond_name=0.0007)``
+    Example: ``CleanKL(all_positions=0.0262, beyond_name=0.0007, perplexity=1.04)``
     """
 
     all_positions: float
     """Mean over every position."""
     beyond_name: float
     """Mean without the positions where a name begins that training is meant to change."""
+    perplexity: float
+    """The policy's perplexity on the answers, per token."""
 
 
 @torch.no_grad()
@@ -62,16 +64,21 @@ def clean_kl(
     examples = [_Example.encode(answer, tokenizer, model) for answer in answers]
     all_positions: list[Tensor] = []
     beyond_name: list[Tensor] = []
+    nats: list[Tensor] = []
     for batch in _batches(examples, len(tokenizer)):
-        for example, kl_L in zip(batch, _position_kl(policy, reference, batch), strict=True):
+        for example, kl_L, nats_L in zip(batch, *_by_position(policy, reference, batch), strict=True):
             # Position p predicts token p + 1, so the answer's predictions start one position before it.
-            kl_A = kl_L[len(example.prompt) - 1 : len(example.prompt) + len(example.answer) - 1]
+            answer = slice(len(example.prompt) - 1, len(example.prompt) + len(example.answer) - 1)
+            kl_A = kl_L[answer]
             all_positions.append(kl_A)
+            nats.append(nats_L[answer])
             if example.name_start is not None:
                 kl_A = torch.cat([kl_A[: example.name_start], kl_A[example.name_start + 1 :]])
             beyond_name.append(kl_A)
     return CleanKL(
-        all_positions=float(torch.cat(all_positions).mean()), beyond_name=float(torch.cat(beyond_name).mean())
+        all_positions=float(torch.cat(all_positions).mean()),
+        beyond_name=float(torch.cat(beyond_name).mean()),
+        perplexity=float(torch.cat(nats).mean().exp()),
     )
 
 
@@ -103,8 +110,8 @@ def _batches(examples: Sequence[_Example], vocabulary: int) -> Iterator[Sequence
         yield examples[start : start + rows]
 
 
-def _position_kl(policy: nn.Module, reference: nn.Module, examples: Sequence[_Example]) -> Tensor:
-    """Return the [examples, tokens] KL of the next-token distributions.
+def _by_position(policy: nn.Module, reference: nn.Module, examples: Sequence[_Example]) -> tuple[Tensor, Tensor]:
+    """Return the KL of the next-token distributions, and the policy's nats of the next token, both [examples, tokens].
 
     Rows are right-padded: under causal attention, padding does not change any position before it.
     """
@@ -114,4 +121,5 @@ def _position_kl(policy: nn.Module, reference: nn.Module, examples: Sequence[_Ex
         ids_BL[number, : len(example)] = torch.tensor(example.prompt + example.answer)
     logp_BLV, ref_BLV = (model(input_ids=ids_BL).logits.float().log_softmax(-1) for model in (policy, reference))
     kl_BL: Tensor = (logp_BLV.exp() * (logp_BLV - ref_BLV)).sum(-1)
-    return kl_BL
+    nats_BL = -logp_BLV.gather(-1, ids_BL.roll(-1, 1)[..., None])[..., 0]
+    return kl_BL, nats_BL

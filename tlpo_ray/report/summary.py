@@ -28,7 +28,7 @@ class Column:
 
     name: str
     heading: str
-    unit: Literal["share", "nats", "number", "ratio", "seconds"]
+    unit: Literal["share", "nats", "number", "ratio", "seconds", "count"]
     better: Direction
     """1: higher is better; -1: lower is better; 0: neither."""
     meaning: str = ""
@@ -56,6 +56,8 @@ COLUMNS = (
            meaning="answers with the foreign text that was asked for, e.g. a name in another language"),
     Column(name="kl_clean", heading="KL clean", unit="nats", better=-1,
            meaning="KL to the model before training on right answers, nats per token"),
+    Column(name="perplexity", heading="perplexity", unit="ratio", better=-1,
+           meaning="of given answers or texts, per token, geometric mean over languages"),
     Column(name="length", heading="length", unit="number", better=0, meaning="characters per answer"),
     Column(name="interventions", heading="interventions", unit="number", better=0,
            meaning="per 1,000 tokens: how often decoding changed which token is the most probable, or took one back"),
@@ -63,13 +65,15 @@ COLUMNS = (
            meaning="time per token of decoding, relative to plain sampling beside it"),
     Column(name="ms_per_token", heading="ms/token", unit="ratio", better=-1, meaning="milliseconds per answer token"),
     Column(name="seconds", heading="seconds", unit="seconds", better=-1, meaning="wall time of sampling and training"),
+    Column(name="tokens", heading="tokens sampled", unit="count", better=-1,
+           meaning="tokens that were sampled for training"),
 )  # fmt: skip
 """Known metrics in the order of the table."""
 HIDDEN = {"rpr_asked", "kl_elsewhere"}
 """Metrics that other columns cover; they are in the results, but not in the table."""
-OF_WEIGHTS = {"kl_clean", "kl_elsewhere"}
+OF_WEIGHTS = {"kl_clean", "kl_elsewhere", "perplexity"}
 """Metrics of a model's weights, which say nothing about a decoding method."""
-MARGIN = {"share": 0.0005, "nats": 0.00005, "number": 0.05, "ratio": 0.005, "seconds": 0.5}
+MARGIN = {"share": 0.0005, "nats": 0.00005, "number": 0.05, "ratio": 0.005, "seconds": 0.5, "count": 0.5}
 """Unit → difference of two means that the table does not show, and that therefore does not count."""
 
 
@@ -177,6 +181,8 @@ def format_cell(cell: Cell, column: Column) -> tuple[str, str]:
             numbers = [f"{100 * value:.2f}" for value in (cell.mean, cell.half)]
         case "nats":
             numbers = [f"{value:.4f}" for value in (cell.mean, cell.half)]
+        case "count":
+            numbers = [f"{value:,.0f}" for value in (cell.mean, cell.half)]
         case "seconds":
             numbers = [f"{value:.0f}" for value in (cell.mean, cell.half)]
         case "ratio":

@@ -136,6 +136,6 @@ def _apart(cell: Cell, other: Cell) -> bool:
 
 
 def _value(cell: Cell, column: Column) -> str:
-    unit = {"share": " %", "nats": " nats", "seconds": " s", "number": "", "ratio": ""}[column.unit]
+    unit = {"share": " %", "nats": " nats", "seconds": " s", "number": "", "ratio": "", "count": ""}[column.unit]
     # Non-breaking spaces, so that a line never ends inside a number.
     return (" ".join(filter(None, format_cell(cell, column))) + unit).replace(" ", "\u00a0")

@@ -30,6 +30,7 @@ def plan(tmp_path: Path, tiny_model: Path) -> Path:
     ]
     write_lines(tmp_path / "lcb.jsonl", lcb)
     write_lines(tmp_path / "gsm8k.jsonl", [{"question": "What is 1 + 1?", "answer": "It is 2.\n#### 2"}])
+    write_lines(tmp_path / "texts.jsonl", [{"text": text, "language": "ko"} for text in QUESTIONS])
     preset = {
         "extends": "quickstart", "name": "tiny", "stack": "local",
         "model": {"path": str(tiny_model), "max_context": 256}, "data": {"prompts": str(tmp_path / "prompts.jsonl")},
@@ -43,10 +44,12 @@ def plan(tmp_path: Path, tiny_model: Path) -> Path:
             "preset": str(tmp_path / "preset.yaml"), "settings": ["data.languages=[ko]"],
             "suites": {"lcb-monolingual": str(tmp_path / "lcb.jsonl")}, "engine": "transformers", "limit": 1,
             "max_new_tokens": 32, "accuracy": "gsm8k_cross_ko", "accuracy_source": str(tmp_path / "gsm8k.jsonl"),
+            "temperature": 0.5, "perplexity": str(tmp_path / "texts.jsonl"),
         },
         "variants": [
             {"name": "baseline", "label": "before", "method": "none"},
             {"name": "tlpo", "label": "TLPO"},
+            {"name": "tlpo-retry", "label": "TLPO + retry", "decoding": "retry"},
             {"name": "sft", "label": "SFT", "method": "sft",
              "settings": ["answers.reference_field=output", "trainer.max_length=128"]},
         ],
@@ -69,13 +72,22 @@ def test_every_method_is_trained_and_evaluated_and_nothing_is_done_twice(plan: P
     folder = tmp_path / "out"
     experiment_command(str(plan), [], folder, None, None, None)
     results = {row["variant"]: row for row in rows(folder)}
-    assert results.keys() == {"baseline", "tlpo", "sft"}
+    assert results.keys() == {"baseline", "tlpo", "tlpo-retry", "sft"}
     for name, row in results.items():
-        assert 0 <= row["metrics"]["accuracy"] <= 1 and row["metrics"]["length"] > 0
-        assert ("seconds" in row["metrics"]) == (name != "baseline")
+        metrics = row["metrics"]
+        assert (metrics["length"] > 0 and {"seconds", "tokens"} <= metrics.keys()) or name == "baseline"
+        assert ("accuracy" in metrics) == ("perplexity" in metrics) == (name != "tlpo-retry"), (
+            "measured of weights once"
+        )
+        assert name == "tlpo-retry" or 0 <= metrics["accuracy"] <= 1 < metrics["perplexity"] == metrics["perplexity_ko"]
         run = folder / "runs" / row["run"]
         judged = json.loads((run / "lcb-monolingual" / "result.json").read_text("utf-8"))
-        assert row["metrics"].get("rpr") == judged["rpr"] and judged["prompts_answered"] == 1
+        assert metrics.get("rpr") == judged["rpr"] and judged["prompts_answered"] == 1
+        assert judged["temperature"] == 0.5 and judged["english"] == "neutral"
+        assert judged["decoding"] == ("retry" if name == "tlpo-retry" else "plain")
+    assert results["tlpo-retry"]["metrics"]["seconds"] == results["tlpo"]["metrics"]["seconds"]
+    models = [folder / "runs" / run / "train" / "model" / "model.safetensors" for run in ("tlpo-0", "tlpo-retry-0")]
+    assert models[0].samefile(models[1]), "trained once"
     log = (folder / "runs" / "tlpo-0" / "log.txt").read_text("utf-8")
     assert [line.split()[2] for line in log.splitlines() if line.startswith("$ tlpo")][:2] == ["train", "evaluate"]
     assert "A model of one&#39;s own" in (folder / "report" / "report.html").read_text("utf-8")
@@ -101,7 +113,7 @@ def test_every_method_is_trained_and_evaluated_and_nothing_is_done_twice(plan: P
 def test_a_command_that_fails_is_reported_with_its_last_line(plan: Path, tmp_path: Path) -> None:
     with pytest.raises(TlpoError) as caught:
         experiment_command(str(plan), ["target.suites.lcb-monolingual=gone.jsonl"], tmp_path / "out", None, None, None)
-    assert "trial baseline-0 failed (and 2 more)" in str(caught.value)
+    assert "trial baseline-0 failed (and 3 more)" in str(caught.value)
     assert "--suite lcb-monolingual --source gone.jsonl" in str(caught.value)
     assert "gone.jsonl: no such file" in str(caught.value)
 
@@ -126,6 +138,10 @@ def test_the_paper_s_comparison_trains_every_method_and_evaluates_every_suite() 
         "tlpo": ["train", "gemma-3-4b-ja"],
         **{name: ["baseline", name.partition("-")[0]] for name in ("sft", "sft-own", "dpo", "orpo", "grpo")},
     }
+    confusing = load_plan("paper", ["target.preset=gemma-3-4b-ja", "target.settings=[detector.english=confusion]"])
+    assert confusing.target is not None
+    evaluation = trial_commands(next(confusing.trials()), confusing.target, Path("out"))["mif"]
+    assert evaluation[evaluation.index("--english") + 1] == "confusion", "judged as it was trained"
     evaluation = commands["tlpo"]["lcb-crosslingual"]
     assert evaluation[:2] == ["evaluate", "out/train/model"]
     assert evaluation[evaluation.index("--language") + 1] == "ja"
