@@ -27,7 +27,7 @@ class Verdict:
     @property
     def markdown(self) -> str:
         """Paragraph and list as Markdown."""
-        return "\n".join(filter(None, [self.paragraph, *(f"\n* {loss}" for loss in self.losses)]))
+        return "\n\n".join(filter(None, [self.paragraph, "\n".join(f"* {loss}" for loss in self.losses)]))
 
 
 def verdict(variants: Sequence[VariantSummary]) -> Verdict:

@@ -24,7 +24,7 @@ def test_the_complete_paragraph_of_a_comparison() -> None:
         "TLPO has the best RPR: 98.80 ± 0.20 %; SFT comes next with 95.80 ± 0.20 %. "
         "Its accuracy is 99.78 ± 0.02 %, no worse than the 99.70 ± 0.00 % before training. "
         "TLPO is beaten on these columns:\n\n"
-        "* KL clean, 0.0090 ± 0.0000 nats: DPO 0.0050 ± 0.0000 nats\n\n"
+        "* KL clean, 0.0090 ± 0.0000 nats: DPO 0.0050 ± 0.0000 nats\n"
         "* seconds, 15 ± 1 s: SFT 9 ± 1 s"
     )
 
