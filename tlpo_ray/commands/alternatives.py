@@ -14,6 +14,10 @@ from tlpo_ray.evaluation.evaluate import RESULT
 from tlpo_ray.evaluation.judge import ANSWERS
 from tlpo_ray.stopping import stop_on_signal
 
+LEGEND = (
+    "changed: tokens before which a method changed which one is the most probable, or that it took back\n"
+    "wanted: foreign text that was asked for is there · ms/token: all answers together, beside plain sampling"
+)
 WIDE = 150
 """Columns of a terminal from which the table also says what each method does."""
 
@@ -27,13 +31,15 @@ def alternatives_command(request: AlternativesRequest, output: Path | None) -> N
     """
     with stop_on_signal(lambda name: f"stopped by {name}; nothing of this comparison is kept"):
         result = compare_alternatives(request, TerminalProgress(), output)
-    console.print(_table(result))
+    console.print(alternatives_table(result))
+    console.print(f"[dim]{LEGEND}[/dim]", soft_wrap=True)
     console.print(result.advice, soft_wrap=True)
     if output is not None:
         console.print(f"answers: {output / ANSWERS}\nresult:  {output / RESULT}", soft_wrap=True)
 
 
-def _table(result: AlternativesResult) -> Table:
+def alternatives_table(result: AlternativesResult) -> Table:
+    """Return one row per method; on a wide terminal each says what it does."""
     request = result.request
     table = Table(
         title=f"{request.model} · {request.language} · English: {request.english}",
@@ -46,9 +52,17 @@ def _table(result: AlternativesResult) -> Table:
     if described:
         table.add_column("what it does", style="dim")
     asked = any(each.wanted is not None for each in result.methods)
-    headings = ["RPR", "95 %", "WPR", *(["wanted"] if asked else []), "per 1,000", "ms/token", "× plain"]
-    for heading in headings:
-        table.add_column(heading, justify="right")
+    # In two lines, so that the table fits into 80 columns.
+    for heading in (
+        "RPR",
+        "95 %",
+        "WPR",
+        *(["wanted"] if asked else []),
+        "changed\nper 1,000",
+        "ms/\ntoken",
+        "×\nplain",
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
     for each in result.methods:
         rates, cost = each.judgement.rates, each.cost
         low, high = rates.rpr_interval or (None, None)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 import detectors
 from detectors import Rates
+from tlpo_ray.commands.alternatives import alternatives_table
 from tlpo_ray.config.decoding import METHODS, DecodingConfig
 from tlpo_ray.errors import UserError
 from tlpo_ray.evaluation.alternatives import (
@@ -54,6 +57,15 @@ def test_every_method_answers_the_same_prompts(compared: tuple[AlternativesResul
     saved = json.loads((output / "result.json").read_text(encoding="utf-8"))
     assert [row["method"] for row in saved["methods"]] == list(METHODS)
     assert saved["advice"] == result.advice
+
+
+def test_the_table_fits_into_80_columns(compared: tuple[AlternativesResult, Path]) -> None:
+    result, _ = compared
+    long = tuple(replace(each, times_plain=12.34, cost=replace(each.cost, seconds=9999.0)) for each in result.methods)
+    screen = Console(width=80, file=io.StringIO())
+    screen.print(alternatives_table(replace(result, methods=long)))
+    text = screen.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in text and "per 1,000" in text and all(method in text for method in METHODS)
 
 
 def test_masked_answers_have_no_foreign_letter_and_retried_ones_no_confusion_or_all_their_retries(
