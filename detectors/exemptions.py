@@ -13,6 +13,7 @@ from detectors.language_profile import LanguageProfile
 from detectors.lexicon import (
     ARTICLES,
     ARTICLES_IN_NAMES,
+    ENGLISH_PARTICLES,
     ENGLISH_WITH_ACCENT,
     NAME_PARTICLES,
     begins_english,
@@ -35,16 +36,18 @@ _LONGEST_ARTICLE = 8
 _LEAST_AFTER_ARTICLE = 3
 _MAYBE_UNFINISHED = 4
 """Letters up to which a word at the end of a text may be the beginning of any other word."""
-_PARTICLE = f"(?:{'|'.join(sorted(NAME_PARTICLES))})"
+_PARTICLE = f"(?:{'|'.join(sorted(NAME_PARTICLES - ENGLISH_PARTICLES))})"
 _ARTICLE = f"(?:{'|'.join(sorted(ARTICLES_IN_NAMES))})"
+_ANOTHER = "(?<!und )(?<!oder )"
+"""Behind these words and an article another thing is meant, not the same name: Mann und die Frau."""
 _ELISION = "(?:[A-Za-zÀ-ɏ]{1,5}['’])"
-_CAPITALISED = rf"(?<![A-Za-zÀ-ɏ]){_ELISION}?([A-ZÀ-ÖØ-Þ][\w’'-]*),?"
-_NAME_BEFORE = re.compile(rf"{_CAPITALISED} (?:{_PARTICLE} ){{0,2}}\Z")
-_NAME_AFTER = re.compile(rf" (?:{_PARTICLE} ){{0,2}}(?:{_ARTICLE} )?{_ELISION}?[A-ZÀ-ÖØ-Þ]")
+_CAPITALISED = rf"(?<![A-Za-zÀ-ɏ]){_ELISION}?([A-ZÀ-ÖØ-Þ][\w’'-]*),? "
+_BEFORE_PARTICLE = re.compile(rf"{_CAPITALISED}(?:{_PARTICLE} ){{0,2}}\Z")
+_BEFORE_ARTICLE = re.compile(rf"{_CAPITALISED}(?:{_PARTICLE} ){{1,3}}{_ANOTHER}\Z")
+_NAME_AFTER = re.compile(rf" (?:{_PARTICLE} ){{0,2}}(?:{_ANOTHER}{_ARTICLE} )?{_ELISION}?[A-ZÀ-ÖØ-Þ]")
 _MAYBE_NAME_AFTER = re.compile(rf"(?: {_PARTICLE}){{0,2}}(?: {_ARTICLE})?(?: [A-Za-zÀ-ɏ]{{0,7}}['’]?)?")
 _LONGEST_NAME = 48
-_JOINING, _ARTICLE_NEXT = ("und", "oder"), re.compile(rf" {_ARTICLE} ")
-"""Behind a noun with these words and an article another one is meant, not the same name: Mann und die Frau."""
+_IS_PARTICLE, _IS_ARTICLE = re.compile(_PARTICLE), re.compile(_ARTICLE)
 
 
 def is_settled(run: Run, text: str, settled: int) -> bool:
@@ -144,11 +147,7 @@ def is_foreign_word(word: str, start: int, text: str, profile: LanguageProfile) 
 
 def _is_in_name(word: str, run: Run, text: str) -> bool:
     """Return whether a word is the particle of a name: Piero *della* Francesca, Instituto *para la* Evaluación."""
-    return (
-        _follows_name(word, run, text)
-        and _NAME_AFTER.match(text, run.end) is not None
-        and not (word in _JOINING and _ARTICLE_NEXT.match(text, run.end))
-    )
+    return _follows_name(word, run, text) and _NAME_AFTER.match(text, run.end) is not None
 
 
 def _may_become_name(run: Run, text: str) -> bool:
@@ -157,10 +156,14 @@ def _may_become_name(run: Run, text: str) -> bool:
 
 
 def _follows_name(word: str, run: Run, text: str) -> bool:
-    """Return whether a word may be the particle of a name by what is before it; English ones are English."""
-    if word not in NAME_PARTICLES or word in english_words():
+    """Return whether a word may be the particle of a name by what is before it."""
+    if _IS_PARTICLE.fullmatch(word) is not None:
+        pattern = _BEFORE_PARTICLE
+    elif _IS_ARTICLE.fullmatch(word) is not None:
+        pattern = _BEFORE_ARTICLE
+    else:
         return False
-    before = _NAME_BEFORE.search(text, max(run.start - _LONGEST_NAME, 0), run.start)
+    before = pattern.search(text, max(run.start - _LONGEST_NAME, 0), run.start)
     # A sentence may begin with a small word: "Mit dem Aufkommen".
     return before is not None and before[1].lower() not in NAME_PARTICLES
 

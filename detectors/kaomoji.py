@@ -26,10 +26,15 @@ _IN_TEXT = frozenset("\ufffd \t.,:;!?/\"'%&+=*_~|#-–—…、。，；！？�
 """Signs that ordinary text has beside letters: they make no face."""
 _NOT_BESIDE = frozenset(" \t.,/\"'「」『』“”‘’")
 """Signs that make none even if the same one is on both sides of a letter: (т.е.)."""
-_ARMS = frozenset("ヽヾノﾉゝゞヘへつづっとそシミ彡三一乂凸∠وლღงგფძnдщςεзЗᕙᕗᕦᕤᕕᓀᓂᐛᕮᕭପଘଓฅʢʡԅა")
+_ARMS = frozenset("ヽヾノﾉゝゞヘへつづっとそシミ彡三一乂凸乙尸旦且∠وლღงგფძnдщςεζзЗѰᕙᕗᕦᕤᕕᓀᓂᐛᕮᕭପଘଓฅʢʡԅა")
 """Letters that are drawn beside a face, as arms, paws or wings."""
-_DRAWN_ALONE = ("Kannada", "Canadian Aboriginal")
-"""Scripts whose single letters beside a sign are eyes."""
+_DRAWN_ALONE = ("Kannada", "Canadian Aboriginal", "Yi")
+"""Scripts whose letters beside a sign are eyes."""
+_JAPANESE = ("Han", "Hiragana", "Katakana")
+"""Scripts that are mixed in one word: 見て."""
+_OVERLAID = re.compile("[\u0334-\u0338]")
+_PART_OF_WORD = re.compile("[\u1100-\u11ffヽヾゝゞ]")
+"""What is no word alone: a consonant or vowel of a Hangul syllable, a mark that repeats the kana before it."""
 _SMILE = "ツ"
 """A letter that is a face by itself: (ツ)."""
 _MOST_ARMS = 6
@@ -39,6 +44,10 @@ _LATIN_EYES = frozenset("TtQqOoUuXx")
 _HALF_WIDTH_KANA = re.compile("[\uff66-\uff9f]")
 _EYES = re.compile(r"(?<!\w)(\w)(\w)\1(?!\w)")
 _SAME_EYES = re.compile(r"([^\W\d_])_\1")
+_EYE_MARKS = frozenset("´`｀′‵ﾟ゜°'")
+"""Signs that are eyes on both sides of a letter even if they differ: ´Д｀."""
+_VOICE_MARKS = frozenset("゛゜")
+"""Marks of kana that are drawn as eyes, too: ゜ロ゜."""
 _NEVER = -1
 
 
@@ -47,8 +56,9 @@ def drawing(run: Run, text: str, *, is_end: bool) -> Drawing:
 
     A face is in brackets and has no two letters of one script side by side, but at least two signs that text does not
     have, or twice the same one around a letter. Its nose may be in brackets of its own. Beside its brackets there may
-    be arms, and kana of half width, and behind them a single letter of any kind. Without brackets, letters of rare
-    scripts beside a sign are eyes, ಠ_ಠ, and so are equal signs around a mouth, °Д°. Marks without a letter are drawn.
+    be arms, and kana of half width, and behind them a single letter of any kind. Words in its brackets are words, and
+    a letter between two signs beside them is its mouth, (見て・д・). Without brackets, letters of rare scripts beside a
+    sign are eyes, ಠ_ಠ, and so are equal signs around a mouth, °Д°. Marks without a letter are drawn.
 
     Args:
         run: the letters, of another script than Latin.
@@ -59,9 +69,10 @@ def drawing(run: Run, text: str, *, is_end: bool) -> Drawing:
     if end - start > LONGEST_SOUND:
         return "written"
     is_sound = _HALF_WIDTH_KANA.match(text, start) is not None
-    is_single = sum(not _is_mark(char) for char in run.text) <= 1
+    is_single = sum(not _is_mark(char) and char not in _VOICE_MARKS for char in run.text) <= 1
     is_arm = _ARMS.issuperset(run.text)
-    if not (is_single or is_sound or is_arm or run.script in _DRAWN_ALONE or _are_eyes(run.text)):
+    are_eyes = _are_eyes(run.text) or (not is_end and run.end == len(text) and _may_be_eyes(run.text))
+    if not (is_single or is_sound or is_arm or run.script in _DRAWN_ALONE or are_eyes):
         return "written"
     verdicts = _around(text, start, end, is_end)
     if is_sound or is_arm:
@@ -80,7 +91,7 @@ def _around(text: str, start: int, end: int, is_end: bool) -> list[Drawing]:
     opening = _opening_before(text, start)
     if opening == _NEVER:
         return []
-    verdicts = [_face(text, opening, is_end)]
+    verdicts = [_face(text, opening, is_end, (start, end))]
     if opening == start - 1 and text[end : end + 1] in tuple(_CLOSING):
         outer = _opening_before(text, opening)
         verdicts += [_face(text, outer, is_end)] if outer != _NEVER else []
@@ -94,15 +105,26 @@ def _single(run: Run, text: str, is_end: bool) -> Drawing:
     """
     before, after = text[run.start - 1 : run.start], text[run.end : run.end + 1]
     may_grow = run.end == len(text) and not is_end
-    if all(map(_is_mark, run.text)) and before and not before.isalpha() and not before.isspace():
+    if all(map(_is_mark, run.text)) and before and not before.isalpha():
         return "open" if may_grow else "drawn"
-    if before and (_is_drawn(before) or script_of(before) in _DRAWN_ALONE) and (may_grow or before == after):
+    if _OVERLAID.search(run.text) or _PART_OF_WORD.fullmatch(run.text) or _follows_marks(text, run.start):
+        return "open" if may_grow else "drawn"
+    are_eyes = before == after or {before, after} <= _EYE_MARKS
+    if before and (_is_drawn(before) or script_of(before) in _DRAWN_ALONE) and (may_grow or are_eyes):
         return "open" if may_grow else "drawn"
     if run.script in _DRAWN_ALONE and (verdict := _twins(run, text, is_end)) != "written":
         return verdict
     if after.isalnum() or "drawn" not in _face_before(text, _without_arms(text, run.start, -1), is_end):
         return "written"
     return "open" if may_grow else "drawn"
+
+
+def _follows_marks(text: str, start: int) -> bool:
+    """Return whether marks that are on no letter are directly before `start`."""
+    base = start - 1
+    while base > 0 and _is_mark(text[base]):
+        base -= 1
+    return 0 <= base < start - 1 and not text[base].isalpha()
 
 
 def _twins(run: Run, text: str, is_end: bool) -> Drawing:
@@ -131,9 +153,18 @@ def _is_drawn(char: str) -> bool:
 
 
 def _are_eyes(letters: str) -> bool:
-    """Return whether three letters are two equal eyes and a mouth, as no word is written: ΦωΦ."""
+    """Return whether three letters are two equal eyes and a mouth, as no word is written: ΦωΦ, ㅇㅅㅇ, の人の."""
     eyes = _EYES.fullmatch(letters)
-    return eyes is not None and eyes[1].isupper() and eyes[2].islower()
+    if eyes is None:
+        return False
+    eye, mouth = eyes.groups()
+    is_of_both = script_of(eye) != script_of(mouth)
+    return is_of_both or (eye.isupper() and mouth.islower()) or "ㄱ" <= eye <= "ㆎ" or mouth in "っッ"
+
+
+def _may_be_eyes(letters: str) -> bool:
+    """Return whether the last two letters become eyes and a mouth if the first one comes again."""
+    return len(letters) > 1 and _are_eyes(letters[-2:] + letters[-2])
 
 
 def _with_sound(run: Run, text: str) -> tuple[int, int]:
@@ -157,8 +188,15 @@ def _opening_before(text: str, position: int) -> int:
     return _NEVER
 
 
-def _face(text: str, opening: int, is_end: bool) -> Drawing:
-    """Return whether the bracket at `opening` begins a face."""
+def _face(text: str, opening: int, is_end: bool, letters: tuple[int, int] | None = None) -> Drawing:
+    """Return whether the bracket at `opening` begins a face.
+
+    Args:
+        text: the text.
+        opening: index of the bracket.
+        is_end: whether the text is complete.
+        letters: where the letters in it begin and end that are to be judged, if there are any.
+    """
     last = min(opening + LONGEST_FACE, len(text))
     closing, inside = opening + 1, ""
     while closing < last and text[closing] not in _CLOSING and text[closing] != "\n":
@@ -167,23 +205,50 @@ def _face(text: str, opening: int, is_end: bool) -> Drawing:
         else:
             closing, inside = closing + 1, inside + text[closing]
     inside = _EYES.sub(lambda eyes: "^_^" if _are_eyes(eyes[0]) else eyes[0], inside)
-    if _has_word(inside):
+    if closing == len(text) and not is_end and _may_be_eyes(inside):
+        return "open"
+    has_word = _has_word(inside)
+    if has_word and (not inside.isprintable() or (letters is not None and not _is_eye(text[letters[0] - 1]))):
         return "written"
     if closing == len(text) and not is_end:
         return "open"
     if closing >= last or text[closing] == "\n":
         return "written"
+    if has_word:
+        mouths = [letters] if letters else [(index, index + 1) for index in range(opening + 2, closing - 1)]
+        return "drawn" if any(_is_mouth(text, *mouth) for mouth in mouths) else "written"
     return "drawn" if text[opening] in _DRAWN_BRACKETS or _has_eyes(inside) else "written"
 
 
+def _is_mouth(text: str, start: int, end: int) -> bool:
+    """Return whether letters in brackets with words are a mouth: between two signs, and not between two words."""
+    left, right = start - 1, end
+    if not (_is_letter(text[start]) and _is_eye(text[left]) and _is_eye(text[right])):
+        return False
+    while _is_eye(text[left]):
+        left -= 1
+    while _is_eye(text[right]):
+        right += 1
+    return not (text[left].isalnum() and text[right].isalnum())
+
+
+def _is_eye(char: str) -> bool:
+    return _is_sign(char) and char not in _OPENING + _CLOSING
+
+
 def _has_word(inside: str) -> bool:
-    """Return whether two letters of one script stand side by side, other than arms; so does what nobody draws with."""
+    """Return whether two letters that one word may have stand side by side; so does what nobody draws with.
+
+    Arms side by side are no word, nor is a capital behind a small letter, as in (oT-T).
+    """
     if not inside.isprintable():
         return True
     letters = [(char, script_of(char) if _is_letter(char) else "Common") for char in inside if not _is_mark(char)]
     return any(
-        script == following_script not in ("Common", *_DRAWN_ALONE) and not _ARMS.issuperset((char, following))
+        (script == following_script not in ("Common", *_DRAWN_ALONE) and not _ARMS.issuperset((char, following)))
+        or (script != following_script and {script, following_script} <= {*_JAPANESE} and not {char, following} & _ARMS)
         for (char, script), (following, following_script) in pairwise(letters)
+        if not (char.islower() and following.isupper())
     )
 
 
@@ -207,9 +272,14 @@ def _has_eyes(inside: str) -> bool:
         left == right != mouth
         and left not in _NOT_BESIDE
         and not left.isdigit()
-        and (_is_letter(mouth) or (mouth in "_.-" and (left in _LATIN_EYES or (mouth != "-" and not left.isalpha()))))
+        and (_is_letter(mouth) or _is_sign(mouth) or (mouth in "_.-" and _may_be_eye(left, mouth)))
         for left, mouth, right in zip(*(map(_without_accent, drawn[skip:]) for skip in range(3)), strict=False)
     )
+
+
+def _may_be_eye(char: str, mouth: str) -> bool:
+    """Return whether a character is drawn on both sides of a mouth that is a dash, a line or a dot: T-T, ._."""
+    return char in _LATIN_EYES or (mouth != "-" and not char.isalpha())
 
 
 def _beside(text: str, start: int, end: int, is_end: bool) -> list[Drawing]:
@@ -228,7 +298,7 @@ def _without_arms(text: str, position: int, step: Literal[1, -1]) -> int:
         index = position if step == 1 else position - 1
         if not 0 <= index < len(text) or text[index] in _OPENING + _CLOSING:
             break
-        if not (text[index] in _ARMS or text[index] == "-" or _is_drawn(text[index])):
+        if not (text[index] in _ARMS or text[index] in "-.,_/\\" or _is_drawn(text[index])):
             break
         position += step
     return position
