@@ -107,7 +107,7 @@ def _single(run: Run, text: str, is_end: bool) -> Drawing:
     may_grow = run.end == len(text) and not is_end
     if all(map(_is_mark, run.text)) and before and not before.isalpha():
         return "open" if may_grow else "drawn"
-    if _OVERLAID.search(run.text) or _PART_OF_WORD.fullmatch(run.text) or _follows_marks(text, run.start):
+    if _PART_OF_WORD.fullmatch(run.text) or _follows_marks(text, run.start):
         return "open" if may_grow else "drawn"
     are_eyes = before == after or {before, after} <= _EYE_MARKS
     if before and (_is_drawn(before) or script_of(before) in _DRAWN_ALONE) and (may_grow or are_eyes):
@@ -120,11 +120,12 @@ def _single(run: Run, text: str, is_end: bool) -> Drawing:
 
 
 def _follows_marks(text: str, start: int) -> bool:
-    """Return whether marks that are on no letter are directly before `start`."""
+    """Return whether marks that are on no letter, or drawn over one, are directly before `start`."""
     base = start - 1
     while base > 0 and _is_mark(text[base]):
         base -= 1
-    return 0 <= base < start - 1 and not text[base].isalpha()
+    is_drawn_over = _OVERLAID.search(text, base + 1, start) is not None
+    return 0 <= base < start - 1 and (is_drawn_over or not text[base].isalpha())
 
 
 def _twins(run: Run, text: str, is_end: bool) -> Drawing:
