@@ -37,6 +37,12 @@ _PART_OF_WORD = re.compile("[\u1100-\u11ffヽヾゝゞ]")
 """What is no word alone: a consonant or vowel of a Hangul syllable, a mark that repeats the kana before it."""
 _SMILE = "ツ"
 """A letter that is a face by itself: (ツ)."""
+_MOUTHS = frozenset("ДдЖжЗзЁёЭэФфЮюОоБбεвцшшエェｴｪロﾛﾒメャｬワヮヘ皿益血口人艸川州罒三旦且")
+"""Letters that are drawn in a face, as a mouth, a nose or cheeks, or as what it holds."""
+_STRETCH, _LEAST_SIGNS = 12, 4
+"""Characters on either side of a letter that are examined for a drawing, and its least number of signs."""
+_LINES, _EDGES = frozenset("^`;*'_~=<>|/\\#-()"), frozenset("()（）|")
+"""Signs that a drawing has besides those that text does not have; and those of which it has at least one."""
 _MOST_ARMS = 6
 """Maximum number of arms and drawn signs in a row."""
 _LATIN_EYES = frozenset("TtQqOoUuXx")
@@ -56,9 +62,9 @@ def drawing(run: Run, text: str, *, is_end: bool) -> Drawing:
 
     A face is in brackets and has no two letters of one script side by side, but at least two signs that text does not
     have, or twice the same one around a letter. Its nose may be in brackets of its own. Beside its brackets there may
-    be arms, and kana of half width, and behind them a single letter of any kind. Words in its brackets are words, and
-    a letter between two signs beside them is its mouth, (見て・д・). Without brackets, letters of rare scripts beside a
-    sign are eyes, ಠ_ಠ, and so are equal signs around a mouth, °Д°. Marks without a letter are drawn.
+    be arms, and kana of half width, and behind them a single letter of any kind. Without brackets, or beside words in
+    them, (見て・д・), letters of rare scripts beside a sign are eyes, ಠ_ಠ, and so are equal signs around a mouth, °Д°.
+    Marks without a letter are drawn, and so are letters that faces have behind one of several signs, |Д´)/.
 
     Args:
         run: the letters, of another script than Latin.
@@ -83,6 +89,8 @@ def drawing(run: Run, text: str, *, is_end: bool) -> Drawing:
         verdicts.append("drawn" if is_eye else "open" if end == len(text) and not is_end else "written")
     if is_single:
         verdicts.append(_single(run, text, is_end))
+        if run.text in _ARMS or run.text[0] in _MOUTHS:
+            verdicts.append(_in_drawing(run, text, is_end))
     return "drawn" if "drawn" in verdicts else "open" if "open" in verdicts else "written"
 
 
@@ -91,7 +99,7 @@ def _around(text: str, start: int, end: int, is_end: bool) -> list[Drawing]:
     opening = _opening_before(text, start)
     if opening == _NEVER:
         return []
-    verdicts = [_face(text, opening, is_end, (start, end))]
+    verdicts = [_face(text, opening, is_end)]
     if opening == start - 1 and text[end : end + 1] in tuple(_CLOSING):
         outer = _opening_before(text, opening)
         verdicts += [_face(text, outer, is_end)] if outer != _NEVER else []
@@ -144,6 +152,34 @@ def _twins(run: Run, text: str, is_end: bool) -> Drawing:
     return "written"
 
 
+def _in_drawing(run: Run, text: str, is_end: bool) -> Drawing:
+    """Return whether a letter stands behind and before signs that draw half a face, without words between: |Д´)/.
+
+    Signs behind the next letter do not count, since that letter may be a confusion.
+    """
+    left = text[max(run.start - _STRETCH, 0) : run.start][::-1]
+    right = text[run.end : run.end + _STRETCH]
+    before = left[: next((index for index, char in enumerate(left) if _is_of_words(char)), len(left))]
+    after = right[: next((index for index, char in enumerate(right) if char.isalnum() or char == "\n"), len(right))]
+    if not any(map(_draws, before)):
+        return "written"
+    signs = [char for char in before + after if _draws(char)]
+    if len(signs) >= _LEAST_SIGNS and any(map(_is_eye, signs)) and not _EDGES.isdisjoint(signs):
+        return "open" if run.end == len(text) and not is_end else "drawn"
+    return "open" if len(after) == len(right) < _STRETCH and not is_end else "written"
+
+
+def _is_of_words(char: str) -> bool:
+    """Return whether a character ends a drawing: a line break, a digit, a letter that faces do not have."""
+    is_drawn = char in _ARMS or char in _MOUTHS or script_of(char) in ("Greek", "Common")
+    return char == "\n" or char.isdigit() or (char.isalpha() and not is_drawn)
+
+
+def _draws(char: str) -> bool:
+    """Return whether a character may be a line of a drawing."""
+    return char in _LINES or (not char.isascii() and _is_sign(char))
+
+
 def _is_of_name(char: str) -> bool:
     return char.isalnum() or char == "_"
 
@@ -189,15 +225,8 @@ def _opening_before(text: str, position: int) -> int:
     return _NEVER
 
 
-def _face(text: str, opening: int, is_end: bool, letters: tuple[int, int] | None = None) -> Drawing:
-    """Return whether the bracket at `opening` begins a face.
-
-    Args:
-        text: the text.
-        opening: index of the bracket.
-        is_end: whether the text is complete.
-        letters: where the letters in it begin and end that are to be judged, if there are any.
-    """
+def _face(text: str, opening: int, is_end: bool) -> Drawing:
+    """Return whether the bracket at `opening` begins a face."""
     last = min(opening + LONGEST_FACE, len(text))
     closing, inside = opening + 1, ""
     while closing < last and text[closing] not in _CLOSING and text[closing] != "\n":
@@ -206,25 +235,20 @@ def _face(text: str, opening: int, is_end: bool, letters: tuple[int, int] | None
         else:
             closing, inside = closing + 1, inside + text[closing]
     inside = _EYES.sub(lambda eyes: "^_^" if _are_eyes(eyes[0]) else eyes[0], inside)
-    if closing == len(text) and not is_end and _may_be_eyes(inside):
-        return "open"
-    has_word = _has_word(inside)
-    if has_word and (not inside.isprintable() or (letters is not None and not _is_eye(text[letters[0] - 1]))):
+    may_grow = closing == len(text) and not is_end
+    if _has_word(inside) and not (may_grow and _may_be_eyes(inside)):
         return "written"
-    if closing == len(text) and not is_end:
+    if may_grow:
         return "open"
     if closing >= last or text[closing] == "\n":
         return "written"
-    if has_word:
-        mouths = [letters] if letters else [(index, index + 1) for index in range(opening + 2, closing - 1)]
-        return "drawn" if any(_is_mouth(text, *mouth) for mouth in mouths) else "written"
     return "drawn" if text[opening] in _DRAWN_BRACKETS or _has_eyes(inside) else "written"
 
 
-def _is_mouth(text: str, start: int, end: int) -> bool:
-    """Return whether letters in brackets with words are a mouth: between two signs, and not between two words."""
-    left, right = start - 1, end
-    if not (_is_letter(text[start]) and _is_eye(text[left]) and _is_eye(text[right])):
+def _is_mouth(text: str, index: int) -> bool:
+    """Return whether a letter in brackets is a mouth: between two signs, and not between two words."""
+    left, right = index - 1, index + 1
+    if not (_is_letter(text[index]) and _is_eye(text[left]) and _is_eye(text[right])):
         return False
     while _is_eye(text[left]):
         left -= 1
@@ -313,11 +337,14 @@ def _face_behind(text: str, position: int, is_end: bool) -> list[Drawing]:
 
 
 def _face_before(text: str, position: int, is_end: bool) -> list[Drawing]:
-    """Return the verdict on the face that ends before a position, if there is one."""
+    """Return the verdict on the face that ends before a position, if there is one; it may have words beside it."""
     if position == 0 or text[position - 1] not in _CLOSING:
         return []
     opening = _opening_before(text, position - 1)
-    return [] if opening == _NEVER else [_face(text, opening, is_end)]
+    if opening == _NEVER:
+        return []
+    is_beside_words = any(_is_mouth(text, index) for index in range(opening + 2, position - 2))
+    return ["drawn"] if is_beside_words else [_face(text, opening, is_end)]
 
 
 def _is_sign(char: str) -> bool:
