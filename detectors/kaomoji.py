@@ -34,7 +34,7 @@ _JAPANESE = ("Han", "Hiragana", "Katakana")
 """Scripts that are mixed in one word: 見て."""
 _OVERLAID = re.compile("[\u0334-\u0338]")
 _PART_OF_WORD = re.compile("[\u1100-\u11ffヽヾゝゞ]")
-"""What is no word alone: a consonant or vowel of a Hangul syllable, a mark that repeats the kana before it."""
+"""What never stands alone: a consonant or vowel of a Hangul syllable, a mark that repeats the kana before it."""
 _SMILE = "ツ"
 """A letter that is a face by itself: (ツ)."""
 _MOUTHS = frozenset("ДдЖжЗзЁёЭэФфЮюОоБбεвцшшエェｴｪロﾛﾒメャｬワヮヘ皿益血口人艸川州罒三旦且")
@@ -264,7 +264,7 @@ def _is_eye(char: str) -> bool:
 def _has_word(inside: str) -> bool:
     """Return whether two letters that one word may have stand side by side; so does what nobody draws with.
 
-    Arms side by side are no word, nor is a capital behind a small letter, as in (oT-T).
+    Arms side by side do not count, nor does a capital behind a small letter, as in (oT-T).
     """
     if not inside.isprintable():
         return True

@@ -35,7 +35,7 @@ NAME_PARTICLES = _OF_PERSONS_AND_PLACES | word_set(
 ENGLISH_PARTICLES = word_set("do in no")
 """Particles that are English words, and judged as such."""
 ARTICLES_IN_NAMES = word_set("das die")
-"""Articles that are no particles of names by themselves: Hochschule *für die* Künste."""
+"""Articles that belong to a name only behind a particle: Hochschule *für die* Künste."""
 # Small words inside the title of a work: Lord of the Rings.
 TITLE_WORDS = NAME_PARTICLES | word_set("a and at by for from in of on the to with")
 

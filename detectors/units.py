@@ -1,4 +1,4 @@
-"""Symbols of units: beside a number, and alone where they are no words."""
+"""Symbols of units: beside a number, and alone unless they are words, too."""
 
 from __future__ import annotations
 
