@@ -6,18 +6,23 @@ A character that stands for several of the other writing is no evidence: 后 is 
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 from functools import cache
 from importlib import metadata, resources
 from importlib.util import find_spec
 
 from detectors.errors import MissingExtraError
+from detectors.script_ranges import RANGES
+from detectors.scripts import ranges_of
 
 TABLES = "opencc-python-reimplemented"
 """Package that has the tables of OpenCC as text files."""
 _IN_BOTH = "雇霉肴虱晒扑苧床"
 """Characters with which traditional writing has more than one standard, although OpenCC converts them to another."""
-_JIS, _GB, _BIG5 = "cp932", "gb2312", "big5"
+_GB, _BIG5 = "gb2312", "big5"
+_JIS = ("cp932", "shift_jis_2004")
+"""JIS X 0208 with the additions of makers, and JIS X 0213. (Python's `euc_jis_2004` has JIS X 0212, too.)"""
 
 
 def is_installed() -> bool:
@@ -67,7 +72,20 @@ def _japanese_only() -> set[str]:
 def not_in_japanese() -> str:
     """Return the characters of GB 2312 that neither Japanese nor traditional Chinese writes: simplified forms."""
     rows = (bytes((high, low)).decode(_GB, "ignore") for high in range(0xB0, 0xF8) for low in range(0xA1, 0xFF))
-    return "".join(char for char in rows if char and not _has(_JIS, char) and not _has(_BIG5, char))
+    return "".join(char for char in rows if char and not any(_has(code, char) for code in (*_JIS, _BIG5)))
+
+
+def compatibility_forms(letters: str) -> str:
+    """Return the other code points of letters: radicals (⾞ is 車), compatibility ideographs, squared words (㍿)."""
+    chars = set(letters)
+    return "".join(form for form, normal in _normal_forms() if not chars.isdisjoint(normal))
+
+
+@cache
+def _normal_forms() -> tuple[tuple[str, str], ...]:
+    """Return the characters of the Han script that have another normal form, each with it."""
+    han = (chr(code) for first, last in ranges_of(RANGES["Han"]) for code in range(first, last + 1))
+    return tuple((char, normal) for char in han if (normal := unicodedata.normalize("NFKC", char)) != char)
 
 
 def _has(encoding: str, char: str) -> bool:

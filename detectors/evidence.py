@@ -52,6 +52,7 @@ Value = TypeVar("Value")
 _COMMA_BELOW = str.maketrans("şţ", "șț")
 """Romanian letters as they are typed on a Turkish keyboard, and as they are."""
 _PART = re.compile("['-]")
+_ELIDED = re.compile("[a-z]{1,5}['’][A-ZÀ-ÖØ-Þ]")
 _ENGLISH_I = re.compile(r"I(?:['’](?:m|ve|d|ll))?\Z")
 
 
@@ -127,7 +128,7 @@ class WordEvidence:
         )
 
     def _most(self, word: str) -> float:
-        capital = word[0].isupper() and not is_english_i(word)
+        capital = is_capitalised(word)
         evidence = self.at_start[word] if capital else self.anywhere[word]
         most: float = max(map(truediv, evidence, self.decisive))
         # Inside a sentence, a capitalised word also counts less for the expected language.
@@ -137,6 +138,11 @@ class WordEvidence:
 def is_english_i(word: str) -> bool:
     """Return whether a word is the English pronoun, the only one that is capitalised: I, I'm."""
     return _ENGLISH_I.match(word) is not None
+
+
+def is_capitalised(word: str) -> bool:
+    """Return whether a word may be a name by its first letter, or by the one behind an elided article: l'Éducation."""
+    return (word[0].isupper() and not is_english_i(word)) or _ELIDED.match(word) is not None
 
 
 @cache

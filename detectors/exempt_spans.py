@@ -11,30 +11,11 @@ from detectors.addresses import DOMAIN_ENDS, address_end
 from detectors.language_profile import LanguageProfile
 from detectors.runs import LATIN_JOINERS, Run
 from detectors.scripts import as_class, basic_latin_class, mark_class
+from detectors.units import NUMBER_BEFORE, NUMBER_WITH_UNIT
 
 WORD_SCRIPTS = ("Latin", "Greek")
 """Scripts that signs and names are written in everywhere: only their words may be exempt."""
 
-# Units that are written in small letters: words with a capital are exempt anyway. A unit follows a number.
-_UNITS = (
-    # length, area, volume
-    "fm|pm|nm|um|μm|µm|mm|cm|dm|m|km|in|ft|yd|mi|mil|mils|ha|acres?|sqft|sqm|cc|nl|ul|μl|µl|ml|cl|dl|hl|l|tsp|tbsp|"
-    "gal|pt|px|em|rem|dpi|ppi|"
-    # mass, amount
-    "fg|pg|ng|ug|μg|µg|mcg|mg|g|kg|t|lbs?|oz|ct|gr|fmol|pmol|nmol|umol|μmol|µmol|mmol|mol|kmol|kda|kbp|bp|meq|iu|miu|"
-    "ppm|ppb|ppt|pcs|ea|"
-    # time, frequency, speed
-    "fs|ps|ns|us|μs|µs|ms|s|secs?|min|mins|h|hrs?|yrs?|hz|khz|mhz|ghz|thz|rpm|bpm|fps|cps|mph|kph|kmh|kn|kt|kts|knots?|"
-    # force, pressure, energy, power, electricity, light, radiation, sound
-    "hp|bhp|btu|ohms?|ev|kev|mev|gev|psig|cfm|gpm|kvar|kwp|"
-    "kgf|gf|lbf|kn|pa|hpa|kpa|mpa|gpa|bar|mbar|atm|psi|torr|mmhg|inhg|cal|kcal|kj|mj|wh|kwh|mwh|gwh|twh|w|mw|kw|gw|kva|"
-    "mv|kv|ma|mah|ah|lm|lux|lx|cd|cp|rad|mrad|sr|bq|kbq|mbq|gy|mgy|sv|msv|μsv|usv|db|dba|dbm|dbi|"
-    # data
-    "bits?|bytes?|kbit|mbit|gbit|bps|kbps|mbps|gbps|tbps|kb|mb|gb|tb|pb|kib|mib|gib|tib|flops|rps|"
-    # with capitals inside, and what is written like a unit
-    "kJ|mAh|Ah|kWh|Wh|kW|MW|mL|dL|L|dB|eV|hPa|kPa|mA|mV|°C|°F|a|am|x|th|st|nd|rd"
-)
-_NUMERAL = r"[\d½¼¾⅓⅔⅛⁰¹²³⁴-⁹]"
 _ARGUMENT = r"(?:(?![A-Za-z]\ [A-Za-z])[\x20-\x27\x2a-\x7e]){0,60}"
 _ARGUMENTS = rf"{_ARGUMENT}(?:\({_ARGUMENT}\){_ARGUMENT}){{0,2}}"
 _NAME = r"(?<![A-Za-z0-9_.])[A-Za-z_][A-Za-z0-9_]{0,63}(?:\.[A-Za-z_][A-Za-z0-9_]{0,63}){0,4}"
@@ -82,7 +63,7 @@ _SPANS = {
     "call": rf"{_NAME}\((?:[\t\ ]*"
     rf"| [A-Za-z](?:,\ ?[A-Za-z])*"
     rf"| (?=[^)\n]{{0,60}}[0-9_='\"\[\]{{}}*+<>%(]){_ARGUMENTS})\)",
-    "unit": rf"{_NUMERAL}[\s-]?(?:{_UNITS})(?:[/·](?:{_UNITS}|day|week|month|year))*(?![A-Za-z])",
+    "unit": NUMBER_WITH_UNIT,
     "entity": r"&[A-Za-z]{2,8};",
 }
 # Spans that may be long: the patterns above find where they open, these where they close.
@@ -94,10 +75,11 @@ _CLOSERS = {
 _LONGEST_CLOSER = 24
 _OPEN_CALL = re.compile(rf"{_NAME}\({_ARGUMENTS}(?:\({_ARGUMENT})?\Z")
 _IN_WORD = re.compile(rf"[{basic_latin_class()}{mark_class('Latin')}{LATIN_JOINERS}]")
-UNFINISHED = re.compile(rf"[{basic_latin_class()}{mark_class('Latin')}\dμµ½¼¾⅓⅔⅛⁰¹²³⁴-⁹._%+@:/~#?&='’‐‑`$\\<{{(*-]*")
+UNFINISHED = re.compile(
+    rf"[{basic_latin_class()}{mark_class('Latin')}\dμµ½¼¾⅓⅔⅛⁰¹²³⁴-⁹._%+@:/／·~#?&='’‐‑`$\\<{{(*−-]*"
+)
 """Matches what may be a part of one address, number, word or opening sign."""
 _OPEN_TAG = re.compile(r"</?[A-Za-z][A-Za-z0-9-]*[\t ]*(?:/|[A-Za-z:-]*)\Z")
-_NUMBER_BEFORE = re.compile(rf"{_NUMERAL}\s\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,8 +249,8 @@ def unsettled_from(text: str) -> int:
     last = UNFINISHED.match(text[: -_TOKEN - 1 : -1])
     assert last is not None, "it matches the empty text"
     start = len(text) - last.end()
-    if _NUMBER_BEFORE.search(text, max(start - 2, 0), start):
-        start -= 2
+    if number := NUMBER_BEFORE.search(text, max(start - 3, 0), start):
+        start = number.start()
     line = text.rfind("\n", max(len(text) - _CALL, 0)) + 1 or max(len(text) - _CALL, 0)
     if "(" in text[line:]:
         for call in _OPEN_CALL.finditer(text, line):

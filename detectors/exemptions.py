@@ -12,6 +12,8 @@ import unicodedata
 from detectors.language_profile import LanguageProfile
 from detectors.lexicon import (
     ARTICLES,
+    ARTICLES_IN_NAMES,
+    ENGLISH_PARTICLES,
     ENGLISH_WITH_ACCENT,
     NAME_PARTICLES,
     begins_english,
@@ -22,6 +24,7 @@ from detectors.lexicon import (
 from detectors.readings import PHONETIC_LETTER, is_reading
 from detectors.runs import Run
 from detectors.scripts import script_of
+from detectors.units import is_unit
 
 _LIST_MARK = re.compile(r"(?:x{0,3}(?:ix|iv|v?i{1,3}|v)|x{1,3})(?=[).])")
 _ARTICLE_BEFORE = re.compile(r"[A-Za-z'’][A-Za-z],? \Z")
@@ -33,10 +36,18 @@ _LONGEST_ARTICLE = 8
 _LEAST_AFTER_ARTICLE = 3
 _MAYBE_UNFINISHED = 4
 """Letters up to which a word at the end of a text may be the beginning of any other word."""
-_NAME_BEFORE = re.compile(r"(?<![A-Za-zÀ-ɏ])[A-Z][\w’'-]* \Z")
-_NAME_AFTER = re.compile(r" (?:(?:la|le|las|los|den|der|des|dem) )?[A-ZÀ-ÖØ-Þ]")
-_NAME_LOOKAHEAD = 6
-_LONGEST_NAME = 30
+_PARTICLE = f"(?:{'|'.join(sorted(NAME_PARTICLES - ENGLISH_PARTICLES))})"
+_ARTICLE = f"(?:{'|'.join(sorted(ARTICLES_IN_NAMES))})"
+_ANOTHER = "(?<!und )(?<!oder )"
+"""Behind these words and an article another thing is meant, not the same name: Mann und die Frau."""
+_ELISION = "(?:[A-Za-zÀ-ɏ]{1,5}['’])"
+_CAPITALISED = rf"(?<![A-Za-zÀ-ɏ]){_ELISION}?([A-ZÀ-ÖØ-Þ][\w’'-]*),? "
+_BEFORE_PARTICLE = re.compile(rf"{_CAPITALISED}(?:{_PARTICLE} ){{0,2}}\Z")
+_BEFORE_ARTICLE = re.compile(rf"{_CAPITALISED}(?:{_PARTICLE} ){{1,3}}{_ANOTHER}\Z")
+_NAME_AFTER = re.compile(rf" (?:{_PARTICLE} ){{0,2}}(?:{_ANOTHER}{_ARTICLE} )?{_ELISION}?[A-ZÀ-ÖØ-Þ]")
+_MAYBE_NAME_AFTER = re.compile(rf"(?: {_PARTICLE}){{0,2}}(?: {_ARTICLE})?(?: [A-Za-zÀ-ɏ]{{0,7}}['’]?)?")
+_LONGEST_NAME = 48
+_IS_PARTICLE, _IS_ARTICLE = re.compile(_PARTICLE), re.compile(_ARTICLE)
 
 
 def is_settled(run: Run, text: str, settled: int) -> bool:
@@ -47,9 +58,8 @@ def is_settled(run: Run, text: str, settled: int) -> bool:
         text: the text so far.
         settled: number of characters at its beginning that are settled, see `unsettled_from`.
     """
-    is_particle = run.text in NAME_PARTICLES and run.text not in english_words()
-    ahead = _ARTICLE_LOOKAHEAD if run.text == "a" else _NAME_LOOKAHEAD if is_particle else 0
-    if run.script == "Latin" and _may_become_phrase(run, text):
+    ahead = _ARTICLE_LOOKAHEAD if run.text == "a" else 0
+    if run.script == "Latin" and (_may_become_name(run, text) or _may_become_phrase(run, text)):
         return False
     return run.end < settled and run.end + ahead <= len(text)
 
@@ -70,6 +80,8 @@ def is_exempt_word(run: Run, text: str, profile: LanguageProfile) -> bool:
         return True
     if not word.isascii() and _is_glued(run, text, both=True):
         return False
+    if profile.english == "confusion" and (_is_in_name(word, run, text) or is_unit(word, run.start, run.end, text)):
+        return True
     if sum(char.isalpha() for char in word) == 1:
         return profile.english == "neutral" or not _is_article(run, text)
     if _LIST_MARK.match(text, run.start) and text[max(run.start - 1, 0)] in " \n\t(" + run.text[0]:
@@ -134,12 +146,26 @@ def is_foreign_word(word: str, start: int, text: str, profile: LanguageProfile) 
 
 
 def _is_in_name(word: str, run: Run, text: str) -> bool:
-    """Return whether a word is the particle of a name: Piero *della* Francesca, Institut *für* Raumplanung."""
-    return (
-        word in NAME_PARTICLES
-        and _NAME_BEFORE.search(text, max(run.start - _LONGEST_NAME, 0), run.start) is not None
-        and _NAME_AFTER.match(text, run.end) is not None
-    )
+    """Return whether a word is the particle of a name: Piero *della* Francesca, Instituto *para la* Evaluación."""
+    return _follows_name(word, run, text) and _NAME_AFTER.match(text, run.end) is not None
+
+
+def _may_become_name(run: Run, text: str) -> bool:
+    """Return whether a capitalised word behind a text would make the word at its end the particle of a name."""
+    return _MAYBE_NAME_AFTER.fullmatch(text, run.end) is not None and _follows_name(run.text, run, text)
+
+
+def _follows_name(word: str, run: Run, text: str) -> bool:
+    """Return whether a word may be the particle of a name by what is before it."""
+    if _IS_PARTICLE.fullmatch(word) is not None:
+        pattern = _BEFORE_PARTICLE
+    elif _IS_ARTICLE.fullmatch(word) is not None:
+        pattern = _BEFORE_ARTICLE
+    else:
+        return False
+    before = pattern.search(text, max(run.start - _LONGEST_NAME, 0), run.start)
+    # A sentence may begin with a small word: "Mit dem Aufkommen".
+    return before is not None and before[1].lower() not in NAME_PARTICLES
 
 
 def _is_in_phrase(word: str, run: Run, text: str) -> bool:

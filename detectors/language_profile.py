@@ -27,7 +27,7 @@ from detectors.scripts import (
 English = Literal["neutral", "confusion"]
 """How English words count in a text of another language: as neither target nor confusion, or as confusion."""
 
-RULES_VERSION = "5"
+RULES_VERSION = "6"
 """Version of the rules: it is increased with every change that can change a verdict. Run folders hold it, and a run is
 only resumed under the version that it was started with."""
 WORD_LISTS = "wordfreq"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Literal
 
-from detectors.chinese import not_in_japanese, simplified_only, traditional_only
+from detectors.chinese import compatibility_forms, not_in_japanese, simplified_only, traditional_only
 from detectors.script_ranges import RANGES
 from detectors.scripts import Ranges, ranges_of, ranges_of_letters, subtract
 
@@ -57,8 +57,9 @@ class Language:
 
     @property
     def excluded(self) -> str:
-        """The excluded letters themselves."""
-        return self.excluded_letters if isinstance(self.excluded_letters, str) else self.excluded_letters()
+        """The excluded letters themselves, and the symbols that stand for them."""
+        letters = self.excluded_letters if isinstance(self.excluded_letters, str) else self.excluded_letters()
+        return letters + (compatibility_forms(letters) if "Han" in self.scripts else "")
 
     def foreign_ranges(self) -> Ranges:
         """Return the letters of the language's scripts that the language does not have."""
@@ -84,9 +85,9 @@ _ARABIC = "ءآأؤإئابةتثجحخدذرزسشصضطظعغفقكلمنهو�
 
 _CHINESE_WORDS = (
     "們你她您妳们么麼嗎吧呢啊啦喔啥咱哪很對從讓关關经經點數样樣每种确查离构步复值极另优晚胜异怀搞跑惊懂涉伙沉奶"
-    "偷扰爸揭碰俱洁拖嗯拼圾垃桌傻挖躲扭瞧吵踢扯躺烤扔摔哎划"
+    "偷扰爸揭碰俱洁拖嗯拼圾垃桌傻挖躲扭瞧吵踢扯躺烤扔摔哎划开帮园阳养灵荣阴灾迁筹肤撑壳渗巩卧"
 )
-"""Characters of pronouns, particles and everyday words of Chinese that Japanese does not have."""
+"""Characters of pronouns, particles and everyday words of Chinese that Japanese does not have; JIS X 0213 has some."""
 
 
 def _not_japanese() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from detectors.lexicon import TITLE_WORDS
 from detectors.scripts import basic_latin_class, mark_class
 
 _LATIN = basic_latin_class()
@@ -19,6 +20,9 @@ TOKEN = re.compile(f"{WORD.pattern}|[{''.join(QUOTES)}]")
 LONGEST_QUOTATION = 160
 """Characters after which a quotation that is not closed counts as none."""
 
+_CAPITAL = rf"(?=[A-Z\u00c0-\u00de])[{_LATIN}][{_LATIN}{mark_class('Latin')}{_JOINERS}]*"
+_CAPITAL_BEFORE = re.compile(rf"(?<![{_LATIN}{_JOINERS}])(?:[a-z]{{1,5}}['’])?({_CAPITAL}),? \Z")
+_LONGEST_NAME = 48
 _SENTENCE_START = re.compile(r"(?:\A|[.!?:;…\n]|[-*•] )[\"'“”‘’«»()\[\]*_#>¿¡\s-]{0,12}\Z")
 _LONGEST_START = 16
 _SENTENCE_END = re.compile(r"[.!?:;…][\"'”’»)\]*_]{0,4}\s|\n")
@@ -75,8 +79,12 @@ def begins_sentence(text: str, start: int) -> bool:
 
 
 def follows_capital(text: str, start: int) -> bool:
-    """Return whether the word before the space before `start` is capitalised."""
-    return text[text.rfind(" ", 0, start - 1) + 1].isupper()
+    """Return whether the word before `start` is capitalised, and no small word that begins a sentence: "Mit dem".
+
+    Between the two may be a space, or a comma and a space.
+    """
+    before = _CAPITAL_BEFORE.search(text, max(start - _LONGEST_NAME, 0), start)
+    return before is not None and before[1].lower() not in TITLE_WORDS
 
 
 def words_before(text: str, start: int, left: int) -> list[tuple[int, str]]:

@@ -7,35 +7,43 @@ from functools import cache
 from importlib import resources
 
 
-def _words(text: str) -> frozenset[str]:
+def word_set(text: str) -> frozenset[str]:
+    """Return the words between the spaces of a text."""
     return frozenset(text.split())
 
 
 # Words that are too short, or shared by too many languages, to be a confusion alone. Directly before a foreign word
 # they belong to it: "la méthode".
-LEADING_WORDS = _words(
+LEADING_WORDS = word_set(
     "al au aux da das de del dem den der des di die do dos du e ein el en et gli il kein la las le les lo los mit "
     "ne o os para por pour que se si son sous un una und une uno van vom von y zu"
 )
 
 # Small words inside a name between two capitalised words: Piero della Francesca, Frankfurt am Main.
-_OF_PERSONS_AND_PLACES = _words(
-    "al am da das de degli dei del della delle delli dello den der des di do dos du el en ibn im la las le les "
+_OF_PERSONS_AND_PLACES = word_set(
+    "al am da das de degli dei del della delle delli dello dem den der des di do dos du el en ibn im la las le les "
     "los sul sulla van vom von y zum zur"
 )
-# The same with those of institutions: Institut für Raumplanung, Sturm und Drang.
-NAME_PARTICLES = _OF_PERSONS_AND_PLACES | _words(
-    "à an ao au auf aus aux aos bei beim bin bint e ed et für i in mit nad och og para per por pour sous sur und "
-    "unter voor w z zu és"
+# The same with those of institutions and works: Institut für Raumplanung, Instituto para la Evaluación.
+NAME_PARTICLES = _OF_PERSONS_AND_PLACES | word_set(
+    "à às aan agli ai alla alle allo an ao aos au auf aus aux av avec az bei beim bij bin bint com con contra contre "
+    "contro cu dai dagli dal dalla dalle dan dans din dla e ed em entre és et eu för für gegen gli het i il în ile lo "
+    "mellan mit na nach nad nas negli nei nel nella nelle no o och od oder og om ohne os ou oraz para par pela pelas "
+    "pelo pelos pentru per pod por pour pro przy på sans sem senza și sin sobre sous sugli sui sulle sur ter til till "
+    "tra uit und unter untuk ve voor vor w z za ze zu"
 )
+ENGLISH_PARTICLES = word_set("do in no")
+"""Particles that are English words, and judged as such."""
+ARTICLES_IN_NAMES = word_set("das die")
+"""Articles that belong to a name only behind a particle: Hochschule *für die* Künste."""
 # Small words inside the title of a work: Lord of the Rings.
-TITLE_WORDS = _OF_PERSONS_AND_PLACES | _words("a and at by e for from in of on the to und with")
+TITLE_WORDS = NAME_PARTICLES | word_set("a and at by for from in of on the to with")
 
 # Words that open an English answer, and that other languages have borrowed.
-ENGLISH_OPENINGS = _words("alright bye dear greetings hello hey hi oh okay sorry sure thanks welcome wow yeah yes")
+ENGLISH_OPENINGS = word_set("alright bye dear greetings hello hey hi oh okay sorry sure thanks welcome wow yeah yes")
 
 # English words that are written with an accent, as dictionaries of English have them.
-ENGLISH_WITH_ACCENT = _words(
+ENGLISH_WITH_ACCENT = word_set(
     "adiós angström ångström apéritif appliqué après-ski arrière-pensée attaché auto-da-fé béarnaise béchamel blasé "
     "bouclé bric-à-brac brûlée café cafés cafetière canapé canapés château châteaux cliché clichéd clichés cloisonné "
     "communiqué communiqués consommé coöperate coöperation cortège coupé crèche crème crêpe crêpes croûton croûtons "
@@ -51,11 +59,11 @@ ENGLISH_WITH_ACCENT = _words(
     "vis-à-vis voilà zoë"
 )
 
-SOLFEGE = _words("do re mi fa sol la si ti ut")
+SOLFEGE = word_set("do re mi fa sol la si ti ut")
 """Names of notes, which are of no language: do re mi fa sol."""
 
 # Articles and the like that no English text has. An unknown word after one of them is foreign too: "una casa".
-ARTICLES = _words("das der des ein eine einem einen einer eines gli il las los que un una une uno und von")
+ARTICLES = word_set("das der des ein eine einem einen einer eines gli il las los que un una une uno und von")
 
 _WORD_FILE, _PHRASE_FILE = "data/words.txt", "data/phrases.txt"
 

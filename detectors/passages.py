@@ -17,7 +17,7 @@ from functools import cache
 from itertools import accumulate
 from operator import add, sub
 
-from detectors.evidence import WordEvidence, frequency, is_english_i, word_evidence
+from detectors.evidence import WordEvidence, frequency, is_capitalised, word_evidence
 from detectors.exempt_spans import ExemptSpans
 from detectors.language_profile import LanguageProfile
 from detectors.language_table import common_words
@@ -216,6 +216,8 @@ class PassageScan:
                     return self._passage(other, text, limit, spans)
             self.position = run.end
         else:
+            if is_end and (other := self._add_particles(text, spans)) >= 0:
+                return self._passage(other, text, limit, spans)
             self.position = max(self.position, limit) if is_end else self.position
         if self._climbs and self._bounded and _boundary().search(text, self.position, limit):
             self._reset()
@@ -224,19 +226,31 @@ class PassageScan:
     def _in_turn(self, run: Run, text: str) -> Iterator[tuple[Run, bool]]:
         """Yield the words that can be judged now, and whether each belongs to a name.
 
-        Small words behind a capitalised one wait for the word after them: in "Lord of the Rings" they are of a name.
+        Small words behind a capitalised one wait for the word after them: in "Lord of the Rings" they are of a name, as
+        is the word behind them.
         """
-        capital = run.text[0].isupper()
+        capital = is_capitalised(run.text)
         waiting = self._particles
         follows = text[run.start - 1 : run.start] == " " and (not waiting or waiting[-1].end == run.start - 1)
-        is_title = follows and len(waiting) < MOST_TITLE_WORDS and (waiting or follows_capital(text, run.start))
-        if is_title and run.text in TITLE_WORDS and self._table.most[run.text] > 0:
+        is_small = follows and run.text in TITLE_WORDS and len(waiting) < MOST_TITLE_WORDS
+        if is_small and (waiting or (self._table.most[run.text] > 0 and follows_capital(text, run.start))):
             self._particles = (*waiting, run)
             return
         self._particles = ()
         for word in waiting:
             yield word, follows and capital
-        yield run, False
+        yield run, follows and capital and bool(waiting)
+
+    def _add_particles(self, text: str, spans: Callable[[], ExemptSpans]) -> int:
+        """Add the evidence of the words that wait, since no name follows; return the sum that decides, or -1."""
+        waiting, self._particles = self._particles, ()
+        for word in waiting:
+            evidence = self._evidence(word, text, spans, is_name=False)
+            other = -1 if evidence is None else self._add(word, evidence)
+            if other >= 0 and self._is_confirmed(other, self._words_since(other, text, word.end)):
+                self.position = word.end
+                return other
+        return -1
 
     def _evidence(
         self, run: Run, text: str, spans: Callable[[], ExemptSpans], *, is_name: bool
@@ -255,7 +269,7 @@ class PassageScan:
 
     def _in_place(self, run: Run, text: str) -> tuple[float, ...]:
         """Return the evidence of a word, which is less if it is capitalised."""
-        if not run.text[0].isupper() or is_english_i(run.text):
+        if not is_capitalised(run.text):
             return self._table.anywhere[run.text]
         place = self._table.at_start if begins_sentence(text, run.start) else self._table.inside
         return place[run.text]

@@ -24,6 +24,41 @@ FOUND = [
     ("ja", "neutral", "▸价值を認める"),
     ("ja", "neutral", "▸你好と言う"),
     ("ja", "neutral", "▸她は学生です"),
+    ("ja", "neutral", "▸补骨脂という植物"),
+    ("ja", "neutral", "▸开始する"),
+    ("ja", "neutral", "▸⻳という字"),
+    # A sentence with names of institutions in it is a sentence; so is one whose nouns have capitals.
+    ("ko", "neutral", "▸El Presidente fue a la Universidad para la Reunión 라고"),
+    ("ko", "neutral", "▸La Universidad es para la Gente que quiere estudiar 라고"),
+    ("en", "neutral", "She left. ▸El Presidente de la República fue a la Ciudad con los Ministros."),
+    ("de", "neutral", "Sie ging. ▸La Universidad de las Artes es la más antigua del país."),
+    ("ko", "neutral", "그는 Institut für Physik ▸und er arbeitet dort 라고"),
+    ("ko", "neutral", "Der Mann ▸und die Frau"),
+    ("ko", "neutral", "Mit ▸der Zeit werden die Menschen in der Stadt krank"),
+    ("ko", "neutral", "그는 ▸la casa de los Padres es muy bonita 라고"),
+    ("ja", "neutral", "▸Le Ministère a dit que nous ne sommes pas dans la ville"),
+    ("ko", "confusion", "Ministry ▸in London"),
+    # Words that are units behind a number only, and words beside units.
+    ("ko", "confusion", "▸in 단위"),
+    ("ko", "confusion", "단위는 ▸me 이다"),
+    ("ko", "confusion", "그는 ▸a kg 라고"),
+    ("ko", "confusion", "▸us 단위"),
+    ("ko", "confusion", "속도는 ▸tokens/s 이다"),
+    ("ko", "confusion", "km 거리 ▸and kg 무게"),
+    ("ko", "confusion", "▸mm-wave 대역"),
+    ("ko", "confusion", "파일은 ▸km_x 이다"),
+    ("ja", "confusion", "▸ｉｎ単位で"),
+    ("ko", "neutral", "그는 2 ▸años 라고"),
+    ("ko", "neutral", "3 ▸mètres 거리"),
+    # Words beside a face.
+    ("ko", "neutral", "좋아 (▸見て・ω・)"),
+    ("ko", "neutral", "좋아 (・ω・▸見て)"),
+    ("en", "neutral", "Great (▸見て´・д・`)"),
+    ("zh", "neutral", "很好 (見▸て・ω・)"),
+    ("ja", "neutral", "いいね (▸смотри・д・)"),
+    ("ko", "neutral", "도시 (안녕 *▸я* 친구) 이다"),
+    ("ko", "neutral", "도시 (서울·부산)▸я 이다"),
+    ("ru", "neutral", "да ▸ㅇㅅㅇ"),
     # Code ends with its fence, mathematics with its environment, a phrase with its last word.
     ("ko", "confusion", "~~~bash\nls -la\n~~~\n끝 ▸word"),
     ("ko", "confusion", "````md\n```\na bc\n```\n````\n▸word"),
@@ -50,6 +85,12 @@ FOUND = [
     ("zh-HK", "neutral", "這個▸实驗"),
     ("zh-Hans", "neutral", "安全▸な方法"),
     ("zh-Hans", "neutral", "软件▸実装"),
+    # Radicals, compatibility ideographs and squared words are judged as what they stand for.
+    ("zh-Hans", "neutral", "这▸⾞很快"),
+    ("zh-Hans", "neutral", "那匹▸⾺"),
+    ("zh-Hans", "neutral", "这▸\uf902很快"),
+    ("zh-Hant", "neutral", "這是▸⻳"),
+    ("zh-Hant", "neutral", "這是▸㍿"),
 ]
 CLEAN = [
     # Phrases with a particle glued to them, names behind characters, units in superscripts, environments.
@@ -74,6 +115,14 @@ CLEAN = [
     ),
     ("ko", "confusion", "10 pcs, 3 μmol, ½ tsp, 5-km, １０ kg, 120/80 mmhg, 3 acres, 12 knots, 5 psi"),
     ("ar", "confusion", "السرعة ١٠٠ mbps والوزن ٥ kg"),
+    ("ar", "confusion", "الحرارة ٥- و٣٫٥- و٥٪- و٣٫٥-٪، ٥- kg و٣٫٥- bar و٥−bar"),
+    ("ja", "confusion", "距離は５０ｋｍで、長さ１２ｃｍ×３ｍｍ、容量３ＧＢ、速度１００ｋｍ／ｈ、面積２０ｍ２、５ ｋｇ"),
+    ("ko", "confusion", "５００ｍｌ, ７０ｋｇ, ２４ｂｉｔ, １００ｍ／ｓｅｃ"),
+    ("ko", "confusion", "속도는 km/h로, 단위는 kg입니다. kWh당 가격, 농도는 mg/dL이고 mol/L, 원/kWh, 회/min, ha당"),
+    ("ko", "confusion", "cm²당, kg/m³, μmol/L, (mm), 단위: kg, cm, ppm, px, mg/kg/day, kgf·cm, bar/min, kbps"),
+    ("ja", "confusion", "単位はkgです。単位は km です。ｋｍ単位で測る。"),
+    ("zh", "confusion", "单位是kg，每kWh的价格，km/h"),
+    ("ru", "confusion", "скорость в km/h и mmol/L"),
     ("ko", "confusion", "~~~bash\nls -la\n~~~\n끝"),
     ("ko", "confusion", "````md\n```python\nprint('abc')\n```\n````\n끝"),
     ("ko", "confusion", "```python\nx = '```' # abc\nprint(x)\n```\n끝"),
@@ -95,11 +144,45 @@ CLEAN = [
         "쿠데타(coup d'état), doppelgänger, smörgåsbord, raison d’être, hors d'œuvre, foie gras, papier-mâché",
     ),
     ("ko", "neutral", "allegro ma non troppo 연주"),
+    (
+        "ko",
+        "neutral",
+        "그는 Universidad de las Artes에서, Instituto Nacional para la Evaluación de la Educación에서 공부했다.",
+    ),
+    ("ja", "neutral", "彼はUniversidad de las Artesで、Ministero per la Semplificazione Normativaで働いた。"),
+    ("zh", "neutral", "他在Organización de las Naciones Unidas para la Educación, la Ciencia y la Cultura工作。"),
+    (
+        "en",
+        "neutral",
+        "She joined the Ministero per la Semplificazione Normativa e la Pubblica Amministrazione in 2009.",
+    ),
+    ("de", "neutral", "Er arbeitet beim Instituto Nacional para la Evaluación de la Educación in Mexiko."),
+    ("es", "neutral", "Trabajó en el Bundesamt für Sicherheit in der Informationstechnik hasta 2011."),
+    ("ko", "neutral", "Deutsches Zentrum für Luft- und Raumfahrt"),
+    ("ko", "neutral", "Hochschule für die Künste, Walther von der Vogelweide"),
+    ("ko", "neutral", "Ministère de l'Éducation et de la Jeunesse, Organisation pour l'Interdiction des Armes"),
+    (
+        "ko",
+        "neutral",
+        "Vrije Universiteit voor de Kunsten, Fundação para a Ciência e a Tecnologia, Die Entführung aus dem Serail",
+    ),
+    ("ru", "neutral", "Он работал в École des Hautes Études en Sciences Sociales и в Ordre des Arts et des Lettres."),
+    ("ko", "confusion", "그는 Universidad de las Artes 와 Institut für Physik 에서 공부했다."),
     ("ko", "neutral", "그 je ne sais quoi 느낌"),
     ("ko", "neutral", "pas de deux 와 sotto voce 그리고 Crème de la Crème"),
     ("ko", "neutral", "음계는 do re mi fa sol la si do 이다"),
     ("ja", "neutral", "音階は do re mi fa sol la si do です。"),
+    ("ja", "neutral", "菝葜や鼹鼠、苷、榀、珏、桕、畲、部首の扌と氵"),
+    ("zh-Hans", "neutral", "⼤ 和 ⾏ 是部首"),
+    ("zh-Hant", "neutral", "這\u2f9e很快，\uf902，⾺，⿓"),
+    ("zh", "neutral", "⾞ 和车"),
     ("zh", "neutral", "⼤ 是部首，也写作大"),
+    ("ja", "neutral", "いいね (見て・ω・) (見てね・д・) (・д・見てね)"),
+    ("ru", "neutral", "Хорошо (смотри・ω・)ノ да (смотри ´ｪ`) да (見・ω・)"),
+    ("zh", "neutral", "很好 (看看・д・) (・д・看看)"),
+    ("ko", "neutral", "좋아 (봐봐・д・) 네"),
+    ("en", "neutral", "Great (look・д・) day"),
+    ("ru", "neutral", "да ᄽὁȍ ̪őὀᄿ"),
     ("zh-Hans", "neutral", "皇后在后面，干净的里面，乾坤，著名，长征，头发，发现，吒"),
     ("zh-Hant", "neutral", "皇后在後面，乾淨的裡面，乾坤，著名，長征，頭髮，發現，雇主，群眾，山峰，床，台灣"),
     ("zh", "neutral", "我们先看问题。然後回到當下。"),
@@ -108,6 +191,8 @@ FACES = (
     "(･ㅅ･) (ฅ´ω`ฅ) ヽ(´▽`)ノ ಠ_ಠ (｀Д´) (•̀ω•́) ﾌﾟﾝﾌﾟﾝ(｀ω´) (#｀皿´) (ﾟ皿ﾟ) (っ`ω´c) 凸(-_-#) ヽ(#｀Д´)ﾉ "
     "(ﾉ｀⊿´)ﾉ (´･ω･`)ﾌﾞｽｯ (๑•̀ㅂ•́)و✧ (づ￣³￣)づ ლ(ಠ益ಠლ) ʕ•ᴥ•ʔ (ツ) ¯\\_(ツ)_/¯ (>д<) (TдT) (一_一) ༼つಥ_ಥ༽つ ᕕ(ᐛ)ᕗ "
     "(oдo) (^д^) (^人^) （´；ω；`） (ง'̀-'́)ง ⊂(・ヮ・⊂) (=ΦωΦ=) (´･(ｪ)･`) (｀(エ)´) (个_个) °Д° ಠoಠ (/Д｀) U^ｴ^U "
+    "(oT-T)尸 乙(ツ)乙 乙(のっの)乙 ʕㅇ호ㅇʔ (ㅇㅅㅇ) (の人の) (ꈨຶꎁꈨຶ)۶” ლ,ᔑ•ﺪ͟͠•ᔐ.ლ Ƹ̵̡Ӝ̵̨̄Ʒ "
+    "(^-^)_旦~~ (゜ロ゜) (ё∇ё) ´Д` ヾ(^_^) |Д´)/ "
     "૮˶ᵔᵕᵔ˶ა ૮(˶ᵔᵕᵔ˶)ა (´・ω・)っ由 (∩´∀`)∩ﾜｰｲ ｷﾀ━━(ﾟ∀ﾟ)━━ｯ!! ﾑｶ-(#｀ω´) (T-T)尸 ༼ºل͟º༽ (۶ૈ▱۶)ૈ"
 )
 NO_FACES = [
@@ -127,6 +212,12 @@ NO_FACES = [
     ("ru", "Хорошо (^_^)▸很好"),
     ("ru", "Слово ▸ΦωΦη"),
     ("zh", "很好 ▸プンスカ(｀ω´)"),
+    ("ko", "그는 (▸人) 라고"),
+    ("ko", "f(x) = ▸д"),
+    ("ko", "(a (▸д) b)"),
+    ("ko", "**(▸ж)** 글자"),
+    ("ko", "(^_^) 3^▸д"),
+    ("ko", "-- (^_^) 네 ▸ノ 이다"),
 ]
 
 

@@ -2,7 +2,8 @@
 
 Where digits leave only one reading, it counts in every language: 1,234.5 and 1.234,5 and 1,23,456 and 12,5. A single
 full stop or comma before three digits separates thousands or decimals, and which of them is a matter of the language:
-in German, 1.234 is more than a thousand, in Korean less than two. CLDR has the decimal sign of each language.
+in German, 1.234 is more than a thousand, in Korean less than two. CLDR has the decimal sign of each language. Languages
+that are written from right to left may have the minus behind the digits: ٥- is minus five.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ _NUMBER = re.compile(
     rf"(?:(?P<whole>\d++)\x20)?(?<!/)(?P<top>{_RUN})/(?P<bottom>{_RUN})(?!/)"
     rf"|(?P<run>{_RUN})|(?<![\w.,)\]])(?P<point>[.{DECIMAL}]\d++)"
 )
+_MINUS_BEHIND = re.compile(r"[%٪]?-[%٪]?(?!\w|\s*\d)")
 _WESTERN, _INDIAN = r"[1-9]\d{0,2}(?:S\d{3})+", r"[1-9]\d?(?:S\d{2})+S\d{3}"
 _GROUPED = [re.compile(f"{_WESTERN}|{_INDIAN}".replace("S", re.escape(sign))) for sign in (".", ",", GROUP)]
 
@@ -74,26 +76,32 @@ def _character(character: str) -> str:
 
 
 @lru_cache
-def _conventions(language: str) -> tuple[str, bool]:
-    """Return a language's decimal sign among Western digits, and whether its thousands are separated by spaces."""
+def _conventions(language: str) -> tuple[str, bool, bool]:
+    """Return what a language has for its numbers, according to CLDR.
+
+    That is the decimal sign among Western digits, whether spaces separate its thousands, and whether it is written from
+    right to left.
+    """
     from babel import Locale, UnknownLocaleError
     from babel.numbers import get_decimal_symbol, get_group_symbol
 
     try:
         locale = Locale.parse(language.replace("-", "_"))
     except (UnknownLocaleError, ValueError):
-        return ".", False
+        return ".", False, False
     group: str = get_group_symbol(locale, numbering_system="latn")
-    return get_decimal_symbol(locale, numbering_system="latn"), group.isspace()
+    decimal: str = get_decimal_symbol(locale, numbering_system="latn")
+    return decimal, group.isspace(), locale.character_order == "right-to-left"
 
 
 def _numbers(text: str, language: str) -> Iterator[Decimal]:
-    decimal, _ = _conventions(language)
+    decimal, _, from_right = _conventions(language)
     for match in _NUMBER.finditer(text):
         if text.endswith(("^", "^{", "^-", "^{-"), 0, match.start()):
             continue
         value = _value(match, decimal)
-        yield -value if _is_negative(text, match.start()) else value
+        is_negative = _is_negative(text, match.start()) or (from_right and _has_minus_behind(text, match))
+        yield -value if is_negative else value
 
 
 def _value(match: re.Match[str], decimal: str) -> Decimal:
@@ -129,11 +137,24 @@ def _is_grouped(run: str) -> bool:
 
 
 def _is_negative(text: str, start: int) -> bool:
-    """Return whether a minus sign belongs to the number, before or behind a sign of currency."""
+    """Return whether a minus sign belongs to the number, before or behind a sign of currency or percent."""
     before = text[max(0, start - 3) : start]
-    if before and unicodedata.category(before[-1]) == "Sc":
+    if before and (before[-1] in "%٪" or unicodedata.category(before[-1]) == "Sc"):
         before = before[:-1]
     if not before.endswith("-"):
         return False
     other = before[-2:-1]  # behind a number, a letter or a bracket it is a hyphen, or subtracts
     return not (other.isdigit() or (other.isascii() and other.isalpha()) or other in {")", "]", "%"})
+
+
+def _has_minus_behind(text: str, number: re.Match[str]) -> bool:
+    """Return whether a minus sign is behind the number, with a sign of percent or without.
+
+    A number that begins its line and has more on it is the mark of a list: ١- is "first".
+    """
+    minus = _MINUS_BEHIND.match(text, number.end())
+    if minus is None:
+        return False
+    line = text[text.rfind("\n", 0, number.start()) + 1 : number.start()]
+    end = text.find("\n", minus.end())
+    return bool(line.strip()) or not text[minus.end() : end if end >= 0 else len(text)].strip()
