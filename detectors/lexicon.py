@@ -32,7 +32,7 @@ NAME_PARTICLES = _OF_PERSONS_AND_PLACES | word_set(
     "pelo pelos pentru per pod por pour pro przy på sans sem senza și sin sobre sous sugli sui sulle sur ter til till "
     "tra uit und unter untuk ve voor vor w z za ze zu"
 )
-ENGLISH_PARTICLES = word_set("do in no")
+ENGLISH_PARTICLES = word_set("an do in no")
 """Particles that are English words, and judged as such."""
 ARTICLES_IN_NAMES = word_set("das die")
 """Articles that belong to a name only behind a particle: Hochschule *für die* Künste."""

@@ -38,6 +38,7 @@ FOUND = [
     ("ko", "neutral", "그는 ▸la casa de los Padres es muy bonita 라고"),
     ("ja", "neutral", "▸Le Ministère a dit que nous ne sommes pas dans la ville"),
     ("ko", "confusion", "Ministry ▸in London"),
+    ("ar", "confusion", "As ▸an AI chatbot, I have"),
     # Words that are units behind a number only, and words beside units.
     ("ko", "confusion", "▸in 단위"),
     ("ko", "confusion", "단위는 ▸me 이다"),
