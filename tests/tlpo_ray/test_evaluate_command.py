@@ -82,7 +82,7 @@ def test_prompts_of_another_language_are_not_used(options: dict[str, Any]) -> No
 @pytest.mark.parametrize(
     ("request_", "expected"),
     [
-        ({}, "expected one of --prompts, --suite, --answers, --lm-eval, --accuracy; found none of them"),
+        ({}, "expected one of --prompts, --suite, --answers, --lm-eval, --accuracy, --perplexity; found none of them"),
         ({"suite": "mif", "answers": Path("a")}, "found --suite and --answers"),
         ({"suite": "mif"}, "--suite needs a MODEL"),
         ({"model": "m", "lm_eval": Path("a")}, "--lm-eval takes no MODEL"),
