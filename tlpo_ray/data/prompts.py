@@ -23,7 +23,7 @@ from tlpo_ray.flow.records import Prompt
 UNREADABLE = "cannot be read"
 USUAL_FIELDS = ("prompt", "instruction", "question", *CONVERSATION_FIELDS, "text")
 """Fields in which public datasets keep their prompts, the most specific first."""
-NOT_SELECTED, BEYOND_LIMIT = "in a language that data.languages leaves out", "beyond data.limit"
+NOT_SELECTED, BEYOND_LIMIT = "in another language than those asked for", "beyond the limit"
 ANSWER_LEFT_OUT = "ends with an answer, which is left out"
 RECORDS_SEARCHED = 100
 """Number of records in which `usual_field` looks for one of these fields."""
