@@ -171,3 +171,14 @@ def test_a_boost_leaves_the_rest_of_a_begun_character_alone() -> None:
     logits_BV = one_row({token_of(tokenizer, "ل"): 9.0}, len(tokenizer))
     rules.apply(logits_BV, [rule], [[first, *rest]])
     assert logits_BV[0, token_of(tokenizer, "의")] > 7
+
+
+def test_a_boost_also_raises_pieces_of_the_languages_letters() -> None:
+    tokenizer = byte_level()
+    spelled = {content: token for token in range(len(tokenizer)) if (content := TokenBytes(tokenizer)[token])}
+    hangul, arabic = token_of(tokenizer, "의"), token_of(tokenizer, "ل")
+    logits_BV = one_row({arabic: 9.0}, len(tokenizer))
+    RuleSet(tokenizer, len(tokenizer)).apply(logits_BV, [DecodingRule(method="boost", language="ko")], [[]])
+    # EB begins syllables of Hangul only; D8 begins Arabic letters, and 80 ends a character.
+    assert logits_BV[0, spelled[b"\xeb"]] == logits_BV[0, hangul] > 7
+    assert logits_BV[0, [spelled[b"\xd8"], spelled[b"\x80"]]].tolist() == [0, 0]
