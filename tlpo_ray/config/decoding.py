@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, ValidationError
@@ -24,6 +25,8 @@ ABOUT: dict[DecodingMethod, str] = {
     "retry": "cut back at the first confused token, and sampled again without it",
 }
 """What each method does, for tables and help."""
+SETTING_OF: Mapping[str, str] = {"boost": "alpha", "gate": "top_k", "retry": "max_retries"}
+"""The setting of each method that has one."""
 
 
 class DecodingConfig(Section):
@@ -41,25 +44,27 @@ class DecodingConfig(Section):
     max_retries: Positive = 64
     """`retry`: most tokens that are taken back in one answer; the answer then stays as it is."""
 
+    def __str__(self) -> str:
+        """Return the text that `parse` reads."""
+        setting = SETTING_OF.get(self.method)
+        default = setting is None or getattr(self, setting) == type(self).model_fields[setting].default
+        return self.method if default else f"{self.method}:{setting}={getattr(self, setting)!r}"
+
     @classmethod
     def parse(cls, text: str) -> Self:
         """Return the settings that a command line names, e.g. `mask` or `gate:top_k=20`.
 
         Raises:
-            UserError: There is no such method or setting, or a value is not allowed.
+            UserError: There is no such method, it has no such setting, or a value is not allowed.
         """
-        method, _, settings = text.partition(":")
-        values: dict[str, str] = {}
-        for setting in settings.split(",") if settings else ():
-            key, equals, value = setting.partition("=")
-            if not equals or key not in ("alpha", "top_k", "max_retries"):
-                raise UserError(
-                    f"--decoding {text}: {setting!r} is no setting; expected alpha=A (boost), top_k=K (gate) or "
-                    f"max_retries=N (retry)"
-                )
-            values[key] = value
+        method, colon, setting = text.partition(":")
+        key, _, value = setting.partition("=")
+        allowed = SETTING_OF.get(method)
+        if colon and method in METHODS and key != allowed:
+            expected = f"{method} alone" if allowed is None else f"e.g. {method}:{allowed}={getattr(cls(), allowed):g}"
+            raise UserError(f"--decoding {text}: {setting!r} is not a setting of {method}; expected {expected}")
         try:
-            return cls.model_validate({"method": method, **values}, strict=False)
+            return cls.model_validate({"method": method, **({key: value} if colon else {})}, strict=False)
         except ValidationError as error:
             first = error.errors()[0]
             what = f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"
