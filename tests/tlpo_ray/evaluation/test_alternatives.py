@@ -228,6 +228,10 @@ def test_settings_tell_one_method_from_another_and_answers_without_words_are_sho
     assert [str(each.method) for each in result.methods] == ["plain", "boost:alpha=1.0", "boost"]
     rows = [json.loads(line) for line in (tmp_path / "out" / "answers.jsonl").read_text("utf-8").splitlines()]
     assert {row["decoding"] for row in rows} == {"plain", "boost:alpha=1.0", "boost"}
+    again = evaluate(EvaluateRequest(answers=tmp_path / "out")).judgements
+    assert {one.task: one.rates for one in again} == {
+        f"prompts · {each.method}": each.judgement.rates for each in result.methods
+    }
 
 
 def test_traditional_chinese_is_not_asked_in_simplified_characters(tiny_model: Path, tmp_path: Path) -> None:
