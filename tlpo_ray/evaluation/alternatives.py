@@ -17,24 +17,20 @@ from tlpo_ray.evaluation.evaluate import RESULT, item_answers, prompt_items, pro
 from tlpo_ray.evaluation.generation import model_for_sampling, select_prompts
 from tlpo_ray.evaluation.judge import ANSWERS, ItemAnswer, Json, Judge, Judgement, total
 from tlpo_ray.evaluation.keeping import kept
-from tlpo_ray.evaluation.sampling import Cost, Sampling, answers_of, checked_engine, sampling_worker
-from tlpo_ray.evaluation.suites import Item
-from tlpo_ray.evaluation.suites.wanted import LANGUAGES, wanted_items
+from tlpo_ray.evaluation.sampling import Cost, Sampling, answers_of, checked_engine, sampling_worker, skip_reasons
+from tlpo_ray.evaluation.suites import SUITES, Item, select_items
+from tlpo_ray.evaluation.suites.wanted import LANGUAGES
 from tlpo_ray.files import disk_errors, write_json, write_lines
 from tlpo_ray.flow.records import Prompt
 from tlpo_ray.progress import SILENT, ProgressListener
 
-PLAIN = "plain"
+PLAIN, WANTED = "plain", "wanted"
 GOOD_ENOUGH = 0.99
 """RPR from which a method is enough by itself."""
 CHEAP = 1.1
 """Time per token, relative to plain sampling, up to which a method is cheap."""
 KEPT, ANSWERED = 0.9, 0.9
 """Shares of plain sampling's foreign text that is wanted, and of its answers with words, that a method has to keep."""
-
-
-SUITE_LANGUAGE = {"zh-Hans": "zh"}
-"""Language → the one in which the suite `wanted` has its prompts. Those in Chinese are in simplified characters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,13 +203,14 @@ def _asked(
         progress.note(line)
     check_conversations(model, selected.examples, skip=False)
     items = prompt_items(selected)
-    in_suite = SUITE_LANGUAGE.get(request.language, request.language)
-    if in_suite in LANGUAGES:
-        wanted = wanted_items([in_suite], limit=request.wanted, seed=request.seed)
-        items += [replace(item, language=request.language) for item in wanted]
+    if request.language.split("-")[0] in LANGUAGES:  # the Chinese prompts are asked for both writings
+        items += select_items(SUITES[WANTED], None, (request.language,), limit=request.wanted, seed=request.seed).items
     elif request.wanted:
-        progress.note(f"the suite wanted has no prompts in {request.language}: no foreign text is asked for")
-    return items, prompts_of(items)
+        progress.note(f"the suite {WANTED} has no prompts in {request.language}: no foreign text is asked for")
+    prompts = prompts_of(items)
+    for reason, number in skip_reasons(model, prompts).items():
+        progress.note(f"{number:,} of {len(prompts):,} prompts left out: {reason}")
+    return items, prompts
 
 
 def _results(asked: Sequence[tuple[DecodingConfig, list[ItemAnswer], Cost]], judge: Judge) -> list[MethodResult]:
@@ -247,7 +244,7 @@ def _write(
 
 
 def _rpr(result: MethodResult) -> float:
-    """Return the RPR of a method; 0 if none of its answers has a word of the language, for then it has repaired none."""
+    """Return the RPR of a method; 0 if no answer has a word of the language, because then none is repaired."""
     return result.judgement.rates.rpr or 0.0
 
 

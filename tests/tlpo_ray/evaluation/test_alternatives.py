@@ -234,13 +234,27 @@ def test_settings_tell_one_method_from_another_and_answers_without_words_are_sho
     }
 
 
-def test_traditional_chinese_is_not_asked_in_simplified_characters(tiny_model: Path, tmp_path: Path) -> None:
-    (tmp_path / "zh.jsonl").write_text(json.dumps({"prompt": "日本的貨幣是什麼？"}) + "\n")
+def test_a_language_without_prompts_for_foreign_text_is_compared_without_them_and_says_so(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "hi.jsonl").write_text(json.dumps({"prompt": "भारत की मुद्रा क्या है?"}) + "\n", encoding="utf-8")
     notes = Notes()
-    for language, asked in (("zh-Hant", None), ("zh-Hans", 0.0)):
+    for language, wanted, shares in (("hi", 2, [None]), ("hi", 0, [None]), ("zh-Hant", 0, [None]), ("zh-Hant", 2, [0])):
         request = AlternativesRequest(
-            model=str(tiny_model), prompts=str(tmp_path / "zh.jsonl"), language=language, engine="transformers",
-            max_new_tokens=2, wanted=1, methods=("plain",),
+            model=str(tiny_model), prompts=str(tmp_path / "hi.jsonl"), language=language, engine="transformers",
+            max_new_tokens=2, wanted=wanted, methods=("plain",),
         )  # fmt: skip
-        assert compare_alternatives(request, notes).methods[0].wanted == asked
-    assert notes.lines == ["the suite wanted has no prompts in zh-Hant: no foreign text is asked for"]
+        assert [each.wanted for each in compare_alternatives(request, notes).methods] == shares
+    assert notes.lines == ["the suite wanted has no prompts in hi: no foreign text is asked for"]
+
+
+def test_prompts_that_leave_no_room_are_counted(tiny_model: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": "일본의 통화는?"}, {"prompt": "가나다라 " * 400}]
+    (tmp_path / "long.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    notes = Notes()
+    request = AlternativesRequest(
+        model=str(tiny_model), prompts=str(tmp_path / "long.jsonl"), language="ko", engine="transformers",
+        max_new_tokens=2, wanted=0, methods=("plain",),
+    )  # fmt: skip
+    assert compare_alternatives(request, notes).methods[0].judgement.rates.answers == 1
+    assert notes.lines == ["1 of 2 prompts left out: prompt_too_long"]

@@ -173,7 +173,10 @@ def test_what_a_failed_step_has_sampled_is_moved_aside_and_never_removed(tmp_pat
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("target.suites.lcb-monolingual=gone.jsonl", "target.suites.lcb-monolingual: gone.jsonl: no such file or folder"),
+        (
+            "target.suites.lcb-monolingual=gone.jsonl",
+            "target.suites.lcb-monolingual: gone.jsonl: no such file or folder",
+        ),
         ("target.suites.lcb=null", "target.suites: lcb: expected one of lcb-monolingual"),
         ("target.perplexity=gone/texts.jsonl", "target.perplexity: gone/texts.jsonl: no such file or folder"),
         ("target.accuracy_source=./gone", "target.accuracy_source: ./gone: no such file or folder"),
