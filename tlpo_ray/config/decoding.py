@@ -47,8 +47,9 @@ class DecodingConfig(Section):
     def __str__(self) -> str:
         """Return the text that `parse` reads."""
         setting = SETTING_OF.get(self.method)
-        default = setting is None or getattr(self, setting) == type(self).model_fields[setting].default
-        return self.method if default else f"{self.method}:{setting}={getattr(self, setting)!r}"
+        if setting is None or getattr(self, setting) == type(self).model_fields[setting].default:
+            return self.method
+        return f"{self.method}:{setting}={getattr(self, setting)!r}"
 
     @classmethod
     def parse(cls, text: str) -> Self:

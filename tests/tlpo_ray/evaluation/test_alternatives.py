@@ -257,4 +257,4 @@ def test_prompts_that_leave_no_room_are_counted(tiny_model: Path, tmp_path: Path
         max_new_tokens=2, wanted=0, methods=("plain",),
     )  # fmt: skip
     assert compare_alternatives(request, notes).methods[0].judgement.rates.answers == 1
-    assert notes.lines == ["1 of 2 prompts left out: prompt_too_long"]
+    assert notes.lines == ["1 of 2 prompts left out: longer than the context"]
