@@ -1,4 +1,4 @@
-"""How answers are decoded: sampled as the model has them, or with a method against confusion."""
+"""How answers are decoded: sampled from the model unchanged, or with a method against confusion."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RuleMethod = Literal["mask", "gate", "boost"]
 METHODS: tuple[DecodingMethod, ...] = get_args(DecodingMethod)
 RULES: tuple[RuleMethod, ...] = get_args(RuleMethod)
 ABOUT: dict[DecodingMethod, str] = {
-    "plain": "sampled as the model has it",
+    "plain": "sampled from the model unchanged",
     "greedy": "always the most probable token",
     "prompt": "an instruction to stay in the language",
     "mask": "no token with a letter of a foreign script",
@@ -37,7 +37,7 @@ class DecodingConfig(Section):
 
     method: DecodingMethod = "plain"
     """Method, one of `METHODS`."""
-    alpha: Annotated[float, Field(gt=0)] = 8.0
+    alpha: Annotated[float, Field(gt=0, le=1000)] = 8.0
     """`boost`: largest amount, in nats, by which the logits of the language's tokens rise."""
     top_k: Positive = 10
     """`gate`: number of most probable tokens that are looked at."""

@@ -128,6 +128,7 @@ def test_evaluate_decodes_by_a_method_and_saves_what_it_cost(method: str, tiny_m
         ("gate:alpha=3", "'alpha=3' is not a setting of gate"),
         ("plain:alpha=3", "'alpha=3' is not a setting of plain"),
         ("mask:", "'' is not a setting of mask"),
+        ("boost:alpha=1e39", "alpha: input should be less than or equal to 1000"),
         ("boost:alpha=inf", "alpha: input should be a finite number"),
         ("boost:alpha=0", "alpha"),
         ("retry:max_retries", "max_retries: "),
