@@ -16,7 +16,7 @@ from tlpo_ray.stopping import stop_on_signal
 
 LEGEND = (
     "changed: tokens before which a method changed which one is the most probable, or that it took back\n"
-    "wanted: foreign text that was asked for is there · ms/token: all answers together, beside plain sampling"
+    "wanted: the foreign text that was asked for is there · × plain: time per token relative to plain sampling"
 )
 WIDE = 150
 """Columns of a terminal from which the table also says what each method does."""
