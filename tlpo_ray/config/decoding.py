@@ -56,7 +56,7 @@ class DecodingConfig(Section):
         """Return the settings that a command line names, e.g. `mask` or `gate:top_k=20`.
 
         Raises:
-            UserError: There is no such method, it has no such setting, or a value is not allowed.
+            UserError: The method does not exist, it does not have the setting, or a value is not allowed.
         """
         method, colon, setting = text.partition(":")
         key, _, value = setting.partition("=")

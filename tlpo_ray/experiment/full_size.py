@@ -44,7 +44,7 @@ def check_target(target: Target) -> None:
     """Check what all trials of a plan share, before days are spent on the first of them.
 
     Raises:
-        ConfigError: The preset or a setting is wrong, there is no such suite, or a file of the target does not exist.
+        ConfigError: The preset or a setting is wrong, or a suite or a file of the target does not exist.
     """
     _config(target)
     if unknown := sorted(target.suites.keys() - SUITES.keys()):
