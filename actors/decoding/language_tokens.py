@@ -6,7 +6,7 @@ Shape suffix: V rows of the model's output head.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, cached_property
 from typing import Any
 
@@ -104,11 +104,14 @@ class LanguageTokens:
     def kinds(self) -> Tensor:
         """1 for each token of the language, in the first column, and for each foreign one, in the second: float [V, 2].
 
-        A token of the language has a letter of its scripts and is not foreign. Neither are digits, signs, and tokens
-        of other Latin words where English is neutral.
+        A token of the language has a letter of its scripts, or begins a character that may become one, and is not
+        foreign. Neither are digits, signs, and tokens of other Latin words where English is neutral.
         """
         own = self._characters.own
         own_V = torch.tensor([own.search(text) is not None for text in self._vocabulary.texts])
+        begins_own = cache(lambda tail: any(own.match(char) for char in _characters(tail)))
+        for token, tail in self._vocabulary.tails.items():
+            own_V[token] = own_V[token] or begins_own(tail)
         return torch.stack([own_V & ~self.foreign(), self.foreign()], dim=1).float()
 
     def foreign(self, kept: str = "") -> Tensor:
@@ -163,16 +166,15 @@ class LanguageTokens:
     def _can_become(self, begun: bytes, kept: str) -> bool:
         """Return whether the first bytes of a character are those of at least one that is not foreign."""
         pattern = self._characters.foreign_but(kept)
-        first, last = _code_points(begun)
-        return any(not pattern.match(chr(point)) for point in range(first, last + 1) if not 0xD800 <= point < 0xE000)
+        return any(not pattern.match(char) for char in _characters(begun))
 
 
 def _is_broken(text: str) -> bool:
     return _LONE_BYTE.search(text) is not None
 
 
-def _code_points(begun: bytes) -> tuple[int, int]:
-    """Return the first and the last code point whose UTF-8 form begins with some bytes."""
+def _characters(begun: bytes) -> Iterator[str]:
+    """Yield the characters whose UTF-8 form begins with some bytes."""
     size = next(size for first, size in _SIZES if begun[0] in first)
     missing = size - len(begun)
     value = begun[0] & (0x7F >> size)
@@ -180,4 +182,6 @@ def _code_points(begun: bytes) -> tuple[int, int]:
         value = value << 6 | byte & 0x3F
     low, high = value << 6 * missing, (value + 1 << 6 * missing) - 1
     smallest = {2: 0x80, 3: 0x800, 4: 0x10000}[size]
-    return max(low, smallest), min(high, 0x10FFFF)
+    for point in range(max(low, smallest), min(high, 0x10FFFF) + 1):
+        if not 0xD800 <= point < 0xE000:
+            yield chr(point)

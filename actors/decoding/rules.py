@@ -94,7 +94,8 @@ class Boost(Rule):
     """Logits of the language's tokens rise by alpha q / (p + q), in nats.
 
     p and q are the probabilities of all tokens with letters of the language, and of all foreign ones. So nothing
-    changes where no foreign token is probable: in digits, code and clean text.
+    changes where no foreign token is probable: in digits, code and clean text. Nor does it within a character: the
+    tokens that complete it have no letter by themselves, and would be taken for foreign ones.
     """
 
     def __init__(self, tokens: LanguageTokens, alpha: float) -> None:
@@ -106,7 +107,8 @@ class Boost(Rule):
         kinds = self._tokens.kinds.to(logits_BV.device)
         mass_B2 = (logits_BV - highest.values[:, None]).exp_() @ kinds
         rise_B = self._alpha * mass_B2[:, 1] / mass_B2.sum(1).clamp(min=torch.finfo(torch.float32).tiny)
-        logits_BV.addr_(rise_B, kinds[:, 0])
+        is_within_B = torch.tensor([bool(self._tokens.pending(tail)) for tail in tails], device=logits_BV.device)
+        logits_BV.addr_(rise_B.masked_fill_(is_within_B, 0.0), kinds[:, 0])
         # All of the language's tokens rise by the same amount: if one of them was the most probable one, it still is.
         was_own_B = kinds[highest.indices, 0] > 0
         return (logits_BV.amax(-1) > highest.values) & ~was_own_B

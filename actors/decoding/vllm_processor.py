@@ -20,7 +20,7 @@ from actors.decoding.language_tokens import LONGEST_TAIL
 from actors.decoding.rules import RuleSet
 from actors.requests import DecodingRule, decoding_rule
 from detectors import DetectorError, English, language_code
-from tlpo_ray.config.decoding import RULES, DecodingConfig
+from tlpo_ray.config.decoding import RULES, SETTING_OF, DecodingConfig
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.errors import ConfigError, UserError
 from tlpo_ray.flow.tokenizer import load_tokenizer
@@ -33,8 +33,9 @@ ENGLISH_SETTINGS: dict[str, English] = {"neutral": "neutral", "confusion": "conf
 
 def arguments_for(rule: DecodingRule) -> dict[str, str]:
     """Return the extra arguments by which a request asks for a rule."""
-    settings = {"boost": f":alpha={rule.alpha}", "gate": f":top_k={rule.top_k}"}.get(rule.method, "")
-    return {DECODING: rule.method + settings, LANGUAGE: rule.language, ENGLISH: rule.english}
+    setting = SETTING_OF.get(rule.method)
+    value = "" if setting is None else f":{setting}={getattr(rule, setting)}"
+    return {DECODING: rule.method + value, LANGUAGE: rule.language, ENGLISH: rule.english}
 
 
 def requested_rule(arguments: Mapping[str, Any] | None) -> DecodingRule | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.box import ROUNDED
 from rich.table import Table
 
-from tlpo_ray.commands.display import TerminalProgress, console, rate
+from tlpo_ray.commands.display import TerminalProgress, console, interval, rate
 from tlpo_ray.config.decoding import ABOUT
 from tlpo_ray.evaluation.alternatives import AlternativesRequest, AlternativesResult, compare_alternatives
 from tlpo_ray.evaluation.evaluate import RESULT
@@ -16,7 +16,7 @@ from tlpo_ray.stopping import stop_on_signal
 
 LEGEND = (
     "changed: tokens before which a method changed which one is the most probable, or that it took back\n"
-    "wanted: foreign text that was asked for is there · ms/token: all answers together, beside plain sampling"
+    "wanted: the foreign text that was asked for is there · × plain: time per token relative to plain sampling"
 )
 WIDE = 150
 """Columns of a terminal from which the table also says what each method does."""
@@ -33,6 +33,8 @@ def alternatives_command(request: AlternativesRequest, output: Path | None) -> N
         result = compare_alternatives(request, TerminalProgress(), output)
     console.print(alternatives_table(result))
     console.print(f"[dim]{LEGEND}[/dim]", soft_wrap=True)
+    if silent := _without_words(result):
+        console.print(f"without a word of the language (not in the RPR): {silent}", soft_wrap=True)
     console.print(result.advice, soft_wrap=True)
     if output is not None:
         console.print(f"answers: {output / ANSWERS}\nresult:  {output / RESULT}", soft_wrap=True)
@@ -65,11 +67,16 @@ def alternatives_table(result: AlternativesResult) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for each in result.methods:
         rates, cost = each.judgement.rates, each.cost
-        low, high = rates.rpr_interval or (None, None)
         table.add_row(
-            each.method, *([ABOUT[each.method]] if described else []),
-            rate(rates.rpr), f"{rate(low)}–{rate(high)}", rate(rates.wpr),
+            str(each.method), *([ABOUT[each.method.method]] if described else []),
+            rate(rates.rpr), interval(rates.rpr_interval), rate(rates.wpr),
             *([rate(each.wanted)] if asked else []), f"{cost.interventions_per_1000_tokens:.1f}",
             f"{cost.ms_per_token:.1f}", f"{each.times_plain:.2f}",
         )  # fmt: skip
     return table
+
+
+def _without_words(result: AlternativesResult) -> str:
+    """Return how many answers of each method are in no rate because they have no word of the language, if any."""
+    rates = {str(each.method): each.judgement.rates for each in result.methods}
+    return " · ".join(f"{name} {one.empty:,} of {one.answers:,}" for name, one in rates.items() if one.empty)

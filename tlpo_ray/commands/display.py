@@ -119,6 +119,11 @@ def rate(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
+def interval(bounds: tuple[float, float] | None) -> str:
+    """Return an interval of a rate for a table, or a dash if there is none."""
+    return rate(None) if bounds is None else "–".join(map(rate, bounds))
+
+
 def marked(text: str, spans: list[tuple[int, int]]) -> Text:
     """Return text with spans (code points) marked: by colour, or by brackets without colour."""
     if console.color_system is None or console.no_color:

@@ -10,7 +10,7 @@ from rich.box import ROUNDED
 from rich.table import Table
 
 import detectors
-from tlpo_ray.commands.display import TerminalProgress, console, rate
+from tlpo_ray.commands.display import TerminalProgress, console, interval, rate
 from tlpo_ray.evaluation.evaluate import (
     RESULT,
     SOURCES,
@@ -105,7 +105,7 @@ def _rates_table(result: EvaluationResult) -> Table:
             table.add_section()
         cells = [*_rate_cells(row.rates, shown=row.rated)] if rated else [f"{row.rates.answers:,}"]
         cells += [rate(row.accuracy if row.score_name == name else None) for name in scores]
-        cells += [] if rated else [_interval(row.accuracy_interval)]
+        cells += [] if rated else [interval(row.accuracy_interval)]
         table.add_row(row.language, row.task, *cells)
         for part, rates in row.parts.items() if row.rated else ():
             table.add_row("", f"  {part.replace('_', ' ')}", *_rate_cells(rates), style="dim")
@@ -116,13 +116,13 @@ def _rate_cells(rates: detectors.Rates, *, shown: bool = True) -> list[str]:
     """Return number of answers, RPR, its interval, WPR and line pass rate, or only the number if they are not shown."""
     if not shown:
         return [f"{rates.answers:,}", rate(None), rate(None), rate(None), rate(None)]
-    interval = _interval(rates.rpr_interval)
-    return [f"{rates.answers:,}", rate(rates.rpr), interval, rate(rates.wpr), rate(rates.line_pass_rate)]
-
-
-def _interval(bounds: tuple[float, float] | None) -> str:
-    low, high = bounds or (None, None)
-    return f"{rate(low)}–{rate(high)}"
+    return [
+        f"{rates.answers:,}",
+        rate(rates.rpr),
+        interval(rates.rpr_interval),
+        rate(rates.wpr),
+        rate(rates.line_pass_rate),
+    ]
 
 
 def _remarks(result: EvaluationResult) -> str:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from actors.chat import check_conversations
-from detectors import code_or_name, language_code
-from tlpo_ray.config.decoding import METHODS, DecodingConfig, DecodingMethod
+from detectors import code_or_name
+from tlpo_ray.config.decoding import METHODS, DecodingConfig
 from tlpo_ray.config.detector import DetectorConfig, English
 from tlpo_ray.config.fields import RolloutEngine
 from tlpo_ray.config.model import ModelConfig
@@ -17,18 +17,20 @@ from tlpo_ray.evaluation.evaluate import RESULT, item_answers, prompt_items, pro
 from tlpo_ray.evaluation.generation import model_for_sampling, select_prompts
 from tlpo_ray.evaluation.judge import ANSWERS, ItemAnswer, Json, Judge, Judgement, total
 from tlpo_ray.evaluation.keeping import kept
-from tlpo_ray.evaluation.sampling import Cost, Sampling, answers_of, checked_engine, sampling_worker
-from tlpo_ray.evaluation.suites import Item
-from tlpo_ray.evaluation.suites.wanted import LANGUAGES, wanted_items
+from tlpo_ray.evaluation.sampling import Cost, Sampling, answers_of, checked_engine, sampling_worker, skip_reasons
+from tlpo_ray.evaluation.suites import SUITES, Item, select_items
+from tlpo_ray.evaluation.suites.wanted import LANGUAGES
 from tlpo_ray.files import disk_errors, write_json, write_lines
 from tlpo_ray.flow.records import Prompt
 from tlpo_ray.progress import SILENT, ProgressListener
 
-PLAIN = "plain"
+PLAIN, WANTED = "plain", "wanted"
 GOOD_ENOUGH = 0.99
 """RPR from which a method is enough by itself."""
 CHEAP = 1.1
 """Time per token, relative to plain sampling, up to which a method is cheap."""
+KEPT, ANSWERED = 0.9, 0.9
+"""Shares of plain sampling's foreign text that is wanted, and of its answers with words, that a method has to keep."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +75,7 @@ class AlternativesRequest:
 class MethodResult:
     """What one method has reached, and what it has cost."""
 
-    method: DecodingMethod
+    method: DecodingConfig
     judgement: Judgement
     cost: Cost
     wanted: float | None
@@ -84,7 +86,7 @@ class MethodResult:
     def to_json(self) -> Json:
         """Return the method's row of `result.json`."""
         return {
-            "method": self.method, "times_plain": round(self.times_plain, 3), "wanted": self.wanted,
+            "method": str(self.method), "times_plain": round(self.times_plain, 3), "wanted": self.wanted,
             **self.cost.to_json(), **self.judgement.to_json(),
         }  # fmt: skip
 
@@ -100,10 +102,14 @@ class AlternativesResult:
     def advice(self) -> str:
         """What the figures say about training, in a sentence or two."""
         plain, *others = self.methods
-        if (plain.judgement.rates.rpr or 0) >= GOOD_ENOUGH:
+        if _rpr(plain) >= GOOD_ENOUGH:
             return f"The model passes {_share(plain)} as it is: there is little to repair."
-        enough = [each for each in others if (each.judgement.rates.rpr or 0) >= GOOD_ENOUGH]
-        kept = [each for each in enough if each.wanted is None or each.wanted >= 0.9 * (plain.wanted or 0)]
+        if not others:
+            return f"The model passes {_share(plain)} as it is; no other method was asked."
+        # A method that silences the model leaves nothing to fail: it must answer about as often as plain sampling.
+        words = ANSWERED * _with_words(plain)
+        enough = [each for each in others if _rpr(each) >= GOOD_ENOUGH and _with_words(each) >= words]
+        kept = [each for each in enough if each.wanted is None or each.wanted >= KEPT * (plain.wanted or 0)]
         cheap = [each for each in kept if each.times_plain <= CHEAP]
         if cheap:
             best = min(cheap, key=lambda each: each.times_plain)
@@ -117,8 +123,12 @@ class AlternativesResult:
                 f"{best.method} passes {_share(best)}, but costs {best.times_plain:.2f} times the time per token, on "
                 f"every answer: training pays if you serve many."
             )
-        best = max(others, key=lambda each: each.judgement.rates.rpr or 0)
-        reason = ", and it loses foreign text that is wanted" if best in enough else ""
+        best = max(enough or others, key=_rpr)
+        rates, reason = best.judgement.rates, ""
+        if best in enough:
+            reason = ", and it loses foreign text that is wanted"
+        elif rates.empty:
+            reason = f" that have a word of the language; {rates.empty:,} of {rates.answers:,} have none"
         return f"No method is enough: the best is {best.method} with {_share(best)}{reason}. Train."
 
     def to_json(self) -> Json:
@@ -150,7 +160,7 @@ def compare_alternatives(
         ModelError: The model does not exist or cannot be loaded.
         JudgeError: A detector fails on an answer; all sampled answers are kept in a file.
     """
-    methods = [DecodingConfig.parse(name) for name in dict.fromkeys((PLAIN, *request.methods))]
+    methods = list(dict.fromkeys(map(DecodingConfig.parse, (PLAIN, *request.methods))))
     judge = Judge(request.english)
     judge.detector(request.language)
     if output is not None:
@@ -164,16 +174,17 @@ def compare_alternatives(
     with progress.phase(f"loading {model.path} ({sampling.engine})"):
         worker = sampling_worker(model, sampling)
     try:
-        # Prompts are cached from here on, and kernels warm, so that no method pays for being the first.
-        answers_of(worker, model, prompts, replace(sampling, samples=1, max_new_tokens=2))
+        # Prompts are cached, kernels warm, and vocabularies read from here on, so that no method pays for being first.
+        for method in methods:
+            answers_of(worker, model, prompts, replace(sampling, samples=1, max_new_tokens=2, decoding=method))
         asked: list[tuple[DecodingConfig, list[ItemAnswer], Cost]] = []
         for method in methods:
-            with progress.phase(f"{len(prompts):,} prompts · {method.method}"):
+            with progress.phase(f"{len(prompts):,} prompts · {method}"):
                 sampled = answers_of(worker, model, prompts, replace(sampling, decoding=method))
             asked.append((method, item_answers(items, sampled.completions), sampled.cost))
     finally:
         worker.close()
-    rows = [answer.to_json() | {"decoding": method.method} for method, answers, _ in asked for answer in answers]
+    rows = [answer.to_json() | {"decoding": str(method)} for method, answers, _ in asked for answer in answers]
     file = None if output is None else output / ANSWERS
     with kept(file, rows, "tlpo evaluate --answers {file} judges them"):
         results = _results(asked, judge)
@@ -192,11 +203,14 @@ def _asked(
         progress.note(line)
     check_conversations(model, selected.examples, skip=False)
     items = prompt_items(selected)
-    in_suite = language_code(request.language).split("-")[0]
-    if in_suite in LANGUAGES:
-        wanted = wanted_items([in_suite], limit=request.wanted, seed=request.seed)
-        items += [replace(item, language=request.language) for item in wanted]
-    return items, prompts_of(items)
+    if request.language.split("-")[0] in LANGUAGES:  # the Chinese prompts are asked for both writings
+        items += select_items(SUITES[WANTED], None, (request.language,), limit=request.wanted, seed=request.seed).items
+    elif request.wanted:
+        progress.note(f"the suite {WANTED} has no prompts in {request.language}: no foreign text is asked for")
+    prompts = prompts_of(items)
+    for reason, number in skip_reasons(model, prompts).items():
+        progress.note(f"{number:,} of {len(prompts):,} prompts left out: {reason}")
+    return items, prompts
 
 
 def _results(asked: Sequence[tuple[DecodingConfig, list[ItemAnswer], Cost]], judge: Judge) -> list[MethodResult]:
@@ -207,7 +221,7 @@ def _results(asked: Sequence[tuple[DecodingConfig, list[ItemAnswer], Cost]], jud
         wanted = [each for each in judgements if not each.rated]
         results.append(
             MethodResult(
-                method=method.method,
+                method=method,
                 judgement=total([each for each in judgements if each.rated]),
                 cost=cost,
                 wanted=total(wanted).accuracy if wanted else None,
@@ -223,11 +237,20 @@ def _write(
     asked: Sequence[tuple[DecodingConfig, list[ItemAnswer], Cost]],
     judge: Judge,
 ) -> None:
-    rows = [judge.row(answer) | {"decoding": method.method} for method, answers, _ in asked for answer in answers]
+    rows = [judge.row(answer) | {"decoding": str(method)} for method, answers, _ in asked for answer in answers]
     with disk_errors(f"to {output}"):
         write_lines(output / ANSWERS, rows)
         write_json(output / RESULT, result.to_json())
 
 
+def _rpr(result: MethodResult) -> float:
+    """Return the RPR of a method; 0 if no answer has a word of the language, because then none is repaired."""
+    return result.judgement.rates.rpr or 0.0
+
+
+def _with_words(result: MethodResult) -> int:
+    return result.judgement.rates.answers - result.judgement.rates.empty
+
+
 def _share(result: MethodResult) -> str:
-    return f"{result.judgement.rates.rpr or 0:.1%} of the answers"
+    return f"{_rpr(result):.1%} of the answers"

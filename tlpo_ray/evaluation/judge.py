@@ -239,8 +239,10 @@ def _read_answer(place: str, row: Mapping[str, Any], default_language: str | Non
     language = row.get("language") or default_language
     if not isinstance(language, str):
         raise UserError(f"{place}: no field 'language'; give it with --language")
+    # Those of `tlpo alternatives` answer the same prompts by several methods, whose rates are not to be mixed.
+    task = " · ".join(str(row[name]) for name in ("task", "decoding") if name in row) or PROMPTS
     item = Item(
-        suite=str(row.get("suite", PROMPTS)), task=str(row.get("task", PROMPTS)), source=str(row.get("source", "")),
+        suite=str(row.get("suite", PROMPTS)), task=task, source=str(row.get("source", "")),
         id=str(row.get("id", place)), language=detectors.code_or_name(language), prompt=str(row.get("prompt", "")),
         reference=str(row.get("reference", "")), conversation=_conversation(place, row),
     )  # fmt: skip

@@ -13,7 +13,7 @@ import detectors
 from tlpo_ray.config.run import DataConfig
 from tlpo_ray.config.versions import stack_versions
 from tlpo_ray.data.prompts import PromptSet, read_prompts, usual_field
-from tlpo_ray.errors import ModelError, UserError, first_line
+from tlpo_ray.errors import UserError
 from tlpo_ray.evaluation.evaluate import RESULT, refuse_used
 from tlpo_ray.evaluation.generation import model_for_sampling
 from tlpo_ray.evaluation.judge import Json
@@ -123,7 +123,8 @@ def measure_perplexity(request: PerplexityRequest, progress: ProgressListener = 
 
     Raises:
         UnknownLanguageError: A language has no detector.
-        UserError: The texts cannot be read, or none of them is in these languages, or has two tokens.
+        UserError: The texts cannot be read or are conversations; or in one of the languages there is none, or none
+            with two tokens.
         ModelError: The model does not exist or cannot be loaded.
     """
     for language in request.languages:
@@ -150,22 +151,27 @@ def _texts(request: PerplexityRequest) -> PromptSet:
         shuffle=request.limit is not None,
     )  # fmt: skip
     texts = read_prompts(data.model_copy(update={"prompt_field": usual_field(data)}), request.seed)
-    if not texts.prompts:
-        raise UserError(f"--perplexity {request.texts}: no text in {', '.join(request.languages) or 'any language'}")
+    missing = [language for language in request.languages if language not in texts.languages]
+    if missing or not texts.prompts:
+        raise UserError(f"--perplexity {request.texts}: no text in {', '.join(missing) or 'any language'}")
+    for place, text in texts.examples:
+        if text.conversation is not None:
+            # Of a conversation only the last question would be measured, and none of what was written in answer.
+            raise UserError(
+                f"--perplexity {place}: a conversation, expected a text: give a file with the field text or prompt"
+            )
     return texts
 
 
 def _load(model: str) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM
+    import torch
 
     from tlpo_ray.evaluation.sampling import on_gpu
+    from tlpo_ray.flow.models import load_causal_lm
     from tlpo_ray.flow.tokenizer import load_tokenizer
 
     config = model_for_sampling(model, MAX_TOKENS)
-    try:
-        policy = AutoModelForCausalLM.from_pretrained(config.path, dtype=config.dtype)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"model {model!r}: {first_line(error)}") from error
+    policy = load_causal_lm(config, getattr(torch, config.dtype))
     return policy.to("cuda" if on_gpu() else "cpu").eval(), load_tokenizer(config)
 
 

@@ -20,11 +20,12 @@ from typing import Any
 
 from tlpo_ray.config.load import load_config
 from tlpo_ray.config.run import RunConfig
-from tlpo_ray.errors import DeadlineError, TlpoError
+from tlpo_ray.data.readers import is_hub_name
+from tlpo_ray.errors import ConfigError, DeadlineError, TlpoError
 from tlpo_ray.evaluation.harness import task_names
 from tlpo_ray.evaluation.judge import ANSWERS
 from tlpo_ray.evaluation.keeping import SAMPLED
-from tlpo_ray.evaluation.suites import wanted
+from tlpo_ray.evaluation.suites import SUITES, wanted
 from tlpo_ray.experiment.plan import Target, Trial
 from tlpo_ray.experiment.trial import RESULT, ResultRow, result_row
 from tlpo_ray.files import read_json, write_json
@@ -37,6 +38,22 @@ WANTED = wanted.SUITE.score_name
 """Metric of the suite whose prompts ask for foreign text: it has no RPR and no WPR."""
 Commands = dict[str, list[str]]
 """Arguments of `tlpo` by step."""
+
+
+def check_target(target: Target) -> None:
+    """Check what all trials of a plan share, before days are spent on the first of them.
+
+    Raises:
+        ConfigError: The preset or a setting is wrong, or a suite or a file of the target does not exist.
+    """
+    _config(target)
+    if unknown := sorted(target.suites.keys() - SUITES.keys()):
+        raise ConfigError(f"target.suites: {unknown[0]}: expected one of {', '.join(SUITES)}")
+    sources = {f"suites.{suite}": source for suite, source in target.suites.items()}
+    sources |= {"perplexity": target.perplexity, "accuracy_source": target.accuracy_source}
+    for key, source in sources.items():
+        if source is not None and not Path(source).exists() and not is_hub_name(source):
+            raise ConfigError(f"target.{key}: {source}: no such file or folder")
 
 
 def trial_commands(trial: Trial, target: Target, folder: Path) -> Commands:
@@ -115,12 +132,14 @@ def run_commands(trial: Trial, target: Target, folder: Path, deadline_s: float) 
 
     record()  # what a failed step leaves is this trial's
     for step, arguments in trial_commands(trial, target, folder).items():
-        if step in seconds:
+        if step in seconds and _left_behind(folder, step).exists():
             continue
         remaining = _arguments(step, arguments, folder)
         if step == TRAINED and (trained := _same_training(trial, folder)) is not None:
             seconds[step] = trained
         else:
+            if step == TRAINED:
+                _forget_evaluations(seconds, folder)
             seconds[step] = _run(remaining, folder / LOG, deadline_s)
         record()
     metrics = dict(_metrics(target, folder))
@@ -129,6 +148,19 @@ def run_commands(trial: Trial, target: Target, folder: Path, deadline_s: float) 
     row = result_row(trial, metrics, folder / TRAINED)
     write_json(folder / RESULT, row)
     return row
+
+
+def _left_behind(folder: Path, step: str) -> Path:
+    """Return what a finished step leaves, and the steps behind it need: somebody may have removed it since."""
+    return folder / step / ("model" if step == TRAINED else "result.json")
+
+
+def _forget_evaluations(seconds: dict[str, float], folder: Path) -> None:
+    """Remove what other weights than those that are to be trained now have reached."""
+    for step in seconds.keys() - {TRAINED}:
+        rmtree(folder / step, ignore_errors=True)
+        (folder / f"{step}.{ANSWERS}").unlink(missing_ok=True)
+    seconds.clear()
 
 
 def _arguments(step: str, arguments: Sequence[str], folder: Path) -> Sequence[str]:
@@ -157,13 +189,28 @@ def _same_training(trial: Trial, folder: Path) -> float | None:
     for steps in sorted(folder.parent.glob(f"*/{STEPS}")):
         with suppress(OSError, ValueError, KeyError):
             recorded = read_json(steps)
-            if steps.parent != folder and recorded["training"] == trial.training_key and TRAINED in recorded["seconds"]:
-                rmtree(folder / TRAINED, ignore_errors=True)
-                copytree(steps.parent / TRAINED, folder / TRAINED, copy_function=_link_or_copy)
+            if steps.parent == folder or recorded["training"] != trial.training_key:
+                continue
+            if TRAINED in recorded["seconds"] and _left_behind(steps.parent, TRAINED).exists():
+                _link_folder(steps.parent / TRAINED, folder / TRAINED)
                 with (folder / LOG).open("a", encoding="utf-8") as file:
                     file.write(f"trained the same: {steps.parent.name}\n")
                 return float(recorded["seconds"][TRAINED])
     return None
+
+
+def _link_folder(source: Path, target: Path) -> None:
+    """Link all files of a folder; of a copy that fails nothing is left, so that the step can run there.
+
+    Raises:
+        OSError: The files cannot be linked or copied.
+    """
+    rmtree(target, ignore_errors=True)
+    try:
+        copytree(source, target, copy_function=_link_or_copy)
+    except OSError:
+        rmtree(target, ignore_errors=True)
+        raise
 
 
 def _link_or_copy(source: str, target: str) -> None:
@@ -222,8 +269,8 @@ def _metrics(target: Target, folder: Path) -> Iterator[tuple[str, float]]:
     sampled = [result for result in results.values() if "tokens_sampled" in result]
     if tokens := sum(result["tokens"] for result in sampled):
         yield "ms_per_token", 1000 * sum(result["seconds"] for result in sampled) / tokens
-        if interventions := sum(result["interventions"] for result in sampled):
-            yield "interventions", 1000 * interventions / tokens
+        if any(result["decoding"] != "plain" for result in sampled):
+            yield "interventions", 1000 * sum(result["interventions"] for result in sampled) / tokens
     if (perplexity := _result_if_any(folder / PERPLEXITY)) is not None:
         yield PERPLEXITY, perplexity[PERPLEXITY]
         yield from ((f"{PERPLEXITY}_{row['language']}", row[PERPLEXITY]) for row in perplexity["by_language"])

@@ -68,7 +68,7 @@ def run_experiment(
         progress: Receives a phase with the trials that are running, and a note on each that has ended.
 
     Raises:
-        ConfigError: The preset or a setting of the plan's target is wrong.
+        ConfigError: The plan's target is wrong, or names a file that does not exist.
         UserError: `jobs` or `address` do not go with the plan.
         ResourceError: The folder cannot be written.
         TlpoError: A trial failed; the results of the others are kept.
@@ -101,7 +101,7 @@ def _executor(plan: Plan, jobs: int | None, address: str | None, progress: Progr
     """Return how the plan's trials are run: several at once in Ray, or, with a target, each on the complete machine.
 
     Raises:
-        ConfigError: The target's preset or settings are wrong.
+        ConfigError: The target is wrong, or names a file that does not exist.
         UserError: `jobs` or `address` do not go with the plan.
     """
     target = plan.target
@@ -112,7 +112,9 @@ def _executor(plan: Plan, jobs: int | None, address: str | None, progress: Progr
             f"{plan.name} has a target, {target.preset}: each of its trials takes the complete machine, so --jobs and "
             f"--address do not go with it; set the cluster of its runs with target.settings"
         )
-    load_config(target.preset, target.settings)  # an error in what all trials share is raised before the first of them
+    from tlpo_ray.experiment.full_size import check_target
+
+    check_target(target)
     return partial(_run_in_turn, target, plan.deadline_s)
 
 

@@ -105,9 +105,8 @@ def methods_beside_each_other(variants: Variants, folder: Path) -> Figure | None
         columns=2,
     )  # fmt: skip
     caption = (
-        "Every method in a row: answers without a foreign word, answers that have the foreign text which was asked "
-        "for, answers that are right and clean, and time per token relative to plain sampling. Bars are one standard "
-        "deviation over seeds; the dashed line is the model as it is, sampled plainly."
+        "Every method in a row; wanted foreign text is what a question asked for. Bars are one standard deviation "
+        "over seeds; the dashed line is the untrained model with plain sampling."
     )
     return Figure(name="methods", title="What each method keeps, and what it costs", caption=caption, panels=panels)
 

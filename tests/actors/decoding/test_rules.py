@@ -155,3 +155,30 @@ def test_a_boost_is_alpha_times_the_foreign_share() -> None:
     assert logits_BV[0, arabic].item() == pytest.approx(torch.tensor(0.75).log().item())
     assert logits_BV[1, hangul].item() == pytest.approx(0.0, abs=1e-6)
     assert changed_B.tolist() == [True, False]
+
+
+def test_a_boost_leaves_the_rest_of_a_begun_character_alone() -> None:
+    tokenizer = byte_level()
+    rules, rule = RuleSet(tokenizer, len(tokenizer)), DecodingRule(method="boost", language="ko")
+    first, *rest = tokenizer("뷁", add_special_tokens=False)["input_ids"]
+    assert rest, "written in pieces"
+    for place in range(1, 1 + len(rest)):
+        logits_BV = one_row({[first, *rest][place]: 9.0}, len(tokenizer))
+        before_BV = logits_BV.clone()
+        assert rules.apply(logits_BV, [rule], [[first, *rest][:place]]).tolist() == [False]
+        assert torch.equal(logits_BV, before_BV)
+    # Behind the complete character the same logits rise where a foreign token is probable.
+    logits_BV = one_row({token_of(tokenizer, "ل"): 9.0}, len(tokenizer))
+    rules.apply(logits_BV, [rule], [[first, *rest]])
+    assert logits_BV[0, token_of(tokenizer, "의")] > 7
+
+
+def test_a_boost_also_raises_pieces_of_the_languages_letters() -> None:
+    tokenizer = byte_level()
+    spelled = {content: token for token in range(len(tokenizer)) if (content := TokenBytes(tokenizer)[token])}
+    hangul, arabic = token_of(tokenizer, "의"), token_of(tokenizer, "ل")
+    logits_BV = one_row({arabic: 9.0}, len(tokenizer))
+    RuleSet(tokenizer, len(tokenizer)).apply(logits_BV, [DecodingRule(method="boost", language="ko")], [[]])
+    # EB begins syllables of Hangul only; D8 begins Arabic letters, and 80 ends a character.
+    assert logits_BV[0, spelled[b"\xeb"]] == logits_BV[0, hangul] > 7
+    assert logits_BV[0, [spelled[b"\xd8"], spelled[b"\x80"]]].tolist() == [0, 0]

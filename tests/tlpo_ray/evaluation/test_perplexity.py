@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tlpo_ray.commands.evaluate import Request, evaluate_command
-from tlpo_ray.errors import UserError
+from tlpo_ray.errors import ModelError, UserError
 from tlpo_ray.evaluation.perplexity import MAX_TOKENS, PerplexityRequest, measure_perplexity
 
 TEXTS = {
@@ -66,6 +67,7 @@ def test_the_command_shows_each_language_and_writes_the_result(
     ("wrong", "message"),
     [
         ({"languages": ("ja",)}, "no text in ja"),
+        ({"languages": ("ko", "ja", "th")}, "no text in ja, th"),
         ({"decoding": "mask"}, "--decoding does not go with --perplexity"),
         ({"engine": "transformers"}, "--engine does not go with --perplexity"),
         ({"model": None}, "--perplexity needs a MODEL"),
@@ -80,3 +82,22 @@ def test_texts_of_one_token_are_nothing_to_predict(tmp_path: Path, tiny_model: P
     (tmp_path / "short.jsonl").write_text('{"text": "a", "language": "en"}\n')
     with pytest.raises(UserError, match="no text in en has two tokens"):
         measure_perplexity(PerplexityRequest(model=str(tiny_model), texts=str(tmp_path / "short.jsonl")))
+
+
+def test_a_conversation_is_not_measured_by_its_last_question(tmp_path: Path, tiny_model: Path) -> None:
+    messages = [{"role": "user", "content": "일본의 통화는?"}, {"role": "assistant", "content": "엔입니다."}]
+    rows = [{"prompt": "일본의 통화는?", "language": "ko"}, {"messages": messages, "language": "ko"}]
+    file = tmp_path / "conversations.jsonl"
+    for kept in (rows[1:], rows):
+        file.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        with pytest.raises(UserError, match=rf"conversations.jsonl line {len(kept)}: a conversation, expected a text"):
+            measure_perplexity(PerplexityRequest(model=str(tiny_model), texts=str(file)))
+
+
+def test_damaged_weights_are_reported_in_one_line(texts: Path, tiny_model: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "damaged"
+    shutil.copytree(tiny_model, copy)
+    (copy / "model.safetensors").write_bytes(b"xx")
+    with pytest.raises(ModelError, match="cannot be loaded") as caught:
+        measure_perplexity(PerplexityRequest(model=str(copy), texts=str(texts)))
+    assert "\n" not in str(caught.value)

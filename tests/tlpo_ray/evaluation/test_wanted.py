@@ -198,3 +198,8 @@ def test_the_command_samples_and_saves(tmp_path: Path, capsys: pytest.CaptureFix
     assert "wanted" in capsys.readouterr().out
     with pytest.raises(UserError, match="leave --source"):
         evaluate_command(replace(request, output=None, source="x.jsonl"))
+
+
+def test_no_prompt_has_two_right_answers() -> None:
+    prompts = [(item.language, item.prompt) for item in wanted_items(LANGUAGES)]
+    assert len(prompts) == len(set(prompts)) > 3000

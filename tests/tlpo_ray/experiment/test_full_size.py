@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,9 @@ import pytest
 from tlpo_ray.commands.experiment import experiment_command
 from tlpo_ray.config.yaml_text import dump_document
 from tlpo_ray.errors import ConfigError, TlpoError, UserError
-from tlpo_ray.experiment.full_size import _arguments, trial_commands
-from tlpo_ray.experiment.plan import load_plan
+from tlpo_ray.experiment import full_size
+from tlpo_ray.experiment.full_size import _arguments, run_commands, trial_commands
+from tlpo_ray.experiment.plan import Trial, load_plan
 
 QUESTIONS = ["일본의 통화는 무엇입니까?", "태국의 통화는 무엇입니까?", "일본의 수도는 어디입니까?", "엔은 무엇입니까?"]
 
@@ -111,11 +114,13 @@ def test_every_method_is_trained_and_evaluated_and_nothing_is_done_twice(plan: P
 
 @pytest.mark.slow
 def test_a_command_that_fails_is_reported_with_its_last_line(plan: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").touch()
+    suite = f"target.suites.lcb-monolingual={tmp_path}/empty.jsonl"
     with pytest.raises(TlpoError) as caught:
-        experiment_command(str(plan), ["target.suites.lcb-monolingual=gone.jsonl"], tmp_path / "out", None, None, None)
+        experiment_command(str(plan), [suite], tmp_path / "out", None, None, None)
     assert "trial baseline-0 failed (and 3 more)" in str(caught.value)
-    assert "--suite lcb-monolingual --source gone.jsonl" in str(caught.value)
-    assert "gone.jsonl: no such file" in str(caught.value)
+    assert f"--suite lcb-monolingual --source {tmp_path}/empty.jsonl" in str(caught.value)
+    assert "no prompt in language 'ko'" in str(caught.value)
 
 
 def test_jobs_do_not_go_with_a_target(plan: Path, tmp_path: Path) -> None:
@@ -163,3 +168,87 @@ def test_what_a_failed_step_has_sampled_is_moved_aside_and_never_removed(tmp_pat
     assert (tmp_path / "accuracy.sampled" / "samples_mif_ko.jsonl").read_text() == "kept"
     (tmp_path / "train.answers.jsonl").write_text("those of a baseline, which it finds itself")
     assert _arguments("train", ["baseline"], tmp_path) == ["baseline"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "target.suites.lcb-monolingual=gone.jsonl",
+            "target.suites.lcb-monolingual: gone.jsonl: no such file or folder",
+        ),
+        ("target.suites.lcb=null", "target.suites: lcb: expected one of lcb-monolingual"),
+        ("target.perplexity=gone/texts.jsonl", "target.perplexity: gone/texts.jsonl: no such file or folder"),
+        ("target.accuracy_source=./gone", "target.accuracy_source: ./gone: no such file or folder"),
+    ],
+)
+def test_what_an_evaluation_lacks_is_reported_before_anything_is_trained(
+    plan: Path, tmp_path: Path, override: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        experiment_command(str(plan), [override], tmp_path / "out", None, None, None)
+    assert not (tmp_path / "out").exists()
+
+
+class Commands:
+    """Stands for the commands of trials: each leaves what `tlpo` would, with a number of its own."""
+
+    def __init__(self) -> None:
+        self.run: list[str] = []
+
+    def __call__(self, arguments: Sequence[str], log: Path, deadline_s: float) -> float:
+        self.run.append(arguments[0] if arguments[0] == "train" else arguments[arguments.index("--output") + 1])
+        if arguments[0] == "train":
+            output = Path(next(each for each in arguments if each.startswith("folder=")).partition("=")[2])
+            (output / "model").mkdir(parents=True)
+            (output / "model" / "weights").write_text(str(len(self.run)))
+            (output / "result.json").write_text('{"tokens_generated": 5}')
+            return 7.0
+        output = Path(self.run[-1])
+        output.mkdir()
+        sampled = {"tokens_sampled": 20, "tokens": 20, "seconds": 1.0, "interventions": 0, "mean_tokens": 2.0}
+        decoding = arguments[arguments.index("--decoding") + 1] if "--decoding" in arguments else "plain"
+        found = {"rpr": 1.0, "wpr": 1.0, "decoding": decoding, **sampled, "perplexity": 1.5, "by_language": []}
+        (output / "result.json").write_text(json.dumps(found))
+        (output / "answers.jsonl").write_text("")
+        return 1.0
+
+    def names(self) -> list[str]:
+        """Return the steps that were run since the last call."""
+        names, self.run = [Path(each).name for each in self.run], []
+        return names
+
+
+def test_a_training_that_was_removed_is_linked_again_or_repeated_with_its_evaluations(
+    plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = Commands()
+    monkeypatch.setattr(full_size, "_run", commands)
+    own = load_plan(str(plan), ["target.accuracy=''"])
+    assert own.target is not None
+    tlpo, retry = (trial for trial in own.trials() if trial.method == "tlpo")
+    folders = tmp_path / "runs" / "tlpo-0", tmp_path / "runs" / "tlpo-retry-0"
+
+    def run(trial: Trial, folder: Path) -> dict[str, float]:
+        assert own.target is not None
+        return run_commands(trial, own.target, folder, 60)["metrics"]
+
+    run(tlpo, folders[0])
+    assert commands.names() == ["train", "lcb-monolingual", "perplexity"]
+    metrics = run(retry, folders[1])
+    assert commands.names() == ["lcb-monolingual"], "trained once"
+    assert metrics["interventions"] == 0, "none at all is a number, too"
+    assert metrics["seconds"] == 7
+
+    # One of the linked folders is removed, and an evaluation with it: the other one gives its model back.
+    for step in ("train", "perplexity"):
+        shutil.rmtree(folders[0] / step)
+    assert "interventions" not in run(tlpo, folders[0])
+    assert commands.names() == ["perplexity"]
+    assert (folders[0] / "train/model/weights").samefile(folders[1] / "train/model/weights")
+
+    # Both are gone: other weights are trained, and what the first ones have reached says nothing about them.
+    for folder in folders:
+        shutil.rmtree(folder / "train")
+    run(tlpo, folders[0])
+    assert commands.names() == ["train", "lcb-monolingual", "perplexity"]

@@ -109,9 +109,11 @@ def _items(kind: Kind, language: str, foreign: str) -> Iterator[Item]:
     asked: list[tuple[str, str, str]] = []  # code, prompt, expected text
     match kind:
         case "translate":
+            countries = set(own.territories.values())  # in Thai, "Japan" and "Japanese" are one word
+            tongues = [code for code in TONGUES if own.languages[code] not in countries]
             for codes, names, foreign_names in (
                 (COUNTRIES, own.territories, other.territories),
-                (TONGUES, own.languages, other.languages),
+                (tongues, own.languages, other.languages),
                 (CURRENCIES, own.currencies, other.currencies),
             ):
                 for code in codes:
