@@ -64,7 +64,7 @@ def read_json_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             if not content.strip():
                 continue
             try:
-                value = json.loads(content.strip().decode("utf-8"))
+                value = json.loads(content.decode("utf-8"))
             except (ValueError, RecursionError) as error:
                 raise UserError(f"{file} line {number}: not JSON ({first_line(error)})") from error
             if not isinstance(value, dict):
