@@ -279,6 +279,28 @@ def test_a_language_goes_by_many_names(names: str, code: str) -> None:
     assert language(names.split()[-1]) is language(code)
 
 
+@pytest.mark.parametrize(
+    ("names", "code"),
+    [
+        ("Korean (South Korea)|korean language|Korean(한국어)|Koreanisch|coréen|корейский|韩语|韓国語", "ko"),
+        ("Chinese (Simplified, China)|Chinese, Simplified|Chinese (China)|中文 (简体)|中文（简体）", "zh-Hans"),
+        ("Chinese (Taiwan)|Chinese (Hong Kong)|Chinese, Traditional|中文（繁體）", "zh-Hant"),
+        ("Standard Arabic|Modern Standard Arabic|Arabic (Egypt)|arb|arb_Arab", "ar"),
+        ("Portuguese (Brazil)|European Portuguese|portugués", "pt"),
+        ("English (US)|American English|British English|Englisch|英语", "en"),
+        ("Iranian Persian|pes|Persian (Iran)", "fa"),
+    ],
+)
+def test_names_of_a_language_with_its_region_or_in_another_language(names: str, code: str) -> None:
+    assert {name: language_code(name) for name in names.split("|")} == dict.fromkeys(names.split("|"), code)
+
+
+@pytest.mark.parametrize("name", ["ko,en", "Korean, English", "Korean (", "(Korean)", "unknown", "und", "", "()"])
+def test_what_names_no_language_or_several_is_none(name: str) -> None:
+    with pytest.raises(UnknownLanguageError):
+        language_code(name)
+
+
 def test_an_unknown_language_is_named_with_the_nearest() -> None:
     with pytest.raises(UnknownLanguageError, match=r"'Koreen'.*nearest: ko;"):
         language("Koreen")

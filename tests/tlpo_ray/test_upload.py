@@ -252,6 +252,14 @@ def test_a_run_is_resumed(name: str | None) -> None:
     assert shlex.split(job.command) == ["exec", "tlpo", "train", "--resume", SHARED, *typed, "learner.num_ranks=2"]
 
 
+def test_prompts_that_are_missing_are_missed_before_the_job_starts(work_folder: Path) -> None:
+    for number, name in enumerate(("questions/jp.jsonl", "./none", "none.csv.gz")):
+        with pytest.raises(UserError, match="no such file or folder"):
+            submitted(work_folder / f"upload{number}", f"data.prompts={name}", f"folder={work_folder}/a")
+    job = submitted(work_folder / "hub", "data.prompts=owner/name", f"folder={work_folder}/a")
+    assert job.upload is not None and load_config(str(job.upload / CONFIG), []).data.prompts == "owner/name"
+
+
 def test_a_file_that_cannot_be_uploaded_is_one_line(work_folder: Path) -> None:
     with pytest.raises(UserError, match="folder runs/x is relative: a job needs a run folder that all nodes see"):
         submitted(work_folder / "a", "folder=runs/x")

@@ -2,7 +2,8 @@
 
 Splits are recognised as `datasets.load_dataset(folder, split=…)` recognises them: by the `configs` in the YAML part of
 README.md, or by the names of files and folders (`data/train-00000-of-00002.parquet`, `test.jsonl`, `validation/…`).
-Folders that `Dataset.save_to_disk` wrote state their splits themselves.
+Names count in capital letters, too (`TEST.csv`): `load_dataset` would read all of them as one split. Folders that
+`Dataset.save_to_disk` wrote state their splits themselves.
 """
 
 from __future__ import annotations
@@ -183,7 +184,9 @@ def _named_splits(folder: Path, names: Mapping[str, Path]) -> Mapping[str, list[
         if shard := _SHARD.fullmatch(name):
             splits.setdefault(shard[1], []).append(file)
     for patterns in (DEFAULT_PATTERNS_SPLIT_IN_DIR_NAME, DEFAULT_PATTERNS_SPLIT_IN_FILENAME):
-        splits = splits or {str(split): found for split in patterns if (found := _matching(names, patterns[split]))}
+        splits = splits or {
+            str(split): found for split in patterns if (found := _matching(names, patterns[split], re.IGNORECASE))
+        }
     claimed = {file for files in splits.values() for file in files}
     formats = {data_format(file) for file in claimed}
     other = next((name for name, file in names.items() if file not in claimed and data_format(file) in formats), None)
@@ -196,10 +199,10 @@ def _named_splits(folder: Path, names: Mapping[str, Path]) -> Mapping[str, list[
     return splits or {UNNAMED: list(names.values())}
 
 
-def _matching(names: Mapping[str, Path], patterns: Iterable[str]) -> list[Path]:
+def _matching(names: Mapping[str, Path], patterns: Iterable[str], flags: int = 0) -> list[Path]:
     from fsspec.utils import glob_translate
 
-    regexes = [re.compile(glob_translate(pattern)) for pattern in patterns]
+    regexes = [re.compile(glob_translate(pattern), flags) for pattern in patterns]
     return [file for name, file in names.items() if any(regex.match(name) for regex in regexes)]
 
 

@@ -34,8 +34,9 @@ def load_prompts(data: DataConfig, detector: DetectorConfig, seed: int, spool: P
     for language in prompts.languages:
         _ = languages[language]
     if not prompts.prompts:
+        left_out = "".join(f"; {line}" for line in prompts.note_lines())
         raise PromptFileError(
-            f"{data.prompts}: none of {prompts.total} prompts is left (skipped: {dict(prompts.skipped)}); "
+            f"{data.prompts}: none of {prompts.total} prompts is left (skipped: {dict(prompts.skipped)}{left_out}); "
             f"check data.languages, data.max_characters and the file"
         )
     return prompts

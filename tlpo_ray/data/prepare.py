@@ -16,7 +16,7 @@ from tlpo_ray.data.output import Row, free_report_path, write_output
 from tlpo_ray.data.prompts import Reading, each_prompt, usual_field
 from tlpo_ray.data.readers import SUFFIXES
 from tlpo_ray.data.requests import PrepareRequest
-from tlpo_ray.data.rules import Rule, Spans, in_language, no_duplicates, not_longer_than, user_text
+from tlpo_ray.data.rules import OTHER_LANGUAGE, Rule, Spans, in_language, no_duplicates, not_longer_than, user_text
 from tlpo_ray.errors import PromptFileError
 from tlpo_ray.flow.records import Prompt
 from tlpo_ray.progress import SILENT, ProgressListener
@@ -37,7 +37,7 @@ class DroppedPrompt:
     id: str
     """The prompt's id; the place of a record that cannot be read."""
     text: str
-    """The part of the prompt that the reason looks at; empty for a record that cannot be read."""
+    """The part of the prompt that the reason looks at; of a record that cannot be read, what is wrong with it."""
     spans: tuple[tuple[int, int], ...] = ()
     """Code points [start, end) of the words that are the reason."""
 
@@ -98,8 +98,10 @@ def prepare_prompts(request: PrepareRequest, progress: ProgressListener = SILENT
     with progress.phase(f"{data.prompts} · {request.language}"):
         filtered = filter_prompts(data, rules, request.answer_field if request.with_answers else None)
     if not filtered.prompts:
+        others = {word: None for example in filtered.examples.get(OTHER_LANGUAGE, ()) for word in example.words}
+        found = f"; languages found: {', '.join(map(repr, others))}" if others else ""
         raise PromptFileError(
-            f"{data.prompts}: none of {filtered.read:,} prompts is left (dropped: {dict(filtered.dropped)}); "
+            f"{data.prompts}: none of {filtered.read:,} prompts is left (dropped: {dict(filtered.dropped)}{found}); "
             f"check --language, --prompt-field and the file"
         )
     answers: list[Row] = [{"answer": answer} for answer in filtered.answers] or [{}] * len(filtered.prompts)
@@ -178,7 +180,7 @@ def _rejection(reading: Reading, rules: Sequence[Rule]) -> tuple[str, Rule | Non
 def _example(reading: Reading, rule: Rule | None) -> DroppedPrompt:
     prompt = reading.prompt
     if prompt is None:
-        return DroppedPrompt(id=reading.record.place, text="")
+        return DroppedPrompt(id=reading.record.place, text=reading.detail)
     if rule is None:
         return DroppedPrompt(id=prompt.id, text=prompt.text)
     return DroppedPrompt(id=prompt.id, text=rule.text(prompt), spans=tuple(rule.spans(prompt)))

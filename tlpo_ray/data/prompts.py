@@ -15,7 +15,7 @@ from tlpo_ray.config.run import DataConfig
 from tlpo_ray.data.conversations import CONVERSATION_FIELDS, NOT_TEXT, Asked, asked
 from tlpo_ray.data.readers import read_records
 from tlpo_ray.data.spool import write_prompts
-from tlpo_ray.data.tables import Defect, Record
+from tlpo_ray.data.tables import Defect, Record, snippet
 from tlpo_ray.errors import PromptFileError
 from tlpo_ray.flow.conversation import parts_of
 from tlpo_ray.flow.records import Prompt
@@ -24,6 +24,8 @@ UNREADABLE = "cannot be read"
 USUAL_FIELDS = ("prompt", "instruction", "question", *CONVERSATION_FIELDS, "text")
 """Fields in which public datasets keep their prompts, the most specific first."""
 NOT_SELECTED, BEYOND_LIMIT = "in another language than those asked for", "beyond the limit"
+LANGUAGES_NAMED = 5
+"""Number of languages that are left out which a note names, the most frequent ones."""
 ANSWER_LEFT_OUT = "ends with an answer, which is left out"
 RECORDS_SEARCHED = 100
 """Number of records in which `usual_field` looks for one of these fields."""
@@ -43,6 +45,8 @@ class Reading:
     """The prompt; None if the record contains no valid one."""
     problem: str = ""
     """Reason under which a record without a valid prompt is counted; empty for the others."""
+    detail: str = ""
+    """What is wrong with such a record, e.g. "field 'prompt' is empty"; empty for the others."""
     answer: str | None = None
     """Answer that a conversation ended with and that its prompt leaves out; None if it did not."""
     notes: tuple[str, ...] = ()
@@ -150,7 +154,7 @@ def each_prompt(data: DataConfig, *, identify: bool = False) -> Iterator[Reading
         if not data.skip_bad:
             raise PromptFileError(f"{first_problem}; repair it, or skip such lines with --skip-bad")
         is_named = isinstance(reading, Defect) and reading.kind == NOT_TEXT
-        yield Reading(record=record, prompt=None, problem=NOT_TEXT if is_named else UNREADABLE)
+        yield Reading(record=record, prompt=None, problem=NOT_TEXT if is_named else UNREADABLE, detail=str(reading))
     if unreadable and not readable:
         raise PromptFileError(f"{data.prompts}: none of {unreadable} lines can be read; {first_problem}")
 
@@ -188,6 +192,7 @@ def _readable(
     data: DataConfig, skipped: Counter[str], notes: Counter[str], examples: dict[Form, tuple[str, Prompt]]
 ) -> Iterator[Prompt]:
     """Yield the prompts of the selected languages that are not too long, in the source's order; count the others."""
+    others: Counter[str] = Counter()
     for reading in each_prompt(data):
         prompt = reading.prompt
         notes.update(reading.notes)
@@ -196,13 +201,17 @@ def _readable(
             continue
         language = detectors.selected(prompt.language, data.languages) if data.languages else prompt.language
         if language is None:
-            notes[NOT_SELECTED] += 1
+            others[prompt.language] += 1
             continue
         if len(prompt.text) > data.max_characters:
             skipped[too_long(data.max_characters)] += 1
         else:
             examples.setdefault(_form(prompt), (reading.record.place, prompt))
             yield replace(prompt, language=language)
+    if others:
+        names = ", ".join(snippet(name) for name, _ in others.most_common(LANGUAGES_NAMED))
+        more = ", …" if len(others) > LANGUAGES_NAMED else ""
+        notes[f"{NOT_SELECTED} ({names}{more})"] = others.total()
 
 
 def note_lines(notes: Mapping[str, int]) -> list[str]:

@@ -11,6 +11,7 @@ from tlpo_ray.data.prompts import Reject, too_long
 from tlpo_ray.flow.conversation import SYSTEM_ROLES, text_of, texts_of
 from tlpo_ray.flow.records import Prompt
 
+OTHER_LANGUAGE = "is in another language"
 Spans = list[tuple[int, int]]
 """Code points [start, end) of the text that a rule looks at."""
 
@@ -50,8 +51,12 @@ class Rule:
 
 
 def in_language(language: str) -> Rule:
-    """Return a rule that keeps prompts of one language."""
-    return Rule(reject=lambda prompt: None if covers(language, prompt.language) else "is in another language")
+    """Return a rule that keeps prompts of one language; examples show which language the others are in."""
+    return Rule(
+        reject=lambda prompt: None if covers(language, prompt.language) else OTHER_LANGUAGE,
+        spans=lambda prompt: [(0, len(prompt.language))],
+        text=lambda prompt: f"{prompt.language}: {prompt.text}",
+    )
 
 
 def not_longer_than(max_characters: int) -> Rule:

@@ -250,15 +250,20 @@ def _only_language(task: str, languages: Sequence[str]) -> str:
 
 
 def _read_samples(file: Path, task: str, suite: str, language: str) -> list[ItemAnswer]:
-    """Return one answer per document of a log, without the documents that Appendix E leaves out."""
+    """Return the answers to each document of a log, without the documents that Appendix E leaves out."""
     try:
         samples = [sample for _, sample in read_json_lines(file)]
         filters = [sample.get("filter") for sample in samples]
         chosen = LAST_NUMBER if LAST_NUMBER in filters else filters[0] if filters else None
+        kept = [sample for sample in samples if sample.get("filter") == chosen]
+        lost = {sample["doc_id"] for sample in samples} - {sample["doc_id"] for sample in kept}
+        if lost:
+            raise UserError(f"document {min(lost, key=str)} has no line with the filter {chosen!r}")
         return [
-            _item_answer(task, suite, language, sample)
-            for sample in samples
-            if sample.get("filter") == chosen and not _is_left_out(suite, language, sample)
+            answer
+            for sample in kept
+            if not _is_left_out(suite, language, sample)
+            for answer in _item_answers(task, suite, language, sample)
         ]
     except UserError as error:
         problem = str(error).removeprefix(f"{file} ")  # the message of `read_json_lines` begins with the file
@@ -284,13 +289,14 @@ def _is_left_out(suite: str, language: str, sample: Json) -> bool:
     return sample["doc_id"] in MISLABELLED.get(language, ()) or (requested is not None and requested != language)
 
 
-def _item_answer(task: str, suite: str, language: str, sample: Json) -> ItemAnswer:
-    doc, answer = sample["doc"], sample["resps"][0][0]
-    if not isinstance(answer, str):
+def _item_answers(task: str, suite: str, language: str, sample: Json) -> list[ItemAnswer]:
+    """Return the answers to a document: several if its task has `repeats`."""
+    doc, answers = sample["doc"], sample["resps"][0]
+    if not answers or not all(isinstance(answer, str) for answer in answers):
         raise TypeError("its answers are not generated text")
     prompt = next((doc[name] for name in ("prompt", "question", "Question") if name in doc), "")
     item = Item(
         suite=suite, task=task, source="lm-eval", id=str(sample["doc_id"]), language=language, prompt=str(prompt),
         reference=SUITES[suite].reference(doc) if suite in SUITES else "",
     )  # fmt: skip
-    return ItemAnswer(item=item, sample=0, answer=answer)
+    return [ItemAnswer(item=item, sample=number, answer=answer) for number, answer in enumerate(answers)]

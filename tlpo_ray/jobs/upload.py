@@ -142,8 +142,8 @@ def _inputs(config: RunConfig) -> Mapping[str, Path]:
     named = {DATA: config.data.prompts, DETECTOR: str(config.detector.settings.get("file") or "")}
     found = {key: Path(name) for key, name in named.items() if name and not Path(name).is_absolute()}
     inputs = {key: path for key, path in found.items() if path.exists() or path.is_symlink()}
-    if DATA in inputs:
-        source_files(config.data.prompts, config.data.subset, config.data.split)  # what is missing is missing here, too
+    if DATA in found:  # what is missing is missing here, too
+        source_files(config.data.prompts, config.data.subset, config.data.split)
     if DETECTOR in inputs:
         check_file(inputs[DETECTOR])
     return inputs

@@ -16,6 +16,7 @@ import pytest
 from tlpo_ray.config.run import DataConfig
 from tlpo_ray.data.folders import UNNAMED, find_splits
 from tlpo_ray.data.prompts import read_prompts
+from tlpo_ray.data.readers import read_records
 from tlpo_ray.errors import PromptFileError, UserError
 
 
@@ -68,7 +69,7 @@ LAYOUTS: dict[str, tuple[str, ...]] = {
     "parts of names": ("my-train.jsonl", "my.dev.jsonl", "eval_x.jsonl", "c 2 testing.jsonl"),
     "folders": ("train/a.jsonl", "test/a.jsonl", "val_1/b.jsonl"),
     "deep folders": ("x/training/a.jsonl", "x/testing data/b.jsonl"),
-    "no splits": ("a.jsonl", "deep/b.jsonl", "latest.jsonl", "contest.jsonl", "Train.jsonl"),
+    "no splits": ("a.jsonl", "deep/b.jsonl", "latest.jsonl", "contest.jsonl"),
     "no training data": ("test.jsonl",),
     "two splits in a name": ("train_test.jsonl",),
     "a folder decides before a name": ("train/test.jsonl", "test/train.jsonl"),
@@ -135,6 +136,16 @@ def test_prompts_of_a_test_split_are_never_among_those_of_training(tmp_path: Pat
     assert refusal(folder, "validation").endswith("no split 'validation'; set the split to one of test, train")
     assert read(folder / SHARDS[2]) == [SHARDS[2]], "a file that is named is read"
     assert read(folder, subset="ko") == list(SHARDS[:2]), "presets set the subset of their own dataset"
+
+
+@pytest.mark.parametrize("names", [("TRAIN.jsonl", "TEST.jsonl"), ("Train/a.jsonl", "Test/a.jsonl"),
+                                   ("ko_Train.jsonl", "ko_eval.jsonl")])  # fmt: skip
+def test_splits_in_capital_letters_are_not_mixed(names: tuple[str, str], tmp_path: Path) -> None:
+    for name, prompt in zip(names, ("훈련", "시험"), strict=True):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(json.dumps({"prompt": prompt}) + "\n")
+    assert [record.fields for record in read_records(str(tmp_path), None, "train")] == [{"prompt": "훈련"}]
+    assert [record.fields for record in read_records(str(tmp_path), None, "test")] == [{"prompt": "시험"}]
 
 
 def test_a_split_is_never_without_effect(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tlpo_ray.config.run import DataConfig
 from tlpo_ray.data.prepare import MAX_EXAMPLES, NO_ANSWER, FilteredPrompts, file_of_language, filter_prompts
 from tlpo_ray.data.prompts import UNREADABLE, usual_field
-from tlpo_ray.data.rules import Rule, in_language, no_duplicates, not_longer_than
+from tlpo_ray.data.rules import OTHER_LANGUAGE, Rule, in_language, no_duplicates, not_longer_than
 from tlpo_ray.errors import PromptFileError
 from tlpo_ray.flow.records import Prompt
 
@@ -104,7 +104,9 @@ def test_a_prompt_counts_under_the_first_reason_which_has_examples(tmp_path: Pat
     long = filtered.examples["longer than 10 characters"]
     assert [example.id for example in long] == ["long0", "long1", "long2"] and len(long) == MAX_EXAMPLES
     assert filtered.examples["says two"][0].words == ["둘"]
-    assert "line 11" in filtered.examples[UNREADABLE][0].id
+    (unreadable,) = filtered.examples[UNREADABLE]
+    assert "line 11" in unreadable.id and unreadable.text == "field 'instruction' is empty"
+    assert [each.words for each in filtered.examples[OTHER_LANGUAGE]] == [["ja"]]
 
 
 @given(st.lists(st.sampled_from(["가", "나", "다라마", "\t가 ", ""]), min_size=1, max_size=12))

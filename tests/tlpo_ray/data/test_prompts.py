@@ -19,8 +19,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.shared import DATA
+from tlpo_ray.config.detector import DetectorConfig
 from tlpo_ray.config.run import DataConfig
+from tlpo_ray.data.load import load_prompts
+from tlpo_ray.data.prepare import prepare_prompts
 from tlpo_ray.data.prompts import UNREADABLE, PromptSet, read_prompts
+from tlpo_ray.data.requests import PrepareRequest
 from tlpo_ray.errors import PromptFileError
 
 Rows = list[dict[str, Any]]
@@ -222,6 +226,18 @@ def test_other_languages_do_not_belong_to_the_run(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_bytes(jsonl(ROWS))
     prompt_set = read(tmp_path / "p.jsonl", languages=("ar", "ko"), shuffle=False)
     assert (ids(prompt_set), prompt_set.skipped, prompt_set.total) == (["a", "c"], {}, 2)
+    assert prompt_set.note_lines() == ["1 prompt: in a language that data.languages leaves out (ja)"]
+
+
+def test_languages_of_which_no_prompt_is_left_are_named(tmp_path: Path) -> None:
+    names = ["Korean", "Korean", "Kauderwelsch", "en", "fr", "de", "ja", "th"]
+    (tmp_path / "p.jsonl").write_bytes(jsonl([{"prompt": "?", "language": name} for name in names]))
+    data = DataConfig(prompts=str(tmp_path / "p.jsonl"), languages=("zh",))
+    with pytest.raises(PromptFileError, match=r"8 prompts: in a language .* leaves out \(ko, Kauderwelsch, .*, …\)"):
+        load_prompts(data, DetectorConfig(), 0)
+    request = PrepareRequest(source=data.prompts, language="zh", output=tmp_path / "o.jsonl")
+    with pytest.raises(PromptFileError, match=r"languages found: 'ko', 'Kauderwelsch'"):
+        prepare_prompts(request)
 
 
 def test_the_language_of_a_row_overrides_that_of_the_file(tmp_path: Path) -> None:

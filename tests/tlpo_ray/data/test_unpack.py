@@ -8,6 +8,7 @@ import io
 import json
 import lzma
 import pickle
+import re
 import sqlite3
 import subprocess
 import sys
@@ -23,13 +24,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import given
+from datasets import Dataset, DatasetDict
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from tlpo_ray.config.run import DataConfig
+from tlpo_ray.data.prepare import filter_prompts
 from tlpo_ray.data.prompts import UNREADABLE, read_prompts
 from tlpo_ray.data.readers import SUFFIXES, read_records
+from tlpo_ray.data.rules import not_longer_than
 from tlpo_ray.detect import DetectRequest, detect
 from tlpo_ray.errors import PromptFileError, UserError
 
@@ -334,6 +338,54 @@ def test_no_row_of_a_folder_is_lost(
         for record in read_records(str(folder), None, "train")
     )
     assert read == Counter((name, *sorted(row.items())) for name, written in contents.items() for row in written)
+
+
+def saved(rows: Rows, folder: Path) -> None:
+    Dataset.from_list(rows).save_to_disk(folder)
+
+
+def saved_splits(rows: Rows, folder: Path) -> None:
+    other = Dataset.from_list([{"prompt": "시험", "language": "ko"}])
+    DatasetDict({"train": Dataset.from_list(rows), "test": other}).save_to_disk(folder)
+
+
+def in_folders(rows: Rows, folder: Path) -> None:
+    for number, row in enumerate(rows):
+        file = folder / str(number % 2) / f"{number}{list(FILES)[number % len(FILES)].removeprefix('p')}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(list(FILES.values())[number % len(FILES)]([row]))
+
+
+FOLDERS: dict[str, Callable[[Rows, Path], None]] = {
+    "save_to_disk": saved, "save_to_disk of splits": saved_splits, "files of every format": in_folders,
+}  # fmt: skip
+BAD = ["", " \n\t", "\u3000"]
+"""Prompts that every format can hold and that are none."""
+
+
+@pytest.mark.parametrize("name", [*FILES, *FOLDERS])
+@settings(max_examples=8)
+@given(order=st.permutations(["하나", "둘", "질문 셋은 너무 길다", *BAD]), repeats=st.integers(1, 3))
+def test_a_bad_record_is_counted_by_every_reader(
+    name: str, order: list[str], repeats: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Whatever holds the records: read = kept + left out by reason, in a run and in `tlpo data prepare`."""
+    source = tmp_path_factory.mktemp("bad") / name
+    rows: Rows = [{"prompt": prompt, "language": "ko"} for prompt in order] * repeats
+    if name in FILES:
+        source.write_bytes(FILES[name](rows))
+    else:
+        FOLDERS[name](rows, source)
+    reasons = {UNREADABLE: len(BAD) * repeats, "longer than 5 characters": repeats}
+    data = DataConfig(prompts=str(source), skip_bad=True, max_characters=5)
+    prompt_set = read_prompts(data, 0)
+    assert Counter(prompt.text for prompt in prompt_set.prompts) == {"하나": repeats, "둘": repeats}
+    assert (prompt_set.skipped, prompt_set.total) == (reasons, len(rows))
+    filtered = filter_prompts(data, [not_longer_than(5)])
+    assert (filtered.dropped, filtered.read, len(filtered.prompts)) == (reasons, len(rows), 2 * repeats)
+    assert {each.text for each in filtered.examples[UNREADABLE]} == {"field 'prompt' is empty"}
+    with pytest.raises(PromptFileError, match=f"{re.escape(str(source))}.* field 'prompt' is empty; repair it"):
+        read_prompts(DataConfig(prompts=str(source)), 0)
 
 
 def spoilt(line: bytes, kind: str) -> bytes:

@@ -49,6 +49,21 @@ def test_an_answer_logged_for_several_filters_counts_once(tmp_path: Path) -> Non
     assert (answer.answer, answer.item.language, answer.item.reference) == ("답은 2", "ko", "2")
 
 
+def test_every_answer_of_a_log_is_read(tmp_path: Path) -> None:
+    """A task with `repeats` has several answers to a document, and no document may lack a line of the filter read."""
+    repeated = json.loads(sample(1, "답은 4", problem(2))) | {"resps": [["답은 4", "답은 5", "답은 4"]]}
+    file = log(tmp_path, "gsm8k_cross_ko", [sample(0, "답은 2", problem(1)), json.dumps(repeated) + "\n"])
+    assert [(answer.item.id, answer.sample, answer.answer) for answer in read_log(file, ())] == [
+        ("0", 0, "답은 2"), ("1", 0, "답은 4"), ("1", 1, "답은 5"), ("1", 2, "답은 4"),
+    ]  # fmt: skip
+    file.write_text(sample(0, "답은 2", problem(1)) + sample(1, "답은 4", problem(2), "other"), encoding="utf-8")
+    with pytest.raises(UserError, match="document 1 has no line with the filter 'none'"):
+        read_log(file, ())
+    file.write_text(sample(0, "답은 2", problem(1)) + '{"doc_id": 1}\n', encoding="utf-8")
+    with pytest.raises(UserError, match="document 1 has no line with the filter 'none'"):
+        read_log(file, ())
+
+
 def test_answers_that_the_paper_does_not_judge_are_left_out(tmp_path: Path) -> None:
     english = {"instruction_id_list": ["language:response_language"], "kwargs": [{"language": "en"}], "prompt": "…"}
     plain = {"instruction_id_list": [], "kwargs": [], "prompt": "…"}
