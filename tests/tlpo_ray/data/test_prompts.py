@@ -226,7 +226,7 @@ def test_other_languages_do_not_belong_to_the_run(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_bytes(jsonl(ROWS))
     prompt_set = read(tmp_path / "p.jsonl", languages=("ar", "ko"), shuffle=False)
     assert (ids(prompt_set), prompt_set.skipped, prompt_set.total) == (["a", "c"], {}, 2)
-    assert prompt_set.note_lines() == ["1 prompt: in a language that data.languages leaves out (ja)"]
+    assert prompt_set.note_lines() == ["1 prompt: in another language than those asked for (ja)"]
 
 
 def test_languages_of_which_no_prompt_is_left_are_named(tmp_path: Path) -> None:
