@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 RUNS = [trial.run for trial in load_plan("smoke").trials()]
 DECODING = {"wanted", "interventions", "times_plain", "ms_per_token"}
 """Metrics that only a plan of decoding methods measures."""
-METRICS = {column.name for column in COLUMNS} - DECODING - {"seconds"} | {"rpr_asked", "kl_elsewhere"}
+METRICS = {column.name for column in COLUMNS} - DECODING - {"seconds", "tokens"} | {"rpr_asked", "kl_elsewhere"}
 """Metrics of every trial: those that the report shows, and two that are only in the results."""
 
 
@@ -51,6 +51,7 @@ def test_every_trial_leaves_a_row_a_model_and_its_answers(experiment: Path) -> N
         assert (folder / "answers.jsonl").exists()
         if row["method"] != "none":
             assert (folder / "model" / "model.safetensors").exists() and row["metrics"]["seconds"] > 0
+            assert row["metrics"]["tokens"] > 0
             assert row["metrics"]["kl_clean"] > 0, "training changes the model"
     baseline = results[0]["metrics"]
     assert baseline["kl_clean"] == pytest.approx(0, abs=1e-6)
