@@ -233,7 +233,9 @@ def test_languages_of_which_no_prompt_is_left_are_named(tmp_path: Path) -> None:
     names = ["Korean", "Korean", "Kauderwelsch", "en", "fr", "de", "ja", "th"]
     (tmp_path / "p.jsonl").write_bytes(jsonl([{"prompt": "?", "language": name} for name in names]))
     data = DataConfig(prompts=str(tmp_path / "p.jsonl"), languages=("zh",))
-    with pytest.raises(PromptFileError, match=r"8 prompts: in another language than those asked for \(ko, Kauderwelsch, .*, …\)"):
+    with pytest.raises(
+        PromptFileError, match=r"8 prompts: in another language than those asked for \(ko, Kauderwelsch, .*, …\)"
+    ):
         load_prompts(data, DetectorConfig(), 0)
     request = PrepareRequest(source=data.prompts, language="zh", output=tmp_path / "o.jsonl")
     with pytest.raises(PromptFileError, match=r"languages found: 'ko', 'Kauderwelsch'"):
