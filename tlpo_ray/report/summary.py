@@ -123,7 +123,7 @@ def shown_columns(variants: Sequence[VariantSummary]) -> list[Column]:
 
 
 def summarise_variants(rows: Sequence[Json]) -> list[VariantSummary]:
-    """Return the variants in the order of their first trial, with the best trained one of every metric marked.
+    """Return the variants in the order of their first trial, with the best of every metric but the model before training marked.
 
     Args:
         rows: Lines of `results.jsonl`.
