@@ -123,7 +123,9 @@ def shown_columns(variants: Sequence[VariantSummary]) -> list[Column]:
 
 
 def summarise_variants(rows: Sequence[Json]) -> list[VariantSummary]:
-    """Return the variants in the order of their first trial, with the best of every metric but the model before training marked.
+    """Return the variants in the order of their first trial, with the best of every metric marked.
+
+    The model before training is never marked.
 
     Args:
         rows: Lines of `results.jsonl`.
