@@ -10,8 +10,8 @@ from rich.table import Table
 from tlpo_ray.commands.display import TerminalProgress, console, interval, rate
 from tlpo_ray.config.decoding import ABOUT
 from tlpo_ray.evaluation.alternatives import AlternativesRequest, AlternativesResult, compare_alternatives
-from tlpo_ray.evaluation.evaluate import RESULT
 from tlpo_ray.evaluation.judge import ANSWERS
+from tlpo_ray.evaluation.output import RESULT
 from tlpo_ray.stopping import stop_on_signal
 
 LEGEND = (

@@ -12,15 +12,14 @@ from rich.table import Table
 import detectors
 from tlpo_ray.commands.display import TerminalProgress, console, interval, rate
 from tlpo_ray.evaluation.evaluate import (
-    RESULT,
     SOURCES,
     EvaluateRequest,
     EvaluationResult,
     check_fields,
     evaluate,
-    refuse_used,
 )
 from tlpo_ray.evaluation.judge import ANSWERS
+from tlpo_ray.evaluation.output import RESULT, refuse_used
 from tlpo_ray.stopping import stop_on_signal
 
 ARGUMENTS = {"model": "MODEL", "tasks": "--task"}

@@ -9,6 +9,7 @@ __all__ = [
     "harness_model",
     "judge",
     "keeping",
+    "output",
     "own_process",
     "perplexity",
     "probe",

@@ -9,12 +9,11 @@ from pathlib import Path
 import detectors
 from tlpo_ray.config.fields import RolloutEngine
 from tlpo_ray.config.versions import stack_versions
-from tlpo_ray.evaluation.evaluate import RESULT, refuse_used
 from tlpo_ray.evaluation.generation import model_for_sampling
 from tlpo_ray.evaluation.harness import load_tasks, run_tasks, scores, task_names
 from tlpo_ray.evaluation.judge import Json
+from tlpo_ray.evaluation.output import refuse_used, write_output
 from tlpo_ray.evaluation.suites.suite import PAPER_LANGUAGES
-from tlpo_ray.files import disk_errors, write_json
 from tlpo_ray.progress import SILENT, ProgressListener
 
 ANSWER_TOKENS = 2048
@@ -79,9 +78,7 @@ class AccuracyResult:
             ResourceError: The folder cannot be written.
         """
         refuse_used(output)
-        with disk_errors(f"to {output}"):
-            output.mkdir(parents=True, exist_ok=True)
-            write_json(output / RESULT, self.to_json())
+        write_output(output, self.to_json())
 
 
 def measure_accuracy(request: AccuracyRequest, progress: ProgressListener = SILENT) -> AccuracyResult:

@@ -13,14 +13,14 @@ from tlpo_ray.config.detector import DetectorConfig, English
 from tlpo_ray.config.fields import RolloutEngine
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.config.versions import stack_versions
-from tlpo_ray.evaluation.evaluate import RESULT, item_answers, prompt_items, prompts_of, refuse_used
+from tlpo_ray.evaluation.evaluate import item_answers, prompt_items, prompts_of
 from tlpo_ray.evaluation.generation import model_for_sampling, select_prompts
 from tlpo_ray.evaluation.judge import ANSWERS, ItemAnswer, Json, Judge, Judgement, total
 from tlpo_ray.evaluation.keeping import kept
+from tlpo_ray.evaluation.output import refuse_used, write_output
 from tlpo_ray.evaluation.sampling import Cost, Sampling, answers_of, checked_engine, sampling_worker, skip_reasons
 from tlpo_ray.evaluation.suites import SUITES, Item, select_items
 from tlpo_ray.evaluation.suites.wanted import LANGUAGES
-from tlpo_ray.files import disk_errors, write_json, write_lines
 from tlpo_ray.flow.records import Prompt
 from tlpo_ray.progress import SILENT, ProgressListener
 
@@ -238,9 +238,7 @@ def _write(
     judge: Judge,
 ) -> None:
     rows = [judge.row(answer) | {"decoding": str(method)} for method, answers, _ in asked for answer in answers]
-    with disk_errors(f"to {output}"):
-        write_lines(output / ANSWERS, rows)
-        write_json(output / RESULT, result.to_json())
+    write_output(output, result.to_json(), rows)
 
 
 def _rpr(result: MethodResult) -> float:

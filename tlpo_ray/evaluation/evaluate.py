@@ -19,14 +19,13 @@ from tlpo_ray.errors import UserError
 from tlpo_ray.evaluation.generation import generate, model_for_sampling, select_prompts
 from tlpo_ray.evaluation.judge import ANSWERS, PROMPTS, ItemAnswer, Json, Judge, Judgement, read_answers, total
 from tlpo_ray.evaluation.keeping import kept
+from tlpo_ray.evaluation.output import refuse_used, write_output
 from tlpo_ray.evaluation.sampling import Sampling, SamplingCounts, checked_engine, skip_reasons
 from tlpo_ray.evaluation.suites import SUITES, Item, Suite, select_items
 from tlpo_ray.evaluation.suites.suite import PAPER_LANGUAGES
-from tlpo_ray.files import disk_errors, write_json, write_lines
 from tlpo_ray.flow.records import Prompt
 from tlpo_ray.progress import SILENT, ProgressListener
 
-RESULT = "result.json"
 TEMPERATURE, MAX_NEW_TOKENS = 0.6, 512
 """Defaults where neither the request nor a suite sets them."""
 SOURCES = ("prompts", "suite", "answers", "lm_eval")
@@ -174,27 +173,8 @@ class EvaluationResult:
         self._write(output)
 
     def _write(self, output: Path) -> None:
-        """Write both files, the answers first, so that a folder with a result is complete."""
-        rows = [self.judge.row(answer) for answer in self.answers]
-        with disk_errors(f"to {output}"):
-            output.mkdir(parents=True, exist_ok=True)
-            write_lines(output / ANSWERS, rows)
-            write_json(output / RESULT, self.to_json())
-
-
-def refuse_used(output: Path) -> None:
-    """Check that a folder holds no evaluation, before hours are spent on one.
-
-    Raises:
-        UserError: It holds a result or answers.
-    """
-    if (output / RESULT).exists():
-        raise UserError(f"--output {output} already holds a {RESULT}: choose another folder, or move it away")
-    if (output / ANSWERS).exists():
-        raise UserError(
-            f"--output {output} already holds answers without a result: tlpo evaluate --answers {output} judges them; "
-            f"choose another folder, or move {ANSWERS} away"
-        )
+        """Write both files."""
+        write_output(output, self.to_json(), [self.judge.row(answer) for answer in self.answers])
 
 
 def evaluate(

@@ -14,10 +14,9 @@ from tlpo_ray.config.run import DataConfig
 from tlpo_ray.config.versions import stack_versions
 from tlpo_ray.data.prompts import PromptSet, read_prompts, usual_field
 from tlpo_ray.errors import UserError
-from tlpo_ray.evaluation.evaluate import RESULT, refuse_used
 from tlpo_ray.evaluation.generation import model_for_sampling
 from tlpo_ray.evaluation.judge import Json
-from tlpo_ray.files import disk_errors, write_json
+from tlpo_ray.evaluation.output import refuse_used, write_output
 from tlpo_ray.flow.records import Prompt
 from tlpo_ray.progress import SILENT, ProgressListener
 
@@ -106,9 +105,7 @@ class PerplexityResult:
             ResourceError: The folder cannot be written.
         """
         refuse_used(output)
-        with disk_errors(f"to {output}"):
-            output.mkdir(parents=True, exist_ok=True)
-            write_json(output / RESULT, self.to_json())
+        write_output(output, self.to_json())
 
 
 def measure_perplexity(request: PerplexityRequest, progress: ProgressListener = SILENT) -> PerplexityResult:
