@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import json
+import re
 from collections import Counter
 from typing import Any
 
+import opencc
 import pytest
 
-from detectors import English, find, language
+from detectors import Detector, English, find, language, spans
 from tests.shared import DATA
 
 REQUIRED = 0.97
@@ -73,3 +77,33 @@ def test_real_prompts_are_flagged_only_where_they_quote_other_languages(name: st
         flagged += find(prompt, detector) is not None
     assert read >= 540
     assert flagged <= MOST_FLAGGED_PROMPTS
+
+
+def test_converted_sentences_are_told_apart() -> None:
+    to_simplified, to_traditional = opencc.OpenCC("t2s").convert, opencc.OpenCC("s2t").convert
+    pairs = [(simplified, to_traditional(simplified)) for simplified in map(to_simplified, _chinese_sentences())]
+    different = [(simplified, traditional) for simplified, traditional in pairs if simplified != traditional]
+    assert len(different) >= 900
+    for detector, own, other in ((language("zh-Hans"), 0, 1), (language("zh-Hant"), 1, 0)):
+        false = [pair[own] for pair in pairs if _is_other_writing(pair[own], detector)]
+        missed = [pair[other] for pair in different if not _is_other_writing(pair[other], detector)]
+        assert len(false) <= 0.01 * len(pairs), false
+        assert len(missed) <= 0.01 * len(different), missed
+
+
+def _chinese_sentences() -> list[str]:
+    """Return 1,000 sentences of real answers."""
+    sentences: dict[str, None] = {}
+    for path in sorted((DATA / "lcb_completions").glob("*.csv.gz")):
+        with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                if row["language"] == "zh":
+                    found = re.findall(r"[^。！？\n]*[\u4e00-\u9fff]{6}[^。！？\n]*[。！？]", row["completion"])
+                    sentences |= dict.fromkeys(found)
+                if len(sentences) >= 1000:
+                    return list(sentences)[:1000]
+    return list(sentences)
+
+
+def _is_other_writing(text: str, detector: Detector) -> bool:
+    return any(finding.rule == "alphabet" for finding in spans(text, detector))
