@@ -1,4 +1,4 @@
-"""Open questions about countries, languages and currencies, in nine languages, for models that can answer them.
+"""Open questions about countries, languages and currencies, in ten languages, for models that can answer them.
 
 Their names come from CLDR, through `babel`. They follow a colon or stand alone, so that none needs an article or a
 case. Every fourth country, language and currency is held out: a run is never asked about it.
@@ -53,6 +53,20 @@ _TEMPLATES: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] 
             "Gib drei Ratschläge, wie man diese Sprache lernt: {name}.",
         ),
         ("Währung: {name}. Wo wird sie verwendet, und was kann man damit kaufen?",),
+    ),
+    "en": (
+        (
+            "Describe this country in one paragraph: {name}.",
+            "Tell me something about the history of this country: {name}.",
+            "Destination: {name}. Which places should I visit there?",
+            "Write a short letter to a friend who is moving to this country: {name}.",
+            "Country: {name}. What is the climate like there?",
+        ),
+        (
+            "Language: {name}. Where is it spoken, and by whom?",
+            "Give me three pieces of advice on how to learn this language: {name}.",
+        ),
+        ("Currency: {name}. Where is it used, and what can you buy with it?",),
     ),
     "es": (
         (
