@@ -14,7 +14,7 @@ class Detector(Protocol):
     """Finds the place where a text first goes wrong.
 
     This is all that `Stream`, rollouts, rewards and `tlpo detect` require. `LanguageDetector` and `TermsDetector` are
-    two implementations. Three laws keep training sound, because the reward and the confusion point come from different
+    two implementations. Three requirements keep training sound, because the reward and the confusion point come from different
     calls on different parts of an answer. They hold for every text and its first finding, `f = find(text)`, with
     `prefix=""` and `final=True` where nothing else is given:
 
