@@ -14,9 +14,9 @@ class Detector(Protocol):
     """Finds the place where a text first goes wrong.
 
     This is all that `Stream`, rollouts, rewards and `tlpo detect` require. `LanguageDetector` and `TermsDetector` are
-    two implementations. Three requirements keep training sound, because the reward and the confusion point come from different
-    calls on different parts of an answer. They hold for every text and its first finding, `f = find(text)`, with
-    `prefix=""` and `final=True` where nothing else is given:
+    two implementations. Three requirements keep training sound, because the reward and the confusion point come from
+    different calls on different parts of an answer. They hold for every text and its first finding, `f = find(text)`,
+    with `prefix=""` and `final=True` where nothing else is given:
 
     1. `find(text[:f.start])` is None: `start` is the first wrong character.
     2. If `find(text[:k], final=False)` is a finding for some k, then so is `f`, with the same `start`, `kind` and

@@ -38,6 +38,7 @@ def test_every_function_of_the_page_exists() -> None:
     names = set(re.findall(r"(?<!\)\.)\b(\w+)\(", table)) - {"to_json"}
     elsewhere = {
         "tlpo_ray.detect": {"detect", "DetectRequest"},
+        "tlpo_ray.evaluation.perplexity": {"measure_perplexity", "PerplexityRequest"},
         "tlpo_ray.jobs": {"Jobs", "new_run"},
         "tlpo_ray.quickstart": {"cached_real_model"},
         "tlpo_ray.run.capacity": {"plan_split"},

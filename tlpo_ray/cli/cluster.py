@@ -44,12 +44,15 @@ def submit(
 @cluster.command()
 def doctor(
     config: Annotated[
-        str | None, typer.Argument(help="A YAML file or preset; checks its model, cluster and folder, too.")
+        str | None,
+        typer.Argument(help="A YAML file or preset: its model, prompts, cluster and folder are checked, too."),
     ] = None,
     overrides: Overrides = None,
     ask: Annotated[
         bool,
-        typer.Option("--ask", help="Ask two engines the run's prompts: is the confusion the model's or the backend's?"),
+        typer.Option(
+            "--ask", help="Compare two engines to find out whether confusion comes from the model or the backend."
+        ),
     ] = False,
     answers: Annotated[int, typer.Option(min=1, help="With --ask: number of prompts.")] = 64,
     as_json: Annotated[bool, typer.Option("--json", help="With --ask: print one line of JSON.")] = False,

@@ -52,7 +52,7 @@ def prepare(
         str | None, typer.Option(help="Configuration of a hub dataset. Default for Bactrian-X: the language.")
     ] = None,
     split: Annotated[str, typer.Option(help="Split of a hub dataset or folder.")] = PrepareRequest.split,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Count bad records and continue.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip and count bad records.")] = False,
 ) -> None:
     """Filter the prompts of a dataset as in Appendix B of the paper, and report why prompts were dropped."""
     from tlpo_ray.commands.choices import english_setting
@@ -92,7 +92,7 @@ def pairs(
     like: Annotated[
         str | None, typer.Option(help="Preset or file that defines how prompts are rendered for the model.")
     ] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Count bad records and continue.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip and count bad records.")] = False,
 ) -> None:
     """Draw a clean and a confused answer to every prompt that a model answers in both ways, for DPO and ORPO."""
     from tlpo_ray.commands.choices import english_setting

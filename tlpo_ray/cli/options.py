@@ -16,12 +16,12 @@ Overrides = Annotated[
 _JUDGED, _JUDGING, _SAMPLING = "What to judge", "How to judge", "Sampling"
 
 AnsweringModel = Annotated[
-    str | None, typer.Argument(help="Folder or hub name of a model that is to generate the answers.")
+    str | None, typer.Argument(help="Folder or hub name of the model that generates the answers.")
 ]
 JudgedPrompts = Annotated[str | None, typer.Option(help="Prompt file, folder or hub dataset.", rich_help_panel=_JUDGED)]
 Suite = Annotated[
     str | None,
-    typer.Option(help="lcb-monolingual, lcb-crosslingual, mif, mmmlu or gsm8k-cross.", rich_help_panel=_JUDGED),
+    typer.Option(help="lcb-monolingual, lcb-crosslingual, mif, mmmlu, gsm8k-cross or wanted.", rich_help_panel=_JUDGED),
 ]
 SuiteSource = Annotated[
     str | None,
@@ -51,7 +51,7 @@ AccuracyTasks = Annotated[
 PerplexityTexts = Annotated[
     str | None,
     typer.Option(
-        help="Texts that people wrote (file, folder or hub dataset), to measure the model's perplexity on.",
+        help="Human-written texts (file, folder or hub dataset) to measure the model's perplexity on.",
         rich_help_panel=_JUDGED,
     ),
 ]
@@ -73,14 +73,16 @@ Temperature = Annotated[
 MaxNewTokens = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Longest answer in tokens; default: that of the suite, else 512.", rich_help_panel=_SAMPLING
+        min=1,
+        help="Maximum length of an answer in tokens; default: that of the suite, else 512.",
+        rich_help_panel=_SAMPLING,
     ),
 ]
 Engine = Annotated[str, typer.Option(help="vllm or transformers.", rich_help_panel=_SAMPLING)]
 Limit = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Largest number of prompts, per language for a suite; default: all.", rich_help_panel=_SAMPLING
+        min=1, help="Maximum number of prompts (of a suite: per language); default: all.", rich_help_panel=_SAMPLING
     ),
 ]
 SamplingSeed = Annotated[int, typer.Option(help="Seed of the sampling.", rich_help_panel=_SAMPLING)]
@@ -102,9 +104,10 @@ Segments = Annotated[
         metavar="PART=LANGUAGE",
         help="How a part of an answer is judged: thoughts, answer, tool_calls or code, = prompt, exempt or a language; "
         "repeatable. Rates are then reported for each part.",
+        rich_help_panel=_JUDGING,
     ),
 ]
-SkipBadPrompts = Annotated[bool, typer.Option("--skip-bad", help="Count bad records and continue.")]
+SkipBadPrompts = Annotated[bool, typer.Option("--skip-bad", help="Skip and count bad records.")]
 EvaluationFolder = Annotated[Path | None, typer.Option(help="Folder for answers.jsonl and result.json.")]
 
 # tlpo detect
@@ -113,14 +116,14 @@ _INPUT, _RULES, _OUTPUT = "Input", "Rules", "Output"
 
 TextFiles = Annotated[
     list[Path] | None,
-    typer.Argument(help="Files and folders, compressed ones included; none, or -, reads standard input."),
+    typer.Argument(help="Files and folders, also compressed; without any, or with -, standard input is read."),
 ]
 InputFormat = Annotated[
     str,
     typer.Option(
         help="auto, text, jsonl or csv. auto decides by the ending (.txt .md .jsonl .ndjson .json .csv .tsv); anything "
         "else, and standard input, is JSONL with --field and plain text without it. Parquet and Arrow files are "
-        "known by their content.",
+        "recognised by their content.",
         rich_help_panel=_INPUT,
     ),
 ]
@@ -128,9 +131,7 @@ TextField = Annotated[
     str | None,
     typer.Option(help="Field of the text. Default: text, answer or a similar name.", rich_help_panel=_INPUT),
 ]
-SkipBadRecords = Annotated[
-    bool, typer.Option("--skip-bad", help="Count bad records and continue.", rich_help_panel=_INPUT)
-]
+SkipBadRecords = Annotated[bool, typer.Option("--skip-bad", help="Skip and count bad records.", rich_help_panel=_INPUT)]
 TextLanguage = Annotated[
     str | None, typer.Option(help="Language that all texts should be in, e.g. ko.", rich_help_panel=_RULES)
 ]
@@ -165,7 +166,10 @@ PartsOfTexts = Annotated[
 ]
 DetectOutput = Annotated[
     str,
-    typer.Option(help="marked: the text with marks; table: rates per language; jsonl.", rich_help_panel=_OUTPUT),
+    typer.Option(
+        help="marked: the text with marks; table: rates per language; jsonl: one object per finding.",
+        rich_help_panel=_OUTPUT,
+    ),
 ]
 FailAbove = Annotated[
     float | None,

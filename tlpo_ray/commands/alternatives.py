@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from rich.box import ROUNDED
 from rich.table import Table
 
 from tlpo_ray.commands.display import TerminalProgress, console, interval, rate
+from tlpo_ray.commands.evaluate import describe_stop
 from tlpo_ray.config.decoding import ABOUT
 from tlpo_ray.evaluation.alternatives import AlternativesRequest, AlternativesResult, compare_alternatives
 from tlpo_ray.evaluation.judge import ANSWERS
@@ -15,8 +17,8 @@ from tlpo_ray.evaluation.output import RESULT
 from tlpo_ray.stopping import stop_on_signal
 
 LEGEND = (
-    "changed: tokens before which a method changed which one is the most probable, or that it took back\n"
-    "wanted: the foreign text that was asked for is there · × plain: time per token relative to plain sampling"
+    "changed: how often a method changed which token is the most probable, or took one back\n"
+    "wanted: answers with the foreign text that was asked for · × plain: time per token relative to plain sampling"
 )
 WIDE = 150
 """Columns of a terminal from which the table also says what each method does."""
@@ -29,7 +31,7 @@ def alternatives_command(request: AlternativesRequest, output: Path | None) -> N
         UserError: An option, the prompts or the model is wrong, or `output` already holds a result.
         JudgeError: An answer cannot be judged; the message says where the sampled answers are.
     """
-    with stop_on_signal(lambda name: f"stopped by {name}; nothing of this comparison is kept"):
+    with stop_on_signal(partial(describe_stop, "comparison", output)):
         result = compare_alternatives(request, TerminalProgress(), output)
     console.print(alternatives_table(result))
     console.print(f"[dim]{LEGEND}[/dim]", soft_wrap=True)

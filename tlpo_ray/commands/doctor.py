@@ -78,9 +78,9 @@ def _show(comparison: BackendComparison) -> None:
         table.add_row(backend.name, _rate(backend.greedy), _rate(backend.sampled))
     console.print(table)
     greedy, parting = comparison.backends[0].greedy.answers, comparison.first_parting
-    lines = [f"{comparison.equal_greedy:,} of {greedy:,} greedy answers are equal"]
+    lines = [f"{comparison.equal_greedy:,} of {greedy:,} greedy answers are identical"]
     if parting is not None:
-        lines[0] += f"; the first to part do so after {parting.position} tokens, at prompt {parting.prompt_id}"
+        lines[0] += f"; the earliest difference is after {parting.position} tokens, at prompt {parting.prompt_id}"
     lines.append(
         f"log-probabilities of {comparison.probes:,} sampled tokens: {comparison.logp_difference:.2g} nats apart on "
         f"average, {comparison.largest_logp_difference:.2g} at most"

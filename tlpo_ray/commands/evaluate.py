@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.box import ROUNDED
@@ -49,20 +50,27 @@ def evaluate_command(request: Request) -> None:
     check_fields(request, (*SOURCES, "accuracy", "perplexity"), _option)
     if request.output is not None:
         refuse_used(request.output)
-
-    def describe(name: str) -> str:
-        file = None if request.output is None else request.output / ANSWERS
-        if file is not None and file.exists():
-            return f"stopped by {name}; the sampled answers are in {file}: tlpo evaluate --answers {file} judges them"
-        return f"stopped by {name}; nothing of this evaluation is kept"
-
-    with stop_on_signal(describe):
+    with stop_on_signal(partial(describe_stop, "evaluation", request.output)):
         if request.accuracy is not None:
             _show_accuracy(request, request.accuracy)
         elif request.perplexity is not None:
             _show_perplexity(request, request.perplexity)
         else:
             _show_rates(request)
+
+
+def describe_stop(what: str, output: Path | None, signal: str) -> str:
+    """Return the line with which a signal ends a command that samples answers: what is kept, and how to continue.
+
+    Args:
+        what: Noun for what the command does.
+        output: Folder to which sampled answers are written before they are judged, if any.
+        signal: Name of the signal.
+    """
+    file = None if output is None else output / ANSWERS
+    if file is not None and file.exists():
+        return f"stopped by {signal}; the sampled answers are in {file}: tlpo evaluate --answers {file} judges them"
+    return f"stopped by {signal}; nothing of this {what} is kept"
 
 
 def _show_rates(request: Request) -> None:

@@ -171,7 +171,7 @@ def _only_text_field(source: str, values: Mapping[str, object]) -> str:
     candidates = [name for name in TEXT_FIELDS if isinstance(values.get(name), str)]
     if len(candidates) == 1:
         return candidates[0]
-    problem = f"{' and '.join(candidates)} may both be the text" if candidates else "no field is plainly the text"
+    problem = f"{' and '.join(candidates)} may both be the text" if candidates else "no field is clearly the text"
     raise UserError(f"{source}: {problem}; choose one with --field; {_list_names(values)}")
 
 

@@ -103,9 +103,9 @@ class AlternativesResult:
         """What the figures say about training, in a sentence or two."""
         plain, *others = self.methods
         if _rpr(plain) >= GOOD_ENOUGH:
-            return f"The model passes {_share(plain)} as it is: there is little to repair."
+            return f"{_share(plain)} pass without any change: there is little to repair."
         if not others:
-            return f"The model passes {_share(plain)} as it is; no other method was asked."
+            return f"{_share(plain)} pass without any change; no other method was compared."
         # A method that silences the model leaves nothing to fail: it must answer about as often as plain sampling.
         words = ANSWERED * _with_words(plain)
         enough = [each for each in others if _rpr(each) >= GOOD_ENOUGH and _with_words(each) >= words]
@@ -114,14 +114,14 @@ class AlternativesResult:
         if cheap:
             best = min(cheap, key=lambda each: each.times_plain)
             return (
-                f"You may not need to train: {best.method} passes {_share(best)} at {best.times_plain:.2f} times the "
-                f"time per token of plain sampling."
+                f"You may not need to train: with {best.method}, {_share(best)} pass, at {best.times_plain:.2f} times "
+                f"the time per token of plain sampling."
             )
         if kept:
             best = min(kept, key=lambda each: each.times_plain)
             return (
-                f"{best.method} passes {_share(best)}, but costs {best.times_plain:.2f} times the time per token, on "
-                f"every answer: training pays if you serve many."
+                f"With {best.method}, {_share(best)} pass, but every answer takes {best.times_plain:.2f} times as long "
+                f"per token: training pays off if you serve many."
             )
         best = max(enough or others, key=_rpr)
         rates, reason = best.judgement.rates, ""

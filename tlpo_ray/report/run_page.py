@@ -129,11 +129,11 @@ def run_tables(source: RunSource) -> dict[str, str]:
     tables = {
         "before-after": _table(("", "before", "after"), [list(rate.values()) for rate in headlines(source)]),
         "words": _table(
-            ("asked in", "confused word", "times before", "times after"),
+            ("prompt language", "confused word", "times before", "times after"),
             [[word.language, word.word, word.before, word.after] for word in confused_words(source.answers)],
         ),
         "confusions": _table(
-            ("asked in", "confused characters", "script", "times", "confusing mass before", "after"),
+            ("prompt language", "confused characters", "script", "times", "confusing mass before", "after"),
             [
                 [confusion.language, confusion.word, confusion.kind, confusion.times, percent(confusion.mass_before),
                  "" if confusion.mass_after is None else percent(confusion.mass_after)]

