@@ -193,4 +193,4 @@ def _keep_earlier_run(folder: Path, progress: ProgressListener) -> None:
         started = time.strftime("%Y%m%d-%H%M%S", time.localtime(config.stat().st_mtime))
         kept = folder.with_name(f"{folder.name}-{started}")
         folder.rename(kept)
-        progress.note(f"the last run is kept as {kept}")
+        progress.note(f"the previous run is kept as {kept}")
