@@ -51,6 +51,7 @@ from tlpo_ray.cli.options import (
 from tlpo_ray.config.devices import NVIDIA_DRIVER
 from tlpo_ray.config.versions import VERSION
 from tlpo_ray.detect.request import DetectRequest
+from tlpo_ray.loading import heavy_imports
 
 __all__ = ["app", "main"]
 
@@ -88,11 +89,13 @@ def train(
     resume: Annotated[Path | None, typer.Option(help="Folder of a run that was stopped or crashed: resume it.")] = None,
 ) -> None:
     """Train a model: prompts in, a run folder with the repaired model out."""
-    from tlpo_ray.commands.train import resume_command, train_command
+    with heavy_imports():
+        from tlpo_ray.commands.train import resume_command, train_command
     from tlpo_ray.errors import UserError
 
     if resume is not None:
-        from tlpo_ray.commands.quickstart import resume_quickstart_command
+        with heavy_imports():
+            from tlpo_ray.commands.quickstart import resume_quickstart_command
         from tlpo_ray.run.folder import is_quickstart
 
         if skip_bad:
@@ -162,7 +165,8 @@ def quickstart(
     ] = None,
 ) -> None:
     """Repair a small model that mixes languages, and show what changed. Needs no GPU; a toy model needs no network."""
-    from tlpo_ray.commands.quickstart import quickstart_command, resume_quickstart_command
+    with heavy_imports():
+        from tlpo_ray.commands.quickstart import quickstart_command, resume_quickstart_command
     from tlpo_ray.errors import UserError
 
     if resume is not None:
