@@ -34,7 +34,12 @@ POLL_S = 1.0
 COLLECTIVE_DEADLINE_S = 24 * 3600.0
 """How long a rank waits for another in a collective, in seconds. Hangs are found much sooner, by the driver: it watches
 the progress of all ranks, while a rank does not see whether another hangs or is slow, e.g. writes a checkpoint."""
-CPU_ENV = {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+CPU_ENV = {
+    "DS_ACCELERATOR": "cpu",
+    "OMP_NUM_THREADS": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+    "TORCH_COMPILE_DISABLE": "1",  # DeepSpeed's Muon, which no run uses, would load the compiler when it is imported
+}
 """Environment of ranks without a GPU."""
 COMMON_ENV = {"TOKENIZERS_PARALLELISM": "false", "DS_LOG_LEVEL": "error"}
 """Environment of all ranks."""
