@@ -85,7 +85,7 @@ class RolloutProcess:
     """
 
     def __init__(self, spec: RolloutSpec, name: str) -> None:
-        # Not by Ray's runtime_env: Ray gives the actor a process that is already running then. torch is not imported yet.
+        # Not by Ray's runtime_env: this way Ray uses a process that is already running. torch is not imported yet.
         os.environ.update(spec.environment)
         self._spec = spec
         self._name = name

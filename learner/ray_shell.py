@@ -38,7 +38,7 @@ CPU_ENV = {
     "DS_ACCELERATOR": "cpu",
     "OMP_NUM_THREADS": "1",
     "CUDA_VISIBLE_DEVICES": "",
-    "TORCH_COMPILE_DISABLE": "1",  # DeepSpeed's Muon, which no run uses, would load the compiler when it is imported
+    "TORCHDYNAMO_DISABLE": "1",  # else DeepSpeed, which imports an optimizer that no run uses, loads torch's compiler
 }
 """Environment of ranks without a GPU."""
 COMMON_ENV = {"TOKENIZERS_PARALLELISM": "false", "DS_LOG_LEVEL": "error"}
@@ -359,7 +359,7 @@ def _reserve(num_ranks: int, cluster: ClusterConfig) -> PlacementGroup:
 def _create_ranks(placement: PlacementGroup, num_ranks: int, cluster: ClusterConfig, incarnation: int) -> list[Any]:
     """Create a Ray actor per rank in its bundle of the placement group."""
     cpus, gpus = cluster.cpus_per_learner_rank, cluster.gpus_per_learner_rank
-    # Set by the process itself, not by Ray's runtime_env: Ray gives it a process that is already running then.
+    # Set by the process itself, not by Ray's runtime_env: this way Ray uses a process that is already running.
     environment = COMMON_ENV | ({} if gpus else CPU_ENV)
     return [
         LearnerRank.options(

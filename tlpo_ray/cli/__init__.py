@@ -65,8 +65,8 @@ QUIET = {
 }
 """Environment variables that keep libraries from printing, unless the user has set them."""
 WAITING_THREADS = {"OMP_WAIT_POLICY": "passive"}
-"""Environment variable by which the threads of torch sleep while they wait for work. By default they spin, which takes the
-cores from the processes of a run, and makes scoring a small model on two busy cores several times slower."""
+"""Environment variable by which the threads of torch sleep while they wait for work. By default they spin, which takes
+the cores from the processes of a run, and makes scoring a small model on two busy cores several times slower."""
 STACK = "distributed"
 USER_ERROR, FAILURE = 2, 1
 """Exit codes: the request cannot be met; the run failed."""

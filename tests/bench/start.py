@@ -1,0 +1,115 @@
+"""The start of a run, and the whole quickstart, against an earlier commit of this project beside it."""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import json
+import os
+import resource
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench.compare import Row
+
+BEFORE = "b23ca43"
+"""Commit that is compared with."""
+ROUNDS = 3
+ROOT = Path(__file__).parents[2]
+PR_SET_CHILD_SUBREAPER = 36
+"""`prctl(2)`: processes whose parent has ended, such as Ray's, become children of this one, which counts their time."""
+END_WAIT_S = 10.0
+"""Longest wait for processes of a quickstart that end after it, in seconds."""
+SAMPLED = "answers before training"
+"""What the quickstart's line about its first answers ends with, in both commits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """One quickstart: wall times from the command on, and CPU time of all its processes; in seconds."""
+
+    first_token_s: float
+    end_s: float
+    cpu_s: float
+
+
+def quickstart(model: Path) -> Iterator[Row]:
+    """The toy's quickstart, its model cached, from the command to the first sampled token and to the end."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        trees = {"ours": ROOT, "before": _checkout(BEFORE, folder / "before")}
+        for tree in trees.values():  # trains the toy model, and writes the byte code of modules, where that is missing
+            _run(tree, folder / "warm-up", "data.limit=64")
+        found: dict[str, list[Times]] = {name: [] for name in trees}
+        for number in range(ROUNDS):
+            for name, tree in trees.items():
+                found[name].append(_run(tree, folder / f"{name}-{number}"))
+    for what, field in (
+        ("from the command to the first sampled token", "first_token_s"),
+        ("from the command to the report", "end_s"),
+        ("CPU time of all processes", "cpu_s"),
+    ):
+        ours, before = (tuple(getattr(times, field) for times in found[name]) for name in trees)
+        yield Row(
+            what=f"quickstart, toy model cached, {what}", ours="this release", alternative=f"commit {BEFORE}",
+            ours_s=ours, alternative_s=before,
+        )  # fmt: skip
+
+
+def _run(tree: Path, folder: Path, *settings: str) -> Times:
+    """Run the quickstart of a checkout and return its times."""
+    main = "tlpo_ray.__main__" if (tree / "tlpo_ray" / "__main__.py").exists() else "tlpo_ray.cli"
+    code = f"import sys; sys.argv[0] = 'tlpo'; from {main} import main; sys.exit(main())"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment |= {"PYTHONPATH": str(tree), "RAY_worker_niceness": "0"}  # other work disturbs all processes alike
+    command = [sys.executable, "-c", code, "quickstart", f"folder={folder}", *settings]
+    used, began, sampled = _cpu_s(), time.monotonic(), 0.0
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        assert process.stdout is not None
+        lines = []
+        for line in io.TextIOWrapper(process.stdout, encoding="utf-8"):
+            lines.append(line)
+            if SAMPLED in line:
+                sampled = time.monotonic() - began
+    end = time.monotonic() - began
+    if process.returncode:
+        raise RuntimeError(f"the quickstart of {tree} failed:\n{''.join(lines[-20:])}")
+    seconds = json.loads((folder / "result.json").read_text(encoding="utf-8"))["seconds"]
+    return Times(first_token_s=sampled - seconds["evaluate_before"], end_s=end, cpu_s=_cpu_s() - used)
+
+
+def _cpu_s() -> float:
+    """Return the CPU time of all descendants of this process that have ended; waits for those that are ending."""
+    until = time.monotonic() + END_WAIT_S
+    with suppress(ChildProcessError):  # none is left
+        while time.monotonic() < until:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                time.sleep(0.1)
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _checkout(commit: str, folder: Path) -> Path:
+    """Write a commit's files into a folder, with the metadata by which Python finds its plugins there."""
+    archive = subprocess.run(["git", "archive", commit], cwd=ROOT, check=True, capture_output=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+        files.extractall(folder, filter="data")
+    project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    metadata = folder / f"tlpo_ray-{project['version']}.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: tlpo-ray\nVersion: {project['version']}\n")
+    groups = (
+        "\n".join([f"[{group}]", *(f"{name} = {target}" for name, target in entries.items())])
+        for group, entries in project["entry-points"].items()
+    )
+    (metadata / "entry_points.txt").write_text("\n\n".join(groups))
+    return folder
