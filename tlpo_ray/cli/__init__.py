@@ -64,9 +64,8 @@ QUIET = {
     "TORCH_CPP_LOG_LEVEL": "ERROR",
 }
 """Environment variables that keep libraries from printing, unless the user has set them."""
-WAITING_THREADS = {"OMP_WAIT_POLICY": "passive"}
-"""Environment variable by which the threads of torch sleep while they wait for work. By default they spin, which takes
-the cores from the processes of a run, and makes scoring a small model on two busy cores several times slower."""
+PATIENT = {"OMP_WAIT_POLICY": "passive"}
+"""Makes idle threads of torch sleep, unless the user decides: spinning, they take cores from a run's processes."""
 STACK = "distributed"
 USER_ERROR, FAILURE = 2, 1
 """Exit codes: the request cannot be met; the run failed."""
@@ -370,7 +369,7 @@ def _common(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    for name, value in (QUIET | WAITING_THREADS).items():
+    for name, value in (QUIET | PATIENT).items():
         os.environ.setdefault(name, value)
     if not NVIDIA_DRIVER.exists():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed, which transformers imports, warns of it
