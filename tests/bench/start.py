@@ -26,6 +26,8 @@ ROUNDS = 3
 ROOT = Path(__file__).parents[2]
 PR_SET_CHILD_SUBREAPER = 36
 """`prctl(2)`: processes whose parent has ended, such as Ray's, become children of this one, which counts their time."""
+NOT_A_USERS = {"PYTHONDONTWRITEBYTECODE", "OMP_NUM_THREADS"}
+"""Environment variables of benchmarks and tests that a user of the quickstart does not set."""
 END_WAIT_S = 10.0
 """Longest wait for processes of a quickstart that end after it, in seconds."""
 SAMPLED = "answers before training"
@@ -69,7 +71,7 @@ def _run(tree: Path, folder: Path, *settings: str) -> Times:
     """Run the quickstart of a checkout and return its times."""
     main = "tlpo_ray.__main__" if (tree / "tlpo_ray" / "__main__.py").exists() else "tlpo_ray.cli"
     code = f"import sys; sys.argv[0] = 'tlpo'; from {main} import main; sys.exit(main())"
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment = {name: value for name, value in os.environ.items() if name not in NOT_A_USERS}
     environment |= {"PYTHONPATH": str(tree), "RAY_worker_niceness": "0"}  # other work disturbs all processes alike
     command = [sys.executable, "-c", code, "quickstart", f"folder={folder}", *settings]
     used, began, sampled = _cpu_s(), time.monotonic(), 0.0
