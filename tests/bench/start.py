@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import io
 import json
 import os
-import resource
 import subprocess
 import sys
 import tarfile
@@ -18,18 +16,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from tests.bench.compare import Row
 
 BEFORE = "b23ca43"
 """Commit that is compared with."""
 ROUNDS = 3
 ROOT = Path(__file__).parents[2]
-PR_SET_CHILD_SUBREAPER = 36
-"""`prctl(2)`: processes whose parent has ended, such as Ray's, become children of this one, which counts their time."""
 NOT_A_USERS = {"PYTHONDONTWRITEBYTECODE", "OMP_NUM_THREADS"}
 """Environment variables of benchmarks and tests that a user of the quickstart does not set."""
-END_WAIT_S = 10.0
-"""Longest wait for processes of a quickstart that end after it, in seconds."""
+POLL_S = 0.1
+"""Time between two looks at a quickstart, in seconds."""
 SAMPLED = "answers before training"
 """What the quickstart's line about its first answers ends with, in both commits."""
 
@@ -45,7 +43,6 @@ class Times:
 
 def quickstart(model: Path) -> Iterator[Row]:
     """The toy's quickstart, its model cached, from the command to the first sampled token and to the end."""
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         trees = {"ours": ROOT, "before": _checkout(BEFORE, folder / "before")}
@@ -74,30 +71,38 @@ def _run(tree: Path, folder: Path, *settings: str) -> Times:
     environment = {name: value for name, value in os.environ.items() if name not in NOT_A_USERS}
     environment |= {"PYTHONPATH": str(tree), "RAY_worker_niceness": "0"}  # other work disturbs all processes alike
     command = [sys.executable, "-c", code, "quickstart", f"folder={folder}", *settings]
-    used, began, sampled = _cpu_s(), time.monotonic(), 0.0
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-        assert process.stdout is not None
-        lines = []
-        for line in io.TextIOWrapper(process.stdout, encoding="utf-8"):
-            lines.append(line)
-            if SAMPLED in line:
-                sampled = time.monotonic() - began
-    end = time.monotonic() - began
+    log, sampled_s, cpu_s = folder.with_suffix(".log"), 0.0, dict[int, float]()
+    began = time.monotonic()
+    with (
+        log.open("wb") as output,
+        # In a folder without modules of ours: Python looks there first.
+        subprocess.Popen(command, env=environment, cwd=folder.parent, stdout=output, stderr=output) as process,
+    ):
+        while process.poll() is None:
+            if not sampled_s and SAMPLED in log.read_text(encoding="utf-8", errors="replace"):
+                sampled_s = time.monotonic() - began
+            cpu_s |= _cpu_s(process.pid)
+            time.sleep(POLL_S)
+    end_s = time.monotonic() - began
     if process.returncode:
-        raise RuntimeError(f"the quickstart of {tree} failed:\n{''.join(lines[-20:])}")
+        raise RuntimeError(f"the quickstart of {tree} failed:\n{log.read_text(encoding='utf-8')[-2000:]}")
     seconds = json.loads((folder / "result.json").read_text(encoding="utf-8"))["seconds"]
-    return Times(first_token_s=sampled - seconds["evaluate_before"], end_s=end, cpu_s=_cpu_s() - used)
+    return Times(first_token_s=sampled_s - seconds["evaluate_before"], end_s=end_s, cpu_s=sum(cpu_s.values()))
 
 
-def _cpu_s() -> float:
-    """Return the CPU time of all descendants of this process that have ended; waits for those that are ending."""
-    until = time.monotonic() + END_WAIT_S
-    with suppress(ChildProcessError):  # none is left
-        while time.monotonic() < until:
-            if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                time.sleep(0.1)
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+def _cpu_s(pid: int) -> dict[int, float]:
+    """Return the CPU time so far of a process and of each of its descendants, by process id.
+
+    Not from the system's accounts of children that have ended: Ray does not wait for its workers.
+    """
+    found = {}
+    with suppress(psutil.NoSuchProcess):
+        driver = psutil.Process(pid)
+        for process in (driver, *driver.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                found[process.pid] = times.user + times.system
+    return found
 
 
 def _checkout(commit: str, folder: Path) -> Path:
