@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import subprocess
 import sys
@@ -28,17 +27,20 @@ NOT_A_USERS = {"PYTHONDONTWRITEBYTECODE", "OMP_NUM_THREADS"}
 """Environment variables of benchmarks and tests that a user of the quickstart does not set."""
 POLL_S = 0.1
 """Time between two looks at a quickstart, in seconds."""
-SAMPLED = "answers before training"
-"""What the quickstart's line about its first answers ends with, in both commits."""
+OPENED = "config.yaml"
+"""File of a run folder that both commits write when the fleet is about to sample the first answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
-    """One quickstart: wall times from the command on, and CPU time of all its processes; in seconds."""
+    """One quickstart: wall time and CPU time of all its processes from the command on, in seconds."""
 
-    first_token_s: float
+    first_s: float
+    """Until the first token is sampled."""
+    first_cpu_s: float
     end_s: float
-    cpu_s: float
+    """Until the report is written."""
+    end_cpu_s: float
 
 
 def quickstart(model: Path) -> Iterator[Row]:
@@ -53,9 +55,10 @@ def quickstart(model: Path) -> Iterator[Row]:
             for name, tree in trees.items():
                 found[name].append(_run(tree, folder / f"{name}-{number}"))
     for what, field in (
-        ("from the command to the first sampled token", "first_token_s"),
+        ("from the command to the first sampled token", "first_s"),
+        ("CPU time of all processes until then", "first_cpu_s"),
         ("from the command to the report", "end_s"),
-        ("CPU time of all processes", "cpu_s"),
+        ("CPU time of all processes until then", "end_cpu_s"),
     ):
         ours, before = (tuple(getattr(times, field) for times in found[name]) for name in trees)
         yield Row(
@@ -71,7 +74,7 @@ def _run(tree: Path, folder: Path, *settings: str) -> Times:
     environment = {name: value for name, value in os.environ.items() if name not in NOT_A_USERS}
     environment |= {"PYTHONPATH": str(tree), "RAY_worker_niceness": "0"}  # other work disturbs all processes alike
     command = [sys.executable, "-c", code, "quickstart", f"folder={folder}", *settings]
-    log, sampled_s, cpu_s = folder.with_suffix(".log"), 0.0, dict[int, float]()
+    log, first, cpu_s = folder.with_suffix(".log"), (0.0, 0.0), dict[int, float]()
     began = time.monotonic()
     with (
         log.open("wb") as output,
@@ -79,15 +82,14 @@ def _run(tree: Path, folder: Path, *settings: str) -> Times:
         subprocess.Popen(command, env=environment, cwd=folder.parent, stdout=output, stderr=output) as process,
     ):
         while process.poll() is None:
-            if not sampled_s and SAMPLED in log.read_text(encoding="utf-8", errors="replace"):
-                sampled_s = time.monotonic() - began
             cpu_s |= _cpu_s(process.pid)
+            if not any(first) and (folder / OPENED).exists():
+                first = time.monotonic() - began, sum(cpu_s.values())
             time.sleep(POLL_S)
     end_s = time.monotonic() - began
     if process.returncode:
         raise RuntimeError(f"the quickstart of {tree} failed:\n{log.read_text(encoding='utf-8')[-2000:]}")
-    seconds = json.loads((folder / "result.json").read_text(encoding="utf-8"))["seconds"]
-    return Times(first_token_s=sampled_s - seconds["evaluate_before"], end_s=end_s, cpu_s=sum(cpu_s.values()))
+    return Times(first_s=first[0], first_cpu_s=first[1], end_s=end_s, end_cpu_s=sum(cpu_s.values()))
 
 
 def _cpu_s(pid: int) -> dict[int, float]:
