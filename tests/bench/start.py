@@ -45,24 +45,24 @@ class Times:
 
 def quickstart(model: Path) -> Iterator[Row]:
     """The toy's quickstart, its model cached, from the command to the first sampled token and to the end."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         trees = {"ours": ROOT, "before": _checkout(BEFORE, folder / "before")}
-        for tree in trees.values():  # trains the toy model, and writes the byte code of modules, where that is missing
-            _run(tree, folder / "warm-up", "data.limit=64")
+        for name, tree in trees.items():  # trains the toy model and writes the modules' byte code, where it is missing
+            _run(tree, folder / f"warm-up-{name}", "data.limit=64")
         found: dict[str, list[Times]] = {name: [] for name in trees}
         for number in range(ROUNDS):
             for name, tree in trees.items():
                 found[name].append(_run(tree, folder / f"{name}-{number}"))
     for what, field in (
-        ("from the command to the first sampled token", "first_s"),
-        ("CPU time of all processes until then", "first_cpu_s"),
-        ("from the command to the report", "end_s"),
-        ("CPU time of all processes until then", "end_cpu_s"),
+        ("to the first sampled token", "first_s"),
+        ("to the first sampled token, CPU time of all processes", "first_cpu_s"),
+        ("to the report", "end_s"),
+        ("to the report, CPU time of all processes", "end_cpu_s"),
     ):
         ours, before = (tuple(getattr(times, field) for times in found[name]) for name in trees)
         yield Row(
-            what=f"quickstart, toy model cached, {what}", ours="this release", alternative=f"commit {BEFORE}",
+            what=f"from `tlpo quickstart` {what}", ours="this release", alternative=f"commit {BEFORE}",
             ours_s=ours, alternative_s=before,
         )  # fmt: skip
 
