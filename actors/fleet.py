@@ -4,7 +4,8 @@
        ^                                      └── missed heartbeat, failed job ──> SUSPECT ──canary──> STALE, HEALTHY
        └── back-off is over ── RESTARTING <── death, missed deadline ── any ── no restart left ──> DEAD
 
-Only a completed weight sync makes a member HEALTHY, and only HEALTHY members get work. A member that has work and shows
+Only a completed weight sync makes a member HEALTHY, and only HEALTHY members get prompts of the run; answers for an
+evaluation before the first version come from members that have started. A member that has work and shows
 no progress for `heartbeat_s` must generate the canary: that its process exists says little about its engine. Deadlines
 of work count from the last progress, so a member that is slow is not lost, however long a batch takes it.
 """
@@ -116,6 +117,11 @@ class FleetState:
         healthy = (member for member in self._in(MemberState.HEALTHY) if not member.leaving)
         able = [member for member in healthy if member.num_jobs(JobKind.BATCH) < limit]
         return sorted(able, key=lambda member: member.num_jobs(JobKind.BATCH))
+
+    def able_to_answer(self) -> list[Member]:
+        """Return idle members that have the weights to be examined: before the first version those of the model."""
+        state = MemberState.STALE if self.version is None else MemberState.HEALTHY
+        return [member for member in self._in(state) if not member.jobs and not member.leaving]
 
     def next_event(self) -> float:
         """Return the time at which there is something to do if nothing happens before; infinity if there is not."""

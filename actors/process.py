@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from actors.batch import RolloutBatch
@@ -41,6 +42,8 @@ class RolloutSpec:
     """Whether the actor shares its GPU with a learner rank."""
     stacks: str | None = None
     """Folder for stack dumps of processes that hang; None writes them to the error output."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables that the engine's libraries read when they are imported."""
 
 
 class LazyBuckets(Sequence[Any]):
@@ -82,6 +85,8 @@ class RolloutProcess:
     """
 
     def __init__(self, spec: RolloutSpec, name: str) -> None:
+        # Not by Ray's runtime_env: this way Ray uses a process that is already running. torch is not imported yet.
+        os.environ.update(spec.environment)
         self._spec = spec
         self._name = name
         self._broken: Exception | None = None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from actors.broadcast import BroadcastRound
@@ -89,6 +90,7 @@ class RolloutFleet:
         *,
         pool: ActorPool | None = None,
     ) -> None:
+        spec = replace(spec, environment=vllm_env(on_gpu=cluster.gpus_per_rollout_actor > 0))
         self._lease_size = spec.rollout.lease_size
         self._flow = flow
         self._exchange = exchange
@@ -191,6 +193,17 @@ class RolloutFleet:
         stats, self._stats = self._stats, RolloutStats()
         return stats
 
+    def wait_until_started(self) -> None:
+        """Wait until every actor has loaded the model and has no job.
+
+        An actor that joined later and for which the cluster has no room is not waited for.
+
+        Raises:
+            TlpoError: The model cannot be loaded, or too few actors are left.
+            DeadlineError: An actor that the run begins with did not find room, or did not start, in time.
+        """
+        self._jobs.wait_until_idle()
+
     def wait_until_synced(self) -> None:
         """Wait until every actor has loaded the current weights and has no job.
 
@@ -213,6 +226,8 @@ class RolloutFleet:
     ) -> list[Completion]:
         """Sample complete answers of the current policy, spread over the fleet.
 
+        Before the first `sync_weights` that is the model as the actors have loaded it.
+
         Args:
             prompts: Prompts in any order.
             samples: Answers per prompt.
@@ -225,20 +240,23 @@ class RolloutFleet:
             room for an answer in the engine's context get no completions.
 
         Raises:
-            TlpoError: An actor was lost, or what `wait_until_synced` raises.
+            TlpoError: An actor was lost, or what `wait_until_synced` raises, or `wait_until_started` before a version.
             DeadlineError: See `wait_until_synced`.
             WeightSyncError: See `wait_until_synced`.
             LearnerLostError: See `wait_until_synced`.
         """
-        self.wait_until_synced()
+        if self._update is None:
+            self.wait_until_started()
+        else:
+            self.wait_until_synced()
         actors = max(1, len(self._fleet.expected()))
         share = max(1, min(self._lease_size, -(-len(prompts) // actors)))
         parts = deque(prompts[start : start + share] for start in range(0, len(prompts), share))
         completions: list[Completion] = []
-        while parts or not self._fleet.is_idle_and_synced:
+        while parts or not self._fleet.is_idle:
             self._jobs.maintain()
-            for member in self._fleet.available():
-                if parts and not member.jobs:
+            for member in self._fleet.able_to_answer():
+                if parts:
                     arguments = (parts.popleft(), samples, temperature, max_new_tokens, seed)
                     call = self._pool[member].generate.remote(*arguments)
                     self._jobs.begin(member, JobKind.GENERATE, call, completions.extend)
@@ -308,7 +326,6 @@ def _actor_pool(spec: RolloutSpec, cluster: ClusterConfig) -> ActorPool:
     options = {
         "num_cpus": cpus,
         "num_gpus": gpus,
-        "runtime_env": {"env_vars": vllm_env(on_gpu=cluster.gpus_per_rollout_actor > 0)},
         "max_concurrency": MAX_CONCURRENT_CALLS,
     }
     return ActorPool(RolloutProcess, bundle(cpus, gpus, cluster.rollout_resource), options)

@@ -35,6 +35,7 @@ from tlpo_ray.flow import vllm_sync
 from tlpo_ray.flow.models import attends_only, text_config
 from tlpo_ray.flow.tokenizer import end_of_text_ids
 from tlpo_ray.flow.weights import RECEIVERS, Bucket, Rendezvous, TensorMeta
+from tlpo_ray.loading import heavy_imports
 
 R = TypeVar("R")
 ALL_TOKENS = -1
@@ -81,9 +82,10 @@ class VLLMEngine:
             os.environ.setdefault(name, value)
         logging.getLogger("torch").setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
-        from vllm.v1.engine.llm_engine import LLMEngine
+        with heavy_imports():
+            from vllm.v1.engine.llm_engine import LLMEngine
 
-        vllm_sync.register()
+            vllm_sync.register()
         try:
             self._engine = LLMEngine.from_engine_args(_engine_args(model, rollout, options, on_gpu=on_gpu))
         except UNSUPPORTED as error:

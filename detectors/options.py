@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, get_args, get_type_hints
 
 from detectors.errors import SettingError
@@ -44,7 +45,7 @@ def checked_options(given: Mapping[str, object]) -> Options:
     Raises:
         SettingError: an option does not exist or does not accept the value.
     """
-    kinds = get_type_hints(Options)
+    kinds = _kinds()
     options: dict[str, Any] = dict(given)
     for name, value in options.items():
         if name not in kinds:
@@ -59,6 +60,12 @@ def checked_options(given: Mapping[str, object]) -> Options:
     if "allowed" in options:
         options["allowed"] = frozenset(word.lower() for word in options["allowed"])
     return Options(**options)
+
+
+@cache  # evaluates the annotations, which takes longer than judging a short answer
+def _kinds() -> dict[str, Any]:
+    """Return the type of each option by its name."""
+    return get_type_hints(Options)
 
 
 def _as_choice(choices: tuple[object, ...]) -> str:

@@ -20,6 +20,7 @@ from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.config.run import LearnerConfig
 from tlpo_ray.errors import NonFiniteError
 from tlpo_ray.flow.weights import TensorMeta
+from tlpo_ray.loading import heavy_imports
 
 GATHER_CHUNK = 16
 """Parameters gathered at a time under ZeRO-3: a layer or two."""
@@ -43,8 +44,9 @@ def join_process_group(rank_info: RankInfo) -> None:
         MASTER_PORT=str(rank_info.port),
     )
     warnings.filterwarnings("ignore", category=FutureWarning)
-    import deepspeed
-    import deepspeed.ops
+    with heavy_imports():
+        import deepspeed
+        import deepspeed.ops
 
     if not on_gpu:
         # Otherwise init_distributed compiles a shared-memory kernel: a minute of g++ on every new machine.

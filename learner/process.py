@@ -5,33 +5,38 @@ A plain class: `ray_shell.py` makes it a Ray actor.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from learner.engine import RankInfo
-from learner.report import UpdateReport
-from learner.weight_export import WeightExporter
-from learner.worker import LearnerWorker, build_learner
 from tlpo_ray.cluster.addresses import free_address
 from tlpo_ray.cluster.hangs import ProcessInfo, register_process
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.config.run import MIB, FlowConfig, LearnerConfig
 from tlpo_ray.flow.records import decode
 from tlpo_ray.flow.weights import Bucket, Rendezvous, WeightUpdate
+from tlpo_ray.loading import heavy_imports
+
+if TYPE_CHECKING:
+    from learner.report import UpdateReport
+    from learner.worker import LearnerWorker
 
 
 class LearnerProcess:
     """One learner rank. All methods but `address`, `register` and `progress` hold collectives: call them on all ranks
     at once. Only `progress` has a thread of its own, and is served while another method runs.
 
+    torch and DeepSpeed are imported by `setup`, and not with this module: the process says where it is before that, and
+    its environment is set in time.
+
     Args:
         put: Stores a bucket of weights and returns a reference to it (`ray.put`).
+        environment: Environment variables that these libraries read when they are imported.
     """
 
-    def __init__(self, put: Callable[[Bucket], Any]) -> None:
+    def __init__(self, put: Callable[[Bucket], Any], environment: Mapping[str, str]) -> None:
+        os.environ.update(environment)
         self._put = put
         self._worker: LearnerWorker | None = None
 
@@ -53,8 +58,10 @@ class LearnerProcess:
         model: ModelConfig,
         config: LearnerConfig,
         flow: FlowConfig,
-        rank_info: RankInfo,
         seed: int,
+        rank: int,
+        address: tuple[str, int],
+        deadline_s: float,
         *,
         colocated: bool,
     ) -> int:
@@ -66,17 +73,26 @@ class LearnerProcess:
             model: What to train.
             config: Hyper-parameters.
             flow: Size of a bucket, and how often weights are sent in full.
-            rank_info: This rank and its group.
             seed: Seed of the run.
+            rank: Rank of this process, from 0.
+            address: Host and free port of rank 0 (`address`).
+            deadline_s: How long this rank waits for the others in a collective, in seconds.
             colocated: Whether a rollout actor shares the GPU.
 
         Raises:
             UserError: The model cannot be loaded, or is too large for the device.
         """
+        with heavy_imports():
+            from learner.engine import RankInfo
+            from learner.weight_export import WeightExporter
+            from learner.worker import build_learner
+
+        host, port = address
+        rank_info = RankInfo(rank=rank, num_ranks=config.num_ranks, address=host, port=port, deadline_s=deadline_s)
         self._worker = build_learner(model, config, seed=seed, rank_info=rank_info)
         self._exporter = WeightExporter(flow.bucket_mib * MIB, flow.full_sync_interval)
         self._colocated = colocated
-        return rank_info.rank
+        return rank
 
     def update(self, payload: bytes, progress: float) -> UpdateReport:
         """Make one update and return the report of this rank's shard.
@@ -86,6 +102,8 @@ class LearnerProcess:
             progress: Share of the run's prompts that have their outcome, of those not skipped at load, 0 to 1.
         """
         report = self.worker.update(decode(payload), progress)
+        import torch
+
         if self._colocated and torch.cuda.is_available():
             torch.cuda.empty_cache()  # frees what activations took for the rollout actor on the same GPU
         return report

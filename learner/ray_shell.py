@@ -13,7 +13,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from learner.checkpoint import newest
-from learner.engine import RankInfo, checkpoint_layout
+from learner.engine import checkpoint_layout
 from learner.process import LearnerProcess
 from learner.report import UpdateReport, merge_reports
 from learner.watch import GroupWatch
@@ -34,7 +34,12 @@ POLL_S = 1.0
 COLLECTIVE_DEADLINE_S = 24 * 3600.0
 """How long a rank waits for another in a collective, in seconds. Hangs are found much sooner, by the driver: it watches
 the progress of all ranks, while a rank does not see whether another hangs or is slow, e.g. writes a checkpoint."""
-CPU_ENV = {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+CPU_ENV = {
+    "DS_ACCELERATOR": "cpu",
+    "OMP_NUM_THREADS": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+    "TORCHDYNAMO_DISABLE": "1",  # else DeepSpeed, which imports an optimizer that no run uses, loads torch's compiler
+}
 """Environment of ranks without a GPU."""
 COMMON_ENV = {"TOKENIZERS_PARALLELISM": "false", "DS_LOG_LEVEL": "error"}
 """Environment of all ranks."""
@@ -88,11 +93,7 @@ class LearnerGroup:
         """Watches that update."""
 
     def start(self) -> None:
-        """Start all ranks; they load the model and join their process group while the caller continues.
-
-        Raises:
-            DeadlineError: The process of rank 0 did not start in time.
-        """
+        """Start all ranks; they load the model and join their process group while the caller continues."""
         # Not in __init__: a caller may create the group first and still let the rollout fleet reserve GPUs before it.
         self._placement = _reserve(self._config.num_ranks, self._cluster)
         self._start_ranks(self._placement)
@@ -269,21 +270,14 @@ class LearnerGroup:
             handle.register.remote(self._stacks, f"learner-{rank}.{self.incarnation}")
             for rank, handle in enumerate(self._ranks)
         ]
-        address, port = self._wait(self._ranks[0].address.remote(), flow.start_deadline_s, "rank 0 to start")
-        rank_infos = [
-            RankInfo(
-                rank=rank,
-                num_ranks=config.num_ranks,
-                address=address,
-                port=port,
-                deadline_s=COLLECTIVE_DEADLINE_S,
-            )
-            for rank in range(config.num_ranks)
-        ]
+        address = self._ranks[0].address.remote()  # passed on as a reference: nobody waits here for a process to start
         self._starting = [
-            handle.setup.remote(self._model, config, flow, rank_info, self._seed, colocated=self._cluster.colocated)
-            for handle, rank_info in zip(self._ranks, rank_infos, strict=True)
-        ]
+            handle.setup.remote(
+                self._model, config, flow, self._seed, rank, address, COLLECTIVE_DEADLINE_S,
+                colocated=self._cluster.colocated,
+            )
+            for rank, handle in enumerate(self._ranks)
+        ]  # fmt: skip
 
     def _call_all(self, method: str, *arguments: Any, what: str, setting: str = "update_deadline_s") -> list[Any]:
         """Call a method on all ranks and return their values; `setting` is the limit without progress."""
@@ -365,14 +359,14 @@ def _reserve(num_ranks: int, cluster: ClusterConfig) -> PlacementGroup:
 def _create_ranks(placement: PlacementGroup, num_ranks: int, cluster: ClusterConfig, incarnation: int) -> list[Any]:
     """Create a Ray actor per rank in its bundle of the placement group."""
     cpus, gpus = cluster.cpus_per_learner_rank, cluster.gpus_per_learner_rank
+    # Set by the process itself, not by Ray's runtime_env: this way Ray uses a process that is already running.
     environment = COMMON_ENV | ({} if gpus else CPU_ENV)
     return [
         LearnerRank.options(
             name=f"tlpo-learner-{rank}.{incarnation}",
             num_cpus=cpus,
             num_gpus=gpus,
-            runtime_env={"env_vars": environment},
             scheduling_strategy=PlacementGroupSchedulingStrategy(placement, placement_group_bundle_index=rank),
-        ).remote(put=ray.put)  # passed in, so that learner/process.py does not import ray
+        ).remote(put=ray.put, environment=environment)  # passed in, so that learner/process.py does not import ray
         for rank in range(num_ranks)
     ]

@@ -19,6 +19,7 @@ LAYERS: dict[str, int] = {
     "detectors": 0,
     "tlpo_ray.errors": 0,
     "tlpo_ray.lazy": 0,
+    "tlpo_ray.loading": 0,
     "tlpo_ray.files": 0,
     "tlpo_ray.progress": 0,
     "tlpo_ray.stopping": 0,
@@ -45,7 +46,7 @@ LAYERS: dict[str, int] = {
 WITHIN_LAYER = {
     "tlpo_ray.files": {"tlpo_ray.errors"},
     "tlpo_ray.stopping": {"tlpo_ray.errors"},
-    "tlpo_ray.config": {"tlpo_ray.errors", "detectors"},
+    "tlpo_ray.config": {"tlpo_ray.errors", "tlpo_ray.loading", "detectors"},
 }
 """The ground floor has an order of its own."""
 ONLY_IN: dict[str, tuple[str, ...]] = {

@@ -67,6 +67,26 @@ def test_every_kind_of_job_has_a_description_and_a_deadline() -> None:
     assert all(deadline > 0 for deadline in limits.deadlines.values())
 
 
+def test_before_the_first_version_members_that_have_started_answer_and_get_no_prompts(clock: Clock) -> None:
+    fleet = FleetState(2, LIMITS, clock)
+    first, second = fleet.to_start()
+    fleet.begin(first, "start", JobKind.START)
+    fleet.begin(second, "start", JobKind.START)
+    assert not fleet.able_to_answer()
+    fleet.mark_done(first, "start")
+    assert fleet.able_to_answer() == [first]
+    assert not fleet.available()
+    fleet.begin(first, "answers", JobKind.GENERATE)
+    fleet.mark_done(second, "start")
+    assert fleet.able_to_answer() == [second], "the other is at work"
+    fleet.mark_done(first, "answers")
+    assert states(fleet) == [MemberState.STALE, MemberState.STALE]
+    fleet.set_version(0)
+    assert not fleet.able_to_answer(), "from now on the learner's weights count"
+    bring_up(fleet)
+    assert fleet.able_to_answer() == [first, second]
+
+
 def test_only_a_completed_sync_makes_a_member_healthy(clock: Clock) -> None:
     fleet = FleetState(1, LIMITS, clock)
     (member,) = fleet.to_start()

@@ -16,14 +16,14 @@ def main() -> None:
     import torch
     from rich.console import Console
 
-    from tests.bench import book, control, decoding, detect, flow, gpu, job, learner, rollout, weights
+    from tests.bench import book, control, decoding, detect, flow, gpu, job, learner, rollout, start, weights
     from tests.tiny import make_tiny_model
 
     benchmarks = {
         "learner": (learner.update,), "rollout": (rollout.complete, rollout.sampling, rollout.logprobs),
         "decoding": (decoding.rules,),
         "weights": (weights.deltas,), "flow": (flow.exchange, control.queue, control.fleets, flow.many_prompts),
-        "scale": (control.scaled,), "job": (job.whole,), "ahead": (job.ahead,),
+        "scale": (control.scaled,), "start": (start.quickstart,), "job": (job.whole,), "ahead": (job.ahead,),
         "detect": (detect.verdicts, detect.counts, detect.streams, detect.imports),
     }  # fmt: skip
     if torch.cuda.is_available():

@@ -51,6 +51,7 @@ from tlpo_ray.cli.options import (
 from tlpo_ray.config.devices import NVIDIA_DRIVER
 from tlpo_ray.config.versions import VERSION
 from tlpo_ray.detect.request import DetectRequest
+from tlpo_ray.loading import heavy_imports
 
 __all__ = ["app", "main"]
 
@@ -63,6 +64,8 @@ QUIET = {
     "TORCH_CPP_LOG_LEVEL": "ERROR",
 }
 """Environment variables that keep libraries from printing, unless the user has set them."""
+PATIENT = {"OMP_WAIT_POLICY": "passive"}
+"""Makes idle threads of torch sleep, unless the user decides: spinning, they take cores from a run's processes."""
 STACK = "distributed"
 USER_ERROR, FAILURE = 2, 1
 """Exit codes: the request cannot be met; the run failed."""
@@ -88,11 +91,13 @@ def train(
     resume: Annotated[Path | None, typer.Option(help="Folder of a run that was stopped or crashed: resume it.")] = None,
 ) -> None:
     """Train a model: prompts in, a run folder with the repaired model out."""
-    from tlpo_ray.commands.train import resume_command, train_command
+    with heavy_imports():
+        from tlpo_ray.commands.train import resume_command, train_command
     from tlpo_ray.errors import UserError
 
     if resume is not None:
-        from tlpo_ray.commands.quickstart import resume_quickstart_command
+        with heavy_imports():
+            from tlpo_ray.commands.quickstart import resume_quickstart_command
         from tlpo_ray.run.folder import is_quickstart
 
         if skip_bad:
@@ -164,7 +169,8 @@ def quickstart(
     ] = None,
 ) -> None:
     """Repair a small model that mixes languages, and show what changed. Needs no GPU; a toy model needs no network."""
-    from tlpo_ray.commands.quickstart import quickstart_command, resume_quickstart_command
+    with heavy_imports():
+        from tlpo_ray.commands.quickstart import quickstart_command, resume_quickstart_command
     from tlpo_ray.errors import UserError
 
     if resume is not None:
@@ -366,7 +372,7 @@ def _common(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    for name, value in QUIET.items():
+    for name, value in (QUIET | PATIENT).items():
         os.environ.setdefault(name, value)
     if not NVIDIA_DRIVER.exists():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed, which transformers imports, warns of it

@@ -146,6 +146,11 @@ def _count_fitting(name: str, amount: float, node: Mapping[str, float]) -> int:
     return int(available) * int(1 / amount) if name == "GPU" and amount < 1 else int(available / amount)
 
 
+def cluster_cpus() -> float:
+    """Return the number of CPUs of the cluster that this process is connected to."""
+    return float(ray.cluster_resources().get("CPU", 0.0))
+
+
 @contextmanager
 def connect_for(config: RunConfig) -> Iterator[None]:
     """Connect to the Ray cluster of a run, and check that all its actors and ranks fit.

@@ -14,6 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from tlpo_ray.errors import ConfigError, first_line
+from tlpo_ray.loading import heavy_imports
 
 ROLLOUT_ENGINES = "tlpo_ray.rollout_engines"
 TRAINERS = "tlpo_ray.trainers"
@@ -59,7 +60,8 @@ def load_plugin(group: str, name: str) -> Any:
     except ValueError as error:
         raise ConfigError(f"{SETTINGS[group]} is {name!r}: {error}") from error
     try:
-        return entry.load()
+        with heavy_imports():
+            return entry.load()
     except Exception as error:  # of a package we know nothing about
         raise ConfigError(
             f"{SETTINGS[group]} {name} is {entry.value}, which cannot be imported: {first_line(error)}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.errors import ModelError, TlpoError, first_line
+from tlpo_ray.loading import heavy_imports
 
 if TYPE_CHECKING:
     import torch
@@ -172,7 +173,8 @@ def load_causal_lm(model: ModelConfig, dtype: torch.dtype) -> Any:
     Raises:
         ModelError: The model cannot be found or read, or its weights do not match its configuration.
     """
-    from transformers import AutoModelForCausalLM
+    with heavy_imports():
+        from transformers import AutoModelForCausalLM
 
     with model_errors(f"model {model.path!r} cannot be loaded"):
         try:

@@ -10,6 +10,7 @@ from typing import Any
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.errors import ModelError, first_line
 from tlpo_ray.flow.models import eos_token_ids, model_errors, text_config
+from tlpo_ray.loading import heavy_imports
 
 MIN_TOKENS = 256
 """Fewest tokens of a vocabulary that can spell every text: one for each byte."""
@@ -91,9 +92,10 @@ def end_of_text_ids(model: ModelConfig) -> frozenset[int]:
 
 @lru_cache(maxsize=4)
 def _load(path: str, revision: str | None, trust_remote_code: bool) -> Any:
-    from transformers import AutoTokenizer
+    # The module of the tokenizer's class is imported when it is loaded.
+    with heavy_imports(), model_errors(f"model {path!r}: its tokenizer or config.json cannot be read"):
+        from transformers import AutoTokenizer
 
-    with model_errors(f"model {path!r}: its tokenizer or config.json cannot be read"):
         tekken = _file(path, "tekken.json", revision)
         try:
             if tekken is not None and _file(path, "tokenizer.json", revision) is None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tlpo_ray.loading import heavy_imports
+
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
@@ -105,10 +107,11 @@ def _single(panel: Draw, width: float, height: float, name: str) -> str:
 @contextmanager
 def _figure(width: float, height: float, rows: int, columns: int) -> Iterator[tuple[Drawing, list[Axes]]]:
     """Yield a matplotlib figure of a size in inches and its axes, in our style; close it at the end of the block."""
-    import matplotlib
+    with heavy_imports():
+        import matplotlib
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
 
     with matplotlib.rc_context(_style()):
         drawing, axes = pyplot.subplots(rows, columns, figsize=(width, height), layout="constrained", squeeze=False)

@@ -16,7 +16,7 @@ from tlpo_ray.flow.curriculum import Curriculum
 from tlpo_ray.flow.exchange import Exchange, ExchangeSettings, Snapshot
 from tlpo_ray.flow.records import Prompt
 from tlpo_ray.flow.weights import WeightUpdate
-from tlpo_ray.run.components import Components, Learner
+from tlpo_ray.run.components import Components, Fleet, Learner
 from tlpo_ray.stopping import stop_requested
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Prepare = Callable[[Learner], None]
+Examine = Callable[[Fleet], None]
 STACKS = "stacks"
 """Folder of a run for stack dumps."""
 CANARY_TOKENS = 32
@@ -61,9 +62,21 @@ def check_engines(config: RunConfig) -> None:
         )
 
 
+def can_examine_early(config: RunConfig) -> bool:
+    """Return whether the fleet of a run can answer before it has the learner's weights.
+
+    The local stack starts everything at once, and an engine that shares a GPU sleeps while the learner starts.
+    """
+    return config.stack == "distributed" and not config.cluster.colocated
+
+
 @contextmanager
 def build_components(
-    config: RunConfig, prompts: PromptSet, begin: Snapshot | None = None, prepare: Prepare = lambda learner: None
+    config: RunConfig,
+    prompts: PromptSet,
+    begin: Snapshot | None = None,
+    prepare: Prepare = lambda learner: None,
+    examine: Examine | None = None,
 ) -> Iterator[Components]:
     """Start the components of a run; they end with the block.
 
@@ -72,6 +85,8 @@ def build_components(
         prompts: The run's prompts.
         begin: Snapshot of an exchange to resume from.
         prepare: Brings the learner, which has just started, to the policy version that the fleet is to begin with.
+        examine: Called with the fleet once it can answer with the weights of the model folder, before it has those of
+            the learner, which may not have started yet; see `can_examine_early`.
 
     Yields:
         The components, with the learner's weights loaded into every rollout actor.
@@ -79,18 +94,22 @@ def build_components(
     Raises:
         UserError: A model, a prompt or a resource that the configuration names does not exist.
     """
-    build = _local if config.stack == "local" else _distributed
-    with build(config, prompts, begin, prepare) as components:
+    if config.stack == "local":
+        assert examine is None, "can_examine_early"
+        build = _local(config, prompts, begin, prepare)
+    else:
+        build = _distributed(config, prompts, begin, prepare, examine)
+    with build as components:
         yield components
 
 
 @contextmanager
 def _distributed(
-    config: RunConfig, prompts: PromptSet, begin: Snapshot | None, prepare: Prepare
+    config: RunConfig, prompts: PromptSet, begin: Snapshot | None, prepare: Prepare, examine: Examine | None
 ) -> Iterator[Components]:
     from actors.ray_shell import RolloutFleet
     from learner.ray_shell import LearnerGroup
-    from tlpo_ray.cluster.connect import connect_for
+    from tlpo_ray.cluster.connect import cluster_cpus, connect_for
     from tlpo_ray.flow.ray_shell import RemoteExchange
     from tlpo_ray.run.ray_metrics import RayMetrics
 
@@ -117,9 +136,18 @@ def _distributed(
         )
         if config.cluster.colocated:
             fleet.sleep()  # the engine has to measure its share of the GPU before the learner takes any of it
-        # Not before the fleet's processes start: both groups load at the same time, which is most of a short run.
-        learner.start()
+        # The examination needs the fleet alone. Where the two groups would take cores from each other while they load,
+        # the learner loads during the examination; else both load at once, which is most of a short run.
+        learner_waits = examine is not None and cluster_cpus() < _num_processes(config)
+        if not learner_waits:
+            # Not before the fleet's processes start, which reserve their share of the GPUs first.
+            learner.start()
         try:
+            if examine is not None:
+                fleet.wait_until_started()
+                if learner_waits:
+                    learner.start()
+                examine(fleet)
             fleet.sync_weights(_initial_weights(learner, prepare, canary_context))
             fleet.wait_until_synced()
             yield Components(
@@ -135,6 +163,11 @@ def _distributed(
                     fleet.close()
                     learner.close()
             remove_empty_dumps(config.folder / STACKS)
+
+
+def _num_processes(config: RunConfig) -> int:
+    """Return the number of rollout actors and learner ranks of a run."""
+    return config.rollout.num_actors + config.learner.num_ranks
 
 
 def _rollout_spec(config: RunConfig) -> RolloutSpec:

@@ -16,7 +16,7 @@ from tlpo_ray.data.prompts import PromptSet
 from tlpo_ray.errors import UserError
 from tlpo_ray.files import lock_folder
 from tlpo_ray.progress import SILENT, ProgressListener
-from tlpo_ray.run.build import build_components, check_engines
+from tlpo_ray.run.build import Examine, build_components, can_examine_early, check_engines
 from tlpo_ray.run.components import Components, Fleet, Learner
 from tlpo_ray.run.counters import stopwatch
 from tlpo_ray.run.folder import RunFolder, is_quickstart, refuse_used_folder
@@ -32,7 +32,7 @@ class Examination(Protocol):
     """Examines the policy before and after training, e.g. by its answers to test questions."""
 
     def before(self, fleet: Fleet) -> None:
-        """Examine the policy that training starts from."""
+        """Examine the policy that training starts from; the learner may still be starting."""
 
     def after(self, fleet: Fleet) -> None:
         """Examine the trained policy."""
@@ -130,12 +130,8 @@ def _train(
         check_engines(config)
         check_trackers(config.trackers)
         resume = _resume_point(config, prompts, progress) if resumed else None
-        with stopwatch(seconds, "start"), progress.phase(_description(config, prompts)):
-            components = stack.enter_context(_components(config, prompts, resume))
-        folder = stack.enter_context(_run_folder(config, prompts, resume, is_quickstart=examination is not None))
-        if examination is not None:
-            with stopwatch(seconds, "evaluate_before"):
-                examination.before(components.fleet)
+        begun = _begun(config, prompts, resume, examination, seconds, progress)
+        components, folder = stack.enter_context(begun)
         with stopwatch(seconds, "train"):
             summary = train(config, components, folder, progress.training, None if resume is None else resume.state)
         progress.training_done()
@@ -146,8 +142,47 @@ def _train(
 
 
 @contextmanager
+def _begun(
+    config: RunConfig,
+    prompts: PromptSet,
+    resume: ResumePoint | None,
+    examination: Examination | None,
+    seconds: dict[str, float],
+    progress: ProgressListener,
+) -> Iterator[tuple[Components, RunFolder]]:
+    """Start the components, open the run's folder, and examine the policy as soon as the fleet can answer."""
+    with ExitStack() as stack, ExitStack() as part:
+        folders: list[RunFolder] = []
+
+        def start(what: str) -> None:
+            part.enter_context(stopwatch(seconds, "start"))
+            part.enter_context(progress.phase(what))
+
+        def open_and_examine(fleet: Fleet) -> None:
+            part.close()
+            folders.append(stack.enter_context(_run_folder(config, prompts, resume, examination is not None)))
+            if examination is not None:
+                with stopwatch(seconds, "evaluate_before"):
+                    examination.before(fleet)
+
+        def examine_early(fleet: Fleet) -> None:
+            open_and_examine(fleet)
+            start("the learner's weights in every rollout actor")
+
+        # A run that goes on after an update is examined with the learner's weights.
+        is_early = examination is not None and can_examine_early(config) and (resume is None or resume.state is None)
+        start(_description(config, prompts))
+        components = stack.enter_context(_components(config, prompts, resume, examine_early if is_early else None))
+        if is_early:
+            part.close()
+        else:
+            open_and_examine(components.fleet)
+        yield components, folders[0]
+
+
+@contextmanager
 def _run_folder(
-    config: RunConfig, prompts: PromptSet, resume: ResumePoint | None, *, is_quickstart: bool
+    config: RunConfig, prompts: PromptSet, resume: ResumePoint | None, is_quickstart: bool
 ) -> Iterator[RunFolder]:
     """Open the run's folder, locked, with its trackers."""
     with ExitStack() as stack:
@@ -172,7 +207,9 @@ def _resume_point(config: RunConfig, prompts: PromptSet, progress: ProgressListe
 
 
 @contextmanager
-def _components(config: RunConfig, prompts: PromptSet, resume: ResumePoint | None) -> Iterator[Components]:
+def _components(
+    config: RunConfig, prompts: PromptSet, resume: ResumePoint | None, examine: Examine | None
+) -> Iterator[Components]:
     """Start the components, at the state that a run is resumed from."""
     state = None if resume is None else resume.state
 
@@ -180,7 +217,7 @@ def _components(config: RunConfig, prompts: PromptSet, resume: ResumePoint | Non
         if state is not None:
             replay(learner, Journal(config.folder / "journal"), config.folder / "checkpoints", state.version)
 
-    with build_components(config, prompts, None if state is None else state.exchange, prepare) as components:
+    with build_components(config, prompts, None if state is None else state.exchange, prepare, examine) as components:
         yield components
 
 

@@ -11,8 +11,12 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from actors.completions import Completion
 from tests.small_run import PROMPTS, SAME, assert_same_weights, kill_at, run, run_config, weights
+from tlpo_ray.data.load import load_prompts
 from tlpo_ray.flow.records import from_batch
+from tlpo_ray.run.build import build_components
+from tlpo_ray.run.components import Fleet
 from tlpo_ray.run.loop import TrainSummary
 
 pytestmark = pytest.mark.ray
@@ -115,6 +119,23 @@ def test_the_same_code_runs_on_gpus(transfer: str, tiny_model: Path, prompts: Pa
     )
     assert summary.updates >= 3
     assert summary.accounting.complete
+
+
+def test_the_fleet_answers_before_the_learner_has_started_as_it_does_with_the_learners_weights(
+    tiny_model: Path, prompts: Path, tmp_path: Path
+) -> None:
+    config = run_config(tiny_model, prompts, tmp_path / "run")
+    asked = load_prompts(config.data, config.detector, config.seed)
+    early: list[list[Completion]] = []
+
+    def examine(fleet: Fleet) -> None:
+        assert fleet.canary == 0, "no weights were synced yet"
+        early.append(fleet.generate(asked.prompts, 2, 1.0, 8, 0))
+
+    with build_components(config, asked, examine=examine) as components:
+        assert 0 < components.fleet.canary <= 1e-4
+        assert early == [components.fleet.generate(asked.prompts, 2, 1.0, 8, 0)]
+    assert len(early[0]) == 2 * PROMPTS
 
 
 def test_rollouts_may_run_ahead_of_the_learner(tiny_model: Path, prompts: Path, tmp_path: Path) -> None:
