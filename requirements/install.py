@@ -2,7 +2,7 @@
 
 `make setup` runs `.venv/bin/python requirements/install.py requirements/cpu.lock`: pip installs uv, and uv everything
 else, in a fraction of pip's time. uv does not read pip's configuration, so it is translated into uv's own; the user's
-variables `UV_*` win. Where there is no uv, or uv fails, one line says why, and pip installs.
+variables `UV_*` win. Where uv is missing or fails, one line says why, and pip installs.
 
 Only pip and the standard library are imported here, because nothing else is installed yet.
 """
