@@ -57,7 +57,6 @@ def main() -> int:
     where, began = os.path.relpath(sys.prefix), time.monotonic()
     packages = sum("==" in line for line in asked.lock.read_text(encoding="utf-8").splitlines())
     say(f"Setting up {where}: {packages} pinned packages, several GB …")
-    forget_unfinished(Path(sysconfig.get_path("purelib")))
     installer = asked.installer
     try:
         if installer == "uv":
@@ -81,6 +80,7 @@ def install_with_uv(lock: Path, torch_index: str) -> None:
     fetched = subprocess.run([*PIP, "-qq", "--only-binary", "uv", UV], capture_output=True, text=True, errors="replace")
     if fetched.returncode:
         raise NoUv(f"pip cannot install {UV} ({first_error(fetched.stderr)})")
+    forget_unfinished()
     uv = Path(sysconfig.get_path("scripts"), "uv")
     environment = with_defaults(os.environ, variables)
     try:
@@ -97,6 +97,7 @@ def install_with_uv(lock: Path, torch_index: str) -> None:
 
 def install_with_pip(lock: Path, torch_index: str) -> int:
     """Install with pip alone and return its exit code."""
+    forget_unfinished()  # of uv too, if it has failed halfway
     quiet = [] if sys.stdout.isatty() else ["-qq"]
     index = [part for url in torch_index.split() for part in ("--extra-index-url", url)]
     return subprocess.run([*PIP, *quiet, *index, "-r", lock, "-e", "."]).returncode
@@ -185,12 +186,13 @@ def same_file_system(uv: Path, environment: Mapping[str, str]) -> bool:
     return existing.stat().st_dev == Path(sys.prefix).stat().st_dev
 
 
-def forget_unfinished(site_packages: Path) -> None:
+def forget_unfinished() -> None:
     """Remove the metadata of packages whose installation was interrupted, so that they are installed again.
 
     Both installers take a package for installed when its metadata exists, but write the file INSTALLER only at the end.
     """
-    unfinished = [info for info in sorted(site_packages.glob("*.dist-info")) if not (info / "INSTALLER").exists()]
+    installed = sorted(Path(sysconfig.get_path("purelib")).glob("*.dist-info"))
+    unfinished = [info for info in installed if not (info / "INSTALLER").exists()]
     for info in unfinished:
         shutil.rmtree(info)
     if unfinished:

@@ -112,6 +112,11 @@ def test_a_switch_of_pip_becomes_an_argument(
     assert translated()[0] == arguments
 
 
+def test_everything_is_compiled_only_where_imports_compile_nothing() -> None:
+    assert translated(PYTHONDONTWRITEBYTECODE="1")[1]["UV_COMPILE_BYTECODE"] == "true"
+    assert "UV_COMPILE_BYTECODE" not in translated()[1]
+
+
 def test_without_configuration_only_the_strategy_is_set() -> None:
     arguments, variables = translated(REQUESTS_CA_BUNDLE="/ca.pem")
     assert (arguments, variables) == (
@@ -217,15 +222,26 @@ def test_the_message_of_pip_is_the_last_word(machine: Machine) -> None:
     assert done.returncode == 1 and "No matching distribution found for absent==7.0" in done.stderr
 
 
+FAILING = """#!/bin/sh
+[ "$1" = cache ] && exec echo /tmp
+env >"$SEEN"
+mkdir "$HALF" && printf 'Metadata-Version: 2.1\\nName: tiny\\nVersion: 1.0\\n' >"$HALF/METADATA"
+echo "error: disk full" >&2
+exit 3
+"""
+"""A stand-in for a uv that fails halfway: it has written the metadata of a package, and none of its modules."""
+
+
 def test_pip_installs_where_uv_fails(machine: Machine, tmp_path: Path) -> None:
     name, version = install.UV.split("==")
-    script = '#!/bin/sh\n[ "$1" = cache ] && exec echo /tmp\nenv >"$SEEN"\necho "error: broken pipe" >&2\nexit 3\n'
-    make_wheel(tmp_path / "wheels", name, version, {f"uv-{version}.data/scripts/uv": script})
-    done = machine(SEEN=str(tmp_path / "seen"), PIP_EXTRA_INDEX_URL="https://me:secret@a.example/simple")
-    why = [line for line in done.stdout.splitlines() if "failed" in line]
-    assert why == [f"{install.UV} failed with exit code 3: installing with pip, which takes several minutes"]
-    assert "error: broken pipe" in done.stderr and done.returncode == 0
-    assert "UV_EXTRA_INDEX_URL=https://me:secret@a.example/simple\n" in (tmp_path / "seen").read_text()
+    make_wheel(tmp_path / "wheels", name, version, {f"uv-{version}.data/scripts/uv": FAILING})
+    seen, half = tmp_path / "seen", site_packages(tmp_path) / "tiny-1.0.dist-info"
+    done = machine(SEEN=str(seen), HALF=str(half), PIP_EXTRA_INDEX_URL="https://me:secret@a.example/simple")
+    reason = f"{install.UV} failed with exit code 3: installing with pip, which takes several minutes"
+    assert reason in done.stdout.splitlines()
+    assert "error: disk full" in done.stderr and done.returncode == 0
+    assert (site_packages(tmp_path) / "tiny.py").exists()
+    assert "UV_EXTRA_INDEX_URL=https://me:secret@a.example/simple\n" in seen.read_text()
     assert "secret" not in done.stdout + done.stderr
 
 
