@@ -37,7 +37,8 @@ def installers(model: Path) -> Iterator[Row | Figure]:
 def _set_up(folder: Path, installer: str) -> tuple[float, set[str]]:
     """Return the seconds that an installer takes, and what is then installed."""
     place = folder / "venv"
-    environment = {**os.environ, "UV_CACHE_DIR": str(folder / "cache")}
+    caches = {"UV_CACHE_DIR": str(folder / "uv-cache"), "PIP_CACHE_DIR": str(folder / "pip-cache")}
+    environment = {**os.environ, **caches}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     began = time.perf_counter()
     command = ["make", "setup", f"VENV={place}", f"INSTALLER={installer}"]
