@@ -101,5 +101,5 @@ $(STAMP): $(LOCK) pyproject.toml
 	  { echo "make: $(PYTHON) is $$($(PYTHON) -V 2>&1), tlpo-ray needs Python 3.11 or newer: make PYTHON=python3.11 …"; exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python requirements/install.py --installer $(INSTALLER) $(LOCK)
-	@$(BIN)/python -c 'import sys, torch; built = torch.version.cuda; sys.exit(("$(DEVICE)" == "cpu" and built is not None) and "make: torch came as a CUDA build ("+built+"); run make clean, then make setup TORCH_INDEX=<the CPU index of the PyTorch installation page>")'
+	@$(BIN)/python -c 'import runpy, sys, sysconfig; built = runpy.run_path(sysconfig.get_path("purelib") + "/torch/version.py")["cuda"]; sys.exit(("$(DEVICE)" == "cpu" and built is not None) and "make: torch came as a CUDA build ("+built+"); run make clean, then make setup TORCH_INDEX=<the CPU index of the PyTorch installation page>")'
 	@echo $(DEVICE) > $@
