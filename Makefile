@@ -4,6 +4,7 @@
 #   TORCH_INDEX=URL    an index to take torch from, if pip's own has no CPU build: the address that PyTorch's
 #                      installation page gives for "pip, Linux, CPU"
 #   PYTHON=python3.11  the interpreter that .venv is made of
+#   INSTALLER=uv|pip   what installs (default: uv, as pip is configured; pip by itself takes several times as long)
 
 PYTHON ?= python3
 VENV := .venv
@@ -13,12 +14,12 @@ AUDIT := build/audit
 SET_UP_FOR := $(shell cat $(STAMP) 2>/dev/null)
 DEVICE ?= $(or $(SET_UP_FOR),cpu)
 LOCK := requirements/$(DEVICE).lock
-PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input --no-deps
+INSTALLER ?= uv
+export TORCH_INDEX
 # Tests that start Ray in one process, one after the other; the others in a second one beside it.
 BESIDE := -n 2
 # What `make test-real` downloads and trains; asking for Gemma by name accepts its terms.
 MODELS ?= smollm2
-INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 ifneq ($(filter-out $(DEVICE),$(SET_UP_FOR)),)
 $(error $(VENV) is set up for DEVICE=$(SET_UP_FOR), asked for $(DEVICE): both builds of vLLM in one place break it; rm -r $(VENV) first)
@@ -98,9 +99,7 @@ clean: ## Remove .venv and everything that was built or cached here
 $(STAMP): $(LOCK) pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "make: $(PYTHON) is $$($(PYTHON) -V 2>&1), tlpo-ray needs Python 3.11 or newer: make PYTHON=python3.11 …"; exit 1; }
-	@echo "Setting up $(VENV): $$(grep -c == $(LOCK)) pinned packages, about 3 GB, a few minutes …"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) $(INDEX) -r $(LOCK)
-	@$(PIP) -e .
-	@$(BIN)/python -c 'import sys, torch; built = torch.version.cuda; sys.exit(("$(DEVICE)" == "cpu" and built is not None) and "make: torch came as a CUDA build ("+built+"); run make clean, then make setup TORCH_INDEX=<the CPU index of the PyTorch installation page>")'
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python requirements/install.py --installer $(INSTALLER) $(LOCK)
+	@$(BIN)/python -c 'import runpy, sys, sysconfig; built = runpy.run_path(sysconfig.get_path("purelib") + "/torch/version.py")["cuda"]; sys.exit(("$(DEVICE)" == "cpu" and built is not None) and "make: torch came as a CUDA build ("+built+"); run make clean, then make setup TORCH_INDEX=<the CPU index of the PyTorch installation page>")'
 	@echo $(DEVICE) > $@

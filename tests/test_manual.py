@@ -29,7 +29,7 @@ from tlpo_ray.flow.metrics import METRICS
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "deploy" / "README.md", *sorted(ROOT.glob("docs/*.md"))]
-SOURCES = ("tlpo_ray", "actors", "learner", "detectors")
+SOURCES = ("tlpo_ray", "actors", "learner", "detectors", "requirements")
 CONFIGURED: dict[str, tuple[type[BaseModel], ...]] = {
     "baseline": (BaselineConfig, SmoothieRunConfig),
     "experiment": (Plan,),
