@@ -255,6 +255,12 @@ def test_an_interrupted_package_is_installed_again(machine: Machine, tmp_path: P
     assert (package / "tiny.py").exists()
 
 
+def test_a_pip_whose_settings_cannot_be_read_installs_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pip._internal.commands", None)
+    with pytest.raises(install.NoUv, match=r"^the settings of this version of pip cannot be read"):
+        install.pip_settings()
+
+
 def test_outside_a_virtual_environment_nothing_is_installed(tmp_path: Path) -> None:
     command = [getattr(sys, "_base_executable", sys.executable), SCRIPT, "lock"]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +10,7 @@ import typer
 
 from tlpo_ray.cli.cluster import cluster
 from tlpo_ray.cli.data import data
+from tlpo_ray.cli.environment import set_defaults
 from tlpo_ray.cli.options import (
     AccuracyTasks,
     AnsweringModel,
@@ -48,24 +48,12 @@ from tlpo_ray.cli.options import (
     TextFiles,
     TextLanguage,
 )
-from tlpo_ray.config.devices import NVIDIA_DRIVER
 from tlpo_ray.config.versions import VERSION
 from tlpo_ray.detect.request import DetectRequest
 from tlpo_ray.loading import heavy_imports
 
 __all__ = ["app", "main"]
 
-QUIET = {
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "HF_HUB_VERBOSITY": "error",
-    "TRANSFORMERS_VERBOSITY": "error",
-    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "TORCH_CPP_LOG_LEVEL": "ERROR",
-}
-"""Environment variables that keep libraries from printing, unless the user has set them."""
-PATIENT = {"OMP_WAIT_POLICY": "passive"}
-"""Makes idle threads of torch sleep, unless the user decides: spinning, they take cores from a run's processes."""
 STACK = "distributed"
 USER_ERROR, FAILURE = 2, 1
 """Exit codes: the request cannot be met; the run failed."""
@@ -372,10 +360,7 @@ def _common(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    for name, value in (QUIET | PATIENT).items():
-        os.environ.setdefault(name, value)
-    if not NVIDIA_DRIVER.exists():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed, which transformers imports, warns of it
+    set_defaults()
 
 
 def main() -> None:
