@@ -24,6 +24,8 @@ from tlpo_ray.loading import heavy_imports
 
 GATHER_CHUNK = 16
 """Parameters gathered at a time under ZeRO-3: a layer or two."""
+REDUCE_BUCKET = 2**24
+"""Number of gradients that are reduced together. DeepSpeed copies them into a buffer of this size, 2 GB by default."""
 NEVER = 10**9
 """Steps between DeepSpeed's own progress lines."""
 
@@ -231,7 +233,10 @@ class DeepSpeedEngine:
 
 
 def _deepspeed_config(model: ModelConfig, config: LearnerConfig, num_ranks: int) -> dict[str, Any]:
-    zero: dict[str, Any] = {"stage": config.zero_stage, "overlap_comm": False, "contiguous_gradients": True}
+    zero: dict[str, Any] = {
+        "stage": config.zero_stage, "overlap_comm": False, "contiguous_gradients": True,
+        "reduce_bucket_size": REDUCE_BUCKET,
+    }  # fmt: skip
     if config.zero_stage == 3:
         # Shard small parameters too: by default DeepSpeed keeps them whole on every rank.
         zero["stage3_param_persistence_threshold"] = 0

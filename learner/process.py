@@ -89,7 +89,7 @@ class LearnerProcess:
 
         host, port = address
         rank_info = RankInfo(rank=rank, num_ranks=config.num_ranks, address=host, port=port, deadline_s=deadline_s)
-        self._worker = build_learner(model, config, seed=seed, rank_info=rank_info)
+        self._worker = build_learner(model, config.for_dtype(model.dtype), seed=seed, rank_info=rank_info)
         self._exporter = WeightExporter(flow.bucket_mib * MIB, flow.full_sync_interval)
         self._colocated = colocated
         return rank

@@ -16,12 +16,27 @@ def main() -> None:
     import torch
     from rich.console import Console
 
-    from tests.bench import book, control, decoding, detect, flow, gpu, job, learner, rollout, setup, start, weights
+    from tests.bench import (
+        book,
+        control,
+        decoding,
+        detect,
+        flow,
+        gpu,
+        job,
+        learner,
+        memory,
+        rollout,
+        setup,
+        start,
+        weights,
+    )
     from tests.tiny import make_tiny_model
 
     benchmarks = {
         "setup": (setup.installers,),
-        "learner": (learner.update,), "rollout": (rollout.complete, rollout.sampling, rollout.logprobs),
+        "learner": (learner.update,), "memory": (memory.learner_rank,),
+        "rollout": (rollout.complete, rollout.sampling, rollout.logprobs),
         "decoding": (decoding.rules,),
         "weights": (weights.deltas,), "flow": (flow.exchange, control.queue, control.fleets, flow.many_prompts),
         "scale": (control.scaled,), "start": (start.quickstart,), "job": (job.whole,), "ahead": (job.ahead,),

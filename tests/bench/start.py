@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import os
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
-import tomllib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,12 +14,10 @@ from pathlib import Path
 
 import psutil
 
+from tests.bench.before import BEFORE, ROOT, checkout
 from tests.bench.compare import Row
 
-BEFORE = "b23ca43"
-"""Commit that is compared with."""
 ROUNDS = 3
-ROOT = Path(__file__).parents[2]
 NOT_A_USERS = {"PYTHONDONTWRITEBYTECODE", "OMP_NUM_THREADS"}
 """Environment variables of benchmarks and tests that a user of the quickstart does not set."""
 POLL_S = 0.1
@@ -47,7 +42,7 @@ def quickstart(model: Path) -> Iterator[Row]:
     """The toy's quickstart, its model cached, from the command to the first sampled token and to the end."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        trees = {"ours": ROOT, "before": _checkout(BEFORE, folder / "before")}
+        trees = {"ours": ROOT, "before": checkout(BEFORE, folder / "before")}
         for name, tree in trees.items():  # trains the toy model and writes the modules' byte code, where it is missing
             _run(tree, folder / f"warm-up-{name}", "data.limit=64")
         found: dict[str, list[Times]] = {name: [] for name in trees}
@@ -105,20 +100,3 @@ def _cpu_s(pid: int) -> dict[int, float]:
                 times = process.cpu_times()
                 found[process.pid] = times.user + times.system
     return found
-
-
-def _checkout(commit: str, folder: Path) -> Path:
-    """Write a commit's files into a folder, with the metadata by which Python finds its plugins there."""
-    archive = subprocess.run(["git", "archive", commit], cwd=ROOT, check=True, capture_output=True).stdout
-    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-        files.extractall(folder, filter="data")
-    project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    metadata = folder / f"tlpo_ray-{project['version']}.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: tlpo-ray\nVersion: {project['version']}\n")
-    groups = (
-        "\n".join([f"[{group}]", *(f"{name} = {target}" for name, target in entries.items())])
-        for group, entries in project["entry-points"].items()
-    )
-    (metadata / "entry_points.txt").write_text("\n\n".join(groups))
-    return folder

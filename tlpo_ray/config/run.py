@@ -141,7 +141,7 @@ class LearnerConfig(Section):
     """Number of learner ranks (data parallel)."""
     zero_stage: Annotated[Literal[0, 1, 2, 3], Resumable] = 1
     """ZeRO stage, i.e. what DeepSpeed shards. 1: optimizer state; 2: also gradients; 3: also weights and reference
-    policy. A rank still loads both models into its host's memory first."""
+    policy. A rank still loads both models into its host's memory first. A single rank in float32 has stage 0."""
     groups_per_update: Positive = 8
     """Confusion points per update (8 x 16 = 128 candidate tokens)."""
     num_iterations: Positive = 2
@@ -177,6 +177,15 @@ class LearnerConfig(Section):
     without the adapter. Needs `flow.weight_transfer: object_store`."""
     activation_checkpointing: Annotated[bool, Resumable] = False
     """Whether to recompute activations in the backward pass: less memory, about a third more time."""
+
+    def for_dtype(self, dtype: str) -> LearnerConfig:
+        """Return the settings that ranks run with, given the dtype of the model.
+
+        A single rank has nothing to shard. In float32 it runs without ZeRO, which would keep a second copy of weights
+        and gradients, and the results are equal bit by bit. In bfloat16 they are not: without ZeRO, DeepSpeed adds up
+        gradients in float32.
+        """
+        return self.model_copy(update={"zero_stage": 0}) if self.num_ranks == 1 and dtype == "float32" else self
 
     @model_validator(mode="after")
     def _schedule_falls(self) -> Self:

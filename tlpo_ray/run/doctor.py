@@ -225,7 +225,8 @@ def _check_memory(config: RunConfig) -> Iterator[Check]:
         parameters = count_parameters(config.model)
     except TlpoError:  # the check of the model reports it
         return
-    size = (parameters, 0 if config.learner.lora is not None else parameters, config.model, config.learner)
+    learner = config.learner.for_dtype(config.model.dtype)
+    size = (parameters, 0 if learner.lora is not None else parameters, config.model, learner)
     needed = static_bytes(*size)
     on_gpu = torch.cuda.is_available() and (config.stack == "local" or config.cluster.gpus_per_learner_rank > 0)
     if _requests_gpus(config) and not on_gpu:

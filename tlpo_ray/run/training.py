@@ -240,7 +240,7 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
 
 def _description(config: RunConfig, prompts: PromptSet) -> str:
     """Describe the run in a line: prompts, processes, engines."""
-    rollout, learner = config.rollout, config.learner
+    rollout, learner = config.rollout, config.learner.for_dtype(config.model.dtype)
     count = f"{len(prompts.prompts):,} prompts"
     engine = load_plugin(ROLLOUT_ENGINES, rollout.engine).display_name
     trainer = load_plugin(TRAINERS, learner.engine).display_name.format(zero_stage=learner.zero_stage)
