@@ -179,10 +179,14 @@ def machine(tmp_path: Path) -> Machine:
     (tmp_path / "pyproject.toml").write_text(PROJECT)
     (tmp_path / "backend.py").write_text(BACKEND)
     venv.create(tmp_path / "venv")
+    # pip alone, which is quicker than to install it, and nothing that is installed beside it, such as uv.
+    only_pip = tmp_path / "only-pip"
+    only_pip.mkdir()
+    (only_pip / "pip").symlink_to(Path(pip.__file__).parent)
 
     def run(lock: str = "tiny==1.0\n", **environ: Any) -> subprocess.CompletedProcess[str]:
         (tmp_path / "lock").write_text(lock)
-        only = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels), "PYTHONPATH": str(Path(pip.__file__).parents[1])}
+        only = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels), "PYTHONPATH": str(only_pip)}
         command = [tmp_path / "venv/bin/python", SCRIPT, "lock"]
         return subprocess.run(command, env={**os.environ, **only, **environ}, capture_output=True, text=True)
 
