@@ -153,6 +153,17 @@ def test_an_adapter_equals_that_of_the_torch_engine(
     assert difference({name: halved[name].float() for name in single}, single) < 2e-3
 
 
+@pytest.mark.parametrize("stage", [1, 2])
+def test_a_single_rank_in_float32_learns_the_same_without_zero(
+    stage: int, results: dict[int, list[RankResult]]
+) -> None:
+    trained = results[1][0].trained
+    assert difference(trained[0].weights, trained[stage].weights) < 1e-6
+    for ranks, dtype, expected in ((1, "float32", 0), (1, "bfloat16", stage), (2, "float32", stage)):
+        config = LearnerConfig.model_validate(CONFIG | {"zero_stage": stage, "num_ranks": ranks})
+        assert config.for_dtype(dtype).zero_stage == expected
+
+
 @by_ranks
 def test_with_stage_3_no_rank_ever_holds_a_full_model(num_ranks: int, results: dict[int, list[RankResult]]) -> None:
     for result in results[num_ranks]:

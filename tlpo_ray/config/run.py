@@ -182,8 +182,8 @@ class LearnerConfig(Section):
         """Return the settings that ranks run with, given the dtype of the model.
 
         A single rank has nothing to shard. In float32 it runs without ZeRO, which would keep a second copy of weights
-        and gradients, and the results are equal bit by bit. In bfloat16 they are not: without ZeRO, DeepSpeed adds up
-        gradients in float32.
+        and gradients; the results are the same up to rounding. In bfloat16 they would not be: without ZeRO, DeepSpeed
+        adds up gradients in float32.
         """
         return self.model_copy(update={"zero_stage": 0}) if self.num_ranks == 1 and dtype == "float32" else self
 
