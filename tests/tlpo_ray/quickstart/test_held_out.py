@@ -74,7 +74,9 @@ def test_too_few_prompts_and_languages_without_questions_are_refused(tmp_path: P
     few = write_own(tmp_path, ["¿Uno?", "¿Dos?", "¿Tres?", "¿Tres?"])
     with pytest.raises(PromptFileError, match="3 different prompts are too few to hold some out"):
         write_prompts(config_of(tmp_path, f"data.prompts={few}"))
-    with pytest.raises(ConfigError, match=r"data\.languages has sv: the quickstart has questions in ar, de, en, es, fr"):
+    with pytest.raises(
+        ConfigError, match=r"data\.languages has sv: the quickstart has questions in ar, de, en, es, fr"
+    ):
         write_prompts(config_of(tmp_path, "data.languages=[es, sv]"))
     assert read_held_out(tmp_path / "run") is None and not (tmp_path / "run" / HELD_OUT).exists()
 
