@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from tests.bench.before import ROOT
 from tests.bench.compare import Figure, Row
-
-ROOT = Path(__file__).parents[2]
 
 
 def installers(model: Path) -> Iterator[Row | Figure]:

@@ -36,7 +36,9 @@ def test_a_run_is_resumed_with_the_same_version(tmp_path: Path) -> None:
 
 def test_another_version_is_refused_in_one_line(tmp_path: Path) -> None:
     journal = make_journal(tmp_path, ["0"])
-    with pytest.raises(UserError, match=r"^the run was trained with version 0 of the detector \w+ for ko, but "):
+    with pytest.raises(
+        UserError, match=r"^the run was trained with version 0 of the detector \w+ for ko, but .+ is installed: "
+    ):
         last_state(journal, DetectorConfig())
 
 
