@@ -24,8 +24,8 @@ from tlpo_ray.loading import heavy_imports
 
 GATHER_CHUNK = 16
 """Parameters gathered at a time under ZeRO-3: a layer or two."""
-REDUCE_BUCKET = 2**24
-"""Number of gradients that are reduced together. DeepSpeed copies them into a buffer of this size, 2 GB by default."""
+BUCKET = 2**24
+"""Number of gradients that are reduced or stepped together. DeepSpeed makes buffers of this size: 2 GB by default."""
 NEVER = 10**9
 """Steps between DeepSpeed's own progress lines."""
 
@@ -128,8 +128,9 @@ class DeepSpeedEngine:
         named = iter(named_parameters(self._engine.module, include_frozen=include_frozen))
         while chunk := list(islice(named, GATHER_CHUNK)):
             with deepspeed.zero.GatheredParameters([p for _, p in chunk], enabled=self._stage == 3):
-                # Copied inside the context: outside it a gathered parameter is empty again.
-                gathered = [(n, p.detach().to(self._dtype, copy=True)) for n, p in chunk] if self.rank == 0 else []
+                # A gathered parameter is copied inside the context: outside it is empty again.
+                copy = self._stage == 3
+                gathered = [(n, p.detach().to(self._dtype, copy=copy)) for n, p in chunk] if self.rank == 0 else []
             yield from gathered
 
     def tensor_metas(self) -> tuple[TensorMeta, ...]:
@@ -235,11 +236,16 @@ class DeepSpeedEngine:
 def _deepspeed_config(model: ModelConfig, config: LearnerConfig, num_ranks: int) -> dict[str, Any]:
     zero: dict[str, Any] = {
         "stage": config.zero_stage, "overlap_comm": False, "contiguous_gradients": True,
-        "reduce_bucket_size": REDUCE_BUCKET,
+        "reduce_bucket_size": BUCKET,
     }  # fmt: skip
     if config.zero_stage == 3:
         # Shard small parameters too: by default DeepSpeed keeps them whole on every rank.
         zero["stage3_param_persistence_threshold"] = 0
+        if not torch.cuda.is_available():
+            # On GPUs weights that were gathered stay for the backward pass, and the next are fetched meanwhile. On a
+            # CPU the ranks share one memory: each would hold policy and reference whole.
+            zero |= {"stage3_max_live_parameters": 0, "stage3_max_reuse_distance": 0, "stage3_prefetch_bucket_size": 0}
+            zero["sub_group_size"] = BUCKET
     return {
         "train_micro_batch_size_per_gpu": config.micro_batch_size,
         "train_batch_size": config.micro_batch_size * num_ranks,

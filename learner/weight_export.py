@@ -122,8 +122,13 @@ def _check_finite(tensors: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, 
     non_finite = None
     for name, tensor in tensors:
         # Raise only after the last tensor: the other ranks gather in step with this one, and would hang otherwise.
-        if non_finite is None and not torch.isfinite(tensor).all():
+        if non_finite is None and not is_finite(tensor):
             non_finite = name
         yield name, tensor
     if non_finite is not None:
         raise NonFiniteError(f"weight {non_finite} is not finite; this policy version is not exported")
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Return whether no element is NaN or infinite: one pass that allocates nothing, NaN being minimum and maximum."""
+    return not tensor.numel() or bool(torch.isfinite(torch.stack(torch.aminmax(tensor))).all())

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
@@ -94,7 +95,7 @@ class LayerwiseReceiver(WeightTransferEngine[Any, Any]):  # type: ignore[misc]
 
     def finish_weight_update(self) -> None:
         finalize_layerwise_reload(self.model, self.model_config)
-        _repack_tied_head(self.model)
+        _pack_embeddings_when_used(self.model)
 
     def refuse_stale_weights(self) -> None:
         """Check, when everything has arrived, that it has reached every weight.
@@ -109,7 +110,8 @@ class LayerwiseReceiver(WeightTransferEngine[Any, Any]):  # type: ignore[misc]
                 f"learner.lora"
             )
 
-    def init_transfer_engine(self, init_info: Any) -> None: ...
+    def init_transfer_engine(self, init_info: Any) -> None:
+        _pack_embeddings_when_used(self.model)
 
     def shutdown(self) -> None: ...
 
@@ -168,6 +170,7 @@ class GlooReceiver(LayerwiseReceiver):
     _group: Any = None
 
     def init_transfer_engine(self, init_info: GlooInitInfo) -> None:
+        super().init_transfer_engine(init_info)
         self._group = _gloo_group(init_info, init_info.rank_offset)
 
     def receive_weights(self, update_info: GlooUpdateInfo) -> None:
@@ -323,12 +326,19 @@ def _forget_packed_experts(model: Any) -> None:
                 method.moe_kernel = None
 
 
-def _repack_tied_head(model: Any) -> None:
-    """Renew the packed weights of a tied language-model head.
+def _pack_embeddings_when_used(model: Any) -> None:
+    """Pack the weights of embeddings and language-model heads when a linear layer is first computed with them.
 
-    On the CPU, linear layers compute with a packed copy of their weights. The reload renews it for every layer that
-    receives weights; a tied head receives none and would keep computing with the old ones.
+    On the CPU, linear layers compute with a packed copy of their weights. vLLM makes one of every embedding, too, which
+    only looks rows up: a copy of the vocabulary's vectors that nobody reads. And the reload renews the copy of every
+    layer that receives weights: a tied head receives none, and would keep computing with the old ones.
     """
     for module in model.modules():
         if isinstance(module, VocabParallelEmbedding) and hasattr(module, "cpu_linear"):
-            module.quant_method.process_weights_after_loading(module)
+            module.cpu_linear = partial(_pack_and_apply, module)
+
+
+def _pack_and_apply(layer: Any, *inputs: Any) -> Tensor:
+    layer.quant_method.process_weights_after_loading(layer)  # replaces `cpu_linear` by the kernel of packed weights
+    result: Tensor = layer.cpu_linear(*inputs)
+    return result
