@@ -48,19 +48,20 @@ class RolloutBatch:
             kv_cache_usage: Largest share of the engine's KV cache in use while the batch was rolled out, 0 to 1.
         """
         finished = sorted(self.finished, key=lambda entry: entry[0].prompt.index)
+        whole = [rollout for rollout, _ in finished if rollout.whole]
         results = (*self.skipped, *(_result(rollout, group) for rollout, group in finished))
         return RolloutReport(
             results=results,
             groups=tuple(group for _, group in finished if group is not None and group.informative),
             stats=RolloutStats(
-                sampled=sum(result.outcome is not Outcome.SKIPPED for result in results),
-                clean=sum(result.outcome is Outcome.CLEAN for result in results),
+                sampled=len(whole),
+                clean=sum(rollout.point is None for rollout in whole),
                 tokens_generated=sum(len(rollout.token_ids) for rollout, _ in finished),
                 tokens_discarded=sum(
                     len(rollout.token_ids) - rollout.point.last_token - 1 for rollout, _ in finished if rollout.point
                 ),
-                tokens_clean=sum(len(rollout.token_ids) for rollout, _ in finished if rollout.point is None),
-                by_language=_by_language(rollout for rollout, _ in finished),
+                tokens_clean=sum(len(rollout.token_ids) for rollout in whole if rollout.point is None),
+                by_language=_by_language(whole),
                 confused_in=dict(
                     Counter(point.part for rollout, _ in finished if (point := rollout.point) and point.part)
                 ),
@@ -70,7 +71,7 @@ class RolloutBatch:
 
 
 def _result(rollout: Rollout, group: CandidateGroup | None) -> PromptResult:
-    outcome = Outcome.CLEAN
+    outcome = Outcome.TRUNCATED if rollout.truncated else Outcome.CLEAN
     if group is not None:
         outcome = Outcome.CONFUSED if group.informative else Outcome.UNINFORMATIVE
     return PromptResult(prompt_index=rollout.prompt.index, outcome=outcome)

@@ -14,6 +14,7 @@ from actors.requests import SampleRequest
 from actors.token_bytes import TokenBytes
 from tlpo_ray.config.run import RolloutConfig
 from tlpo_ray.flow.records import Prompt
+from tlpo_ray.flow.truncation import Truncation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,10 @@ class Rollout:
     abort took effect."""
     point: ConfusionPoint | None
     """Confusion point of the answer; None if it is clean."""
+    whole: bool = True
+    """Whether it was to be sampled to its end (`rollout.truncation`)."""
+    truncated: bool = False
+    """Whether it was cut short, and is clean so far."""
 
 
 def sample_answer(
@@ -45,6 +50,7 @@ def sample_answer(
     config: RolloutConfig,
     run_seed: int,
     stop_strings: Sequence[str] = (),
+    truncation: Truncation | None = None,
 ) -> RolloutCoroutine[Rollout]:
     """Sample one answer at `config.temperature`, without log-probabilities.
 
@@ -57,28 +63,36 @@ def sample_answer(
         config: Sampling settings.
         run_seed: Seed of the run; together with prompt and policy version it seeds the answer.
         stop_strings: Texts that end the answer (`model.stop_strings`).
+        truncation: Decides whether the answer is cut short, and where; None samples it to its end.
 
     Raises:
         Exception: Whatever the detector raises.
     """
     streaming = StreamingDetector(token_bytes, rendered.detector, stop_strings)
+    limit = min(config.max_new_tokens, engine.max_context - len(rendered.prompt_ids))
+    whole = truncation is None or not truncation.applies_to(rendered.prompt.index)
+    if truncation is not None and not whole:
+        limit = min(limit, truncation.max_new_tokens)
     token_ids: list[int] = yield SampleRequest(
         prompt_ids=rendered.prompt_ids,
-        max_new_tokens=min(config.max_new_tokens, engine.max_context - len(rendered.prompt_ids)),
+        max_new_tokens=limit,
         temperature=config.temperature,
         seed=derive_seed(run_seed, rendered.prompt.index, engine.version) if config.reproducible else None,
         stop_condition=streaming.stop_condition,
     )
     if streaming.error is not None:
         raise streaming.error
+    # The detector runs a second time, over the complete text. The streaming run only decides when to stop: it reports
+    # nothing before a confusion is certain, whereas an answer that ended by itself is judged as it is. And one rule for
+    # the point, a function of the sampled tokens, is easier to test and to repeat than two.
+    point = confusion_point(token_ids, token_bytes, rendered.detector, stop_strings)
     return Rollout(
         prompt=rendered.prompt,
         prompt_ids=rendered.prompt_ids,
         token_ids=tuple(answer_ids(token_ids, token_bytes, stop_strings)),
-        # The detector runs a second time, over the complete text. The streaming run only decides when to stop: it
-        # reports nothing before a confusion is certain, whereas an answer that ended by itself is judged as it is. And
-        # one rule for the point, a function of the sampled tokens, is easier to test and to repeat than two.
-        point=confusion_point(token_ids, token_bytes, rendered.detector, stop_strings),
+        point=point,
+        whole=whole,
+        truncated=not whole and point is None and len(token_ids) >= limit,
     )
 
 

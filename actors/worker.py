@@ -42,6 +42,7 @@ from tlpo_ray.errors import ConfigError, TlpoError, WeightSyncError
 from tlpo_ray.flow.delta import WeightMirror
 from tlpo_ray.flow.records import CandidateGroup, Outcome, Prompt, PromptResult, RolloutReport
 from tlpo_ray.flow.tokenizer import load_tokenizer
+from tlpo_ray.flow.truncation import truncation_of
 from tlpo_ray.flow.weights import Bucket, Canary, Rendezvous, WeightUpdate
 
 MOST_OF_TURN = 24
@@ -70,6 +71,7 @@ class RolloutWorker:
         self._detectors = detector.detectors()
         self._detector_config = detector
         self._seed = seed
+        self._truncation = truncation_of(rollout, seed)
         self.clock = WorkClock()
         """Noted with every token that is sampled and every request that is done, those of the canary left out."""
         self.name = "local"
@@ -307,7 +309,7 @@ class RolloutWorker:
         """Return answer, confusion point, candidate set and rewards of one prompt; no group if the answer is clean."""
         config, token_bytes = self._config, self._token_bytes
         rollout = yield from sample_answer(
-            rendered, self._engine, token_bytes, config, self._seed, self._model.stop_strings
+            rendered, self._engine, token_bytes, config, self._seed, self._model.stop_strings, self._truncation
         )
         if rollout.point is None:
             return rollout, None

@@ -41,5 +41,7 @@ def _print_result(result: RunResult) -> None:
 def outcomes(result: RunResult) -> str:
     """Return the prompts' outcomes in one line, with their sum."""
     accounting = result.accounting
-    counts = [f"{getattr(accounting, name)} {name}" for name in ("clean", "confused", "uninformative", "stale")]
+    truncated = ["truncated"] if accounting.truncated else []
+    names = ["clean", *truncated, "confused", "uninformative", "stale"]
+    counts = [f"{getattr(accounting, name)} {name}" for name in names]
     return " + ".join([*counts, f"{sum(accounting.skipped.values())} skipped"]) + f" = {accounting.total}"

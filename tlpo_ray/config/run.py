@@ -90,6 +90,15 @@ class DataConfig(Section):
     """Curriculum that selects prompts to roll out, e.g. `{min_probability: 0.1}`; none rolls out all of them."""
 
 
+class TruncationConfig(Section):
+    """Cut most answers short while they are clean. Confusion that begins later is learned from in the others only."""
+
+    max_new_tokens: Positive
+    """Length at which an answer is cut if it is clean so far, in tokens."""
+    probability: Annotated[float, Field(gt=0, le=1)] = 0.75
+    """Share of the answers for which this holds, chosen at random."""
+
+
 class RolloutConfig(Section):
     """Rollout actors: answers, confusion points, candidate sets, rewards."""
 
@@ -102,6 +111,8 @@ class RolloutConfig(Section):
     """Temperature of the sampled answers; candidate sets always come from the untempered distribution."""
     max_new_tokens: Positive = 512
     """Longest answer, in tokens."""
+    truncation: TruncationConfig | None = None
+    """Truncation of most answers while they are clean, e.g. `{max_new_tokens: 16}`; none samples all to their end."""
     num_candidates: Annotated[int, Field(ge=2, le=CANDIDATES_LIMIT)] = 16
     """Size N of the candidate set, in tokens."""
     selection: Literal["ranked", "ranked_with_sampled", "multinomial"] = "ranked"

@@ -19,70 +19,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NotRequired, TypedDict
 
 from tlpo_ray.errors import RecordError
 from tlpo_ray.flow.curriculum import EXCLUDED, Curriculum
 from tlpo_ray.flow.ledger import Accounting, PromptLedger
 from tlpo_ray.flow.queue import CandidateQueue
+from tlpo_ray.flow.recent_share import RecentShare
 from tlpo_ray.flow.records import Outcome, Prompt, PromptResult, decode_table, encode
+from tlpo_ray.flow.truncation import Truncation
 
-DECAY_PROMPTS = 500
-"""Number of prompts after which an observation weighs 1/e in `RecentShare`: some tens of updates early in a run, less
-than one update late in it."""
-
-
-@dataclass(slots=True)
-class RecentShare:
-    """Exponentially decayed share of the prompts that have some property, e.g. that yielded a candidate group.
-
-    Observations are collected and enter the decayed sums together, at `fold`. So the share does not depend on the order
-    in which batches were submitted, which differs from run to run.
-    """
-
-    hits: float = 0.0
-    """Decayed number of prompts with the property."""
-    prompts: float = 0.0
-    """Decayed number of all prompts."""
-    _new_hits: int = field(default=0, init=False)
-    _new_prompts: int = field(default=0, init=False)
-
-    def observe(self, hits: int, prompts: int) -> None:
-        """Count a finished batch: `hits` of its `prompts` had the property."""
-        self._new_hits += hits
-        self._new_prompts += prompts
-
-    def fold(self) -> None:
-        """Decay the sums by all prompts observed since the last call, then add the observations."""
-        decay = math.exp(-self._new_prompts / DECAY_PROMPTS)
-        self.hits = self.hits * decay + self._new_hits
-        self.prompts = self.prompts * decay + self._new_prompts
-        self._new_hits = self._new_prompts = 0
-
-    def snapshot(self) -> list[float]:
-        """Return the state as JSON values, for `restored`."""
-        return [self.hits, self.prompts, self._new_hits, self._new_prompts]
-
-    @classmethod
-    def restored(cls, snapshot: Sequence[float]) -> RecentShare:
-        """Return the share that gave this snapshot."""
-        hits, prompts, new_hits, new_prompts = snapshot
-        share = cls(hits, prompts)
-        share.observe(int(new_hits), int(new_prompts))
-        return share
-
-    @property
-    def share(self) -> float:
-        """Share so far, observations since the last `fold` included; 0 before the first one."""
-        observed = self.prompts + self._new_prompts
-        return (self.hits + self._new_hits) / observed if observed else 0.0
-
-    @property
-    def expected(self) -> float:
-        """Hits to expect per prompt as of the last `fold`, above 0 and at most 1."""
-        # Half a hit more than observed: at 0, every waiting prompt would be leased at once.
-        return min(1.0, (self.hits + 0.5) / (self.prompts + 0.5))
+CONFUSED_OUTCOMES = frozenset({Outcome.CONFUSED, Outcome.UNINFORMATIVE})
+"""Outcomes of answers with confusion."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +74,7 @@ class ExchangeSettings(TypedDict):
     capacity: int
     max_staleness: int
     curriculum: NotRequired[Curriculum | None]
+    truncation: NotRequired[Truncation | None]
 
 
 class Exchange:
@@ -139,6 +89,7 @@ class Exchange:
             is a soft limit: no prompts are leased while it is reached, but batches under way may still exceed it.
         max_staleness: Maximum number of policy versions by which a group may be older than the learner's.
         curriculum: Selects the prompts to roll out; None rolls out all of them.
+        truncation: Decides which answers are cut short; None cuts none.
     """
 
     def __init__(
@@ -151,8 +102,10 @@ class Exchange:
         capacity: int,
         max_staleness: int,
         curriculum: Curriculum | None = None,
+        truncation: Truncation | None = None,
     ) -> None:
         self._curriculum = curriculum
+        self._truncation = truncation
         self._ledger = PromptLedger(prompts, skipped)
         self._queue = CandidateQueue(capacity, max_staleness)
         self._yield = RecentShare(1.0, 4.0)
@@ -239,10 +192,9 @@ class Exchange:
             )
         accepted = self._ledger.settle(holder, results)
         confused = {result.prompt_index for result in accepted if result.outcome is Outcome.CONFUSED}
-        uninformative = sum(result.outcome is Outcome.UNINFORMATIVE for result in accepted)
         rolled_out = sum(result.outcome is not Outcome.SKIPPED for result in accepted)
         self._yield.observe(len(confused), rolled_out)
-        self._confusion.observe(len(confused) + uninformative, rolled_out)
+        self._observe_confusion(accepted)
         if self._curriculum is not None:
             for result in accepted:
                 if result.outcome is not Outcome.SKIPPED:
@@ -252,6 +204,16 @@ class Exchange:
             stale = self._queue.admit(rows.filter(keep), learner_version)
             self._ledger.close_queued(stale, Outcome.STALE)
         return tuple(accepted)
+
+    def _observe_confusion(self, results: Sequence[PromptResult]) -> None:
+        """Count the answers with confusion, and all answers, without those that were to be cut short."""
+        outcomes = [
+            result.outcome
+            for result in results
+            if result.outcome is not Outcome.SKIPPED
+            and not (self._truncation is not None and self._truncation.applies_to(result.prompt_index))
+        ]
+        self._confusion.observe(sum(outcome in CONFUSED_OUTCOMES for outcome in outcomes), len(outcomes))
 
     def release(self, holder: str, halve: bool = False) -> int:
         """Release the leases of a holder that is gone, so that the prompts can be leased again.

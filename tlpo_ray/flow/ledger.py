@@ -40,6 +40,8 @@ class Accounting:
     """Prompts with a candidate group that waits for the learner, or is being learned from."""
     clean: int
     """Prompts answered without confusion."""
+    truncated: int = 0
+    """Prompts with an answer that was cut short before any confusion (`rollout.truncation`)."""
     confused: int
     """Prompts with a candidate group that was learned from."""
     uninformative: int
@@ -52,7 +54,8 @@ class Accounting:
     @property
     def settled(self) -> int:
         """Prompts that have their final outcome."""
-        return self.clean + self.confused + self.uninformative + self.stale + sum(self.skipped.values())
+        answered = self.clean + self.truncated + self.confused + self.uninformative + self.stale
+        return answered + sum(self.skipped.values())
 
     @property
     def balanced(self) -> bool:
@@ -66,7 +69,8 @@ class Accounting:
 
     def as_json(self) -> dict[str, object]:
         """Return the number of prompts by outcome for `result.json`; they add up to `total`."""
-        counts = {name: getattr(self, name) for name in ("total", "clean", "confused", "uninformative", "stale")}
+        names = ("total", "clean", "truncated", "confused", "uninformative", "stale")
+        counts = {name: getattr(self, name) for name in names}
         return counts | {"skipped": dict(self.skipped), "balanced": self.balanced and self.complete}
 
 
@@ -180,6 +184,7 @@ class PromptLedger:
             leased=len(self._holders),
             queued=len(self._queued),
             clean=self._outcomes[Outcome.CLEAN],
+            truncated=self._outcomes[Outcome.TRUNCATED],
             confused=self._outcomes[Outcome.CONFUSED],
             uninformative=self._outcomes[Outcome.UNINFORMATIVE],
             stale=self._outcomes[Outcome.STALE],

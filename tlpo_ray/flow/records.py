@@ -35,6 +35,7 @@ class Outcome(StrEnum):
 
     CLEAN = "clean"  # the answer had no confusion: no signal
     CONFUSED = "confused"  # a candidate group was made and learned from
+    TRUNCATED = "truncated"  # cut short before any confusion: no signal (rollout.truncation)
     UNINFORMATIVE = "uninformative"  # all candidates had the same reward: Z = 0
     STALE = "stale"  # the group was older than max_staleness allows
     SKIPPED = "skipped"  # never rolled out; the reason says why
@@ -141,15 +142,15 @@ class RolloutStats:
     """Counts of finished rollouts; `+` adds those of several batches up. All zero by default."""
 
     sampled: int = 0
-    """Prompts that were answered."""
+    """Answers, without those that were to be cut short (`rollout.truncation`)."""
     clean: int = 0
     """Answers among them without confusion."""
     tokens_generated: int = 0
-    """Sampled tokens, not counting lookaheads."""
+    """Sampled tokens of all answers, not counting lookaheads."""
     tokens_discarded: int = 0
     """Tokens among them that were sampled beyond the first confused character before the abort took effect."""
     tokens_clean: int = 0
-    """Tokens among them that belong to answers without confusion, which are complete."""
+    """Tokens among them that belong to the clean answers counted above, which are complete."""
     by_language: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """(answers sampled, answers without confusion) by language."""
     confused_in: Mapping[str, int] = field(default_factory=dict)

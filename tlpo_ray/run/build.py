@@ -15,6 +15,7 @@ from tlpo_ray.errors import ConfigError, LearnerLostError, PromptError
 from tlpo_ray.flow.curriculum import Curriculum
 from tlpo_ray.flow.exchange import Exchange, ExchangeSettings, Snapshot
 from tlpo_ray.flow.records import Prompt
+from tlpo_ray.flow.truncation import truncation_of
 from tlpo_ray.flow.weights import WeightUpdate
 from tlpo_ray.run.components import Components, Fleet, Learner
 from tlpo_ray.stopping import stop_requested
@@ -229,6 +230,7 @@ def _exchange_settings(config: RunConfig) -> ExchangeSettings:
         "capacity": config.flow.queue_capacity,
         "max_staleness": config.flow.max_staleness,
         "curriculum": None if curriculum is None else Curriculum(curriculum.min_probability, config.seed),
+        "truncation": truncation_of(config.rollout, config.seed),
     }
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from learner.report import UpdateReport
 
 REPORT_INTERVAL_S = 1.0
-PROMPT_STATES = ("waiting", "leased", "queued", "clean", "confused", "uninformative", "stale")
+PROMPT_STATES = ("waiting", "leased", "queued", "clean", "truncated", "confused", "uninformative", "stale")
 """States and outcomes of a prompt that `prompts` counts; `prompts_skipped` counts the rest."""
 
 

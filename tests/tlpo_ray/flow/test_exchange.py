@@ -17,6 +17,7 @@ from tlpo_ray.errors import RecordError, UserError
 from tlpo_ray.flow.curriculum import Curriculum
 from tlpo_ray.flow.exchange import Exchange
 from tlpo_ray.flow.records import Outcome, Prompt, PromptResult, decode, encode
+from tlpo_ray.flow.truncation import Truncation
 
 
 def make_prompts(n: int) -> list[Prompt]:
@@ -48,6 +49,35 @@ def test_encoded_groups_decode_equal_and_lone_surrogates_become_replacement_char
     for name in ("context_ids", "candidate_ids", "old_logp", "rewards"):
         np.testing.assert_array_equal(getattr(back, name), getattr(group, name))
     assert (back.prompt_index, back.prompt_length, back.span_kind) == (3, 3, "Cyrillic")
+
+
+def test_truncated_answers_are_settled_and_the_confusion_rate_counts_only_answers_that_were_not_to_be_cut() -> None:
+    truncation = Truncation(max_new_tokens=8, probability=0.5, seed=0)
+    exchange = Exchange(
+        make_prompts(64), {}, groups_per_update=64, lease_size=64, capacity=64, max_staleness=0, truncation=truncation
+    )
+    whole = cut = 0
+    while batch := exchange.lease("a", 1):
+        indices = [prompt.index for prompt in batch]
+        whole += sum(not truncation.applies_to(index) for index in indices)
+        cut += sum(truncation.applies_to(index) for index in indices)
+        results = [  # every answer that is cut is clean so far, every other one is confused
+            PromptResult(
+                prompt_index=index,
+                outcome=Outcome.TRUNCATED if truncation.applies_to(index) else Outcome.CONFUSED,
+            )
+            for index in indices
+        ]
+        groups = [make_group(index) for index in indices if not truncation.applies_to(index)]
+        exchange.submit("a", results, encode(groups), 0)
+    status = exchange.status()
+    assert (status.accounting.truncated, status.accounting.queued) == (cut, whole)
+    assert cut > 0 and whole > 0 and status.accounting.balanced
+    assert status.confusion_rate == 1.0
+    assert exchange.take(0) is not None
+    exchange.mark_learned(1)
+    accounting = exchange.status().accounting
+    assert accounting.complete and accounting.as_json()["truncated"] == cut
 
 
 @pytest.mark.parametrize("payload", [b"", b"garbage", encode([make_group(0)])[:200]])
