@@ -11,7 +11,10 @@ from tests.bench import book
 from tests.bench.compare import Figure, Row
 
 ROW = Row(what="a|b", ours="new", alternative="old", ours_s=(1.0, 2.0, 1.0), alternative_s=(3.0, 8.0, 2.0))
-BENCHMARKS = ("setup", "start", "memory", "learner", "rollout", "weights", "flow", "job", "ahead", "detect", "soak")
+BENCHMARKS = (
+    "setup", "start", "memory", "learner", "rollout", "weights", "sync", "yield", "flow", "job", "ahead", "detect",
+    "soak",
+)  # fmt: skip
 
 
 def test_only_its_section_is_replaced(tmp_path: Path) -> None:

@@ -29,7 +29,9 @@ def main() -> None:
         rollout,
         setup,
         start,
+        sync,
         weights,
+        yields,
     )
     from tests.tiny import make_tiny_model
 
@@ -38,7 +40,8 @@ def main() -> None:
         "learner": (learner.update,), "memory": (memory.learner_rank,),
         "rollout": (rollout.complete, rollout.sampling, rollout.logprobs),
         "decoding": (decoding.rules,),
-        "weights": (weights.deltas,), "flow": (flow.exchange, control.queue, control.fleets, flow.many_prompts),
+        "weights": (weights.deltas,), "sync": (sync.to_actors,), "yield": (yields.truncation,),
+        "flow": (flow.exchange, control.queue, control.fleets, flow.many_prompts),
         "scale": (control.scaled,), "start": (start.quickstart,), "job": (job.whole,), "ahead": (job.ahead,),
         "detect": (detect.verdicts, detect.counts, detect.streams, detect.imports),
     }  # fmt: skip
