@@ -54,8 +54,10 @@ class TokenEngine(Protocol):
     """Maximum length of prompt and answer together, in tokens."""
     eos_ids: frozenset[int]
     """End-of-text tokens."""
-    version: int
-    """Policy version of the loaded weights."""
+
+    @property
+    def version(self) -> int:
+        """Policy version of the loaded weights."""
 
     @property
     def kv_cache_usage(self) -> float:

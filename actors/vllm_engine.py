@@ -97,7 +97,7 @@ class VLLMEngine:
             vllm_sync.prepare(self._engine)
         self.max_context = model.max_context
         self.eos_ids = end_of_text_ids(model)
-        self.version = 0
+        self._engine.set_weight_version("0")
         self.step_clock = WorkClock()
         self._num_added = 0
         self._running: dict[str, _Running] = {}
@@ -124,6 +124,10 @@ class VLLMEngine:
                 running.on_end()
         return bool(self._engine.has_unfinished_requests())
 
+    @property
+    def version(self) -> int:
+        return int(self._engine.get_weight_version())
+
     def load_weights(self, buckets: Iterable[Bucket], version: int) -> None:
         if self._lora is None:
             vllm_sync.load(self._engine, buckets)
@@ -132,14 +136,14 @@ class VLLMEngine:
 
             bucket = [named for bucket in buckets for named in bucket]
             self._adapter = load_adapter(self._engine, bucket, self._lora, version, self._adapter)
-        self.version = version
+        self._engine.set_weight_version(str(version))
 
     def join_broadcast(self, rendezvous: Rendezvous, rank: int) -> None:
         vllm_sync.join(self._engine, rendezvous, rank)
 
     def receive_weights(self, incoming: Sequence[TensorMeta], version: int) -> None:
         vllm_sync.receive(self._engine, incoming)
-        self.version = version
+        self._engine.set_weight_version(str(version))
 
     def sleep(self) -> None:
         if not self._engine.is_sleeping():
