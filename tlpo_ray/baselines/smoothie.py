@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,19 +33,26 @@ import torch
 from torch import Tensor
 
 import detectors
+from actors.chat import encode_prompts
 from actors.token_bytes import TokenBytes, decoded
 from detectors.language_table import LANGUAGES
 from detectors.script_ranges import RANGES
 from detectors.scripts import ranges_of, search_class
+from learner.batch import pad_contexts
 from learner.checkpoint import export_model
-from learner.policy import load_model
+from learner.policy import load_model, next_token_logp
 from tlpo_ray.config.baseline import SmoothieConfig, SmoothieRunConfig
 from tlpo_ray.errors import ConfigError, ModelError
 from tlpo_ray.files import disk_errors
 from tlpo_ray.flow.file_layout import file_layout
 from tlpo_ray.flow.models import check_not_quantized, text_config, tied_names
+from tlpo_ray.flow.records import Prompt
 from tlpo_ray.flow.tokenizer import load_tokenizer
 
+PROBABILITIES = ("probability_before", "probability_after")
+"""Names of `ScaledHead.probability` in `result.json`."""
+MEASURED_PROMPTS = 32
+"""Number of prompts over which that is the mean."""
 _UNFINISHED = re.compile("[\udc80-\udcff]")
 """A byte that is not part of a complete character, as `TokenBytes.text` has it."""
 
@@ -64,10 +72,15 @@ class ScaledHead:
     """Number of rows scaled by less: tokens that end within such a character."""
     tied: bool
     """Whether the head shared its weights with the embeddings, and has weights of its own now."""
+    probability: tuple[float, float] | None = None
+    """Probability of all scaled tokens together as the first token of an answer, mean over some of the prompts, before
+    and after scaling; None without prompts."""
 
     def to_json(self) -> dict[str, object]:
         """Return the fields as `result.json` has them."""
-        return {"scripts": list(self.scripts), "tokens": self.tokens, "parts": self.parts, "tied_before": self.tied}
+        found = {} if self.probability is None else dict(zip(PROBABILITIES, self.probability, strict=True))
+        rows = {"tokens": self.tokens, "parts": self.parts, "tied_before": self.tied}
+        return {"scripts": list(self.scripts), **rows, **found}
 
 
 def unwanted_scripts(config: SmoothieRunConfig, languages: Iterable[str]) -> tuple[str, ...]:
@@ -193,7 +206,7 @@ class _Completion:
         return found / self._parts.total()
 
 
-def scale_head(config: SmoothieRunConfig, scripts: Sequence[str]) -> ScaledHead:
+def scale_head(config: SmoothieRunConfig, scripts: Sequence[str], prompts: Sequence[Prompt] = ()) -> ScaledHead:
     """Write the model with scaled rows into the run's folder, as `model`.
 
     All other weights stay as they are. A head that shares its weights with the embeddings gets weights of its own, and
@@ -202,6 +215,7 @@ def scale_head(config: SmoothieRunConfig, scripts: Sequence[str]) -> ScaledHead:
     Args:
         config: The run.
         scripts: Scripts whose tokens are scaled down.
+        prompts: Prompts after some of which the probability of the scaled tokens is measured; empty measures nothing.
 
     Raises:
         ModelError: The model cannot be loaded, is quantized, or has no head that can be scaled.
@@ -226,7 +240,23 @@ def scale_head(config: SmoothieRunConfig, scripts: Sequence[str]) -> ScaledHead:
     with disk_errors(f"the model to {folder}"):
         export_model(weights.items(), model, folder, layout)
     complete = sum(scales[token] == config.smoothie.min_scale for token in rows)
-    return ScaledHead(scripts=tuple(scripts), tokens=complete, parts=len(rows) - complete, tied=tied)
+    encoded, _ = encode_prompts(tokenizer, model, model.max_context, prompts[:MEASURED_PROMPTS])
+    contexts = [ids for _, ids in encoded]
+    probability: tuple[float, float] | None = None
+    if contexts:
+        before = _probability(policy, contexts, rows)
+        policy.get_output_embeddings().weight = torch.nn.Parameter(weights[name], requires_grad=False)
+        probability = before, _probability(policy, contexts, rows)
+    return ScaledHead(
+        scripts=tuple(scripts), tokens=complete, parts=len(rows) - complete, tied=tied, probability=probability
+    )
+
+
+def _probability(policy: Any, contexts: Sequence[Sequence[int]], tokens: Sequence[int]) -> float:
+    """Return the probability that the token after a context is one of `tokens`, mean over the contexts."""
+    with torch.no_grad():
+        masses = [next_token_logp(policy, pad_contexts([ids]))[0, tokens].exp().sum().item() for ids in contexts]
+    return statistics.fmean(masses)
 
 
 def scaled_rows(head: Tensor, scales: Mapping[int, float]) -> Tensor:

@@ -84,15 +84,17 @@ def train_baseline(config: BaselineConfig | SmoothieRunConfig, progress: Progres
 def _scale(config: SmoothieRunConfig, progress: ProgressListener) -> BaselineResult:
     """Write the model with scaled rows; of the prompts only the languages are used, and those read if need be."""
     languages, skipped = config.data.languages or tuple(filter(None, [config.data.language])), dict[str, int]()
+    prompts: Sequence[Prompt] = ()
     if not languages:
-        prompts = load_prompts(config.data, config.detector, config.seed)
-        languages, skipped = tuple({prompt.language: None for prompt in prompts.prompts}), dict(prompts.skipped)
-        for line in prompts.note_lines():
+        found = load_prompts(config.data, config.detector, config.seed)
+        prompts, skipped = found.prompts, dict(found.skipped)
+        languages = tuple({prompt.language: None for prompt in prompts})
+        for line in found.note_lines():
             progress.note(line)
     scripts = unwanted_scripts(config, languages)
     seconds: dict[str, float] = {}
     with progress.phase("scaling the output head"), stopwatch(seconds, "scaling"), quiet_libraries():
-        head = scale_head(config, scripts)
+        head = scale_head(config, scripts, prompts)
     result = BaselineResult(
         config=config, steps=0, examples={}, prompts_skipped=skipped, tokens_generated=0, seconds=seconds, head=head,
     )  # fmt: skip

@@ -32,12 +32,26 @@ def baseline_command(method: str, like: str, overrides: Sequence[str]) -> None:
         head = result.head
         done = f"{head.tokens:,} rows of the output head scaled, and {head.parts:,} of parts of characters by less"
         done += "; the head was tied to the embeddings and has its own weights now" if head.tied else ""
+        done += _effect(head.probability)
     else:
         done = f"{result.steps} optimizer steps; {_summary(result.examples)}"
     console.print(
         f"{done}\nmodel:   {config.folder / 'model'}\nresult:  {config.folder / 'result.json'}",
         soft_wrap=True,
     )
+
+
+def _effect(probability: tuple[float, float] | None) -> str:
+    """Return in a line of its own what scaling did to the probability of the scaled tokens; empty if not measured."""
+    if probability is None:
+        return ""
+    before, after = probability
+    effect = f"\nprobability of a scaled token at the beginning of an answer: {before:.2%} before, {after:.2%} after"
+    if after > before:
+        effect += (
+            ": it rose, because the model gives such tokens negative logits; take the decoding method mask instead"
+        )
+    return effect
 
 
 def _summary(counts: Mapping[str, int]) -> str:

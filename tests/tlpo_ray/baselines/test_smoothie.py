@@ -16,6 +16,7 @@ from detectors.scripts import script_of
 from tests.tiny import make_tiny_model, make_tokenizer
 from tlpo_ray.baselines.smoothie import row_scales, scale, scaled_rows, unwanted_scripts
 from tlpo_ray.baselines.training import train_baseline
+from tlpo_ray.commands.baseline import baseline_command
 from tlpo_ray.config.baseline import SmoothieConfig, SmoothieRunConfig, load_baseline
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.errors import ConfigError, ModelError, TlpoError, UserError
@@ -303,3 +304,36 @@ def test_without_a_language_in_the_settings_those_of_the_prompts_count(tmp_path:
     result = train_baseline(config_of(f"model.path={model}", f"folder={tmp_path / 'run'}", f"data.prompts={prompts}"))
     assert result.head is not None
     assert {"Han", "Hiragana", "Hangul"}.isdisjoint(result.head.scripts) and "Cyrillic" in result.head.scripts
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_what_scaling_does_to_the_probability_of_the_scaled_tokens_is_measured_and_said(
+    tmp_path: Path, sign: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With one hidden direction that every row of an unwanted token has, its logits are all positive or negative."""
+    model, prompts, run = make_tiny_model(tmp_path / "tiny", tied=False), tmp_path / "prompts.jsonl", tmp_path / "run"
+    rows = [{"prompt": text, "language": "ko"} for text in ("일본의 통화는?", "태국의 통화는?")]
+    prompts.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    tokenizer, policy = AutoTokenizer.from_pretrained(model), AutoModelForCausalLM.from_pretrained(model)
+    messages = [[{"role": "user", "content": row["prompt"]}] for row in rows]
+    encoded = [tokenizer.apply_chat_template(one, add_generation_prompt=True)["input_ids"] for one in messages]
+    contexts = [torch.tensor([ids]) for ids in encoded]
+    scaled = sorted(row_scales(load_tokenizer(ModelConfig(path=str(model))), WRONG, SmoothieConfig()))
+    with torch.no_grad():
+        states = torch.cat([policy.model(ids).last_hidden_state[:, -1] for ids in contexts])
+        policy.lm_head.weight[scaled] = sign * states.mean(0) / states.mean(0).norm() ** 2
+    policy.save_pretrained(model)
+    overrides = [f"model.path={model}", f"data.prompts={prompts}", f"folder={run}"]
+    overrides.append(f"smoothie.suppress=[{','.join(WRONG)}]")
+    baseline_command("smoothie", "quickstart", overrides)
+    head = json.loads((run / "result.json").read_text("utf-8"))["head"]
+    for folder, measured in ((model, head["probability_before"]), (run / "model", head["probability_after"])):
+        loaded = AutoModelForCausalLM.from_pretrained(folder)
+        with torch.no_grad():
+            masses = [loaded(ids).logits[0, -1].softmax(-1)[scaled].sum().item() for ids in contexts]
+        assert measured == pytest.approx(sum(masses) / len(masses), rel=1e-4)
+    rose = head["probability_after"] > head["probability_before"]
+    assert rose == (sign < 0)
+    shown = capsys.readouterr().out
+    assert f"{head['probability_before']:.2%} before, {head['probability_after']:.2%} after" in shown
+    assert ("it rose, because the model gives such tokens negative logits" in shown) == rose
