@@ -4,6 +4,7 @@ __all__ = [
     "conversation",
     "curriculum",
     "delta",
+    "draws",
     "exchange",
     "file_layout",
     "ledger",

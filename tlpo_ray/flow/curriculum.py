@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
+from tlpo_ray.flow.draws import uniform
 from tlpo_ray.flow.records import Prompt
 
 EXCLUDED = "excluded: prompts like it are rarely confused (data.curriculum.min_probability)"
@@ -43,9 +44,7 @@ class Curriculum:
 
     def selects(self, prompt: Prompt) -> bool:
         """Return whether to roll out a prompt; between two folds the result is always the same."""
-        # A hash instead of a generator's next number: the result must not depend on which actor leases first.
-        digest = hashlib.blake2b(f"{self._seed},{prompt.index}".encode(), digest_size=8).digest()
-        return int.from_bytes(digest, "big") / 2**64 < self.probability(prompt)
+        return uniform(self._seed, prompt.index) < self.probability(prompt)
 
     def probability(self, prompt: Prompt) -> float:
         """Return the probability that a prompt is selected.

@@ -8,10 +8,10 @@ cut.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 from tlpo_ray.config.run import RolloutConfig
+from tlpo_ray.flow.draws import uniform
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,9 +30,7 @@ class Truncation:
 
     def applies_to(self, prompt_index: int) -> bool:
         """Return whether the answer to a prompt is cut short; for one prompt of a run always the same."""
-        # A hash instead of a generator's next number: rollout actors and exchange must agree without talking.
-        digest = hashlib.blake2b(f"truncation,{self.seed},{prompt_index}".encode(), digest_size=8).digest()
-        return int.from_bytes(digest, "big") / 2**64 < self.probability
+        return uniform("truncation", self.seed, prompt_index) < self.probability
 
 
 def truncation_of(config: RolloutConfig, seed: int) -> Truncation | None:
