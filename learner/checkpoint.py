@@ -33,8 +33,6 @@ STATE_FILE = "state.json"
 MAX_SHARD = "5GB"
 """Maximum size of a file of an exported model; Hugging Face's own default."""
 SHARD = "state-{:05}.safetensors"
-SHARD_BYTES = 1 << 30
-"""Size at which a checkpoint file is closed and the next one begun, in bytes."""
 
 
 def partial_folder(root: Path, version: int) -> Path:
@@ -50,25 +48,21 @@ def begin(root: Path, version: int) -> None:
     partial_folder(root, version).mkdir(parents=True)
 
 
-def write_tensors(folder: Path, tensors: Iterable[tuple[str, Tensor]]) -> None:
-    """Write tensors as safetensors files of about `SHARD_BYTES`: no more than one file's content is held in memory.
+def write_shard(folder: Path, number: int, tensors: dict[str, Tensor]) -> None:
+    """Write some of a checkpoint's tensors as one of its files.
+
+    Args:
+        folder: The partial folder of the checkpoint.
+        number: Number of the file, from 0.
+        tensors: Contiguous tensors in the host's memory, by name.
 
     Raises:
         OSError: The folder cannot be written.
     """
     from safetensors.torch import save_file
 
-    buffered: dict[str, Tensor] = {}
-    num_files = 0
-    for name, tensor in tensors:
-        # Cloned: the engine may reuse a tensor's memory for the next one.
-        buffered[name] = tensor.detach().cpu().contiguous().clone()
-        if sum(tensor.nbytes for tensor in buffered.values()) >= SHARD_BYTES:
-            with safetensors_errors():
-                save_file(buffered, folder / SHARD.format(num_files))
-            buffered, num_files = {}, num_files + 1
     with safetensors_errors():
-        save_file(buffered, folder / SHARD.format(num_files))
+        save_file(tensors, folder / SHARD.format(number))
 
 
 class TensorReader:

@@ -1,9 +1,12 @@
-"""Static memory of a learner rank, and whether it fits the device: GPU, or the machine's RAM without one."""
+"""Memory of a learner rank: whether it fits the device (GPU, or the machine's RAM without one), and what is left."""
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
+from pathlib import Path
 
+import psutil
 import torch
 from torch import nn
 
@@ -14,6 +17,10 @@ from tlpo_ray.errors import ResourceError
 
 ACTIVATION_SHARE = 0.2
 """Share of a device that a suggested change of settings leaves free for activations."""
+SPARE_SHARE = 0.1
+"""Share of the machine's memory that copies of the training state leave free."""
+CONTAINER = Path("/sys/fs/cgroup")
+"""Where Linux tells a container how much memory it may use, and uses."""
 
 
 def static_bytes(num_parameters: int, num_trained: int, model: ModelConfig, config: LearnerConfig) -> int:
@@ -44,6 +51,18 @@ def device_memory(*, on_gpu: bool) -> tuple[int, str]:
     if on_gpu:
         return torch.cuda.mem_get_info()[1], "a GPU"
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "this machine"
+
+
+def has_spare_memory() -> bool:
+    """Return whether the host has memory for copies of tensors: more than `SPARE_SHARE` of it is free."""
+    memory = psutil.virtual_memory()
+    total, free = memory.total, memory.available
+    with suppress(OSError, ValueError):  # not in a container, or in one without a limit
+        limit, used = (int((CONTAINER / f"memory.{name}").read_text()) for name in ("max", "current"))
+        statistics = dict(line.split() for line in (CONTAINER / "memory.stat").read_text().splitlines())
+        cache = int(statistics["inactive_file"])  # pages of files, which the kernel takes back when it needs them
+        total, free = min(total, limit), min(free, limit - used + cache)
+    return bool(free > SPARE_SHARE * total)
 
 
 def check_fits(policy: nn.Module, model: ModelConfig, config: LearnerConfig) -> None:

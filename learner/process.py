@@ -19,13 +19,14 @@ from tlpo_ray.flow.weights import Bucket, Rendezvous, WeightUpdate
 from tlpo_ray.loading import heavy_imports
 
 if TYPE_CHECKING:
+    from learner.checkpoint_writer import SavedCheckpoint
     from learner.report import UpdateReport
     from learner.worker import LearnerWorker
 
 
 class LearnerProcess:
-    """One learner rank. All methods but `address`, `register` and `progress` hold collectives: call them on all ranks
-    at once. Only `progress` has a thread of its own, and is served while another method runs.
+    """One learner rank. Methods hold collectives, so call them on all ranks at once; except for `address`, `register`,
+    `poll_save`, and `progress`, which has a thread of its own and is served while another method runs.
 
     torch and DeepSpeed are imported by `setup`, and not with this module: the process says where it is before that, and
     its environment is set in time.
@@ -128,9 +129,13 @@ class LearnerProcess:
         """Send the weights to all receivers."""
         self.worker.broadcast()
 
-    def save(self, root: Path, keep_last: int) -> int:
-        """Write a checkpoint and return the policy version of the oldest one that is kept."""
-        return self.worker.save(root, keep_last)
+    def begin_save(self, root: Path, keep_last: int) -> None:
+        """Begin a checkpoint: returns when the rank may continue to learn."""
+        self.worker.begin_save(root, keep_last)
+
+    def poll_save(self, *, wait: bool) -> SavedCheckpoint | None:
+        """Return the checkpoint that has become complete since the last call; holds no collective."""
+        return self.worker.poll_save(wait=wait)
 
     def load(self, folder: Path) -> int:
         """Load a checkpoint and return its policy version."""

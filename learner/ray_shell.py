@@ -13,6 +13,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from learner.checkpoint import newest
+from learner.checkpoint_writer import SavedCheckpoint
 from learner.engine import checkpoint_layout
 from learner.process import LearnerProcess
 from learner.report import UpdateReport, merge_reports
@@ -204,8 +205,8 @@ class LearnerGroup:
         """Start sending the weights to all receivers that joined; returns references that resolve when it is done."""
         return [rank.broadcast.remote() for rank in self._ranks]
 
-    def save(self, root: Path, keep_last: int) -> int:
-        """Write a checkpoint below `root` and return the policy version of the oldest one that is kept.
+    def begin_save(self, root: Path, keep_last: int) -> None:
+        """Begin a checkpoint below `root`; returns when the ranks may continue to learn, while rank 0 writes it.
 
         Args:
             root: Folder of all checkpoints of the run, on storage that all ranks share.
@@ -215,8 +216,21 @@ class LearnerGroup:
             ResourceError: The folder cannot be written.
             LearnerLostError: A rank died or is late.
         """
-        oldest: int = self._call_all("save", root, keep_last, what="a checkpoint", setting="checkpoint_deadline_s")[0]
-        return oldest
+        self._call_all("begin_save", root, keep_last, what="a checkpoint", setting="checkpoint_deadline_s")
+
+    def poll_save(self, *, wait: bool = False) -> SavedCheckpoint | None:
+        """Return the checkpoint that has become complete since the last call; None if there is none.
+
+        Args:
+            wait: Whether to wait for one that is being written.
+
+        Raises:
+            ResourceError: It cannot be written.
+            LearnerLostError: Rank 0 died or is late.
+        """
+        asked = [self._ranks[0].poll_save.remote(wait=wait)]
+        saved: SavedCheckpoint | None = self._complete(asked, "a checkpoint", "checkpoint_deadline_s")[0]
+        return saved
 
     def restore(self, root: Path, until: int) -> int:
         """Load the newest intact checkpoint of at most version `until` below `root`, if there is one.

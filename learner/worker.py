@@ -20,6 +20,7 @@ from torch import Tensor
 from learner import checkpoint
 from learner.advantage import AdvantageForm
 from learner.batch import Collate, GroupBatch, micro_batches, pad_contexts
+from learner.checkpoint_writer import CheckpointWriter, SavedCheckpoint
 from learner.engine import DTYPES, SINGLE_RANK, Loss, RankInfo, TrainEngine, policy_dtype, trainer_class
 from learner.memory import check_fits
 from learner.objective import Objective, tlpo_objective
@@ -82,6 +83,7 @@ class LearnerWorker:
         self._collate = collate
         self._layout = layout
         self._sender: BroadcastSender | None = None
+        self._writer = CheckpointWriter()
         self.clock = WorkClock()
         """Noted with every forward and backward pass of a micro-batch, optimizer step, and tensor that is moved."""
         self.version = 0
@@ -172,32 +174,34 @@ class LearnerWorker:
         assert self._sender is not None, "open_broadcast comes first"
         self._sender.send_weights()
 
-    def save(self, root: Path, keep_last: int) -> int:
-        """Write a checkpoint of the current version and remove the oldest; every rank must call it.
+    def begin_save(self, root: Path, keep_last: int) -> None:
+        """Begin a checkpoint of the current version; every rank must call it, and may then continue to learn.
+
+        The state is copied here; rank 0 writes the copy meanwhile, and removes the oldest checkpoint at last.
 
         Args:
             root: Folder of all checkpoints of a run; on storage that all ranks share.
             keep_last: Number of checkpoints to keep, this one included.
 
-        Returns:
-            Policy version of the oldest checkpoint that is kept.
-
         Raises:
             ResourceError: The folder cannot be written.
         """
-        engine = self.engine
-        with disk_errors(f"a checkpoint below {root}"):
-            if engine.rank == 0:
-                checkpoint.begin(root, self.version)
-            tensors = self._noted(engine.state_tensors())
-            if engine.rank == 0:
-                checkpoint.write_tensors(checkpoint.partial_folder(root, self.version), tensors)
-                checkpoint.commit(root, self.version, engine.layout, keep_last)
-            else:
-                deque(tensors, maxlen=0)  # takes part in the collectives that rank 0 gathers with
-            # No rank leaves before the checkpoint is complete: all of them report the oldest one that is kept.
-            engine.barrier()
-        return checkpoint.version_of(checkpoint.checkpoints(root)[0])
+        engine, tensors = self.engine, self._noted(self.engine.state_tensors())
+        if engine.rank == 0:
+            self._writer.begin(root, self.version, engine.layout, tensors, keep_last, self.clock.note)
+        else:
+            deque(tensors, maxlen=0)  # takes part in the collectives that rank 0 gathers with
+
+    def poll_save(self, *, wait: bool = False) -> SavedCheckpoint | None:
+        """Return the checkpoint that has become complete since the last call, on rank 0; None if there is none.
+
+        Args:
+            wait: Whether to wait for one that is being written.
+
+        Raises:
+            ResourceError: It cannot be written.
+        """
+        return self._writer.finish(self.clock.note) if wait else self._writer.poll()
 
     def restore(self, root: Path, until: int) -> int:
         """Load the newest intact checkpoint of at most version `until` below `root`, if there is one.

@@ -12,8 +12,8 @@ from tests.bench.compare import Figure, Row
 
 ROW = Row(what="a|b", ours="new", alternative="old", ours_s=(1.0, 2.0, 1.0), alternative_s=(3.0, 8.0, 2.0))
 BENCHMARKS = (
-    "setup", "start", "memory", "learner", "rollout", "weights", "sync", "yield", "flow", "job", "ahead", "detect",
-    "soak",
+    "setup", "start", "memory", "learner", "rollout", "weights", "sync", "checkpoint", "yield", "flow", "job",
+    "ahead", "detect", "soak",
 )  # fmt: skip
 
 

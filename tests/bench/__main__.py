@@ -18,6 +18,7 @@ def main() -> None:
 
     from tests.bench import (
         book,
+        checkpoints,
         control,
         decoding,
         detect,
@@ -40,7 +41,8 @@ def main() -> None:
         "learner": (learner.update,), "memory": (memory.learner_rank,),
         "rollout": (rollout.complete, rollout.sampling, rollout.logprobs),
         "decoding": (decoding.rules,),
-        "weights": (weights.deltas,), "sync": (sync.to_actors,), "yield": (yields.truncation,),
+        "weights": (weights.deltas,), "sync": (sync.to_actors,),
+        "checkpoint": (checkpoints.beside_updates,), "yield": (yields.truncation,),
         "flow": (flow.exchange, control.queue, control.fleets, flow.many_prompts),
         "scale": (control.scaled,), "start": (start.quickstart,), "job": (job.whole,), "ahead": (job.ahead,),
         "detect": (detect.verdicts, detect.counts, detect.streams, detect.imports),

@@ -38,3 +38,11 @@ def weights(worker: LearnerWorker) -> dict[str, Tensor]:
 
 def equal(weights: dict[str, Tensor], others: dict[str, Tensor]) -> bool:
     return weights.keys() == others.keys() and all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+def save(worker: LearnerWorker, root: Path, keep_last: int) -> int:
+    """Write a checkpoint and wait for it; returns the policy version of the oldest one that is kept."""
+    worker.begin_save(root, keep_last)
+    saved = worker.poll_save(wait=True)
+    worker.engine.barrier()
+    return saved.oldest if saved else worker.version

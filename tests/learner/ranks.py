@@ -23,6 +23,7 @@ from learner.report import UpdateReport
 from learner.weight_export import WeightExporter
 from learner.worker import LearnerWorker, build_learner
 from tests.clusters import free_port
+from tests.learner.learners import save
 from tests.tiny import CANDIDATES
 from tlpo_ray.config.model import Dtype, LoraConfig, ModelConfig
 from tlpo_ray.config.run import LearnerConfig
@@ -198,7 +199,7 @@ def resume(build: Build, stage: int, setting: Setting, dtype: Dtype = "float32")
     worker = build(stage, dtype)
     for groups in before:
         worker.update(groups, 0.3)
-        worker.save(root, keep_last=1)
+        save(worker, root, keep_last=1)
     worker.update(last, 0.6)
     resumed = build(stage, dtype)
     version = resumed.load(checkpoints(root)[-1])

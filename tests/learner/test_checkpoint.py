@@ -14,7 +14,7 @@ import pytest
 
 from learner import checkpoint
 from learner.checkpoint import begin, checkpoints, commit, partial_folder, read_version
-from tests.learner.learners import equal, make_learner, weights
+from tests.learner.learners import equal, make_learner, save, weights
 from tests.tiny import random_groups
 from tlpo_ray.errors import ResourceError, UserError
 from tlpo_ray.files import disk_errors
@@ -25,7 +25,7 @@ def test_a_loaded_checkpoint_continues_bit_by_bit(tiny_model: Path, tmp_path: Pa
     worker = make_learner(tiny_model)
     for groups in batches[:2]:
         worker.update(groups, 0.3)
-    assert worker.save(tmp_path, keep_last=2) == 2
+    assert save(worker, tmp_path, keep_last=2) == 2
     expected_report = worker.update(batches[2], 0.6)
     resumed = make_learner(tiny_model)
     (folder,) = checkpoints(tmp_path)
@@ -39,7 +39,7 @@ def test_the_newest_checkpoint_up_to_a_version_is_restored(tiny_model: Path, tmp
     worker = make_learner(tiny_model)
     for version in (1, 2, 3):
         worker.version = version
-        worker.save(tmp_path, keep_last=3)
+        save(worker, tmp_path, keep_last=3)
     for until, expected in ((0, 0), (2, 2), (9, 3)):
         assert make_learner(tiny_model).restore(tmp_path, until) == expected
 
@@ -50,7 +50,7 @@ def test_only_the_last_checkpoints_are_kept_and_an_interrupted_save_leaves_none(
     worker = make_learner(tiny_model)
     for version in (1, 2, 3):
         worker.version = version
-        assert worker.save(tmp_path, keep_last=2) == max(1, version - 1), "the oldest version that is kept"
+        assert save(worker, tmp_path, keep_last=2) == max(1, version - 1), "the oldest version that is kept"
     assert [folder.name for folder in checkpoints(tmp_path)] == ["update-00000002", "update-00000003"]
     begin(tmp_path, 4)
     (partial_folder(tmp_path, 4) / "state-00000.safetensors").write_bytes(b"half a checkpo")
@@ -58,7 +58,7 @@ def test_only_the_last_checkpoints_are_kept_and_an_interrupted_save_leaves_none(
         (tmp_path / f"update-{version:08d}").mkdir(exist_ok=True)
         (tmp_path / f"update-{version:08d}" / "state.json").unlink(missing_ok=True)
     assert [folder.name for folder in checkpoints(tmp_path)] == ["update-00000002"]
-    worker.save(tmp_path, keep_last=2)  # the same version again, after the interrupted save
+    save(worker, tmp_path, keep_last=2)  # the same version again, after the interrupted save
     assert sorted(folder.name for folder in tmp_path.iterdir()) == ["update-00000002", "update-00000003"]
     assert make_learner(tiny_model).load(checkpoints(tmp_path)[-1]) == 3
 
@@ -74,7 +74,7 @@ def test_a_state_file_holds_what_every_release_reads(tiny_model: Path, tmp_path:
     """Releases up to 0.1.0 expect these keys, and may have written more of them, which are ignored."""
     worker = make_learner(tiny_model)
     worker.update(random_groups(tiny_model, 4), 0.0)
-    worker.save(tmp_path, keep_last=1)
+    save(worker, tmp_path, keep_last=1)
     (folder,) = checkpoints(tmp_path)
     state = json.loads((folder / "state.json").read_text())
     assert state.keys() == {"version", "layout", "files", "digest"}
@@ -97,7 +97,7 @@ def test_a_missing_damaged_or_foreign_checkpoint_is_reported_in_one_line(tiny_mo
     worker = make_learner(tiny_model)
     with pytest.raises(UserError, match="does not hold a checkpoint"):
         worker.load(tmp_path)
-    worker.save(tmp_path, keep_last=1)
+    save(worker, tmp_path, keep_last=1)
     (folder,) = checkpoints(tmp_path)
     with pytest.raises(UserError, match="holds all weights, this run trains an adapter of rank 4"):
         read_version(folder, "an adapter of rank 4")
@@ -124,9 +124,9 @@ def test_a_folder_that_cannot_be_written_is_reported_in_one_line_and_nothing_is_
     (tmp_path / "file").write_text("")
     root, model = tmp_path / "checkpoints", tmp_path / "model"
     for act, what in (
-        (lambda: worker.save(tmp_path / "file" / "checkpoints", keep_last=1), "a checkpoint"),
+        (lambda: save(worker, tmp_path / "file" / "checkpoints", keep_last=1), "a checkpoint"),
         (lambda: worker.export(tmp_path / "file" / "model"), "the model"),
-        (lambda: worker.save(root, keep_last=1), "a checkpoint"),
+        (lambda: save(worker, root, keep_last=1), "a checkpoint"),
         (lambda: worker.export(model), "the model"),
     ):
         with full_disk(), pytest.raises(ResourceError, match=f"cannot write {what}") as error:

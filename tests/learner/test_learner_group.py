@@ -79,8 +79,11 @@ def test_a_group_learns_as_one_process_does_and_a_dead_rank_ends_it(tiny_model: 
                 torch.testing.assert_close(weights.pop(name), from_wire(array), rtol=0, atol=1e-5)
         assert not weights
 
-        assert group.save(tmp_path, 2) == 1
+        group.begin_save(tmp_path, 2)
         update(group, encode(groups))
+        saved = group.poll_save(wait=True)
+        assert saved is not None and saved.version == saved.oldest == 1
+        assert group.poll_save() is None
         assert group.load(checkpoints(tmp_path)[0]) == group.version == 1
         group.export(tmp_path / "model")
         assert (tmp_path / "model" / "model.safetensors").exists()

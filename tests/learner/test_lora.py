@@ -18,6 +18,7 @@ from learner.batch import make_batch, pack_contexts, pad_contexts
 from learner.policy import candidate_logp, load_model
 from learner.weight_export import WeightExporter
 from learner.worker import LearnerWorker, build_learner
+from tests.learner.learners import save
 from tests.tiny import VOCABULARY, make_tokenizer, random_groups
 from tlpo_ray.config.load import load_config
 from tlpo_ray.config.model import LoraConfig, ModelConfig
@@ -102,7 +103,7 @@ def test_exported_model_and_adapter_both_compute_what_the_policy_computes(tiny_m
 def test_a_checkpoint_can_be_resumed_and_belongs_to_its_adapter(tiny_model: Path, tmp_path: Path) -> None:
     worker, groups = make_learner(tiny_model), random_groups(tiny_model, 8)
     worker.update(groups, 0.0)
-    worker.save(tmp_path, keep_last=1)
+    save(worker, tmp_path, keep_last=1)
     worker.update(groups, 0.5)
     (folder,) = [path for path in tmp_path.iterdir() if path.is_dir()]
     resumed = make_learner(tiny_model)

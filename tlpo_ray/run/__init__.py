@@ -4,6 +4,7 @@ __all__ = [
     "backends",
     "build",
     "capacity",
+    "checkpoints",
     "components",
     "control",
     "counters",

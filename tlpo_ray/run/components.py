@@ -15,6 +15,7 @@ from tlpo_ray.flow.weights import WeightUpdate
 
 if TYPE_CHECKING:
     from actors.completions import Completion
+    from learner.checkpoint_writer import SavedCheckpoint
     from learner.report import UpdateReport
 
 
@@ -120,8 +121,11 @@ class Learner(Protocol):
     def export_weights(self, canary_context: Sequence[int]) -> WeightUpdate:
         """Return the current policy version, ready for the fleet to load."""
 
-    def save(self, folder: Path, keep_last: int) -> int:
-        """Write a checkpoint below `folder`; returns the policy version of the oldest one that is kept."""
+    def begin_save(self, folder: Path, keep_last: int) -> None:
+        """Begin a checkpoint below `folder`; returns when the learner may continue, while it is being written."""
+
+    def poll_save(self, *, wait: bool = False) -> SavedCheckpoint | None:
+        """Return the checkpoint that has become complete since the last call, or, with `wait`, becomes so."""
 
     def restore(self, folder: Path, until: int) -> int:
         """Load the newest intact checkpoint of at most version `until`; returns the learner's version after that."""

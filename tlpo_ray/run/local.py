@@ -17,6 +17,7 @@ from tlpo_ray.flow.weights import WeightUpdate
 if TYPE_CHECKING:
     from actors.completions import Completion
     from actors.worker import RolloutWorker
+    from learner.checkpoint_writer import SavedCheckpoint
     from learner.report import UpdateReport
     from learner.worker import LearnerWorker
 
@@ -127,9 +128,13 @@ class LocalLearner:
         assert update is not None
         return update
 
-    def save(self, folder: Path, keep_last: int) -> int:
-        """Write a checkpoint; returns the policy version of the oldest one that is kept."""
-        return self._worker.save(folder, keep_last)
+    def begin_save(self, folder: Path, keep_last: int) -> None:
+        """Begin a checkpoint below `folder`; returns when training may continue."""
+        self._worker.begin_save(folder, keep_last)
+
+    def poll_save(self, *, wait: bool = False) -> SavedCheckpoint | None:
+        """Return the checkpoint that has become complete since the last call, or, with `wait`, becomes so."""
+        return self._worker.poll_save(wait=wait)
 
     def restore(self, folder: Path, until: int) -> int:
         """Load the newest intact checkpoint of at most version `until`; returns the learner's version after that."""

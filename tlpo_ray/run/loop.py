@@ -8,7 +8,7 @@ not know which it has.
 | collect      | prompts, leased by the fleet | `Batch`: groups of one update     | enough queued groups  |
 | learn        | `Batch`                      | `TrainStep`: policy version v + 1 | all learner ranks     |
 | sync_weights | weights of version v + 1     | `WeightUpdate` for the fleet      | the learner's export  |
-| record       | `TrainStep`                  | committed journal entry of v + 1  | disk, any checkpoint  |
+| record       | `TrainStep`                  | committed journal entry of v + 1  | disk                  |
 
 Actors load the new weights during the next `collect`, or, with `max_staleness` above 0, also during the next `learn`:
 each as soon as it is free. Broadcast weights are loaded by all actors together, between two updates.
@@ -24,12 +24,14 @@ each as soon as it is free. Broadcast weights are loaded by all actors together,
 4. `record` commits v + 1 with one file: counters, exchange state, learning-rate progress, and the digests of the files
    with groups and queue. If the driver dies before that, a resumed run starts at v and makes v + 1 again. Only after it
    may a checkpoint prune the journal.
+
+Checkpoints are written while the loop continues, from a copy of the learner's state; the journal is pruned when one is
+complete, and until then the one before it counts.
 """
 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -42,6 +44,7 @@ from tlpo_ray.flow.exchange import Snapshot
 from tlpo_ray.flow.ledger import Accounting
 from tlpo_ray.flow.weights import WeightUpdate
 from tlpo_ray.progress import TrainingProgress
+from tlpo_ray.run.checkpoints import Checkpoints
 from tlpo_ray.run.components import Components, Learner
 from tlpo_ray.run.counters import Incidents, RunCounters, stopwatch
 from tlpo_ray.run.folder import RunFolder
@@ -130,6 +133,7 @@ def train(
             run.sync_weights(step)  # policy version v + 1, which the fleet loads with its next prompts
             run.record(step)  # commits version v + 1
         run.export()
+        run.finish_checkpoint()
     except StoppedError:
         run.save_before_end()
         raise
@@ -184,10 +188,7 @@ class _Run:
         """Weights that were exported and not yet handed to the fleet."""
         self._restarts_at_export = 0
         """Learner restarts at the last export; if there were more since, the exported weights are gone."""
-        self._saved = 0 if state is None else state.version
-        """Policy version of the last checkpoint that was begun, or that the run was resumed from."""
-        self._save_s = 0.0
-        """Time that the last checkpoint took, in seconds."""
+        self._checkpoints = Checkpoints(self._learner, folder, config.checkpoint, self._version)
         self._status = components.exchange.status()
 
     def collect(self) -> Batch | None:
@@ -224,7 +225,7 @@ class _Run:
             self._reporter.sync_bytes = update.deltas[-1].nbytes if update.deltas else 0
 
     def record(self, step: TrainStep) -> None:
-        """Commit the update: metrics, journal, experiences, and a checkpoint when one is due."""
+        """Commit the update: metrics, journal, experiences; begin a checkpoint when one is due."""
         batch, folder = step.batch, self._folder
         self._poll_status()
         self._reporter.record(batch.version, self._status, step.report)
@@ -233,8 +234,9 @@ class _Run:
         )
         self._version, self._uncommitted = batch.version, None
         folder.keep_experiences(batch.version, batch.groups)
-        if batch.version % self._config.checkpoint.every_updates == 0:
-            self._with_learner_recovery(self._save_checkpoint)
+        self._with_learner_recovery(self._checkpoints.poll)
+        if self._checkpoints.is_due(batch.version):
+            self._with_learner_recovery(lambda: self._checkpoints.begin(batch.version))
 
     def export(self) -> None:
         """Write the trained policy as a Hugging Face model folder; hand it to the fleet for an evaluation."""
@@ -244,17 +246,24 @@ class _Run:
                 self._exported = self._export_weights()
         self._push_weights()
 
+    def finish_checkpoint(self) -> None:
+        """Wait for a checkpoint that is being written."""
+        self._with_learner_recovery(lambda: self._checkpoints.poll(wait=True))
+
     def save_before_end(self) -> None:
         """Write a checkpoint after a signal, if there is time: the resumed run then has no update to repeat.
 
         Not while an update is under way, whose weights are not those of a committed version. If it is not complete in
         time, it is left behind like that of a run that dies, and the journal has everything.
         """
-        is_idle = self._uncommitted is None and self._learner.version == self._version
-        has_time = self._save_s < LAST_CHECKPOINT_S and not self._config.cluster.colocated
-        if is_idle and has_time and self._saved < self._version:
-            with suppress(StoppedError, TlpoError), last_work(LAST_CHECKPOINT_S):
-                self._save_checkpoint()
+        if self._uncommitted is not None or self._learner.version != self._version:
+            return
+        with suppress(StoppedError, TlpoError), last_work(LAST_CHECKPOINT_S):
+            self._checkpoints.poll(wait=True)
+            has_time = self._checkpoints.seconds < LAST_CHECKPOINT_S and not self._config.cluster.colocated
+            if has_time and self._checkpoints.saved < self._version:
+                self._checkpoints.begin(self._version)
+                self._checkpoints.poll(wait=True)
 
     def summary(self) -> TrainSummary:
         """Return the totals; every prompt must be accounted for."""
@@ -291,12 +300,6 @@ class _Run:
             self._poll_status()
         return report
 
-    def _save_checkpoint(self) -> None:
-        self._saved, began = self._version, time.monotonic()
-        oldest = self._learner.save(self._folder.checkpoints, self._config.checkpoint.keep_last)
-        self._folder.prune_journal(oldest)
-        self._save_s = time.monotonic() - began
-
     def _with_learner_recovery(self, act: Callable[[], T]) -> T:
         """Run something that needs the learner. When a rank is lost, restart all ranks, restore them, and try again.
 
@@ -308,6 +311,7 @@ class _Run:
             try:
                 if attempts:
                     self._learner.restart()
+                    self._checkpoints.forget()
                 self._restore_learner(version)
                 return act()
             except LearnerLostError as error:
