@@ -162,7 +162,10 @@ class JobRunner:
             lost = bool(self.poll(self._poll_s)) or lost
         return lost
 
-    def lose(self, member: Member, why: str, *, counted: bool = True, advice: str = "", halve: bool = True) -> None:
+    def lose(
+        self, member: Member, why: str, *, counted: bool = True, advice: str = "", halve: bool = True,
+        error: BaseException | None = None,
+    ) -> None:  # fmt: skip
         """Give a member up: its leases return, its process ends, and it restarts when its back-off is over.
 
         Args:
@@ -171,6 +174,7 @@ class JobRunner:
             counted: Whether the restart counts against `flow.max_restarts`.
             advice: What to do against a repetition, for the log; empty for nothing.
             halve: Whether its batches may have been too large for it.
+            error: What shows that it is lost.
 
         Raises:
             TlpoError: Too few members are left.
@@ -179,7 +183,7 @@ class JobRunner:
         for call in member.jobs:
             self._on_done.pop(call, None)
         self._questions = {question: asked for question, asked in self._questions.items() if asked is not member}
-        self._release_leases(member, why, advice, halve=halve)
+        self._release_leases(member, why, advice, halve=halve, error=error)
         self._pool.kill(member)
         self._fleet.mark_lost(member, why, counted=counted)
         if member.state is MemberState.DEAD:
@@ -207,12 +211,18 @@ class JobRunner:
                 job.is_reported = True
                 logger.warning("rollout actor %s %s", member.name, member.describe_slow(job, time.monotonic()))
 
-    def _release_leases(self, member: Member, why: str, advice: str = "", *, halve: bool = True) -> None:
+    def _release_leases(
+        self, member: Member, why: str, advice: str = "", *, halve: bool = True, error: BaseException | None = None
+    ) -> None:
         """Release the leases of a member that was lost or has failed, and log why."""
         again = ""
         if released := self._release(member.name, halve):
             again = f"{released} prompts are leased again" + (", in batches of half the size" if halve else "")
-        logger.warning("rollout actor %s %s", member.name, "; ".join(part for part in (why, again, advice) if part))
+        logger.warning(
+            "rollout actor %s %s",
+            member.name, "; ".join(part.removesuffix(".") for part in (why, again, advice) if part),
+            extra={"process_name": member.name, "error": error},
+        )  # fmt: skip
 
     def _finish(self, member: Member, call: Any) -> None:
         """Take the result of a finished call."""
@@ -222,24 +232,26 @@ class JobRunner:
         try:
             result = call_result(call)
         except ActorLostError as error:
-            self.lose(member, f"died while trying to {JOB_DESCRIPTIONS[kind]}: {error}")
+            self.lose(member, f"died while trying to {JOB_DESCRIPTIONS[kind]}: {error}", error=error)
             return
         except CallFailedError as error:
-            self._fail(member, call, kind, error.error)
+            self._fail(member, call, kind, error)
             return
         try:
             self._on_done.pop(call)(result)
         except OBJECT_LOST as error:
-            self.lose(member, f"was lost with a batch that it had finished: {first_line(error)}", halve=False)
+            why = f"was lost with a batch that it had finished: {first_line(error)}"
+            self.lose(member, why, halve=False, error=error)
             return
         self._fleet.mark_done(member, call)
 
-    def _fail(self, member: Member, call: Any, kind: JobKind, error: BaseException) -> None:
+    def _fail(self, member: Member, call: Any, kind: JobKind, failure: CallFailedError) -> None:
         """Handle a call that raised an exception.
 
         Raises:
             BaseException: It concerns the complete run.
         """
+        error = failure.error
         if kind is JobKind.SYNC and isinstance(error, OBJECT_LOST):
             # The learner that held the buckets is gone. That is its fault, and it will export them again.
             self._on_done.pop(call)
@@ -253,9 +265,9 @@ class JobRunner:
             raise error
         self._on_done.pop(call)
         if self._fleet.mark_failed(member, call):
-            self.lose(member, why)
+            self.lose(member, why, error=failure)
         else:
-            self._release_leases(member, why)
+            self._release_leases(member, why, error=failure)
 
     def _concerns_the_run(self, member: Member, kind: JobKind, error: BaseException) -> bool:
         """Return whether an exception ends the run, because another process would raise it, too."""

@@ -40,8 +40,8 @@ class RolloutSpec:
     """Maximum wait for a bucket of weights, in seconds."""
     sleeps: bool = False
     """Whether the actor shares its GPU with a learner rank."""
-    stacks: str | None = None
-    """Folder for stack dumps of processes that hang; None writes them to the error output."""
+    run_folder: str | None = None
+    """The run's folder, for what actors print and for stacks of those that hang; None keeps neither."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Environment variables that the engine's libraries read when they are imported."""
 
@@ -95,8 +95,8 @@ class RolloutProcess:
         """Batches that are under way, the one that began first in front."""
 
     def process_info(self) -> ProcessInfo:
-        """Return the location of this process, which dumps its stacks on request from now on."""
-        return register_process(self._spec.stacks, self._name)
+        """Return the location of this process; its output and stacks go to the run's folder from now on."""
+        return register_process(self._spec.run_folder, self._name)
 
     def setup(self) -> None:
         """Load the model. Not in `__init__`, because its errors reach the caller wrapped in those of Ray."""

@@ -20,7 +20,7 @@ ACTIVATION_SHARE = 0.2
 SPARE_SHARE = 0.1
 """Share of the machine's memory that copies of the training state leave free."""
 CONTAINER = Path("/sys/fs/cgroup")
-"""Where Linux tells a container how much memory it may use, and uses."""
+"""Where Linux keeps how much memory a container may use, and uses."""
 
 
 def static_bytes(num_parameters: int, num_trained: int, model: ModelConfig, config: LearnerConfig) -> int:

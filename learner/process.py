@@ -45,14 +45,14 @@ class LearnerProcess:
         """Return an address at which other processes can reach this one: host and a free port."""
         return free_address()
 
-    def register(self, stacks: str | None, name: str) -> ProcessInfo:
-        """Make this process dump its stacks on request from now on, and return its location.
+    def register(self, run_folder: str | None, name: str) -> ProcessInfo:
+        """Keep this process's output and stacks in the run's folder from now on, and return its location.
 
         Args:
-            stacks: Folder for the dumps; None writes them to the error output.
+            run_folder: The run's folder; None keeps neither.
             name: Name of this process.
         """
-        return register_process(stacks, name)
+        return register_process(run_folder, name)
 
     def setup(
         self,

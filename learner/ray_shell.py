@@ -61,7 +61,7 @@ class LearnerGroup:
         flow: Deadlines, and how weights travel.
         cluster: What each rank requests from the cluster.
         seed: Seed of the run.
-        stacks: Folder for the stacks of ranks that hang; None writes them to their error output.
+        run_folder: The run's folder, for what ranks print and for stacks of those that hang; None keeps neither.
     """
 
     def __init__(
@@ -71,12 +71,12 @@ class LearnerGroup:
         flow: FlowConfig,
         cluster: ClusterConfig,
         seed: int,
-        stacks: str | None = None,
+        run_folder: str | None = None,
     ) -> None:
         self._model, self._config, self._seed = model, config, seed
         self._flow = flow
         self._cluster = cluster
-        self._stacks = stacks
+        self._run_folder = run_folder
         self.restart_budget = RestartBudget(flow.max_restarts)
         """Restarts that the run's loop has decided on; the one that may happen before the loop is not counted."""
         self.incarnation = 0
@@ -281,7 +281,7 @@ class LearnerGroup:
         self._updating, self._watch = [], None
         self._ranks = _create_ranks(placement, config.num_ranks, self._cluster, self.incarnation)
         self._locations = [
-            handle.register.remote(self._stacks, f"learner-{rank}.{self.incarnation}")
+            handle.register.remote(self._run_folder, f"learner-{rank}.{self.incarnation}")
             for rank, handle in enumerate(self._ranks)
         ]
         address = self._ranks[0].address.remote()  # passed on as a reference: nobody waits here for a process to start

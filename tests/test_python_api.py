@@ -58,7 +58,9 @@ def test_every_method_of_the_page_exists() -> None:
     methods = set(re.findall(r"Jobs\(address\)\.(\w+)\(", table))
     assert methods == {"submit", "follow", "stop"} and all(hasattr(Jobs, method) for method in methods)
     results = set(re.findall(r"`(\w+)`", table.partition("`py.typed`")[2])) & set(tlpo_ray.__all__)
-    assert results == {"RunResult", "EvaluationResult", "AccuracyResult", "BaselineResult", "RunStatus"}
+    assert results == {
+        "RunResult", "EvaluationResult", "AccuracyResult", "BaselineResult", "RunStatus", "PostMortem",
+    }  # fmt: skip
     assert all(hasattr(getattr(tlpo_ray, result), "to_json") for result in results)
 
 

@@ -18,6 +18,7 @@ from tlpo_ray.lazy import lazy_exports
 if TYPE_CHECKING:
     from tlpo_ray.baselines.pairs import make_pairs
     from tlpo_ray.baselines.training import BaselineResult, train_baseline
+    from tlpo_ray.cluster.post_mortem import PostMortem, post_mortem
     from tlpo_ray.config.baseline import BaselineConfig, load_baseline
     from tlpo_ray.config.load import dump_config, load_config
     from tlpo_ray.config.run import RunConfig
@@ -55,6 +56,7 @@ __all__ = [
     "ExperimentResult",
     "PairsRequest",
     "Plan",
+    "PostMortem",
     "PrepareRequest",
     "PreparedPrompts",
     "ProgressListener",
@@ -74,6 +76,7 @@ __all__ = [
     "load_plan",
     "make_pairs",
     "measure_accuracy",
+    "post_mortem",
     "prepare_prompts",
     "push_to_hub",
     "resume",
@@ -105,6 +108,7 @@ __getattr__ = lazy_exports(
         "ExperimentResult": "tlpo_ray.experiment.run",
         "PairsRequest": "tlpo_ray.data.requests",
         "Plan": "tlpo_ray.experiment.plan",
+        "PostMortem": "tlpo_ray.cluster.post_mortem",
         "PrepareRequest": "tlpo_ray.data.requests",
         "PreparedPrompts": "tlpo_ray.data.prepare",
         "ProgressListener": "tlpo_ray.progress",
@@ -124,6 +128,7 @@ __getattr__ = lazy_exports(
         "load_plan": "tlpo_ray.experiment.plan",
         "make_pairs": "tlpo_ray.baselines.pairs",
         "measure_accuracy": "tlpo_ray.evaluation.accuracy",
+        "post_mortem": "tlpo_ray.cluster.post_mortem",
         "prepare_prompts": "tlpo_ray.data.prepare",
         "push_to_hub": "tlpo_ray.run.export",
         "resume": "tlpo_ray.run.training:resume_training",

@@ -91,6 +91,21 @@ class NonFiniteError(TlpoError):
     """A loss, gradient or weight is NaN or infinite."""
 
 
+def details_of(error: BaseException, limit: int) -> str:
+    """Return what an error and its causes say beyond a line: the longest message among them; empty if all are short.
+
+    Args:
+        error: The error.
+        limit: Most characters to return, from the end, which says what happened.
+    """
+    messages, cause = list[str](), error
+    while cause is not None:
+        messages.append(str(cause).strip())
+        cause = cause.__cause__  # type: ignore[assignment]
+    longest = max(messages, key=lambda message: message.count("\n"))
+    return CREDENTIALS.sub("", longest[-limit:]) if "\n" in longest else ""
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, for use inside a one-line message of ours.
 

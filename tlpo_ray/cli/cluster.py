@@ -77,11 +77,19 @@ def status(
     run: Target,
     address: Address = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+    post_mortem: Annotated[
+        bool, typer.Option("--post-mortem", help="Show how it ended, what happened, and what its processes printed.")
+    ] = False,
 ) -> None:
     """Show the state of a run: actors, policy version, queue, prompts, speed, time left."""
-    from tlpo_ray.commands.status import status_command
+    if post_mortem:
+        from tlpo_ray.commands.post_mortem import post_mortem_command
 
-    status_command(run, address, as_json)
+        post_mortem_command(run, address, as_json)
+    else:
+        from tlpo_ray.commands.status import status_command
+
+        status_command(run, address, as_json)
 
 
 @cluster.command()

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from tlpo_ray.cluster.stacks import enable_stack_dumps, request_stack_dumps
+from tlpo_ray.cluster.process_log import LOGS, keep_output
+from tlpo_ray.cluster.stacks import STACKS, enable_stack_dumps, request_stack_dumps
 from tlpo_ray.errors import DeadlineError
 
 DUMP_WAIT_S = 5.0
@@ -27,13 +29,18 @@ class ProcessInfo:
     pid: int
 
 
-def register_process(stacks: str | None, name: str) -> ProcessInfo:
-    """Make this process dump its stacks on request from now on, and return its location.
+def register_process(run_folder: str | None, name: str) -> ProcessInfo:
+    """Keep this process's output in the run folder, dump its stacks there on request, and return its location.
 
     Args:
-        stacks: Folder for the dumps; None writes them to the error output.
-        name: Name of the process, and of its file in that folder.
+        run_folder: The run's folder, on storage that all nodes share; None for a process without one, whose stacks go
+            to its error output.
+        name: Name of the process, and of its files.
     """
+    stacks = None
+    if run_folder is not None:
+        stacks = Path(run_folder) / STACKS
+        keep_output(Path(run_folder) / LOGS, name)
     return ProcessInfo(node_id=ray.get_runtime_context().get_node_id(), pid=enable_stack_dumps(stacks, name))
 
 

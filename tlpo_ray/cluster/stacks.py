@@ -12,8 +12,11 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+STACKS = "stacks"
+"""Folder of stack dumps in a run's folder."""
 
-def enable_stack_dumps(folder: str | None, name: str) -> int:
+
+def enable_stack_dumps(folder: Path | None, name: str) -> int:
     """Make SIGUSR1 append this process's stacks to `folder`/`name`.txt, and return its process id.
 
     Without a folder, or on a node that cannot write there, the stacks go to the error output.
@@ -21,8 +24,8 @@ def enable_stack_dumps(folder: str | None, name: str) -> int:
     file = None
     if folder is not None:
         with suppress(OSError):  # a node that does not see the run folder
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            file = (Path(folder) / f"{name}.txt").open("a", encoding="utf-8")
+            folder.mkdir(parents=True, exist_ok=True)
+            file = (folder / f"{name}.txt").open("a", encoding="utf-8")
     if file is None:
         faulthandler.register(signal.SIGUSR1)
     else:
@@ -36,15 +39,6 @@ def request_stack_dumps(pids: Iterable[int]) -> None:
     for pid in pids:
         with suppress(OSError):
             os.kill(pid, signal.SIGUSR1)
-
-
-def remove_empty_dumps(folder: Path) -> None:
-    """Remove the files of processes that were never asked for their stacks, and the folder if nothing is left."""
-    for file in folder.glob("*.txt"):
-        if not file.stat().st_size:
-            file.unlink()
-    with suppress(OSError):
-        folder.rmdir()
 
 
 _open_files: list[object] = []

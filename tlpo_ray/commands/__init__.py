@@ -14,6 +14,7 @@ __all__ = [
     "export",
     "jobs",
     "plan",
+    "post_mortem",
     "quickstart",
     "report",
     "scale",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from tlpo_ray.cluster.events import STATUS
 from tlpo_ray.commands.display import console
 from tlpo_ray.errors import ResourceError
-from tlpo_ray.run.control import STATUS, scale
+from tlpo_ray.run.control import scale
 
 
 def scale_command(target: str, actors: int, address: str | None) -> None:

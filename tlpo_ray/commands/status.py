@@ -11,12 +11,10 @@ from typing import Any
 
 from rich.text import Text
 
+from tlpo_ray.cluster.events import SILENT_S, STATUS
 from tlpo_ray.commands.display import console
 from tlpo_ray.errors import ResourceError, UserError
-from tlpo_ray.run.control import STATUS, RunStatus, status
-
-SILENT_S = 30.0
-"""Seconds without a heartbeat after which a run no longer counts as running."""
+from tlpo_ray.run.control import RunStatus, status
 
 
 def status_command(target: str, address: str | None, as_json: bool) -> None:
@@ -25,7 +23,7 @@ def status_command(target: str, address: str | None, as_json: bool) -> None:
     Raises:
         TlpoError: See `tlpo_ray.errors`.
     """
-    found = status(Path(target)) if address is None else _remote_status(target, address)
+    found = status(Path(target)) if address is None else RunStatus.from_json(remote_status(target, address))
     if as_json:
         sys.stdout.write(json.dumps(found.to_json()) + "\n")
         return
@@ -38,15 +36,21 @@ def status_command(target: str, address: str | None, as_json: bool) -> None:
     console.print(Text("\n").join(lines), soft_wrap=True)
 
 
-def _remote_status(target: str, address: str) -> RunStatus:
+def remote_status(target: str, address: str, *options: str) -> dict[str, Any]:
+    """Return what `tlpo status --json` with further options prints on a cluster.
+
+    Raises:
+        ResourceError: It fails there.
+    """
     from tlpo_ray.jobs.ray_shell import Jobs
 
     jobs = Jobs(address)
-    code, line = jobs.run_once(shlex.join(["tlpo", "status", str(jobs.folder(target)), "--json"]))
+    code, line = jobs.run_once(shlex.join(["tlpo", "status", str(jobs.folder(target)), "--json", *options]))
     if code:
         state = "" if target.startswith("/") else f" (job {target}: {jobs.state(target)})"
         raise ResourceError(line.removeprefix("tlpo: ") + state)
-    return RunStatus.from_json(json.loads(line))
+    values: dict[str, Any] = json.loads(line)
+    return values
 
 
 def _lines(found: RunStatus) -> list[Text]:

@@ -176,7 +176,9 @@ class RemoteExchange:
                         f"the exchange was lost in a call of {method} ({first_line(error)}), and {self._restarts}"
                     ) from error
                 self._restarts.spend()
-                logger.warning("restarting the exchange from its last snapshot: %s", first_line(error))
+                logger.warning(
+                    "restarting the exchange from its last snapshot: %s", first_line(error), extra={"error": error}
+                )
                 ray.kill(self._actor, no_restart=True)
                 lost = True
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tlpo_ray.cluster.post_mortem import clock
 from tlpo_ray.files import atomic_write, disk_errors
 from tlpo_ray.report.experiment_page import experiment_context, experiment_tables
 from tlpo_ray.report.run_page import percent, run_context, run_tables
@@ -61,4 +62,5 @@ def _render(template: str, context: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["percent"] = percent
+    environment.filters["clock"] = clock
     return environment.get_template(template).render(context)

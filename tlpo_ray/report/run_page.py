@@ -54,6 +54,7 @@ def run_context(source: RunSource, figures: Path) -> Json:
         "title": source.config.get("name", source.folder.name),
         "method": source.config.get("method", "tlpo"),
         "ended": bool(source.result),
+        "happened": source.post_mortem if source.post_mortem.is_troubled else None,
         "headlines": headlines(source),
         "facts": _facts(source),
         "curves": drawn,

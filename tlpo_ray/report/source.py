@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
+from tlpo_ray.cluster.post_mortem import PostMortem, post_mortem
 from tlpo_ray.config.yaml_text import parse_document
 from tlpo_ray.errors import UserError, first_line
 from tlpo_ray.files import read_json, read_json_lines
@@ -38,6 +39,8 @@ class RunSource:
     """Candidate groups that were learned from."""
     answers: Sequence[Json]
     """Answers before and after training; see `tlpo quickstart`."""
+    post_mortem: PostMortem
+    """What was recorded of its processes and its end."""
     new_logp: Mapping[int, Sequence[float]]
     """Number of a group → natural-log probabilities of the trained policy at its candidates, [N]."""
 
@@ -85,6 +88,7 @@ def _read_run(folder: Path) -> RunSource:
         metrics=[_with_current_names(line) for line in _lines(folder / METRICS)],
         groups=read_experiences(folder / "experiences"),
         answers=_lines(folder / ANSWERS),
+        post_mortem=post_mortem(folder),
         new_logp={int(number): row for number, row in new_logp.items()},
     )
 

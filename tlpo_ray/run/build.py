@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from tlpo_ray.cluster.stacks import remove_empty_dumps
+from tlpo_ray.cluster.process_log import LOGS, remove_empty
+from tlpo_ray.cluster.stacks import STACKS
 from tlpo_ray.config.plugins import ROLLOUT_ENGINES, TRAINERS, load_plugin
 from tlpo_ray.config.run import RunConfig
 from tlpo_ray.data.prompts import PromptSet
 from tlpo_ray.errors import ConfigError, LearnerLostError, PromptError
 from tlpo_ray.flow.curriculum import Curriculum
 from tlpo_ray.flow.exchange import Exchange, ExchangeSettings, Snapshot
+from tlpo_ray.flow.metrics import Values
 from tlpo_ray.flow.records import Prompt
 from tlpo_ray.flow.truncation import truncation_of
 from tlpo_ray.flow.weights import WeightUpdate
@@ -30,8 +32,6 @@ logger = logging.getLogger(__name__)
 
 Prepare = Callable[[Learner], None]
 Examine = Callable[[Fleet], None]
-STACKS = "stacks"
-"""Folder of a run for stack dumps."""
 CANARY_TOKENS = 32
 """Most context tokens of the canary: enough to pass through every layer, cheap enough for every sync."""
 
@@ -112,7 +112,6 @@ def _distributed(
     from learner.ray_shell import LearnerGroup
     from tlpo_ray.cluster.connect import cluster_cpus, connect_for
     from tlpo_ray.flow.ray_shell import RemoteExchange
-    from tlpo_ray.run.ray_metrics import RayMetrics
 
     canary_context = _canary_context(config, prompts.prompts)
     broadcasts = config.flow.weight_transfer != "object_store"
@@ -125,7 +124,7 @@ def _distributed(
             **_exchange_settings(config),
         )
         learner = LearnerGroup(
-            config.model, config.learner, config.flow, config.cluster, config.seed, str(config.folder / STACKS)
+            config.model, config.learner, config.flow, config.cluster, config.seed, str(config.folder)
         )
         fleet = RolloutFleet(
             _rollout_spec(config),
@@ -156,14 +155,29 @@ def _distributed(
                 fleet=fleet,
                 learner=learner,
                 canary_context=canary_context,
-                on_metrics=RayMetrics(config.name).set,
+                on_metrics=_every_second(config.name),
             )
         finally:
             if not stop_requested():  # else the end of the connection ends all processes: Ray may be gone, and hang
                 with suppress(ConnectionError):
                     fleet.close()
                     learner.close()
-            remove_empty_dumps(config.folder / STACKS)
+            for name in (LOGS, STACKS):
+                remove_empty(config.folder / name)
+
+
+def _every_second(run: str) -> Callable[[Values], None]:
+    """Return what a run in Ray does with its metrics, about once per second; nodes are looked after on the way."""
+    from tlpo_ray.cluster.nodes import NodeWatch
+    from tlpo_ray.run.ray_metrics import RayMetrics
+
+    metrics, nodes = RayMetrics(run), NodeWatch()
+
+    def report(values: Values) -> None:
+        metrics.set(values)
+        nodes.look()
+
+    return report
 
 
 def _num_processes(config: RunConfig) -> int:
@@ -184,7 +198,7 @@ def _rollout_spec(config: RunConfig) -> RolloutSpec:
         lora=config.learner.lora,
         sync_deadline_s=config.flow.sync_deadline_s,
         sleeps=config.cluster.colocated,
-        stacks=str(config.folder / STACKS),
+        run_folder=str(config.folder),
     )
 
 
@@ -198,7 +212,7 @@ def _initial_weights(learner: LearnerGroup, prepare: Prepare, canary_context: Se
         prepare(learner)
         return learner.export_weights(canary_context)
     except LearnerLostError as error:
-        logger.warning("restarting the learner group: %s", error)
+        logger.warning("restarting the learner group: %s", error, extra={"error": error})
         learner.restart()
         prepare(learner)
         return learner.export_weights(canary_context)

@@ -17,6 +17,7 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any
 
+from tlpo_ray.cluster.events import STATUS, require_run
 from tlpo_ray.config.load import load_config
 from tlpo_ray.errors import DeadlineError, UserError, first_line
 from tlpo_ray.files import disk_errors, read_json, write_json
@@ -24,7 +25,7 @@ from tlpo_ray.flow.metrics import METRICS, RENAMED_METRICS
 
 logger = logging.getLogger(__name__)
 
-STATUS, SCALE = "status.json", "scale.json"
+SCALE = "scale.json"
 SCALE_BEFORE = "wanted.json"
 """Name of `scale.json` in 0.1.0. Both are written and the newer is read, so that each release can scale either run."""
 ANSWER_S = 30.0
@@ -192,18 +193,6 @@ def status(folder: Path) -> RunStatus:
         age_s=round(time.time() - reported["time"], 3) if reported else None,
         reported=reported,
     )
-
-
-def require_run(folder: Path) -> None:
-    """Refuse a folder that does not hold a run.
-
-    Raises:
-        UserError: It does not.
-    """
-    if not (folder / "config.yaml").exists():
-        raise UserError(
-            f"{folder} does not hold a run: there is no config.yaml in it; a run writes it once its engines are up"
-        )
 
 
 def read_status(folder: Path) -> dict[str, Any]:

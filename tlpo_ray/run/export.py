@@ -6,12 +6,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from tlpo_ray.cluster.events import require_run
 from tlpo_ray.config.load import load_config
 from tlpo_ray.config.run import RunConfig
 from tlpo_ray.config.versions import VERSION
 from tlpo_ray.errors import ResourceError, UserError, first_line
 from tlpo_ray.files import disk_errors, read_json
-from tlpo_ray.run.control import require_run
 
 MODEL_CARD = """---
 {base_model}library_name: {library}

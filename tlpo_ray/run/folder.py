@@ -5,6 +5,8 @@ metrics.jsonl      one line per update; tensorboard/ holds the same
 experiences/       every candidate group that was learned from, Parquet
 checkpoints/       weights and optimizer state
 journal/           the updates since, and the state after each: what --resume starts from
+events.jsonl       what happened to the run and its processes, and how it ended
+logs/              what rollout actors and learner ranks printed
 stacks/            stack dumps of processes that missed a deadline
 status.json        the current state (tlpo_ray/run/control.py)
 model/             the trained policy, Hugging Face format; adapter/ beside it with learner.lora

@@ -320,7 +320,7 @@ class _Run:
                 if attempts == MAX_CONSECUTIVE_RESTARTS:
                     raise LearnerLostError(f"{error}; this repeated after each of {attempts} restarts") from error
                 self._learner.restart_budget.spend()
-                logger.warning("restarting the learner group: %s", error)
+                logger.warning("restarting the learner group: %s", error, extra={"error": error})
                 attempts += 1
 
     def _restore_learner(self, version: int) -> None:

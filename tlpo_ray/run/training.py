@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from actors.chat import check_conversations, check_model, with_date
+from tlpo_ray.cluster.events import recorded_events
 from tlpo_ray.config.plugins import ROLLOUT_ENGINES, TRAINERS, load_plugin
 from tlpo_ray.config.run import RunConfig
 from tlpo_ray.data.load import load_prompts
@@ -190,6 +191,8 @@ def _run_folder(
         folder = stack.enter_context(RunFolder(config, resumed_at, quickstart=is_quickstart))
         if resume is None:
             stack.enter_context(lock_folder(config.folder))
+        begun = "a new run" if resume is None else f"resumed after update {resume.version}"
+        stack.enter_context(recorded_events(folder.path, begun))
         if resume is None or not (folder.path / FINGERPRINT).exists():
             record_prompts(prompts.prompts, folder.path)
         if config.trackers:
