@@ -27,6 +27,7 @@ from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.config.run import ClusterConfig, FlowConfig, LearnerConfig
 from tlpo_ray.errors import DeadlineError, LearnerLostError, TlpoError, first_line
 from tlpo_ray.flow.weights import Rendezvous, WeightUpdate
+from tlpo_ray.stopping import interruptible
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +89,8 @@ class LearnerGroup:
         self._locations: list[Any] = []
         """References to each rank's `ProcessInfo`."""
         self._starting: list[Any] = []
+        self._started = 0.0
+        """Time at which the ranks were started, of this process's clock."""
         self._updating: list[Any] = []
         """References to the reports of the update that is running."""
         self._watch: GroupWatch | None = None
@@ -100,29 +103,35 @@ class LearnerGroup:
         self._start_ranks(self._placement)
 
     def ready(self) -> None:
-        """Wait until every rank has loaded the model and joined the process group.
+        """Wait until every rank has loaded the model and joined the process group; see `poll_ready`."""
+        while not self.poll_ready(POLL_S):
+            pass
+
+    def poll_ready(self, timeout_s: float) -> bool:
+        """Return whether every rank has loaded the model and joined the process group, within `timeout_s` seconds.
 
         Raises:
-            DeadlineError: One did not in time.
+            DeadlineError: One has not since `flow.start_deadline_s`.
             UserError: The model cannot be loaded, or is too large for a rank.
             LearnerLostError: A rank died.
         """
-        self._wait(self._starting, self._flow.start_deadline_s, "all ranks to load the model")
+        what, limit_s = "all ranks to load the model", self._flow.start_deadline_s
+        with interruptible():
+            ended, late = ray.wait(self._starting, num_returns=len(self._starting), timeout=timeout_s)
+        self._wait(ended, limit_s, what)
+        if late and time.monotonic() - self._started > limit_s:
+            with stacks_if_late(self._locations):
+                raise DeadlineError(f"the driver waited {limit_s:g} s for the learner group: {what}")
+        return not late
 
     def restart(self) -> None:
-        """End all ranks and start them again, with the weights that the run began with; returns when they are ready.
-
-        Raises:
-            DeadlineError: They did not start in time.
-            LearnerLostError: A rank was lost again.
-        """
+        """End all ranks and start them again, with the weights that the run began with; `poll_ready` follows them."""
         assert self._placement is not None, "start comes first"
         # The others of a lost rank may hang in a collective; a process group cannot be repaired from within either.
         for rank in self._ranks:
             ray.kill(rank, no_restart=True)
         self.incarnation += 1
         self._start_ranks(self._placement)
-        self.ready()
 
     def begin_update(self, payload: bytes, progress: float) -> None:
         """Start an update on all ranks and return.
@@ -160,8 +169,9 @@ class LearnerGroup:
 
     @property
     def pending(self) -> list[Any]:
-        """References to what the running update waits for: ranks that are not done, or all if they just finished."""
-        return ray.wait(self._updating, num_returns=len(self._updating), timeout=0)[1] or self._updating
+        """References to what the group is at, an update or its start: ranks that are not done, or all if they are."""
+        calls = self._updating or self._starting
+        return ray.wait(calls, num_returns=len(calls), timeout=0)[1] or calls
 
     @property
     def learning(self) -> bool:
@@ -284,6 +294,7 @@ class LearnerGroup:
             handle.register.remote(self._run_folder, f"learner-{rank}.{self.incarnation}")
             for rank, handle in enumerate(self._ranks)
         ]
+        self._started = time.monotonic()
         address = self._ranks[0].address.remote()  # passed on as a reference: nobody waits here for a process to start
         self._starting = [
             handle.setup.remote(

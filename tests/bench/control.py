@@ -21,6 +21,7 @@ from actors.member import Member
 from actors.process import RolloutSpec
 from actors.progress import RolloutProgress
 from actors.ray_shell import RolloutFleet
+from learner.checkpoint_writer import SavedCheckpoint
 from learner.report import StepReport, UpdateReport
 from tests.bench.compare import Figure
 from tests.tiny import random_groups
@@ -182,13 +183,18 @@ class SimulatedLearner:
     def export_weights(self, canary_context: Sequence[int]) -> WeightUpdate:
         return WeightUpdate(version=self.version, canary=None)
 
-    def save(self, folder: Path, keep_last: int) -> int:
-        return 0
+    def begin_save(self, folder: Path, keep_last: int) -> None: ...
+
+    def poll_save(self, *, wait: bool = False) -> SavedCheckpoint | None:
+        return None
 
     def restore(self, folder: Path, until: int) -> int:
         return 0
 
     def restart(self) -> None: ...
+
+    def poll_ready(self, timeout_s: float) -> bool:
+        return True
 
     def export(self, folder: Path) -> None: ...
 

@@ -95,6 +95,7 @@ def test_a_group_learns_as_one_process_does_and_a_dead_rank_ends_it(tiny_model: 
             while group.poll_update(1.0) is None:
                 assert time.monotonic() - began < 60
         group.restart()
+        group.ready()
         assert (group.incarnation, group.version, group.learning) == (1, 0, False)
         assert group.restore(tmp_path, until=5) == group.version == 1
     finally:

@@ -73,4 +73,5 @@ def test_an_update_of_ten_deadlines_ends_without_a_restart_and_a_stopped_rank_is
     ):
         wait_for_update(group, payload, stop=stopped)
     group.restart()
+    group.ready()
     assert (group.incarnation, group.version, group.slow) == (1, 0, {})

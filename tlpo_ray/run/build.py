@@ -214,6 +214,7 @@ def _initial_weights(learner: LearnerGroup, prepare: Prepare, canary_context: Se
     except LearnerLostError as error:
         logger.warning("restarting the learner group: %s", error, extra={"error": error})
         learner.restart()
+        learner.ready()
         prepare(learner)
         return learner.export_weights(canary_context)
 

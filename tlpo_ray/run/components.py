@@ -110,7 +110,7 @@ class Learner(Protocol):
 
     @property
     def pending(self) -> Sequence[Any]:
-        """References that resolve when the update under way has ended: they wake a waiting fleet."""
+        """References that resolve when the update or start under way has ended: they wake a waiting fleet."""
 
     def begin_update(self, payload: bytes, progress: float) -> None:
         """Start an update from an Arrow stream of groups; `progress` (0 to 1) sets the learning rate."""
@@ -131,7 +131,10 @@ class Learner(Protocol):
         """Load the newest intact checkpoint of at most version `until`; returns the learner's version after that."""
 
     def restart(self) -> None:
-        """Start all ranks again, with the weights that the run began with."""
+        """Begin to start all ranks again, with the weights that the run began with."""
+
+    def poll_ready(self, timeout_s: float) -> bool:
+        """Return whether all ranks have started, after a wait of up to `timeout_s` seconds."""
 
     def export(self, folder: Path) -> None:
         """Write the policy as a Hugging Face model folder."""

@@ -144,6 +144,10 @@ class LocalLearner:
         """Never called: the learner is only lost together with this process."""
         raise AssertionError("a local learner cannot be lost on its own")
 
+    def poll_ready(self, timeout_s: float) -> bool:
+        """Return whether the learner has started: it always has."""
+        return True
+
     def export(self, folder: Path) -> None:
         """Write the policy as a Hugging Face model folder."""
         self._worker.export(folder)

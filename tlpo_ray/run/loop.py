@@ -59,6 +59,9 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Listener = Callable[[TrainingProgress], None]
+Poll = Callable[[float], T | None]
+"""Waits for so many seconds; returns None if what it waits for has not happened."""
+Wait = Callable[[Poll["UpdateReport"]], "UpdateReport"]
 
 POLL_S = 1.0
 """Timeout of a wait for fleet or learner in seconds, after which progress is reported again."""
@@ -140,7 +143,14 @@ def train(
     return run.summary()
 
 
-def replay(learner: Learner, journal: Journal, checkpoints: Path, until: int) -> None:
+def poll_learner(poll: Poll[T]) -> T:
+    """Wait for the learner alone: call `poll`, which waits for so many seconds, until it returns something."""
+    while (result := poll(POLL_S)) is None:
+        pass
+    return result
+
+
+def replay(learner: Learner, journal: Journal, checkpoints: Path, until: int, wait: Wait = poll_learner) -> None:
     """Bring a freshly started learner to a policy version: load the newest checkpoint, repeat the updates since.
 
     Args:
@@ -148,6 +158,7 @@ def replay(learner: Learner, journal: Journal, checkpoints: Path, until: int) ->
         journal: The run's journal.
         checkpoints: Folder of the run's checkpoints.
         until: Policy version to reach.
+        wait: Waits for each update, given `Learner.poll_update`.
 
     Raises:
         UserError: An update since the checkpoint cannot be repeated.
@@ -156,8 +167,7 @@ def replay(learner: Learner, journal: Journal, checkpoints: Path, until: int) ->
     after = learner.restore(checkpoints, until)
     for update in journal.updates(after, until):
         learner.begin_update(update.groups, update.progress)
-        while learner.poll_update(POLL_S) is None:
-            pass
+        wait(learner.poll_update)
 
 
 class _Run:
@@ -293,12 +303,15 @@ class _Run:
         if self._config.cluster.colocated:
             self._fleet.sleep()
         self._learner.begin_update(batch.groups, batch.progress)
-        overlap = self._config.flow.max_staleness > 0
-        while (report := self._learner.poll_update(0.0 if overlap else POLL_S)) is None:
+        return self._poll_learner(self._learner.poll_update, overlap=self._config.flow.max_staleness > 0)
+
+    def _poll_learner(self, poll: Poll[T], *, overlap: bool) -> T:
+        """Wait for the learner, as `poll_learner` does; with `overlap`, the rollout actors keep working meanwhile."""
+        while (result := poll(0.0 if overlap else POLL_S)) is None:
             if overlap:
                 self._roll_out(POLL_S, self._learner.pending)
             self._poll_status()
-        return report
+        return result
 
     def _with_learner_recovery(self, act: Callable[[], T]) -> T:
         """Run something that needs the learner. When a rank is lost, restart all ranks, restore them, and try again.
@@ -310,8 +323,9 @@ class _Run:
         while True:
             try:
                 if attempts:
-                    self._learner.restart()
                     self._checkpoints.forget()
+                    self._learner.restart()
+                    self._poll_lost_learner(lambda timeout_s: self._learner.poll_ready(timeout_s) or None)
                 self._restore_learner(version)
                 return act()
             except LearnerLostError as error:
@@ -328,10 +342,20 @@ class _Run:
         if self._learner.version != version:
             if self._config.cluster.colocated:
                 self._fleet.sleep()
-            replay(self._learner, self._folder.journal, self._folder.checkpoints, self._version)
+            journal, checkpoints = self._folder.journal, self._folder.checkpoints
+            replay(self._learner, journal, checkpoints, self._version, self._poll_lost_learner)
         if self._learner.version != version:  # the last update was made, but is not committed yet
             assert self._uncommitted is not None
             self._run_update(self._uncommitted)
+
+    def _poll_lost_learner(self, poll: Poll[T]) -> T:
+        """Wait for a learner that is coming back; the rollout actors keep working as they do during an update.
+
+        Not if weights are broadcast, for which actors would wait for the ranks that are not there.
+        """
+        flow = self._config.flow
+        overlap = flow.max_staleness > 0 and flow.weight_transfer == "object_store"
+        return self._poll_learner(poll, overlap=overlap)
 
     def _roll_out(self, timeout_s: float, wake: Sequence[Any] = ()) -> None:
         accounting = self._status.accounting
@@ -352,7 +376,7 @@ class _Run:
                 queue_depth=self._status.queue_depth,
                 confusion_rate=self._status.confusion_rate,
                 rpr=rollouts.rpr,
-                version=self._learner.version,
+                version=max(self._version, self._learner.version),  # a learner that was restarted begins at 0
                 tokens_generated=rollouts.tokens_generated - self._tokens_before,
                 seconds=self._reporter.seconds,
                 slow=tuple(self._reporter.slow),

@@ -37,6 +37,8 @@ class RunReporter:
         self._reported = float("-inf")
         self._at_last_update = counters.rollouts
         self._tokens, self._prompts = RateMeter(), RateMeter()
+        self._version = components.learner.version
+        """Policy version of the last update; a learner that was restarted begins at 0."""
         self.sync_bytes = 0
         """Bytes of the last weight update."""
 
@@ -83,6 +85,7 @@ class RunReporter:
 
     def record(self, version: int, status: Status, report: UpdateReport) -> None:
         """Write the metrics of an update, and of the rollouts since the one before."""
+        self._version = version
         rollouts, before, now = self._counters.rollouts, self._at_last_update, time.monotonic()
         tokens = rollouts.tokens_generated - before.tokens_generated
         clean, tokens_clean = rollouts.clean - before.clean, rollouts.tokens_clean - before.tokens_clean
@@ -127,7 +130,7 @@ class RunReporter:
             "queue_depth": status.queue_depth,
             "tokens_generated": rollouts.tokens_generated,
             "tokens_discarded": rollouts.tokens_discarded,
-            "policy_version": self._components.learner.version,
+            "policy_version": max(self._version, self._components.learner.version),
             "actor_restarts": incidents.actor_restarts,
             "learner_restarts": incidents.learner_restarts,
             "exchange_restarts": incidents.exchange_restarts,

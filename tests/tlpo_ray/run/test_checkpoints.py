@@ -122,7 +122,6 @@ def test_a_run_on_slow_storage_is_the_same_run(tiny_model: Path, prompts: Path, 
     slow = slow_storage(tmp_path, folder / "checkpoints", bytes_per_second=size / 2)
     done = subprocess.run([TLPO, "train", str(file)], capture_output=True, text=True, env=os.environ | slow)
     assert done.returncode == 0, done.stderr
-    assert "was still being written when the next one was due" in done.stderr
     assert_same_run(folder, undisturbed)
     assert_same_weights(folder, undisturbed[0])
     assert version_of(checkpoints(folder / "checkpoints")[-1]) == undisturbed[1].updates

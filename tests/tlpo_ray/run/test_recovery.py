@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,6 +61,34 @@ def test_a_hung_process_is_replaced_and_blocks_no_other(
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert lines[1]["actor_restarts"] == 0, "the second update did not wait for it"
     assert not {*actor, *rank} & set(process_ids("ray::")), "those that hung are gone"
+
+
+def test_rollout_actors_keep_working_while_a_lost_learner_starts_again(
+    tiny_model: Path, prompts: Path, tmp_path: Path
+) -> None:
+    """With room for groups of older policy versions, nothing of what is rolled out meanwhile is lost."""
+    config = run_config(
+        tiny_model, prompts, tmp_path / "run", **{"flow.max_staleness": 8, "learner.groups_per_update": 4}
+    )
+    asked = load_prompts(config.data, config.detector, config.seed)
+    killed: list[int] = []
+    settled: list[int] = []
+    """Prompts that had their outcome, at each look while the learner was not there."""
+    with build_components(config, asked) as components, RunFolder(config) as folder:
+        learner: Any = components.learner
+
+        def listener(progress: TrainingProgress) -> None:
+            if progress.version == 1 and not killed:
+                killed.extend(process_ids("ray::LearnerProcess"))
+                os.kill(killed[0], signal.SIGKILL)
+            elif killed and learner.incarnation == 1 and not learner.poll_ready(0):
+                settled.append(progress.settled + progress.queue_depth)
+                assert progress.version >= 1, "versions never go backwards"
+
+        summary = train(config, components, folder, listener)
+    assert summary.incidents.learner_restarts == 1 and summary.incidents.actor_restarts == 0
+    assert settled[-1] > settled[0], "rollouts stood still"
+    assert summary.accounting.complete and summary.accounting.stale == 0
 
 
 def test_an_actor_that_hangs_in_a_batch_is_replaced_and_its_weights_are_exported_again(
