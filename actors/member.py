@@ -159,6 +159,9 @@ class Member:
         """Name including the restart count: the exchange's holder of this incarnation's leases."""
         return f"rollout-{self.number}.{self.incarnation}"
 
+    def __str__(self) -> str:
+        return f"rollout actor {self.name}"
+
     def num_jobs(self, kind: JobKind) -> int:
         """Return the number of its jobs of a kind."""
         return sum(job.kind is kind for job in self.jobs.values())

@@ -22,8 +22,9 @@ from actors.member import JobKind, Limits, Member
 from actors.process import RolloutProcess, RolloutSpec
 from actors.vllm_env import vllm_env
 from tlpo_ray.cluster.actors import ActorPool
-from tlpo_ray.cluster.placement import bundle
-from tlpo_ray.config.run import ClusterConfig, FlowConfig
+from tlpo_ray.cluster.placement import PlacementPool, bundle
+from tlpo_ray.config.cluster import ClusterConfig
+from tlpo_ray.config.run import FlowConfig
 from tlpo_ray.errors import TlpoError
 from tlpo_ray.flow.records import Prompt, RolloutStats
 from tlpo_ray.flow.weights import Broadcaster, WeightUpdate
@@ -328,4 +329,5 @@ def _actor_pool(spec: RolloutSpec, cluster: ClusterConfig) -> ActorPool:
         "num_gpus": gpus,
         "max_concurrency": MAX_CONCURRENT_CALLS,
     }
-    return ActorPool(RolloutProcess, bundle(cpus, gpus, cluster.rollout_resource), options)
+    placement = PlacementPool(cluster.rollout_labels, cluster.label_wait_s)
+    return ActorPool(RolloutProcess, bundle(cpus, gpus, cluster.rollout_resource), options, placement)

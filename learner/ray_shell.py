@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from learner.checkpoint import newest
@@ -20,11 +20,12 @@ from learner.report import UpdateReport, merge_reports
 from learner.watch import GroupWatch
 from tlpo_ray.cluster.actors import answering_progress, finished_calls
 from tlpo_ray.cluster.hangs import dump_stacks, stacks_if_late
-from tlpo_ray.cluster.placement import bundle
+from tlpo_ray.cluster.placement import bundle, place_together
 from tlpo_ray.cluster.restarts import RestartBudget
 from tlpo_ray.cluster.waiting import wait_for
+from tlpo_ray.config.cluster import ClusterConfig
 from tlpo_ray.config.model import ModelConfig
-from tlpo_ray.config.run import ClusterConfig, FlowConfig, LearnerConfig
+from tlpo_ray.config.run import FlowConfig, LearnerConfig
 from tlpo_ray.errors import DeadlineError, LearnerLostError, TlpoError, first_line
 from tlpo_ray.flow.weights import Rendezvous, WeightUpdate
 from tlpo_ray.stopping import interruptible
@@ -376,9 +377,9 @@ class LearnerGroup:
 
 
 def _reserve(num_ranks: int, cluster: ClusterConfig) -> PlacementGroup:
-    """Request resources for all ranks at once, on as few nodes as possible: their collectives are frequent."""
+    """Request room for all ranks at once, on as few nodes as possible: their collectives are frequent."""
     resources = bundle(cluster.cpus_per_learner_rank, cluster.gpus_per_learner_rank, cluster.learner_resource)
-    return placement_group([resources] * num_ranks, strategy="PACK")
+    return place_together(resources, num_ranks, cluster.learner_labels, cluster.label_wait_s)
 
 
 def _create_ranks(placement: PlacementGroup, num_ranks: int, cluster: ClusterConfig, incarnation: int) -> list[Any]:

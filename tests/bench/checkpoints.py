@@ -15,8 +15,9 @@ from learner.ray_shell import LearnerGroup
 from tests.bench.compare import Figure
 from tests.slow_storage import slow_storage
 from tests.tiny import random_groups
+from tlpo_ray.config.cluster import ClusterConfig
 from tlpo_ray.config.model import ModelConfig
-from tlpo_ray.config.run import MIB, ClusterConfig, FlowConfig, LearnerConfig
+from tlpo_ray.config.run import MIB, FlowConfig, LearnerConfig
 from tlpo_ray.flow.records import encode
 from tlpo_ray.quickstart.real_models import cached_real_model
 

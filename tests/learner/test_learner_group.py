@@ -17,8 +17,9 @@ from learner.report import UpdateReport
 from learner.weight_export import WeightExporter
 from learner.worker import build_learner
 from tests.tiny import random_groups
+from tlpo_ray.config.cluster import ClusterConfig
 from tlpo_ray.config.model import ModelConfig
-from tlpo_ray.config.run import ClusterConfig, FlowConfig, LearnerConfig
+from tlpo_ray.config.run import FlowConfig, LearnerConfig
 from tlpo_ray.errors import ModelError, TlpoError
 from tlpo_ray.flow.records import encode
 from tlpo_ray.flow.weights import from_wire

@@ -15,8 +15,9 @@ import ray
 from learner.ray_shell import LearnerGroup
 from tests.slow_engines import slow_engines
 from tests.tiny import random_groups
+from tlpo_ray.config.cluster import ClusterConfig
 from tlpo_ray.config.model import ModelConfig
-from tlpo_ray.config.run import ClusterConfig, FlowConfig, LearnerConfig
+from tlpo_ray.config.run import FlowConfig, LearnerConfig
 from tlpo_ray.errors import LearnerLostError
 from tlpo_ray.flow.records import encode
 

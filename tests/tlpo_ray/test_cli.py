@@ -15,7 +15,7 @@ import pytest
 
 from tests.shared import DATA
 from tlpo_ray.cluster import connect as cluster
-from tlpo_ray.config.run import ClusterConfig
+from tlpo_ray.config.cluster import ClusterConfig
 from tlpo_ray.errors import ResourceError
 
 TLPO = Path(sys.executable).with_name("tlpo")

@@ -21,9 +21,9 @@ import pytest
 from actors.chat import check_model
 from tests.small_run import run_config
 from tlpo_ray.cluster.connect import connect, open_dashboard_warning
+from tlpo_ray.config.cluster import ClusterConfig
 from tlpo_ray.config.load import dump_config
 from tlpo_ray.config.model import ModelConfig
-from tlpo_ray.config.run import ClusterConfig
 from tlpo_ray.errors import ModelError, RecordError
 from tlpo_ray.flow.records import decode, decode_prompts, decode_results
 

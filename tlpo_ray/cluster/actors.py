@@ -93,13 +93,16 @@ class ActorPool:
             method `progress`.
         resources: What each process requests from its node, by Ray's resource names.
         options: Options of `ray.remote` for all of them.
+        placement: Where they may run.
     """
 
-    def __init__(self, actor_class: type, resources: dict[str, float], options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, actor_class: type, resources: dict[str, float], options: Mapping[str, Any], placement: PlacementPool
+    ) -> None:
         self._actor_class = answering_progress(actor_class)
         self._resources = resources
         self._options = options
-        self._placement = PlacementPool()
+        self._placement = placement
         self._handles: dict[Hashable, Any] = {}
         self._processes: dict[Hashable, Any] = {}
         """References to the location of each process."""

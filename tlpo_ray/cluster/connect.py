@@ -11,14 +11,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
+from typing import Any
 
 import grpc
 import ray
 from ray._private import ray_constants
 from ray._private import utils as ray_utils
 
-from tlpo_ray.cluster.placement import bundle
-from tlpo_ray.config.run import MIB, ClusterConfig, RunConfig
+from tlpo_ray.cluster.placement import Selector, bundle, describe, matches
+from tlpo_ray.config.cluster import ClusterConfig
+from tlpo_ray.config.run import MIB, RunConfig
 from tlpo_ray.errors import ResourceError, first_line
 from tlpo_ray.stopping import check_stop, deferred, is_ending
 
@@ -105,14 +107,14 @@ def _most_actors(demand: Demand, available: float) -> int:
     return max(0, int((available - demand.learner) / per_actor)) if per_actor else demand.num_actors
 
 
-def check_placement(config: RunConfig, nodes: Sequence[Mapping[str, float]]) -> None:
+def check_placement(config: RunConfig, nodes: Sequence[Mapping[str, Any]]) -> None:
     """Check that every rollout actor and every learner rank fits on a node.
 
     A cluster may have enough in total and still not on single nodes, or not on nodes of the right kind.
 
     Args:
         config: The run's configuration.
-        nodes: Resources of each node, by Ray's resource names.
+        nodes: The nodes, as `ray.nodes` describes them: `Resources` and `Labels` by their names.
 
     Raises:
         ResourceError: Some rollout actors or learner ranks do not fit anywhere.
@@ -121,23 +123,43 @@ def check_placement(config: RunConfig, nodes: Sequence[Mapping[str, float]]) -> 
     gpus = cluster.gpus_per_rollout_actor * rollout.tensor_parallel
     actor = bundle(cluster.cpus_per_rollout_actor, gpus, cluster.rollout_resource)
     rank = bundle(cluster.cpus_per_learner_rank, cluster.gpus_per_learner_rank, cluster.learner_resource)
-    for setting, role, count, needed, label in (
-        ("rollout.num_actors", "rollout actors", rollout.num_actors, actor, cluster.rollout_resource),
-        ("learner.num_ranks", "learner ranks", config.learner.num_ranks, rank, cluster.learner_resource),
-    ):
-        eligible = [node for node in nodes if label is None or node.get(label)]
-        if not eligible:
-            raise ResourceError(
-                f"no node has the resource {label}, which {role} request: start such nodes with ray start "
-                f"--resources, or leave out cluster.{setting.partition('.')[0]}_resource"
-            )
-        room = sum(min(_count_fitting(name, amount, node) for name, amount in needed.items()) for node in eligible)
-        if room < count:
-            each = " and ".join(f"{amount:g} {name}s" for name, amount in needed.items() if name != label)
-            raise ResourceError(
-                f"the nodes{f' with the resource {label}' if label else ''} have room for {room} of {count} {role}, "
-                f"each with {each} on one node: add nodes, or set {setting}={room}"
-            )
+    able = _able_nodes(nodes, "rollout actors", "rollout", cluster.rollout_resource, cluster.rollout_labels)
+    _check_room(able, "rollout actors", "rollout.num_actors", rollout.num_actors, actor)
+    able = _able_nodes(nodes, "learner ranks", "learner", cluster.learner_resource, cluster.learner_labels)
+    _check_room(able, "learner ranks", "learner.num_ranks", config.learner.num_ranks, rank)
+
+
+def _able_nodes(
+    nodes: Sequence[Mapping[str, Any]], role: str, section: str, resource: str | None, selectors: Sequence[Selector]
+) -> list[Mapping[str, float]]:
+    """Return the resources of the nodes that a role may run on, with their custom resource or labels."""
+    having = [node for node in nodes if resource is None or node["Resources"].get(resource)]
+    if not having:
+        raise ResourceError(
+            f"no node has the resource {resource}, which {role} request: start such nodes with ray start "
+            f"--resources, or leave out cluster.{section}_resource"
+        )
+    labelled = [node for node in having if not selectors or any(matches(node["Labels"], one) for one in selectors)]
+    if not labelled:
+        raise ResourceError(
+            f"no node has the labels {' or '.join(map(describe, selectors))}, which {role} request: start such nodes "
+            f"with ray start --labels, or leave out cluster.{section}_labels"
+        )
+    return [node["Resources"] for node in labelled]
+
+
+def _check_room(
+    nodes: Sequence[Mapping[str, float]], role: str, setting: str, count: int, needed: Mapping[str, float]
+) -> None:
+    """Check that processes of a role, each of which needs all its resources on one node, fit on nodes."""
+    room = sum(min(_count_fitting(name, amount, node) for name, amount in needed.items()) for node in nodes)
+    if room < count:
+        each = " and ".join(f"{needed[name]:g} {name}s" for name in ("CPU", "GPU") if name in needed)
+        custom = "".join(f" with the resource {name}" for name in needed if name not in ("CPU", "GPU"))
+        raise ResourceError(
+            f"the nodes{custom} have room for {room} of {count} {role}, each with {each} on one node: add nodes, or "
+            f"set {setting}={room}"
+        )
 
 
 def _count_fitting(name: str, amount: float, node: Mapping[str, float]) -> int:
@@ -160,7 +182,7 @@ def connect_for(config: RunConfig) -> Iterator[None]:
     """
     with connect(config.cluster, resource_demands(config)):
         if not config.cluster.autoscales:
-            check_placement(config, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+            check_placement(config, [node for node in ray.nodes() if node["Alive"]])
         yield
 
 

@@ -2,6 +2,7 @@
 
 __all__ = [
     "baseline",
+    "cluster",
     "decoding",
     "detector",
     "devices",

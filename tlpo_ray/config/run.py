@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from tlpo_ray.config.cluster import ClusterConfig
 from tlpo_ray.config.detector import DetectorConfig
 from tlpo_ray.config.fields import (
     AdvantageForm,
@@ -251,36 +252,6 @@ class FlowConfig(Section):
     """Time without progress in seconds after which a rollout actor that has a batch must generate the canary beside it;
     after two more such intervals without an answer or progress it is replaced. Progress is what counts for
     `rollout_deadline_s`, and any other token, or layer of the model, that its engine has computed."""
-
-
-class ClusterConfig(Section):
-    """The Ray cluster, and what each process requests from it."""
-
-    address: str | None = None
-    """Address of a running cluster; none starts one on this machine, or joins that of the Ray job."""
-    cpus_per_rollout_actor: Annotated[float, Field(gt=0)] = 1
-    """CPU cores that Ray reserves per rollout actor."""
-    gpus_per_rollout_actor: Annotated[float, Field(ge=0)] = 1
-    """GPUs per rollout actor, or per worker if `rollout.tensor_parallel` is above 1; less than 1 shares a GPU."""
-    cpus_per_learner_rank: Annotated[float, Field(gt=0)] = 1
-    """CPU cores that Ray reserves per learner rank."""
-    gpus_per_learner_rank: Annotated[float, Field(ge=0)] = 1
-    """GPUs per learner rank; less than 1 shares a GPU."""
-    rollout_resource: str | None = None
-    """Custom resource of the nodes for rollout actors, e.g. `rollout` (`ray start --resources='{"rollout": 1}'`); none
-    lets Ray place them on any node."""
-    learner_resource: str | None = None
-    """Custom resource of the nodes for learner ranks; none lets Ray place them on any node."""
-    autoscales: bool = False
-    """Whether to start although the cluster is too small: its autoscaler sees what is missing, and has
-    `flow.start_deadline_s` to add nodes."""
-    colocated: bool = False
-    """Whether a rollout actor and a learner rank take turns on one GPU: while the learner learns, the actor's engine
-    has its weights in the host's memory and no KV cache. Give each half of the GPU by the two `gpus_per_…` settings."""
-    object_store_mib: Positive | None = None
-    """Size of the object store of a cluster that is started here, in MiB; none lets Ray choose."""
-    dashboard: bool = False
-    """Whether to start the Ray dashboard with a cluster that is started here (on loopback)."""
 
 
 class CheckpointConfig(Section):

@@ -9,7 +9,7 @@ from pathlib import Path
 import ray
 
 from tlpo_ray.cluster.connect import Demand, connect
-from tlpo_ray.config.run import ClusterConfig
+from tlpo_ray.config.cluster import ClusterConfig
 from tlpo_ray.errors import DeadlineError, first_line
 from tlpo_ray.experiment.plan import Trial
 from tlpo_ray.experiment.trial import ResultRow, run_trial

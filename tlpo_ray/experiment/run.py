@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from tlpo_ray.config.cluster import ClusterConfig
 from tlpo_ray.config.load import load_config
-from tlpo_ray.config.run import ClusterConfig
 from tlpo_ray.config.yaml_text import dump_document
 from tlpo_ray.errors import TlpoError, UserError
 from tlpo_ray.experiment.plan import AnalysisName, Plan, Target, Trial

@@ -14,7 +14,7 @@ import yaml
 from tests.clusters import free_port, head, wait_until
 from tests.small_run import PROMPTS, run, run_config
 from tlpo_ray.cluster.connect import connect
-from tlpo_ray.config.run import ClusterConfig
+from tlpo_ray.config.cluster import ClusterConfig
 from tlpo_ray.errors import ResourceError
 from tlpo_ray.progress import TrainingProgress
 

@@ -184,7 +184,7 @@ def test_each_actor_and_rank_needs_a_node_with_everything_it_requests(
 ) -> None:  # fmt: skip
     config = on_gpus(tiny_model, prompts, tmp_path / "run", **settings)
     with nullcontext() if message is None else pytest.raises(ResourceError, match=message):
-        check_placement(config, nodes)
+        check_placement(config, [{"Resources": node, "Labels": {}} for node in nodes])
 
 
 def test_a_colon_in_another_librarys_message_does_not_begin_a_fix() -> None:

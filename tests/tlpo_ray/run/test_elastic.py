@@ -14,7 +14,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from tests.small_run import run, run_config
-from tlpo_ray.errors import UserError
+from tlpo_ray.errors import ResourceError, UserError
 from tlpo_ray.progress import TrainingProgress
 from tlpo_ray.run.control import read_status, scale
 from tlpo_ray.run.loop import TrainSummary
@@ -147,6 +147,35 @@ def test_actors_join_and_leave_with_requests_and_nodes_and_the_learner_is_not_di
     assert summary.incidents.learner_restarts == summary.incidents.exchange_restarts == 0
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["rollout_actors"] == 1
+
+
+def test_processes_run_on_nodes_with_the_labels_of_their_first_choice_that_has_room(
+    cluster: Cluster, tiny_model: Path, prompts: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nodes of one spot zone are full, those of another are not, and no node for learners is on spot."""
+    full = cluster.add_node(num_cpus=0, object_store_memory=STORE, labels={"market": "spot", "zone": "a"})
+    free = cluster.add_node(num_cpus=2, object_store_memory=STORE, labels={"market": "spot", "zone": "b"})
+    seen: dict[str, set[str]] = {}
+
+    def listener(progress: TrainingProgress) -> None:
+        seen.update(rollout=nodes_of("tlpo-rollout"), learner=nodes_of("tlpo-learner"))
+
+    settings = {
+        "cluster.address": cluster.address,
+        "cluster.rollout_labels": "[{market: spot, zone: a}, {market: spot}]",
+        "cluster.learner_labels": "{market: '!spot'}",
+        "cluster.label_wait_s": 2,
+    }
+    with pytest.raises(ResourceError, match="no node has the labels market=reserved, which learner ranks request"):
+        run(
+            run_config(
+                tiny_model, prompts, tmp_path / "no", **settings | {"cluster.learner_labels": "{market: reserved}"}
+            )
+        )
+    summary = run(run_config(tiny_model, prompts, tmp_path / "run", **settings), listener)
+    assert seen == {"rollout": {free.node_id}, "learner": {cluster.head_node.node_id}}
+    assert "found no room on nodes with the labels market=spot, zone=a after 2 s" in caplog.text
+    assert summary.accounting.complete and full.node_id not in seen["rollout"]
 
 
 def test_what_cannot_be_scaled_is_refused_in_one_line(local: Undisturbed, tmp_path: Path) -> None:
