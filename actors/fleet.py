@@ -69,6 +69,11 @@ class FleetState:
             self.members.append(Member(number=self._next_number, poll=self._new_poll()))
             self._next_number += 1
 
+    def replace(self, member: Member) -> None:
+        """Let a member leave once it has finished its jobs, and a new one, which costs no restart, take its place."""
+        member.leaving = True
+        self.resize(len(self.present()) + 1)
+
     def set_version(self, version: int) -> None:
         """Make a policy version the current one; members with other weights get no work until they have loaded it."""
         self.version = version

@@ -8,6 +8,7 @@ weights needs all actors at once (`broadcast.BroadcastRound`).
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -29,6 +30,10 @@ from tlpo_ray.errors import TlpoError
 from tlpo_ray.flow.records import Prompt, RolloutStats
 from tlpo_ray.flow.weights import Broadcaster, WeightUpdate
 
+logger = logging.getLogger(__name__)
+
+GIVE_BACK_S = 5.0
+"""Time before the end of a drained node at which its actors give back the prompts that they have not finished."""
 MAX_CONCURRENT_CALLS = 8
 """Calls that a rollout actor serves at a time: its batches, a canary, and room to spare."""
 
@@ -188,6 +193,7 @@ class RolloutFleet:
             WeightSyncError: The weights of an actor differ from the learner's.
             LearnerLostError: A learner rank was lost in a broadcast.
         """
+        self._leave_draining_nodes()
         self._maintain()
         self._send_batches()
         self._jobs.poll(timeout_s, wake)
@@ -283,6 +289,17 @@ class RolloutFleet:
         elif not self.weights_lost:
             for member in self._fleet.to_sync():
                 self._load(member)
+
+    def _leave_draining_nodes(self) -> None:
+        """Replace the actors on nodes that are about to be lost; they finish what they can, and give back the rest."""
+        for member, left_s in self._pool.draining().items():
+            assert isinstance(member, Member)
+            if not member.leaving:
+                logger.warning("rollout actor %s leaves its node, which is drained", member.name)
+                self._fleet.replace(member)
+            elif left_s < GIVE_BACK_S and member.jobs:
+                why = f"has not finished {GIVE_BACK_S:g} s before its node is lost"
+                self._jobs.lose(member, why, counted=False, halve=False)
 
     def _send_batches(self) -> None:
         """Lease batches for all available actors, one each per round, until they are full or no prompt is left."""

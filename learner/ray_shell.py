@@ -5,22 +5,23 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import GetTimeoutError, RayError
 from ray.util.placement_group import PlacementGroup, remove_placement_group
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from learner.checkpoint import newest
 from learner.checkpoint_writer import SavedCheckpoint
 from learner.engine import checkpoint_layout
-from learner.process import LearnerProcess
+from learner.ray_ranks import create_ranks, reserve_ranks
 from learner.report import UpdateReport, merge_reports
 from learner.watch import GroupWatch
-from tlpo_ray.cluster.actors import answering_progress, finished_calls
+from tlpo_ray.cluster.actors import finished_calls
 from tlpo_ray.cluster.hangs import dump_stacks, stacks_if_late
-from tlpo_ray.cluster.placement import bundle, place_together
+from tlpo_ray.cluster.nodes import Drains
 from tlpo_ray.cluster.restarts import RestartBudget
 from tlpo_ray.cluster.waiting import wait_for
 from tlpo_ray.config.cluster import ClusterConfig
@@ -37,17 +38,6 @@ POLL_S = 1.0
 COLLECTIVE_DEADLINE_S = 24 * 3600.0
 """How long a rank waits for another in a collective, in seconds. Hangs are found much sooner, by the driver: it watches
 the progress of all ranks, while a rank does not see whether another hangs or is slow, e.g. writes a checkpoint."""
-CPU_ENV = {
-    "DS_ACCELERATOR": "cpu",
-    "OMP_NUM_THREADS": "1",
-    "CUDA_VISIBLE_DEVICES": "",
-    "TORCHDYNAMO_DISABLE": "1",  # else DeepSpeed, which imports an optimizer that no run uses, loads torch's compiler
-}
-"""Environment of ranks without a GPU."""
-COMMON_ENV = {"TOKENIZERS_PARALLELISM": "false", "DS_LOG_LEVEL": "error"}
-"""Environment of all ranks."""
-
-LearnerRank = answering_progress(LearnerProcess)
 
 
 class LearnerGroup:
@@ -94,13 +84,14 @@ class LearnerGroup:
         """Time at which the ranks were started, of this process's clock."""
         self._updating: list[Any] = []
         """References to the reports of the update that is running."""
+        self._drains, self._is_draining = Drains(), False
         self._watch: GroupWatch | None = None
         """Watches that update."""
 
     def start(self) -> None:
         """Start all ranks; they load the model and join their process group while the caller continues."""
         # Not in __init__: a caller may create the group first and still let the rollout fleet reserve GPUs before it.
-        self._placement = _reserve(self._config.num_ranks, self._cluster)
+        self._placement = reserve_ranks(self._config.num_ranks, self._cluster)
         self._start_ranks(self._placement)
 
     def ready(self) -> None:
@@ -126,11 +117,17 @@ class LearnerGroup:
         return not late
 
     def restart(self) -> None:
-        """End all ranks and start them again, with the weights that the run began with; `poll_ready` follows them."""
+        """End all ranks and start them again, with the weights that the run began with; `poll_ready` follows them.
+
+        They leave nodes that are about to be lost.
+        """
         assert self._placement is not None, "start comes first"
         # The others of a lost rank may hang in a collective; a process group cannot be repaired from within either.
         for rank in self._ranks:
             ray.kill(rank, no_restart=True)
+        if self.is_draining:
+            remove_placement_group(self._placement)
+            self._placement, self._is_draining = reserve_ranks(self._config.num_ranks, self._cluster), False
         self.incarnation += 1
         self._start_ranks(self._placement)
 
@@ -161,6 +158,15 @@ class LearnerGroup:
         self._updating, self._watch = [], None
         self.version = report.version
         return report
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether a node of a rank is about to be lost, or was announced to be."""
+        if nodes := self._drains.nodes():
+            with suppress(GetTimeoutError, RayError):  # a rank is starting, or dead
+                on = {process.node_id for process in ray.get(self._locations, timeout=0)}
+                self._is_draining = self._is_draining or not on.isdisjoint(nodes)
+        return self._is_draining
 
     @property
     def slow(self) -> dict[str, str]:
@@ -290,7 +296,7 @@ class LearnerGroup:
         config, flow = self._config, self._flow
         self.version = 0
         self._updating, self._watch = [], None
-        self._ranks = _create_ranks(placement, config.num_ranks, self._cluster, self.incarnation)
+        self._ranks = create_ranks(placement, config.num_ranks, self._cluster, self.incarnation)
         self._locations = [
             handle.register.remote(self._run_folder, f"learner-{rank}.{self.incarnation}")
             for rank, handle in enumerate(self._ranks)
@@ -374,25 +380,3 @@ class LearnerGroup:
             raise
         except Exception as error:  # its process died, a collective lost another rank, memory ran out, …
             raise LearnerLostError(f"a learner rank failed during {what}: {first_line(error)}") from error
-
-
-def _reserve(num_ranks: int, cluster: ClusterConfig) -> PlacementGroup:
-    """Request room for all ranks at once, on as few nodes as possible: their collectives are frequent."""
-    resources = bundle(cluster.cpus_per_learner_rank, cluster.gpus_per_learner_rank, cluster.learner_resource)
-    return place_together(resources, num_ranks, cluster.learner_labels, cluster.label_wait_s)
-
-
-def _create_ranks(placement: PlacementGroup, num_ranks: int, cluster: ClusterConfig, incarnation: int) -> list[Any]:
-    """Create a Ray actor per rank in its bundle of the placement group."""
-    cpus, gpus = cluster.cpus_per_learner_rank, cluster.gpus_per_learner_rank
-    # Set by the process itself, not by Ray's runtime_env: this way Ray uses a process that is already running.
-    environment = COMMON_ENV | ({} if gpus else CPU_ENV)
-    return [
-        LearnerRank.options(
-            name=f"tlpo-learner-{rank}.{incarnation}",
-            num_cpus=cpus,
-            num_gpus=gpus,
-            scheduling_strategy=PlacementGroupSchedulingStrategy(placement, placement_group_bundle_index=rank),
-        ).remote(put=ray.put, environment=environment)  # passed in, so that learner/process.py does not import ray
-        for rank in range(num_ranks)
-    ]

@@ -52,6 +52,7 @@ WITHIN_LAYER = {
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "ray": (
         "actors.ray_shell",
+        "learner.ray_ranks",
         "learner.ray_shell",
         "tlpo_ray.cluster",
         "tlpo_ray.experiment.ray_shell",

@@ -342,6 +342,25 @@ def test_a_fleet_grows_and_shrinks(clock: Clock) -> None:
     assert fleet.members == [old]
 
 
+def test_a_replaced_member_finishes_its_batch_while_its_successor_starts_and_costs_no_restart(clock: Clock) -> None:
+    fleet = make_fleet(clock)
+    bring_up(fleet)
+    leaving, other = fleet.members
+    fleet.begin(leaving, "batch", JobKind.BATCH)
+    fleet.replace(leaving)
+    assert fleet.available() == [other] and len(fleet.present()) == 2
+    (successor,) = fleet.to_start()
+    assert successor not in (leaving, other) and successor.number == 2
+    assert fleet.to_remove() == []
+    fleet.mark_done(leaving, "batch")
+    assert fleet.to_remove() == [leaving]
+    fleet.remove(leaving)
+    fleet.begin(other, "batch", JobKind.BATCH)
+    fleet.replace(other)
+    fleet.mark_lost(other, "has not finished before its node is lost", counted=False)
+    assert fleet.to_remove() == [other] and fleet.num_restarts == 0
+
+
 def test_members_without_a_process_leave_first(clock: Clock) -> None:
     """The node of the oldest member is gone and there is no other: the member that works is kept."""
     fleet = make_fleet(clock, 2)

@@ -27,6 +27,7 @@ from tests.bench.compare import Figure
 from tests.tiny import random_groups
 from tlpo_ray.cluster.actors import ActorPool
 from tlpo_ray.cluster.hangs import ProcessInfo
+from tlpo_ray.cluster.placement import PlacementPool
 from tlpo_ray.cluster.restarts import RestartBudget
 from tlpo_ray.config.load import load_config
 from tlpo_ray.config.run import RunConfig
@@ -124,7 +125,7 @@ class SimulatedPool(ActorPool):
 
     def __init__(self, groups: list[CandidateGroup], batch_s: float = BATCH_S, together: int = TOGETHER) -> None:
         options = {"num_cpus": 1, "max_concurrency": 4 * together, "scheduling_strategy": "SPREAD"}
-        super().__init__(Host, {}, options)
+        super().__init__(Host, {}, options, PlacementPool())
         self._simulated, self._hosts = (groups, batch_s), list[Any]()
         self._together = together
 
@@ -146,6 +147,7 @@ class SimulatedLearner:
     """A learner that only takes the time of one."""
 
     slow: ClassVar[dict[str, str]] = {}
+    is_draining = False
 
     def __init__(self) -> None:
         self.version = 0

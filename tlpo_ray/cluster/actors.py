@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import ray
-from ray.exceptions import ObjectLostError, RayTaskError, UnserializableException
+from ray.exceptions import GetTimeoutError, ObjectLostError, RayError, RayTaskError, UnserializableException
 
 from tlpo_ray.cluster.hangs import dump_stacks
+from tlpo_ray.cluster.nodes import Drains
 from tlpo_ray.cluster.placement import PlacementPool
 from tlpo_ray.cluster.waiting import LOST, original_error_line
 from tlpo_ray.errors import first_line
@@ -106,6 +108,9 @@ class ActorPool:
         self._handles: dict[Hashable, Any] = {}
         self._processes: dict[Hashable, Any] = {}
         """References to the location of each process."""
+        self._nodes: dict[Hashable, str] = {}
+        """Nodes of the processes that have said where they are."""
+        self._drains = Drains()
 
     def reserve(self, keys: Sequence[Hashable]) -> None:
         """Request room for actors that will be started, and wait briefly for it."""
@@ -138,8 +143,19 @@ class ActorPool:
     def kill(self, key: Hashable) -> None:
         """Kill the actor of a key, if it has one; its room stays reserved."""
         self._processes.pop(key, None)
+        self._nodes.pop(key, None)
         if key in self._handles:
             ray.kill(self._handles.pop(key), no_restart=True)
+
+    def draining(self) -> dict[Hashable, float]:
+        """Return the keys of actors whose node is about to be lost, each with the seconds that are left."""
+        nodes = self._drains.nodes()
+        if not nodes:
+            return {}
+        for key in self._processes.keys() - self._nodes.keys():
+            with suppress(GetTimeoutError, RayError):  # it is starting, or dead
+                self._nodes[key] = ray.get(self._processes[key], timeout=0).node_id
+        return {key: nodes[node] for key, node in self._nodes.items() if node in nodes}
 
     def release(self, key: Hashable) -> None:
         """Return a key's room to the cluster."""

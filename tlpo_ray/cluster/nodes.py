@@ -1,9 +1,13 @@
-"""Nodes that a run's cluster loses, and processes that the kernel kills for want of memory."""
+"""Nodes that a run's cluster loses or is about to lose, and processes that the kernel kills for want of memory."""
 
 from __future__ import annotations
 
 import logging
+import math
+import os
+import signal
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,16 +21,42 @@ OOM_KILLS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
 """Where Linux counts them: for this container, or else for the machine."""
 
 
-class NodeWatch:
-    """Logs what is lost in the cluster that this process is connected to."""
+DRAIN_INTERVAL_S = 1.0
+"""Time between two questions for the nodes that are about to be lost, in seconds."""
+
+
+class Drains:
+    """Nodes that the cluster will lose soon: a spot node that got its notice, or one that an operator drains.
+
+    Ray places nothing more on them, and leaves it to those whose processes are there to move them.
+    """
 
     def __init__(self) -> None:
+        self._asked = float("-inf")
+        self._nodes: dict[str, float] = {}
+
+    def nodes(self) -> Mapping[str, float]:
+        """Return the ids of the nodes, each with the seconds that are left; infinity if it has no deadline."""
+        if time.monotonic() - self._asked >= DRAIN_INTERVAL_S:
+            self._asked, now = time.monotonic(), time.time()
+            # As Ray Train does: there is no public way to ask for them.
+            deadlines = ray._private.state.state.get_draining_nodes()
+            self._nodes = {node: until / 1000 - now if until else math.inf for node, until in deadlines.items()}
+        return self._nodes
+
+
+class NodeWatch:
+    """Logs what is lost in the cluster that this process is connected to, and ends this process before its own node."""
+
+    def __init__(self) -> None:
+        self._drains, self._stopped = Drains(), False
         self._nodes = {node["NodeID"]: bool(node["Alive"]) for node in ray.nodes()}
         self._kills = _num_oom_kills()
         self._looked = time.monotonic()
 
     def look(self) -> None:
-        """Log what was lost since the last look, at most once per `INTERVAL_S`."""
+        """Log what was lost since the last look, at most once per `INTERVAL_S`; look after this node more often."""
+        self._leave_this_node()
         if time.monotonic() - self._looked < INTERVAL_S:
             return
         self._looked = time.monotonic()
@@ -42,6 +72,13 @@ class NodeWatch:
                 ray.util.get_node_ip_address(), kills - self._kills,
             )  # fmt: skip
             self._kills = kills
+
+    def _leave_this_node(self) -> None:
+        """Ask this process to end if its node is drained: what it has done can be resumed elsewhere."""
+        if not self._stopped and ray.get_runtime_context().get_node_id() in self._drains.nodes():
+            self._stopped = True
+            logger.warning("the node of the driver is drained: the run stops here, and has to be resumed elsewhere")
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _num_oom_kills() -> int:

@@ -16,6 +16,7 @@ __all__ = [
     "loop",
     "metrics_log",
     "ray_metrics",
+    "recovery",
     "reporter",
     "result",
     "resume",

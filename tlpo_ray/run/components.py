@@ -112,6 +112,10 @@ class Learner(Protocol):
     def pending(self) -> Sequence[Any]:
         """References that resolve when the update or start under way has ended: they wake a waiting fleet."""
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether a node of a rank is about to be lost, or was announced to be before it was."""
+
     def begin_update(self, payload: bytes, progress: float) -> None:
         """Start an update from an Arrow stream of groups; `progress` (0 to 1) sets the learning rate."""
 

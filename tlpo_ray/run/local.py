@@ -97,6 +97,7 @@ class LocalLearner:
     """
 
     pending: tuple[Any, ...] = ()
+    is_draining = False
 
     def __init__(self, worker: LearnerWorker, config: RunConfig) -> None:
         self._worker = worker

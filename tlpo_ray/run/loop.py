@@ -35,20 +35,20 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tlpo_ray.config.run import RunConfig
-from tlpo_ray.errors import LearnerLostError, StoppedError, TlpoError
+from tlpo_ray.errors import StoppedError, TlpoError
 from tlpo_ray.flow.exchange import Snapshot
 from tlpo_ray.flow.ledger import Accounting
 from tlpo_ray.flow.weights import WeightUpdate
 from tlpo_ray.progress import TrainingProgress
 from tlpo_ray.run.checkpoints import Checkpoints
-from tlpo_ray.run.components import Components, Learner
+from tlpo_ray.run.components import Components
 from tlpo_ray.run.counters import Incidents, RunCounters, stopwatch
 from tlpo_ray.run.folder import RunFolder
-from tlpo_ray.run.journal import Journal, State
+from tlpo_ray.run.journal import State
+from tlpo_ray.run.recovery import POLL_S, LearnerRecovery, Poll
 from tlpo_ray.run.reporter import RunReporter
 from tlpo_ray.stopping import check_stop, last_work
 
@@ -59,14 +59,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Listener = Callable[[TrainingProgress], None]
-Poll = Callable[[float], T | None]
-"""Waits for so many seconds; returns None if what it waits for has not happened."""
-Wait = Callable[[Poll["UpdateReport"]], "UpdateReport"]
-
-POLL_S = 1.0
-"""Timeout of a wait for fleet or learner in seconds, after which progress is reported again."""
-MAX_CONSECUTIVE_RESTARTS = 3
-"""Restarts of the learner group in one and the same operation, after which another would not help either."""
 LAST_CHECKPOINT_S = 15.0
 """Time after a signal until which a checkpoint may be written, in seconds; the rest of `stopping.GRACE_S` is enough to
 end all processes."""
@@ -143,33 +135,6 @@ def train(
     return run.summary()
 
 
-def poll_learner(poll: Poll[T]) -> T:
-    """Wait for the learner alone: call `poll`, which waits for so many seconds, until it returns something."""
-    while (result := poll(POLL_S)) is None:
-        pass
-    return result
-
-
-def replay(learner: Learner, journal: Journal, checkpoints: Path, until: int, wait: Wait = poll_learner) -> None:
-    """Bring a freshly started learner to a policy version: load the newest checkpoint, repeat the updates since.
-
-    Args:
-        learner: Has the weights that the run began with.
-        journal: The run's journal.
-        checkpoints: Folder of the run's checkpoints.
-        until: Policy version to reach.
-        wait: Waits for each update, given `Learner.poll_update`.
-
-    Raises:
-        UserError: An update since the checkpoint cannot be repeated.
-        LearnerLostError: A rank was lost again.
-    """
-    after = learner.restore(checkpoints, until)
-    for update in journal.updates(after, until):
-        learner.begin_update(update.groups, update.progress)
-        wait(learner.poll_update)
-
-
 class _Run:
     """State and stages of the loop in `train`."""
 
@@ -189,7 +154,7 @@ class _Run:
         self._counters = RunCounters() if state is None else RunCounters.from_json(state.counters)
         self._tokens_before = self._counters.rollouts.tokens_generated
         """Tokens sampled before the run was resumed."""
-        self._version = self._learner.version
+        self.version = self._learner.version
         """Policy version of the last committed update."""
         self._reporter = RunReporter(components, folder, self._counters)
         self._uncommitted: Batch | None = None
@@ -198,7 +163,8 @@ class _Run:
         """Weights that were exported and not yet handed to the fleet."""
         self._restarts_at_export = 0
         """Learner restarts at the last export; if there were more since, the exported weights are gone."""
-        self._checkpoints = Checkpoints(self._learner, folder, config.checkpoint, self._version)
+        self._checkpoints = Checkpoints(self._learner, folder, config.checkpoint, self.version)
+        self._recovery = LearnerRecovery(self._learner, folder, self._checkpoints, self)
         self._status = components.exchange.status()
 
     def collect(self) -> Batch | None:
@@ -207,13 +173,13 @@ class _Run:
             while True:
                 self._poll_status()
                 if self._status.ready:
-                    groups = self._exchange.take(self._version)
+                    groups = self._exchange.take(self.version)
                     if groups is not None:  # otherwise too many of them had become stale
-                        return Batch(version=self._version + 1, groups=groups, progress=self._status.progress)
+                        return Batch(version=self.version + 1, groups=groups, progress=self._status.progress)
                 elif self._status.finished:
                     return None
                 else:
-                    self._with_learner_recovery(lambda: self._roll_out(POLL_S))
+                    self._recovery.run(lambda: self._roll_out(POLL_S))
                     if self._fleet.weights_lost:
                         self._exported = self._export_weights()
 
@@ -222,7 +188,7 @@ class _Run:
         with stopwatch(self._counters.seconds, "update"):
             self._folder.journal.write_groups(batch.version, batch.groups)
             self._uncommitted = batch
-            report = self._with_learner_recovery(lambda: self._run_update(batch))
+            report = self._recovery.run(lambda: self._run_update(batch))
             snapshot = self._exchange.mark_learned(batch.version)
             counters = self._counters.to_json(self._reporter.incidents())
         return TrainStep(batch=batch, report=report, snapshot=snapshot, counters=counters)
@@ -242,23 +208,26 @@ class _Run:
         folder.journal.commit(
             State(version=batch.version, progress=batch.progress, exchange=step.snapshot, counters=step.counters)
         )
-        self._version, self._uncommitted = batch.version, None
+        self.version, self._uncommitted = batch.version, None
         folder.keep_experiences(batch.version, batch.groups)
-        self._with_learner_recovery(self._checkpoints.poll)
+        self._recovery.run(self._checkpoints.poll)
         if self._checkpoints.is_due(batch.version):
-            self._with_learner_recovery(lambda: self._checkpoints.begin(batch.version))
+            self._recovery.run(lambda: self._checkpoints.begin(batch.version))
+        if self._learner.is_draining:
+            self._recovery.move()
+            self._exported = self._export_weights()
 
     def export(self) -> None:
         """Write the trained policy as a Hugging Face model folder; hand it to the fleet for an evaluation."""
         with stopwatch(self._counters.seconds, "export"):
-            self._with_learner_recovery(lambda: self._learner.export(self._folder.path / "model"))
+            self._recovery.run(lambda: self._learner.export(self._folder.path / "model"))
             if self._learner.restart_budget.spent != self._restarts_at_export:
                 self._exported = self._export_weights()
         self._push_weights()
 
     def finish_checkpoint(self) -> None:
         """Wait for a checkpoint that is being written."""
-        self._with_learner_recovery(lambda: self._checkpoints.poll(wait=True))
+        self._recovery.run(lambda: self._checkpoints.poll(wait=True))
 
     def save_before_end(self) -> None:
         """Write a checkpoint after a signal, if there is time: the resumed run then has no update to repeat.
@@ -266,13 +235,13 @@ class _Run:
         Not while an update is under way, whose weights are not those of a committed version. If it is not complete in
         time, it is left behind like that of a run that dies, and the journal has everything.
         """
-        if self._uncommitted is not None or self._learner.version != self._version:
+        if self._uncommitted is not None or self._learner.version != self.version:
             return
         with suppress(StoppedError, TlpoError), last_work(LAST_CHECKPOINT_S):
             self._checkpoints.poll(wait=True)
             has_time = self._checkpoints.seconds < LAST_CHECKPOINT_S and not self._config.cluster.colocated
-            if has_time and self._checkpoints.saved < self._version:
-                self._checkpoints.begin(self._version)
+            if has_time and self._checkpoints.saved < self.version:
+                self._checkpoints.begin(self.version)
                 self._checkpoints.poll(wait=True)
 
     def summary(self) -> TrainSummary:
@@ -281,7 +250,7 @@ class _Run:
         self._reporter.update(self._status, final=True)
         assert accounting.complete and accounting.balanced, f"prompts unaccounted for: {accounting}"
         return TrainSummary(
-            updates=self._version,
+            updates=self.version,
             accounting=accounting,
             counters=self._counters,
             rerolled=self._status.rerolled,
@@ -289,7 +258,7 @@ class _Run:
         )
 
     def _export_weights(self) -> WeightUpdate:
-        update = self._with_learner_recovery(lambda: self._learner.export_weights(self._canary_context))
+        update = self._recovery.run(lambda: self._learner.export_weights(self._canary_context))
         self._restarts_at_export = self._learner.restart_budget.spent
         return update
 
@@ -299,63 +268,36 @@ class _Run:
             self._fleet.sync_weights(self._exported)
             self._exported = None
 
-    def _run_update(self, batch: Batch) -> UpdateReport:
+    def wait_for_lost_learner(self, poll: Poll[T]) -> T:
+        """Wait for a learner that is coming back; rollout actors keep working as they do during an update.
+
+        Not if weights are broadcast, for which actors would wait for the ranks that are not there.
+        """
+        flow = self._config.flow
+        return self._poll_learner(poll, overlap=flow.max_staleness > 0 and flow.weight_transfer == "object_store")
+
+    def make_room(self) -> None:
+        """Put the rollout actor to sleep if it shares the learner's GPU."""
         if self._config.cluster.colocated:
             self._fleet.sleep()
+
+    def repeat_update(self) -> None:
+        """Make the update again that was begun and is not committed yet."""
+        assert self._uncommitted is not None
+        self._run_update(self._uncommitted)
+
+    def _run_update(self, batch: Batch) -> UpdateReport:
+        self.make_room()
         self._learner.begin_update(batch.groups, batch.progress)
         return self._poll_learner(self._learner.poll_update, overlap=self._config.flow.max_staleness > 0)
 
     def _poll_learner(self, poll: Poll[T], *, overlap: bool) -> T:
-        """Wait for the learner, as `poll_learner` does; with `overlap`, the rollout actors keep working meanwhile."""
+        """Wait for the learner; with `overlap`, the rollout actors keep working meanwhile."""
         while (result := poll(0.0 if overlap else POLL_S)) is None:
             if overlap:
                 self._roll_out(POLL_S, self._learner.pending)
             self._poll_status()
         return result
-
-    def _with_learner_recovery(self, act: Callable[[], T]) -> T:
-        """Run something that needs the learner. When a rank is lost, restart all ranks, restore them, and try again.
-
-        Raises:
-            LearnerLostError: No restart is left, or the loss repeats each time.
-        """
-        version, attempts = self._learner.version, 0
-        while True:
-            try:
-                if attempts:
-                    self._checkpoints.forget()
-                    self._learner.restart()
-                    self._poll_lost_learner(lambda timeout_s: self._learner.poll_ready(timeout_s) or None)
-                self._restore_learner(version)
-                return act()
-            except LearnerLostError as error:
-                if self._learner.restart_budget.exhausted:
-                    raise LearnerLostError(f"{error}; {self._learner.restart_budget}") from error
-                if attempts == MAX_CONSECUTIVE_RESTARTS:
-                    raise LearnerLostError(f"{error}; this repeated after each of {attempts} restarts") from error
-                self._learner.restart_budget.spend()
-                logger.warning("restarting the learner group: %s", error, extra={"error": error})
-                attempts += 1
-
-    def _restore_learner(self, version: int) -> None:
-        """Bring the learner back to the policy version that it had."""
-        if self._learner.version != version:
-            if self._config.cluster.colocated:
-                self._fleet.sleep()
-            journal, checkpoints = self._folder.journal, self._folder.checkpoints
-            replay(self._learner, journal, checkpoints, self._version, self._poll_lost_learner)
-        if self._learner.version != version:  # the last update was made, but is not committed yet
-            assert self._uncommitted is not None
-            self._run_update(self._uncommitted)
-
-    def _poll_lost_learner(self, poll: Poll[T]) -> T:
-        """Wait for a learner that is coming back; the rollout actors keep working as they do during an update.
-
-        Not if weights are broadcast, for which actors would wait for the ranks that are not there.
-        """
-        flow = self._config.flow
-        overlap = flow.max_staleness > 0 and flow.weight_transfer == "object_store"
-        return self._poll_learner(poll, overlap=overlap)
 
     def _roll_out(self, timeout_s: float, wake: Sequence[Any] = ()) -> None:
         accounting = self._status.accounting
@@ -376,7 +318,7 @@ class _Run:
                 queue_depth=self._status.queue_depth,
                 confusion_rate=self._status.confusion_rate,
                 rpr=rollouts.rpr,
-                version=max(self._version, self._learner.version),  # a learner that was restarted begins at 0
+                version=max(self.version, self._learner.version),  # a learner that was restarted begins at 0
                 tokens_generated=rollouts.tokens_generated - self._tokens_before,
                 seconds=self._reporter.seconds,
                 slow=tuple(self._reporter.slow),

@@ -22,7 +22,8 @@ from tlpo_ray.run.components import Components, Fleet, Learner
 from tlpo_ray.run.counters import stopwatch
 from tlpo_ray.run.folder import RunFolder, is_quickstart, refuse_used_folder
 from tlpo_ray.run.journal import Journal
-from tlpo_ray.run.loop import TrainSummary, replay, train
+from tlpo_ray.run.loop import TrainSummary, train
+from tlpo_ray.run.recovery import replay
 from tlpo_ray.run.result import RunResult, run_result
 from tlpo_ray.run.resume import FINGERPRINT, ResumePoint, last_state, record_prompts, resumed_config, verify_prompts
 from tlpo_ray.run.trackers import check_trackers, start_trackers

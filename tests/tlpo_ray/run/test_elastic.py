@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,11 +14,15 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from tests.small_run import run, run_config
+from tests.clusters import BIN
+from tests.small_run import LOCAL, assert_same_weights, run, run_config
+from tlpo_ray.data.load import load_prompts
 from tlpo_ray.errors import ResourceError, UserError
 from tlpo_ray.progress import TrainingProgress
+from tlpo_ray.run.build import build_components
 from tlpo_ray.run.control import read_status, scale
-from tlpo_ray.run.loop import TrainSummary
+from tlpo_ray.run.folder import RunFolder
+from tlpo_ray.run.loop import TrainSummary, train
 
 pytestmark = pytest.mark.ray
 
@@ -147,6 +152,63 @@ def test_actors_join_and_leave_with_requests_and_nodes_and_the_learner_is_not_di
     assert summary.incidents.learner_restarts == summary.incidents.exchange_restarts == 0
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["rollout_actors"] == 1
+
+
+def drain(cluster: Cluster, node: Any, seconds: int) -> None:
+    """Announce that a node will be lost, as a cloud does with a spot node."""
+    command = [
+        "ray", "drain-node", "--address", cluster.address, "--node-id", node.node_id, "--reason",
+        "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot", "--deadline-remaining-seconds", str(seconds),
+    ]  # fmt: skip
+    subprocess.run([BIN / command[0], *command[1:]], check=True, capture_output=True)
+
+
+class Notices:
+    """A listener that announces the loss of a node with rollout actors, then of the learner's, and takes both away."""
+
+    def __init__(self, cluster: Cluster, rollout: Any, learner: Any) -> None:
+        self.cluster = cluster
+        self.nodes = {"tlpo-rollout": rollout, "tlpo-learner": learner}
+        self.left: list[str] = []
+        self._announced = ""
+
+    def __call__(self, progress: TrainingProgress) -> None:
+        time.sleep(TURN_S if self.nodes else 0)
+        if progress.version < 1:
+            return
+        for role, node in tuple(self.nodes.items()):
+            if not self._announced:
+                self._announced = role
+                drain(self.cluster, node, 60)
+            elif self._announced == role and (on := nodes_of(role)) and node.node_id not in on:
+                self.cluster.remove_node(node, allow_graceful=False)
+                self.left.append(role)
+                self._announced = ""
+                del self.nodes[role]
+            return
+
+
+def test_processes_leave_nodes_that_are_about_to_be_lost_and_nothing_is_done_twice(
+    cluster: Cluster, tiny_model: Path, prompts: Path, tmp_path: Path
+) -> None:
+    small = {"rollout.lease_size": 2, "learner.groups_per_update": 4}
+    undisturbed = run(run_config(tiny_model, prompts, tmp_path / "undisturbed", **LOCAL, **small))
+    doomed = [cluster.add_node(num_cpus=2, object_store_memory=STORE, resources={role: 1}) for role in ("roll", "rank")]
+    placed = {"cluster.rollout_resource": "roll", "cluster.learner_resource": "rank"}
+    settings = {**small, **placed, "cluster.address": cluster.address}
+    config = run_config(tiny_model, prompts, tmp_path / "run", **settings)
+    asked = load_prompts(config.data, config.detector, config.seed)
+    notices = Notices(cluster, *doomed)
+    with build_components(config, asked) as components, RunFolder(config) as folder:
+        for role in ("roll", "rank"):
+            cluster.add_node(num_cpus=2, object_store_memory=STORE, resources={role: 1})
+        summary = train(config, components, folder, notices)
+    assert notices.left == ["tlpo-rollout", "tlpo-learner"], "both had left before their nodes were lost"
+    incidents = summary.incidents
+    assert incidents.actor_restarts == incidents.learner_restarts == incidents.exchange_restarts == 0
+    assert (summary.accounting, summary.updates) == (undisturbed.accounting, undisturbed.updates)
+    assert summary.counters.rollouts.sampled == undisturbed.counters.rollouts.sampled, "prompts were rolled out twice"
+    assert_same_weights(tmp_path / "run", tmp_path / "undisturbed")
 
 
 def test_processes_run_on_nodes_with_the_labels_of_their_first_choice_that_has_room(
