@@ -67,9 +67,10 @@ def test_rollout_actors_keep_working_while_a_lost_learner_starts_again(
     tiny_model: Path, prompts: Path, tmp_path: Path
 ) -> None:
     """With room for groups of older policy versions, nothing of what is rolled out meanwhile is lost."""
-    config = run_config(
-        tiny_model, prompts, tmp_path / "run", **{"flow.max_staleness": 8, "learner.groups_per_update": 4}
-    )
+    many = tmp_path / "many.jsonl"
+    many.write_text(prompts.read_text() * 8)
+    settings = {"flow.max_staleness": 100, "flow.queue_capacity": 500, "learner.groups_per_update": 4}
+    config = run_config(tiny_model, many, tmp_path / "run", **settings)
     asked = load_prompts(config.data, config.detector, config.seed)
     killed: list[int] = []
     settled: list[int] = []
