@@ -79,7 +79,7 @@ class EventLog(logging.Handler):
         line = json.dumps(event, ensure_ascii=False) + "\n"
         for _ in range(2):
             try:
-                with self._file.open("a", encoding="utf-8") as file:
+                with self._file.open("a", encoding="utf-8", errors="backslashreplace") as file:
                     file.write(line)
                 return
             except OSError:  # the disk is full

@@ -15,14 +15,10 @@ import ray
 
 logger = logging.getLogger(__name__)
 
-INTERVAL_S = 5.0
-"""Time between two looks, in seconds."""
+DRAIN_INTERVAL_S, INTERVAL_S = 1.0, 5.0
+"""Time between two questions for nodes that are about to be lost, and for nodes that are lost, in seconds."""
 OOM_KILLS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
 """Where Linux counts them: for this container, or else for the machine."""
-
-
-DRAIN_INTERVAL_S = 1.0
-"""Time between two questions for the nodes that are about to be lost, in seconds."""
 
 
 class Drains:

@@ -173,7 +173,7 @@ class Notices:
         self._announced = ""
 
     def __call__(self, progress: TrainingProgress) -> None:
-        time.sleep(TURN_S if self.nodes else 0)
+        time.sleep(0.3 if self.nodes else 0)
         if progress.version < 1:
             return
         for role, node in tuple(self.nodes.items()):

@@ -80,6 +80,12 @@ def test_a_line_that_a_dying_driver_left_half_written_spoils_no_other(tmp_path: 
     assert kinds(tmp_path) == ["begun", "complete", "begun", "complete"]
 
 
+def test_a_name_that_is_not_unicode_can_be_recorded(tmp_path: Path) -> None:
+    with recorded_events(tmp_path, "a new run"):
+        logging.getLogger("tlpo_ray.data").warning("no file %s", os.fsdecode(b"caf\xe9"))
+    assert kinds(tmp_path) == ["begun", "warning", "complete"]
+
+
 def test_credentials_in_an_error_are_not_recorded(tmp_path: Path) -> None:
     with pytest.raises(UserError), recorded_events(tmp_path, "a new run"):
         raise UserError("cannot read s3://me:secret@host/prompts\nbecause of s3://me:secret@host/prompts")
