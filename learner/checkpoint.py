@@ -21,6 +21,7 @@ from torch import Tensor
 
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.errors import UserError, first_line
+from tlpo_ray.files import share_weights
 from tlpo_ray.flow.file_layout import PLAIN, FileLayout
 from tlpo_ray.flow.models import safetensors_errors, tied_names, weight_files
 from tlpo_ray.flow.tokenizer import load_tokenizer
@@ -118,6 +119,7 @@ def commit(root: Path, version: int, layout: str, keep_last: int) -> None:
     """
     folder = root / f"{PREFIX}{version:08d}"
     partial = partial_folder(root, version)
+    share_weights(partial)
     files = {file.name: _file_digest(file) for file in sorted(partial.iterdir())}
     state = {"version": version, "layout": layout, "files": files}
     text = json.dumps({**state, "digest": _state_digest(state)}, indent=2)
@@ -247,6 +249,7 @@ def export_model(
     partial.mkdir(parents=True)
     with safetensors_errors():
         save_torch_state_dict(named, partial, max_shard_size=MAX_SHARD, metadata={"format": "pt"})
+    share_weights(partial)
     config = AutoConfig.from_pretrained(model.path, **source, dtype=model.dtype)
     if untied:
         for part in (config, config.get_text_config()):

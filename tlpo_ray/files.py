@@ -6,6 +6,7 @@ import codecs
 import fcntl
 import json
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -91,6 +92,23 @@ def atomic_write(file: Path, suffix: str = ".tmp") -> Iterator[Path]:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
+
+
+def share_weights(folder: Path) -> None:
+    """Give the safetensors files of a folder the mode that every other new file in it has.
+
+    safetensors (0.8.0) writes a temporary file that only its owner can read, and renames it: a model on shared storage
+    could be read by nobody else, whatever the umask.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    probe = folder / ".mode"
+    probe.touch()
+    mode = stat.S_IMODE(probe.stat().st_mode)
+    probe.unlink()
+    for file in folder.glob("*.safetensors"):
+        file.chmod(mode)
 
 
 @contextmanager

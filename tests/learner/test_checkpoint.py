@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -141,6 +143,20 @@ def test_an_adapter_that_cannot_be_written_is_reported_in_one_line(tiny_model: P
     (tmp_path / "adapter" / "adapter_model.safetensors").mkdir()
     with pytest.raises(ResourceError, match="cannot write the model to "):
         worker.export(tmp_path / "model")
+
+
+def test_what_is_written_can_be_read_by_whom_the_umask_lets_read(tiny_model: Path, tmp_path: Path) -> None:
+    """safetensors 0.8.0 makes its files readable for their owner alone."""
+    worker = make_learner(tiny_model, lora={"rank": 4})
+    before = os.umask(0o027)
+    try:
+        save(worker, tmp_path / "checkpoints", keep_last=1)
+        worker.export(tmp_path / "model")
+    finally:
+        os.umask(before)
+    weights = [*tmp_path.rglob("*.safetensors")]
+    assert {file.parent.name for file in weights} == {"update-00000000", "model", "adapter"}
+    assert {stat.S_IMODE(file.stat().st_mode) for file in weights} == {0o640}
 
 
 def test_a_lost_rank_is_not_taken_for_a_full_disk() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tlpo_ray.config.model import LoraConfig, ModelConfig
 from tlpo_ray.errors import ConfigError
+from tlpo_ray.files import share_weights
 from tlpo_ray.flow.models import model_without_weights, safetensors_errors, used_by_text
 from tlpo_ray.flow.weights import Bucket, from_wire
 
@@ -106,6 +107,7 @@ def write_adapter(bucket: Bucket, config: LoraConfig, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with safetensors_errors():
         save_file({name: from_wire(array) for name, array in bucket}, folder / "adapter_model.safetensors")
+    share_weights(folder)
     peft_config(config).save_pretrained(folder)
 
 

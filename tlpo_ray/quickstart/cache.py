@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tlpo_ray.files import share_weights
 from tlpo_ray.stopping import temporary_folder
 
 
@@ -22,6 +23,7 @@ def replacing(folder: Path) -> Iterator[Path]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with temporary_folder(".partial-", folder.parent) as partial:
         yield partial
+        share_weights(partial)
         _replace(partial, folder)
 
 
