@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.small_run import process_ids, run_config
-from tlpo_ray.cluster.events import EVENTS, RESERVE, read_events, recorded_events
+from tlpo_ray.cluster.events import EVENTS, RESERVE, WARNING, read_events, recorded_events
 from tlpo_ray.cluster.post_mortem import PostMortem, post_mortem
 from tlpo_ray.cluster.process_log import KEPT_BYTES, MAX_BYTES, last_lines, remove_empty
 from tlpo_ray.errors import LearnerLostError, StoppedError, UserError
@@ -81,8 +81,8 @@ def test_a_line_that_a_dying_driver_left_half_written_spoils_no_other(tmp_path: 
 
 
 def test_a_name_that_is_not_unicode_can_be_recorded(tmp_path: Path) -> None:
-    with recorded_events(tmp_path, "a new run"):
-        logging.getLogger("tlpo_ray.data").warning("no file %s", os.fsdecode(b"caf\xe9"))
+    with recorded_events(tmp_path, "a new run") as log:
+        log.add(WARNING, os.fsdecode(b"no file caf\xe9"))  # not by a logger: test workers cannot exchange such a text
     assert kinds(tmp_path) == ["begun", "warning", "complete"]
 
 
