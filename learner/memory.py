@@ -59,7 +59,7 @@ def has_spare_memory() -> bool:
     total, free = memory.total, memory.available
     with suppress(OSError, ValueError):  # not in a container, or in one without a limit
         limit, used = (int((CONTAINER / f"memory.{name}").read_text()) for name in ("max", "current"))
-        statistics = dict(line.split() for line in (CONTAINER / "memory.stat").read_text().splitlines())
+        statistics = dict(line.split() for line in (CONTAINER / "memory.stat").read_text().split("\n") if line)
         cache = int(statistics["inactive_file"])  # pages of files, which the kernel takes back when it needs them
         total, free = min(total, limit), min(free, limit - used + cache)
     return bool(free > SPARE_SHARE * total)

@@ -80,5 +80,5 @@ class NodeWatch:
 def _num_oom_kills() -> int:
     for file in OOM_KILLS:
         with suppress(OSError, ValueError, KeyError):
-            return int(dict(line.split(maxsplit=1) for line in file.read_text().splitlines())["oom_kill"])
+            return int(dict(line.split() for line in file.read_text().split("\n") if line)["oom_kill"])
     return 0

@@ -88,7 +88,7 @@ def post_mortem(folder: Path) -> PostMortem:
 
 
 def _event(values: Mapping[str, Any]) -> Event:
-    details = str(values.get("details", "")).splitlines()
+    details = str(values.get("details", "")).split("\n")
     return Event(
         time=float(values.get("time", 0)),
         kind=str(values.get("kind")),

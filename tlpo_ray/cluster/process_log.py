@@ -46,7 +46,7 @@ def last_lines(file: Path, count: int) -> list[str]:
     try:
         with file.open("rb") as content:
             content.seek(max(0, file.stat().st_size - KEPT_BYTES))
-            lines = content.read().decode(errors="replace").splitlines()
+            lines = content.read().decode(errors="replace").split("\n")
     except OSError:
         return []
     return [line.rstrip() for line in lines if line.strip()][-count:]
