@@ -9,15 +9,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import ray
-
 from learner.ray_shell import LearnerGroup
 from tests.bench.compare import Figure
 from tests.slow_storage import slow_storage
 from tests.tiny import random_groups
+from tlpo_ray.cluster.connect import connect
 from tlpo_ray.config.cluster import ClusterConfig
 from tlpo_ray.config.model import ModelConfig
-from tlpo_ray.config.run import MIB, FlowConfig, LearnerConfig
+from tlpo_ray.config.run import FlowConfig, LearnerConfig
 from tlpo_ray.flow.records import encode
 from tlpo_ray.quickstart.real_models import cached_real_model
 
@@ -37,10 +36,9 @@ def beside_updates(model: Path) -> Iterator[Figure]:
         folder = Path(name)
         os.environ.update(slow_storage(folder, folder / "checkpoints", STORAGE))  # Ray's processes inherit it
         try:
-            ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=200 * MIB)
-            yield _measure(published, folder / "checkpoints")
+            with connect(ClusterConfig(object_store_mib=200), {}):
+                yield _measure(published, folder / "checkpoints")
         finally:
-            ray.shutdown()
             os.environ.clear()
             os.environ.update(before)
 
