@@ -64,6 +64,7 @@ format: $(STAMP) ## Apply the style
 
 check: lint ## Style, types, import directions, and known vulnerabilities
 	@$(BIN)/mypy
+	@$(BIN)/mypy --config-file tests/mypy.ini tests
 	@$(BIN)/python -m pytest -q tests/test_architecture.py
 	@$(MAKE) --no-print-directory audit
 

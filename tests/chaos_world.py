@@ -8,7 +8,7 @@ from pathlib import Path
 from actors.worker import build_worker
 from tlpo_ray.config.load import dump_config, load_config
 from tlpo_ray.flow.records import Prompt
-from tlpo_ray.quickstart.scoring import Score, Scorer
+from tlpo_ray.quickstart.scoring import Scorer, ToyScore
 from tlpo_ray.quickstart.settings import LOCAL, ROUNDS
 from tlpo_ray.quickstart.toy_cache import cached_toy_model
 from tlpo_ray.quickstart.toy_questions import SAMPLES
@@ -40,7 +40,7 @@ def quickstart_config(folder: Path, seed: int, rounds: int = ROUNDS, *settings: 
     return file
 
 
-def scored(model: Path, seed: int) -> Score:
+def scored(model: Path, seed: int) -> ToyScore:
     """Score a model's answers to every question of the toy world, at the quickstart's temperature."""
     world = toy_world()
     config = load_config("quickstart", [f"model.path={model}", *LOCAL])

@@ -37,7 +37,7 @@ def test_a_learner_that_has_loaded_a_model_has_not_imported_vllm_nor_torchs_comp
     model = make_tiny_model(tmp_path)
     start = f"""
 from learner.process import LearnerProcess
-from learner.ray_shell import COMMON_ENV, CPU_ENV
+from learner.ray_ranks import COMMON_ENV, CPU_ENV
 from tlpo_ray.config.model import ModelConfig
 from tlpo_ray.config.run import FlowConfig, LearnerConfig
 process = LearnerProcess(lambda bucket: bucket, COMMON_ENV | CPU_ENV)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from actors.ray_shell import RolloutFleet
 from tests.bench.compare import Measured, Row
 from tests.tiny import random_groups
 from tlpo_ray.config.load import load_config
@@ -68,6 +69,7 @@ def _sync(components: Components, model: Path, seed: int) -> float:
     while learner.poll_update(1.0) is None:
         pass
     began = time.perf_counter()
+    assert isinstance(fleet, RolloutFleet)
     fleet.sync_weights(learner.export_weights(components.canary_context))
     fleet.wait_until_synced()
     return time.perf_counter() - began

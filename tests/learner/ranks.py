@@ -247,7 +247,7 @@ def make_infinite(worker: LearnerWorker, stage: int) -> None:
     """Put an infinity into one weight."""
     import deepspeed
 
-    weight = worker.engine.policy().module.model.layers[1].mlp.up_proj.weight
+    weight = worker.engine.policy().module.model.layers[1].mlp.up_proj.weight  # type: ignore[attr-defined]
     with torch.no_grad(), deepspeed.zero.GatheredParameters(weight, modifier_rank=0, enabled=stage == 3):
         weight[3, 5] = torch.inf
 

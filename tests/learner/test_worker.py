@@ -212,7 +212,7 @@ def test_a_gradient_that_is_not_finite_changes_no_weight(tiny_model: Path) -> No
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_weights_that_are_not_finite_are_never_exported(tiny_model: Path, dtype: str, value: float) -> None:
     worker = make_learner(tiny_model, dtype)
-    module = worker.engine.policy().__self__.module
+    module = worker.engine.policy().__self__.module  # type: ignore[attr-defined]
     with torch.no_grad():
         module.model.layers[1].mlp.up_proj.weight[3, 5] = value
     with pytest.raises(NonFiniteError, match=r"layers\.1\.mlp\.up_proj"):

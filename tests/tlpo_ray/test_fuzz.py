@@ -277,8 +277,8 @@ def test_checkpoints(tmp_path: Path) -> None:
     """400: a damaged checkpoint is never loaded."""
     for version in (1, 2):
         checkpoint.begin(tmp_path, version)
-        tensors = [("weight/a", torch.full((64,), float(version))), ("steps", torch.ones(()))]
-        checkpoint.write_tensors(checkpoint.partial_folder(tmp_path, version), tensors)
+        tensors = {"weight/a": torch.full((64,), float(version)), "steps": torch.ones(())}
+        checkpoint.write_shard(checkpoint.partial_folder(tmp_path, version), 0, tensors)
         checkpoint.commit(tmp_path, version, "all weights", keep_last=2)
     first, second = checkpoint.checkpoints(tmp_path)
     chance = random.Random(7)
