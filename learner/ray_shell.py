@@ -11,17 +11,17 @@ from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError
-from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from learner.checkpoint import newest
 from learner.checkpoint_writer import SavedCheckpoint
 from learner.engine import checkpoint_layout
-from learner.ray_ranks import create_ranks, reserve_ranks
+from learner.ray_ranks import RankPlacement
 from learner.report import UpdateReport, merge_reports
 from learner.watch import GroupWatch
 from tlpo_ray.cluster.actors import finished_calls
 from tlpo_ray.cluster.hangs import dump_stacks, stacks_if_late
-from tlpo_ray.cluster.nodes import Drains
+from tlpo_ray.cluster.nodes import draining_nodes
+from tlpo_ray.cluster.placement import RESERVE_WAIT_S
 from tlpo_ray.cluster.restarts import RestartBudget
 from tlpo_ray.cluster.waiting import wait_for
 from tlpo_ray.config.cluster import ClusterConfig
@@ -75,24 +75,30 @@ class LearnerGroup:
         """Number of times the group has been restarted."""
         self.version = 0
         """Policy version of the weights."""
-        self._placement: PlacementGroup | None = None
+        self._placement = RankPlacement(config.num_ranks, cluster)
         self._ranks: list[Any] = []
+        """Handles of the ranks; empty while the cluster has no room for them."""
         self._locations: list[Any] = []
         """References to each rank's `ProcessInfo`."""
         self._starting: list[Any] = []
         self._started = 0.0
-        """Time at which the ranks were started, of this process's clock."""
+        """Time at which the ranks, or room for them, were requested, of this process's clock."""
         self._updating: list[Any] = []
         """References to the reports of the update that is running."""
-        self._drains, self._is_draining = Drains(), False
+        self._is_draining = False
         self._watch: GroupWatch | None = None
         """Watches that update."""
 
     def start(self) -> None:
-        """Start all ranks; they load the model and join their process group while the caller continues."""
+        """Start all ranks; they load the model and join their process group while the caller continues.
+
+        A cluster that has no room for them yet gets it during `poll_ready`.
+        """
         # Not in __init__: a caller may create the group first and still let the rollout fleet reserve GPUs before it.
-        self._placement = reserve_ranks(self._config.num_ranks, self._cluster)
-        self._start_ranks(self._placement)
+        self.version, self._started = 0, time.monotonic()
+        self._ranks, self._locations, self._starting = [], [], []
+        self._updating, self._watch = [], None
+        self._start_ranks(RESERVE_WAIT_S)
 
     def ready(self) -> None:
         """Wait until every rank has loaded the model and joined the process group; see `poll_ready`."""
@@ -103,14 +109,16 @@ class LearnerGroup:
         """Return whether every rank has loaded the model and joined the process group, within `timeout_s` seconds.
 
         Raises:
-            DeadlineError: One has not since `flow.start_deadline_s`.
+            DeadlineError: One has not since `flow.start_deadline_s`, or there is no room for them for so long.
             UserError: The model cannot be loaded, or is too large for a rank.
             LearnerLostError: A rank died.
         """
-        what, limit_s = "all ranks to load the model", self._flow.start_deadline_s
-        with interruptible():
-            ended, late = ray.wait(self._starting, num_returns=len(self._starting), timeout=timeout_s)
-        self._wait(ended, limit_s, what)
+        what, limit_s, late = "room for all ranks", self._flow.start_deadline_s, True
+        if self._ranks or self._start_ranks(timeout_s):
+            what = "all ranks to load the model"
+            with interruptible():
+                ended, late = ray.wait(self._starting, num_returns=len(self._starting), timeout=timeout_s)
+            self._wait(ended, limit_s, what)
         if late and time.monotonic() - self._started > limit_s:
             with stacks_if_late(self._locations):
                 raise DeadlineError(f"the driver waited {limit_s:g} s for the learner group: {what}")
@@ -121,15 +129,14 @@ class LearnerGroup:
 
         They leave nodes that are about to be lost.
         """
-        assert self._placement is not None, "start comes first"
         # The others of a lost rank may hang in a collective; a process group cannot be repaired from within either.
         for rank in self._ranks:
             ray.kill(rank, no_restart=True)
         if self.is_draining:
-            remove_placement_group(self._placement)
-            self._placement, self._is_draining = reserve_ranks(self._config.num_ranks, self._cluster), False
+            self._placement.release()
+            self._is_draining = False
         self.incarnation += 1
-        self._start_ranks(self._placement)
+        self.start()
 
     def begin_update(self, payload: bytes, progress: float) -> None:
         """Start an update on all ranks and return.
@@ -162,7 +169,7 @@ class LearnerGroup:
     @property
     def is_draining(self) -> bool:
         """Whether a node of a rank is about to be lost, or was announced to be."""
-        if nodes := self._drains.nodes():
+        if nodes := draining_nodes():
             with suppress(GetTimeoutError, RayError):  # a rank is starting, or dead
                 on = {process.node_id for process in ray.get(self._locations, timeout=0)}
                 self._is_draining = self._is_draining or not on.isdisjoint(nodes)
@@ -178,7 +185,7 @@ class LearnerGroup:
     def pending(self) -> list[Any]:
         """References to what the group is at, an update or its start: ranks that are not done, or all if they are."""
         calls = self._updating or self._starting
-        return ray.wait(calls, num_returns=len(calls), timeout=0)[1] or calls
+        return calls and (ray.wait(calls, num_returns=len(calls), timeout=0)[1] or calls)
 
     @property
     def learning(self) -> bool:
@@ -288,15 +295,14 @@ class LearnerGroup:
         """End all ranks at once and release their resources."""
         for rank in self._ranks:
             ray.kill(rank, no_restart=True)
-        if self._placement is not None:
-            remove_placement_group(self._placement)
+        self._placement.release()
 
-    def _start_ranks(self, placement: PlacementGroup) -> None:
-        """Start a process per rank and let it set up; state of an earlier incarnation is dropped."""
+    def _start_ranks(self, timeout_s: float) -> bool:
+        """Start a process per rank and let it set up, if there is room within `timeout_s` seconds; return whether."""
+        if not self._placement.is_ready(timeout_s):
+            return False
         config, flow = self._config, self._flow
-        self.version = 0
-        self._updating, self._watch = [], None
-        self._ranks = create_ranks(placement, config.num_ranks, self._cluster, self.incarnation)
+        self._ranks = self._placement.create_ranks(self.incarnation)
         self._locations = [
             handle.register.remote(self._run_folder, f"learner-{rank}.{self.incarnation}")
             for rank, handle in enumerate(self._ranks)
@@ -310,6 +316,7 @@ class LearnerGroup:
             )
             for rank, handle in enumerate(self._ranks)
         ]  # fmt: skip
+        return True
 
     def _call_all(self, method: str, *arguments: Any, what: str, setting: str = "update_deadline_s") -> list[Any]:
         """Call a method on all ranks and return their values; `setting` is the limit without progress."""

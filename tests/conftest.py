@@ -20,6 +20,8 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 # A token of these tests' own, or Ray would write one into the home folder.
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Several test processes, each with a Ray of its own: `tests.small_run.process_ids` finds those that this one started.
+os.environ["TLPO_TEST_PROCESS"] = str(os.getpid())
 
 # Machines are shared: how long an example takes says nothing about the code.
 settings.register_profile("tlpo", deadline=None)

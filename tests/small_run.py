@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,8 @@ from tlpo_ray.run.loop import Listener, TrainSummary, train
 from tlpo_ray.run.result import run_result
 
 PROMPTS = 40
+TEST_PROCESS = "TLPO_TEST_PROCESS"
+"""Environment variable that marks all processes that a test process starts, directly or not."""
 OURS = ("ray::RolloutProcess", "ray::LearnerProcess", "ray::Exchange")
 """Titles of a run's processes; those of Ray itself notice a minute later that their driver is gone."""
 SAME = 1e-5
@@ -107,17 +109,27 @@ def kill_at(title: str, version: int, how: signal.Signals = signal.SIGKILL) -> t
 
 
 def process_ids(title: str | tuple[str, ...]) -> list[int]:
-    """Return the ids of processes whose command line begins with a title, oldest first."""
+    """Return the ids of this test process's processes whose command line begins with a title, oldest first."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
-            try:
+            with suppress(OSError):
                 command = (entry / "cmdline").read_bytes().decode(errors="replace")
-            except OSError:
-                continue
-            if command.startswith(title):
-                found.append(int(entry.name))
+                if command.startswith(title) and _test_process(entry) == os.environ.get(TEST_PROCESS):
+                    found.append(int(entry.name))
     return sorted(found)
+
+
+def _test_process(process: Path) -> str | None:
+    """Return the test process that a process descends from, also if it is an orphan."""
+    while process.name != "0":
+        for line in (process / "environ").read_bytes().split(b"\0"):
+            name, _, value = line.decode(errors="replace").partition("=")
+            if name == TEST_PROCESS:
+                return value
+        # A long title may have overwritten its environment: some of Ray's agents, whose parent lives.
+        process = process.parent / (process / "stat").read_text().rpartition(")")[2].split()[1]
+    return None
 
 
 @contextmanager

@@ -120,9 +120,42 @@ def problems(manifest: Any) -> list[str]:
     return [f"{error.json_path}: {error.message[:200]}" for error in validator.iter_errors(manifest)]
 
 
-@pytest.mark.parametrize("manifest", [JOB, CLUSTER], ids=lambda manifest: manifest["kind"])
+(CLUSTER_PATCH,), (JOB_PATCH,) = (
+    documents(DEPLOY / "kuberay" / "history" / f"{kind}-patch.yaml") for kind in ("raycluster", "rayjob")
+)
+
+
+def with_history(workload: Any) -> Any:
+    """Return a run's or a cluster's manifest with the history server's patch."""
+    changed = json.loads(json.dumps(workload))
+    if workload["kind"] == "RayJob":
+        changed["spec"]["rayClusterSpec"] |= JOB_PATCH["spec"]["rayClusterSpec"]
+    else:
+        changed["spec"] |= CLUSTER_PATCH["spec"]
+    return changed
+
+
+@pytest.mark.parametrize(
+    "manifest", [JOB, CLUSTER, with_history(JOB), with_history(CLUSTER)], ids=["job", "cluster", "job+", "cluster+"]
+)
 def test_kuberay_knows_every_field(manifest: Any) -> None:
     assert problems(manifest) == []
+
+
+def test_collectors_and_the_history_server_use_the_same_storage() -> None:
+    assert JOB_PATCH["spec"]["rayClusterSpec"] == CLUSTER_PATCH["spec"]
+    collector = CLUSTER_PATCH["spec"]["historyServerOptions"]["collectorOptions"]
+    service, deployment = documents(DEPLOY / "kuberay" / "history" / "server.yaml")
+    pod = deployment["spec"]["template"]
+    (server,) = pod["spec"]["containers"]
+    fixed = [one for one in collector["env"] if "value" in one]
+    secret = {one["name"]: one["valueFrom"]["secretKeyRef"] for one in collector["env"] if "valueFrom" in one}
+    assert server["env"] == fixed and server["envFrom"] == [{"secretRef": {"name": "tlpo-history"}}]
+    assert all(reference == {"name": "tlpo-history", "key": name} for name, reference in secret.items())
+    assert all(f"--from-literal={name}=" in README for name in secret)
+    assert collector["image"].rpartition(":")[2] == server["image"].rpartition(":")[2] == "v1.7.0"
+    assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+    assert CLUSTER_SPEC["authOptions"]["mode"] == "token"
 
 
 def test_kubernetes_knows_every_field() -> None:
@@ -160,16 +193,24 @@ def test_the_schema_check_finds_a_wrong_field(old: str, new: str) -> None:
     assert problems(json.loads(text.replace(old, new))) != []
 
 
-def test_kustomize_accepts_the_manifests_and_replaces_every_image(tmp_path: Path) -> None:
+@pytest.mark.parametrize("history", [False, True])
+def test_kustomize_accepts_the_manifests_and_replaces_every_image(tmp_path: Path, history: bool) -> None:
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         pytest.skip("no kubectl")
     shutil.copytree(DEPLOY / "kuberay", tmp_path / "kuberay")
     file = tmp_path / "kuberay" / "kustomization.yaml"
-    file.write_text(re.sub("newName: .*", "newName: other.example/tlpo", file.read_text()))
+    text = re.sub("newName: .*", "newName: other.example/tlpo", file.read_text())
+    if history:
+        text = text.replace("# components:", "components:").replace("#   - history", "  - history")
+    file.write_text(text)
     run = subprocess.run([kubectl, "kustomize", str(tmp_path / "kuberay")], capture_output=True, text=True, check=True)
-    images = [inner for path, inner in walk(list(yaml.safe_load_all(run.stdout))) if path.endswith(".image")]
-    assert images == [f"other.example/tlpo:{__version__}"] * 5
+    made = list(yaml.safe_load_all(run.stdout))
+    images = [inner for path, inner in walk(made) if path.endswith(".image")]
+    assert [one for one in images if "kuberay" not in one] == [f"other.example/tlpo:{__version__}"] * 5
+    (job,) = (one for one in made if one["kind"] == "RayJob")
+    expected = with_history(JOB)["spec"]["rayClusterSpec"]["historyServerOptions"] if history else None
+    assert job["spec"]["rayClusterSpec"].get("historyServerOptions") == expected
 
 
 def test_pods_are_confined_and_their_sizes_fit() -> None:
@@ -405,14 +446,31 @@ def test_tlpo_accepts_the_command(words: list[str]) -> None:
         config_of(words)
 
 
+HOOKS = {
+    where: container["lifecycle"]["preStop"]["exec"]["command"][2].split("; ")
+    for where, pod in PODS.items()
+    if "lifecycle" in (container := pod["spec"]["containers"][0])
+}
+"""The commands that are run on a node before it ends."""
+
+
+@pytest.mark.parametrize("where", HOOKS)
+def test_runs_leave_a_node_within_the_time_that_it_has(where: str) -> None:
+    drain, stop = HOOKS[where]
+    assert drain.startswith("tlpo drain --seconds ") and stop.startswith("ray stop --grace-period ")
+    parse(typer.main.get_command(app), shlex.split(drain))
+    needed_s = sum(int(line.rpartition(" ")[2]) for line in HOOKS[where])
+    assert needed_s < PODS[where]["spec"]["terminationGracePeriodSeconds"]
+    assert len(HOOKS) == 4  # 2 x (rollout, learner)
+
+
 @pytest.mark.filterwarnings(
     "ignore::pydantic.warnings.PydanticDeprecatedSince20"
 )  # raised by an import of Ray's commands
 def test_ray_accepts_its_commands() -> None:
     from ray.scripts.scripts import cli
 
-    hooks = [pod["spec"]["containers"][0].get("lifecycle") for pod in PODS.values()]
-    calls = [hook["preStop"]["exec"]["command"] for hook in hooks if hook]
+    calls = [words for hook in HOOKS.values() for line in hook for words in commands(line, "ray")]
     calls += [words for block in blocks() for line in block for words in commands(line, "ray") if words[1] != "job"]
     for line in START_COMMANDS:
         calls += commands(line.rpartition("; ")[2], "ray")

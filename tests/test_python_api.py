@@ -37,6 +37,7 @@ def test_every_function_of_the_page_exists() -> None:
     table = PAGE.partition("## Functions")[2].partition("## Progress")[0]
     names = set(re.findall(r"(?<!\)\.)\b(\w+)\(", table)) - {"to_json"}
     elsewhere = {
+        "tlpo_ray.cluster.drain": {"drain_node"},
         "tlpo_ray.detect": {"detect", "DetectRequest"},
         "tlpo_ray.evaluation.perplexity": {"measure_perplexity", "PerplexityRequest"},
         "tlpo_ray.jobs": {"Jobs", "new_run"},

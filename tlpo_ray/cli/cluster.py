@@ -1,4 +1,4 @@
-"""Commands about active runs, here or on a cluster: `tlpo submit`, `logs`, `status`, `scale`, `stop`, `doctor`."""
+"""Commands about active runs, here or on a cluster: submit, logs, status, scale, drain, stop, doctor."""
 
 from __future__ import annotations
 
@@ -102,6 +102,22 @@ def scale(
     from tlpo_ray.commands.scale import scale_command
 
     scale_command(run, rollout_actors, address)
+
+
+@cluster.command()
+def drain(
+    node: Annotated[
+        str | None, typer.Option(metavar="ID", help="Ray's id of the node, as in `ray list nodes`; default: this one.")
+    ] = None,
+    seconds: Annotated[int, typer.Option(min=1, help="Time until the node is lost, in seconds.")] = 30,
+) -> None:
+    """Announce that a node of a Ray cluster will be lost, and wait until runs have left it: before it shuts down.
+
+    The cluster is the one at RAY_ADDRESS, or else the one that this machine belongs to.
+    """
+    from tlpo_ray.commands.drain import drain_command
+
+    drain_command(node, seconds)
 
 
 @cluster.command()

@@ -4,6 +4,7 @@ __all__ = [
     "actors",
     "addresses",
     "connect",
+    "drain",
     "events",
     "hangs",
     "nodes",

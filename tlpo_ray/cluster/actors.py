@@ -10,7 +10,7 @@ import ray
 from ray.exceptions import GetTimeoutError, ObjectLostError, RayError, RayTaskError, UnserializableException
 
 from tlpo_ray.cluster.hangs import dump_stacks
-from tlpo_ray.cluster.nodes import Drains
+from tlpo_ray.cluster.nodes import draining_nodes
 from tlpo_ray.cluster.placement import PlacementPool
 from tlpo_ray.cluster.waiting import LOST, original_error_line
 from tlpo_ray.errors import first_line
@@ -110,7 +110,6 @@ class ActorPool:
         """References to the location of each process."""
         self._nodes: dict[Hashable, str] = {}
         """Nodes of the processes that have said where they are."""
-        self._drains = Drains()
 
     def reserve(self, keys: Sequence[Hashable]) -> None:
         """Request room for actors that will be started, and wait briefly for it."""
@@ -149,7 +148,7 @@ class ActorPool:
 
     def draining(self) -> dict[Hashable, float]:
         """Return the keys of actors whose node is about to be lost, each with the seconds that are left."""
-        nodes = self._drains.nodes()
+        nodes = draining_nodes()
         if not nodes:
             return {}
         for key in self._processes.keys() - self._nodes.keys():

@@ -239,6 +239,8 @@ def _join(address: str) -> None:
         with _keep_signal_handlers():
             context = ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
+        if address == "auto":
+            raise ResourceError("no Ray cluster runs on this machine: start it, or set RAY_ADDRESS") from error
         raise ResourceError(
             f"the Ray cluster at {address} refuses this process: check that it runs this version of Ray "
             f"({ray.__version__}) and that the token is right (RAY_AUTH_MODE=token, RAY_AUTH_TOKEN_PATH or "

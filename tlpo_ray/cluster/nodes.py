@@ -7,8 +7,8 @@ import math
 import os
 import signal
 import time
-from collections.abc import Mapping
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 import ray
@@ -21,31 +21,29 @@ OOM_KILLS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
 """Where Linux counts them: for this container, or else for the machine."""
 
 
-class Drains:
-    """Nodes that the cluster will lose soon: a spot node that got its notice, or one that an operator drains.
+def draining_nodes() -> dict[str, float]:
+    """Return the ids of nodes that the cluster will lose soon, each with the seconds that are left.
 
-    Ray places nothing more on them, and leaves it to those whose processes are there to move them.
+    A spot node that got its notice, or one that an operator drains; infinity if it has no deadline. Ray places nothing
+    more there, and leaves it to those whose processes are there to move them.
     """
+    now = time.time()
+    return {node: until - now for node, until in _drain_deadlines(int(time.monotonic() / DRAIN_INTERVAL_S)).items()}
 
-    def __init__(self) -> None:
-        self._asked = float("-inf")
-        self._nodes: dict[str, float] = {}
 
-    def nodes(self) -> Mapping[str, float]:
-        """Return the ids of the nodes, each with the seconds that are left; infinity if it has no deadline."""
-        if time.monotonic() - self._asked >= DRAIN_INTERVAL_S:
-            self._asked, now = time.monotonic(), time.time()
-            # As Ray Train does: there is no public way to ask for them.
-            deadlines = ray._private.state.state.get_draining_nodes()
-            self._nodes = {node: until / 1000 - now if until else math.inf for node, until in deadlines.items()}
-        return self._nodes
+@lru_cache(maxsize=1)
+def _drain_deadlines(interval: int) -> dict[str, float]:
+    """Return when the nodes are lost, in seconds since the epoch; Ray is asked once in each interval."""
+    # As Ray Train does: there is no public way to ask for them.
+    deadlines = ray._private.state.state.get_draining_nodes()
+    return {node: until / 1000 if until else math.inf for node, until in deadlines.items()}
 
 
 class NodeWatch:
     """Logs what is lost in the cluster that this process is connected to, and ends this process before its own node."""
 
     def __init__(self) -> None:
-        self._drains, self._stopped = Drains(), False
+        self._stopped = False
         self._nodes = {node["NodeID"]: bool(node["Alive"]) for node in ray.nodes()}
         self._kills = _num_oom_kills()
         self._looked = time.monotonic()
@@ -71,7 +69,7 @@ class NodeWatch:
 
     def _leave_this_node(self) -> None:
         """Ask this process to end if its node is drained: what it has done can be resumed elsewhere."""
-        if not self._stopped and ray.get_runtime_context().get_node_id() in self._drains.nodes():
+        if not self._stopped and ray.get_runtime_context().get_node_id() in draining_nodes():
             self._stopped = True
             logger.warning("the node of the driver is drained: the run stops here, and has to be resumed elsewhere")
             os.kill(os.getpid(), signal.SIGTERM)

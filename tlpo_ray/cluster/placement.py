@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Hashable, Mapping, Sequence
-from itertools import pairwise
 
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -49,89 +48,82 @@ def describe(selector: Selector) -> str:
     return ", ".join(f"{name}={value}" for name, value in selector.items()) or "(any)"
 
 
-def place_together(
-    resources: dict[str, float], count: int, selectors: Sequence[Selector], wait_s: float
-) -> PlacementGroup:
-    """Request room for several processes on as few nodes as possible, and return the group, which may not be there yet.
-
-    Args:
-        resources: What each process requests, by Ray's resource names.
-        count: Number of processes.
-        selectors: Labels of their nodes, in order of preference; empty for any nodes.
-        wait_s: How long to wait for nodes of each but the last, in seconds.
-    """
-    bundles = [resources] * count
-    for selector, following in pairwise(selectors):
-        group = placement_group(bundles, "PACK", bundle_label_selector=[dict(selector)] * count)
-        with interruptible() as limit_s:
-            is_placed = group.wait(min(wait_s, limit_s))
-        if is_placed:
-            return group
-        remove_placement_group(group)
-        logger.warning(
-            "no room on nodes with the labels %s after %g s: trying %s", describe(selector), wait_s, describe(following)
-        )
-    last = [dict(selectors[-1])] * count if selectors else None
-    return placement_group(bundles, "PACK", bundle_label_selector=last)
-
-
 class PlacementPool:
-    """One placement group per process, so that processes can come and go independently.
+    """One placement group per key, for one process or several that are placed together; groups come and go singly.
 
     A group that cannot be placed yet is visible to Ray's autoscaler as demand.
 
     Args:
         selectors: Labels of their nodes, in order of preference; empty for any nodes.
-        wait_s: Time after which a process is requested with the next of them, in seconds.
+        wait_s: Time without room after which a group is requested with the next of them, in seconds.
+        count: Processes of a group, on as few nodes as possible.
     """
 
-    def __init__(self, selectors: Sequence[Selector] = (), wait_s: float = 0.0) -> None:
-        self._selectors, self._wait_s = selectors, wait_s
+    def __init__(self, selectors: Sequence[Selector] = (), wait_s: float = 0.0, count: int = 1) -> None:
+        self._selectors, self._wait_s, self._count = selectors, wait_s, count
         self._groups: dict[Hashable, PlacementGroup] = {}
-        self._requested: dict[Hashable, tuple[int, float]] = {}
-        """Number of the selector that each key was requested with last, and when."""
+        self._preference: dict[Hashable, int] = {}
+        """Number of the selector that each key's group was requested with."""
+        self._without_room: dict[Hashable, float] = {}
+        """Since when each group has had no room: since its request, or since it was seen that its node is lost."""
 
     def reserve(self, keys: Sequence[Hashable], resources: dict[str, float]) -> None:
-        """Request a placement group per key, and wait briefly: a cluster that has the room grants it at once."""
+        """Request groups of keys that have none, and wait briefly: a cluster that has the room grants it at once."""
         for key in keys:
-            self._request(key, resources, 0)
+            if key not in self._groups:
+                self._request(key, resources, 0)
         deadline = time.monotonic() + RESERVE_WAIT_S
         for key in keys:
             self._groups[key].wait(max(0.0, deadline - time.monotonic()))
 
-    def is_ready(self, key: Hashable, resources: dict[str, float]) -> bool:
-        """Return whether the cluster has granted the key's group; request it first if that has not happened yet."""
+    def is_ready(self, key: Hashable, resources: dict[str, float], timeout_s: float = 0.0) -> bool:
+        """Return whether the cluster has granted the key's group; request it first if that has not happened yet.
+
+        Args:
+            key: Whose group.
+            resources: What each of its processes requests, by Ray's resource names.
+            timeout_s: How long to wait for it, in seconds.
+        """
         if key not in self._groups:
             self._request(key, resources, 0)
-        if self._groups[key].wait(0):
-            return True
-        number, since = self._requested[key]
+        with interruptible() as limit_s:
+            if self._groups[key].wait(min(timeout_s, limit_s)):
+                self._without_room.pop(key, None)
+                return True
+        since = self._without_room.setdefault(key, time.monotonic())
         if len(self._selectors) > 1 and time.monotonic() - since > self._wait_s:
+            number = self._preference[key]
             following = (number + 1) % len(self._selectors)
             logger.warning(
                 "%s found no room on nodes with the labels %s after %g s: trying %s",
                 key, describe(self._selectors[number]), self._wait_s, describe(self._selectors[following]),
             )  # fmt: skip
-            remove_placement_group(self._groups.pop(key))
+            self.release(key)
             self._request(key, resources, following)
         return False
 
-    def strategy(self, key: Hashable) -> PlacementGroupSchedulingStrategy:
-        """Return the scheduling strategy that starts a process in the key's group."""
-        return PlacementGroupSchedulingStrategy(self._groups[key], placement_group_bundle_index=0)
+    def strategy(self, key: Hashable, index: int = 0) -> PlacementGroupSchedulingStrategy:
+        """Return the scheduling strategy that starts a process in the key's group.
+
+        Args:
+            key: Whose group.
+            index: Number of the process in it.
+        """
+        return PlacementGroupSchedulingStrategy(self._groups[key], placement_group_bundle_index=index)
 
     def release(self, key: Hashable) -> None:
         """Remove the key's group, if it has one."""
         if key in self._groups:
             remove_placement_group(self._groups.pop(key))
-
-    def _request(self, key: Hashable, resources: dict[str, float], number: int) -> None:
-        """Request a key's group with one of the selectors."""
-        selector = [dict(self._selectors[number])] if self._selectors else None
-        self._groups[key] = placement_group([resources], bundle_label_selector=selector)
-        self._requested[key] = number, time.monotonic()
+        self._without_room.pop(key, None)
 
     def close(self) -> None:
         """Remove all groups."""
         for key in tuple(self._groups):
             self.release(key)
+
+    def _request(self, key: Hashable, resources: dict[str, float], number: int) -> None:
+        """Request a key's group with one of the selectors."""
+        selector = [dict(self._selectors[number])] * self._count if self._selectors else None
+        self._groups[key] = placement_group([resources] * self._count, "PACK", bundle_label_selector=selector)
+        self._preference[key], self._without_room[key] = number, time.monotonic()

@@ -9,6 +9,7 @@ __all__ = [
     "detect_report",
     "display",
     "doctor",
+    "drain",
     "evaluate",
     "experiment",
     "export",

@@ -221,7 +221,7 @@ class _Run:
         """Write the trained policy as a Hugging Face model folder; hand it to the fleet for an evaluation."""
         with stopwatch(self._counters.seconds, "export"):
             self._recovery.run(lambda: self._learner.export(self._folder.path / "model"))
-            if self._learner.restart_budget.spent != self._restarts_at_export:
+            if self._recovery.restarts != self._restarts_at_export:
                 self._exported = self._export_weights()
         self._push_weights()
 
@@ -259,7 +259,7 @@ class _Run:
 
     def _export_weights(self) -> WeightUpdate:
         update = self._recovery.run(lambda: self._learner.export_weights(self._canary_context))
-        self._restarts_at_export = self._learner.restart_budget.spent
+        self._restarts_at_export = self._recovery.restarts
         return update
 
     def _push_weights(self) -> None:

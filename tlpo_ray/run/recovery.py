@@ -89,6 +89,8 @@ class LearnerRecovery:
 
     def __init__(self, learner: Learner, folder: RunFolder, checkpoints: Checkpoints, run: RunState) -> None:
         self._learner, self._folder, self._checkpoints, self._run = learner, folder, checkpoints, run
+        self.restarts = 0
+        """Times that all ranks were started again, because one was lost or its node is about to be."""
 
     def run(self, act: Callable[[], T]) -> T:
         """Run something that needs the learner. When a rank is lost, restart all ranks, restore them, and try again.
@@ -137,6 +139,7 @@ class LearnerRecovery:
     def _restart(self) -> None:
         """Start all ranks again and wait for them."""
         self._checkpoints.forget()
+        self.restarts += 1
         self._learner.restart()
         self._run.wait_for_lost_learner(lambda timeout_s: self._learner.poll_ready(timeout_s) or None)
 
