@@ -7,6 +7,7 @@ COMMON = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
     "TOKENIZERS_PARALLELISM": "false",
+    "RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0",  # an actor that loads weights does nothing else
 }
 ON_CPU = {
     "CUDA_VISIBLE_DEVICES": "",  # a CPU actor must not use a GPU that happens to exist

@@ -370,9 +370,10 @@ class LearnerGroup:
         """
         if watch.is_silent():
             dump_stacks(self._locations)
+            silent = ", ".join(f"learner-{rank}.{self.incarnation}" for rank in watch.unanswering())
+            why = f"{silent} did not answer" if silent else f"if it was only slow, raise {watch.setting}"
             raise LearnerLostError(
-                f"the driver waited {watch.limit_s:g} s for progress of the learner group: {watch.what}; if it was "
-                f"only slow, raise {watch.setting}"
+                f"the driver waited {watch.limit_s:g} s for progress of the learner group: {watch.what}; {why}"
             )
         if not watch.is_reported and (slow := watch.slow) is not None:
             watch.is_reported = True

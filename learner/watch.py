@@ -37,8 +37,9 @@ class GroupWatch:
     @property
     def slow(self) -> str | None:
         """What the group is slow at, as a predicate of it, and what to do; None if it is within its limit."""
-        seconds = time.monotonic() - self._began
-        if seconds <= self.limit_s:
+        now = time.monotonic()
+        seconds, silent_s = now - self._began, now - self._progressed_at
+        if seconds <= self.limit_s or silent_s > self.limit_s / 2:  # in the latter case it may hang
             return None
         return f"has worked {seconds:.0f} s on {self.what} and makes progress: raise {self.setting}"
 
@@ -51,6 +52,13 @@ class GroupWatch:
                 self._questions[ask_progress(rank)] = poll
                 poll.ask(now)
         return limit <= now and all(poll.can_judge(limit, now) for poll in self._polls)
+
+    def unanswering(self) -> list[int]:
+        """Return the ranks that have not answered the last question in time: processes that are stopped or cut off."""
+        now = time.monotonic()
+        return [
+            rank for rank, poll in enumerate(self._polls) if poll.is_asked and now - poll.last_asked >= poll.interval_s
+        ]
 
     def _take_answers(self) -> None:
         for question in finished_calls(list(self._questions), (), 0.0):

@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import signal
+import socket
 import time
 from contextlib import suppress
 from functools import lru_cache
@@ -17,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 DRAIN_INTERVAL_S, INTERVAL_S = 1.0, 5.0
 """Time between two questions for nodes that are about to be lost, and for nodes that are lost, in seconds."""
+ANSWER_S = 3.0
+"""Longest wait for a node's answer, in seconds."""
 OOM_KILLS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
 """Where Linux counts them: for this container, or else for the machine."""
 
@@ -54,6 +57,19 @@ class NodeWatch:
         if time.monotonic() - self._looked < INTERVAL_S:
             return
         self._looked = time.monotonic()
+        self._log_lost()
+
+    def look_at_last(self) -> None:
+        """Log what was lost, when a run fails; also nodes that do not answer, of which Ray does not know yet."""
+        self._log_lost()
+        for node in ray.nodes():
+            if node["Alive"] and not _answers(node["NodeManagerAddress"], node["NodeManagerPort"]):
+                logger.warning(
+                    "node %s (%s) does not answer: it is lost", node["NodeManagerAddress"], node["NodeID"][:8]
+                )
+
+    def _log_lost(self) -> None:
+        """Log nodes that Ray has found to be lost since the last look, and processes that the kernel has killed."""
         for node in ray.nodes():
             was_alive, self._nodes[node["NodeID"]] = self._nodes.get(node["NodeID"], False), bool(node["Alive"])
             if was_alive and not node["Alive"]:
@@ -73,6 +89,15 @@ class NodeWatch:
             self._stopped = True
             logger.warning("the node of the driver is drained: the run stops here, and has to be resumed elsewhere")
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _answers(address: str, port: int) -> bool:
+    """Return whether the Ray of a node accepts connections."""
+    try:
+        socket.create_connection((address, port), timeout=ANSWER_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def _num_oom_kills() -> int:

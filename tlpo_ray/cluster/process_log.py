@@ -42,14 +42,17 @@ def keep_output(folder: Path, name: str) -> None:
 
 
 def last_lines(file: Path, count: int) -> list[str]:
-    """Return the last lines of a file, without those that are empty; none if it cannot be read."""
+    """Return the last lines of a file, without those that are empty; none if it cannot be read.
+
+    Of a line that was overwritten, as a progress bar is, what a terminal would show at last.
+    """
     try:
         with file.open("rb") as content:
             content.seek(max(0, file.stat().st_size - KEPT_BYTES))
             lines = content.read().decode(errors="replace").split("\n")
     except OSError:
         return []
-    return [line.rstrip() for line in lines if line.strip()][-count:]
+    return [line.rstrip().rpartition("\r")[2] for line in lines if line.strip()][-count:]
 
 
 def remove_empty(folder: Path) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from actors.process import RolloutSpec
     from learner.engine import TrainEngine
     from learner.ray_shell import LearnerGroup
+    from tlpo_ray.cluster.nodes import NodeWatch
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +112,7 @@ def _distributed(
     from actors.ray_shell import RolloutFleet
     from learner.ray_shell import LearnerGroup
     from tlpo_ray.cluster.connect import cluster_cpus, connect_for
+    from tlpo_ray.cluster.nodes import NodeWatch
     from tlpo_ray.flow.ray_shell import RemoteExchange
 
     canary_context = _canary_context(config, prompts.prompts)
@@ -150,12 +152,14 @@ def _distributed(
                 examine(fleet)
             fleet.sync_weights(_initial_weights(learner, prepare, canary_context))
             fleet.wait_until_synced()
+            nodes = NodeWatch()
             yield Components(
                 exchange=exchange,
                 fleet=fleet,
                 learner=learner,
                 canary_context=canary_context,
-                on_metrics=_every_second(config.name),
+                on_metrics=_every_second(config.name, nodes),
+                on_failure=nodes.look_at_last,
             )
         finally:
             if not stop_requested():  # else the end of the connection ends all processes: Ray may be gone, and hang
@@ -166,12 +170,11 @@ def _distributed(
                 remove_empty(config.folder / name)
 
 
-def _every_second(run: str) -> Callable[[Values], None]:
+def _every_second(run: str, nodes: NodeWatch) -> Callable[[Values], None]:
     """Return what a run in Ray does with its metrics, about once per second; nodes are looked after on the way."""
-    from tlpo_ray.cluster.nodes import NodeWatch
     from tlpo_ray.run.ray_metrics import RayMetrics
 
-    metrics, nodes = RayMetrics(run), NodeWatch()
+    metrics = RayMetrics(run)
 
     def report(values: Values) -> None:
         metrics.set(values)

@@ -148,6 +148,10 @@ def discard_metrics(values: Values) -> None:
     """Ignore metrics: a run in one process has no cluster to show them in."""
 
 
+def find_nothing() -> None:
+    """Explain nothing: a run in one process has no nodes that may be lost."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Components:
     """One assembly of a run: everything has started, and the fleet holds the learner's weights."""
@@ -159,3 +163,5 @@ class Components:
     """Token ids after which learner and actors compare log-probabilities."""
     on_metrics: Callable[[Values], None] = discard_metrics
     """Receives the current metrics about once per second; metrics that are left out keep their value."""
+    on_failure: Callable[[], None] = find_nothing
+    """Logs what may explain an error that ends the run."""

@@ -132,6 +132,9 @@ def train(
     except StoppedError:
         run.save_before_end()
         raise
+    except TlpoError:
+        components.on_failure()
+        raise
     return run.summary()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import threading
 import time
@@ -16,13 +17,15 @@ from ray.cluster_utils import Cluster
 
 from tests.clusters import BIN
 from tests.small_run import LOCAL, assert_same_weights, run, run_config
+from tlpo_ray.cluster.post_mortem import post_mortem
 from tlpo_ray.data.load import load_prompts
-from tlpo_ray.errors import ResourceError, UserError
-from tlpo_ray.progress import TrainingProgress
+from tlpo_ray.errors import LearnerLostError, ResourceError, UserError
+from tlpo_ray.progress import ProgressListener, TrainingProgress
 from tlpo_ray.run.build import build_components
 from tlpo_ray.run.control import read_status, scale
 from tlpo_ray.run.folder import RunFolder
 from tlpo_ray.run.loop import TrainSummary, train
+from tlpo_ray.run.training import run_training
 
 pytestmark = pytest.mark.ray
 
@@ -209,6 +212,33 @@ def test_processes_leave_nodes_that_are_about_to_be_lost_and_nothing_is_done_twi
     assert (summary.accounting, summary.updates) == (undisturbed.accounting, undisturbed.updates)
     assert summary.counters.rollouts.sampled == summary.accounting.total + summary.rerolled, "some were sampled twice"
     assert_same_weights(tmp_path / "run", tmp_path / "undisturbed")
+
+
+def test_a_run_that_ends_because_its_learners_node_was_lost_says_so(
+    cluster: Cluster, tiny_model: Path, prompts: Path, tmp_path: Path
+) -> None:
+    doomed = cluster.add_node(num_cpus=2, object_store_memory=STORE, resources={"rank": 1})
+    placed = {"cluster.rollout_resource": "learn", "cluster.learner_resource": "rank"}
+    settings = {"learner.groups_per_update": 4, "flow.max_restarts": 0, **placed}
+
+    class Loss(ProgressListener):
+        """Takes the node away after the first update."""
+
+        def training(self, progress: TrainingProgress) -> None:
+            if progress.version and doomed in cluster.worker_nodes:
+                cluster.remove_node(doomed, allow_graceful=False)
+
+    with pytest.raises(LearnerLostError):
+        run_training(
+            run_config(
+                tiny_model, many_prompts(prompts, tmp_path), tmp_path / "run",
+                **settings | {"cluster.address": cluster.address},
+            ),
+            progress=Loss(),
+        )  # fmt: skip
+    *_, warning, failed = post_mortem(tmp_path / "run").events
+    assert re.search(rf"\({doomed.node_id[:8]}\) (does not answer: it is|was) lost", warning.text)
+    assert failed.text.startswith("LearnerLostError: a learner rank failed during ")
 
 
 def test_processes_run_on_nodes_with_the_labels_of_their_first_choice_that_has_room(
