@@ -116,7 +116,6 @@ def _distributed(
     from tlpo_ray.flow.ray_shell import RemoteExchange
 
     canary_context = _canary_context(config, prompts.prompts)
-    broadcasts = config.flow.weight_transfer != "object_store"
     with connect_for(config):
         exchange = RemoteExchange(
             prompts.prompts,
@@ -128,14 +127,9 @@ def _distributed(
         learner = LearnerGroup(
             config.model, config.learner, config.flow, config.cluster, config.seed, str(config.folder)
         )
-        fleet = RolloutFleet(
-            _rollout_spec(config),
-            config.rollout.num_actors,
-            config.flow,
-            config.cluster,
-            exchange,
-            learner if broadcasts else None,
-        )
+        broadcaster = learner if config.flow.weight_transfer != "object_store" else None
+        spec, num_actors = _rollout_spec(config), config.rollout.num_actors
+        fleet = RolloutFleet(spec, num_actors, config.flow, config.cluster, exchange, broadcaster)
         if config.cluster.colocated:
             fleet.sleep()  # the engine has to measure its share of the GPU before the learner takes any of it
         # The examination needs the fleet alone. Where the two groups would take cores from each other while they load,
