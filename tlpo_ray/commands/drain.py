@@ -13,4 +13,6 @@ def drain_command(node_id: str | None, notice_s: int) -> None:
         TlpoError: See `tlpo_ray.errors`.
     """
     node, count = drain_node(node_id, notice_s)
-    console.print(f"{count} processes of runs have left the node {node}, which gets no new ones", soft_wrap=True)
+    console.print(
+        f"node {node} is drained and gets nothing new; processes of runs that have left it: {count}", soft_wrap=True
+    )

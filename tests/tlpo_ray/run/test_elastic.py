@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import threading
@@ -157,13 +158,13 @@ def test_actors_join_and_leave_with_requests_and_nodes_and_the_learner_is_not_di
     assert lines[-1]["rollout_actors"] == 1
 
 
-def drain(cluster: Cluster, node: Any, seconds: int) -> None:
-    """Announce that a node will be lost, as a cloud does with a spot node."""
-    command = [
-        "ray", "drain-node", "--address", cluster.address, "--node-id", node.node_id, "--reason",
-        "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot", "--deadline-remaining-seconds", str(seconds),
-    ]  # fmt: skip
-    subprocess.run([BIN / command[0], *command[1:]], check=True, capture_output=True)
+def drain(cluster: Cluster, node: Any, seconds: int) -> subprocess.Popen[str]:
+    """Announce that a node will be lost, as a spot node does that gets its notice; the command waits for its end."""
+    command = [BIN / "tlpo", "drain", "--node", node.node_id, "--seconds", str(seconds)]
+    return subprocess.Popen(
+        command, env=os.environ | {"RAY_ADDRESS": cluster.address}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True,
+    )  # fmt: skip
 
 
 class Notices:
@@ -173,20 +174,21 @@ class Notices:
         self.cluster = cluster
         self.nodes = {"tlpo-rollout": rollout, "tlpo-learner": learner}
         self.left: list[str] = []
-        self._announced = ""
+        self.said: list[str] = []
+        self._notice: subprocess.Popen[str] | None = None
 
     def __call__(self, progress: TrainingProgress) -> None:
         time.sleep(0.3 if self.nodes else 0)
         if progress.version < 1:
             return
         for role, node in tuple(self.nodes.items()):
-            if not self._announced:
-                self._announced = role
-                drain(self.cluster, node, 60)
-            elif self._announced == role and (on := nodes_of(role)) and node.node_id not in on:
+            if self._notice is None:
+                self._notice = drain(self.cluster, node, 60)
+            elif self._notice.poll() is not None and (on := nodes_of(role)) and node.node_id not in on:
+                self.said.append(self._notice.communicate()[0])
                 self.cluster.remove_node(node, allow_graceful=False)
                 self.left.append(role)
-                self._announced = ""
+                self._notice = None
                 del self.nodes[role]
             return
 
@@ -207,11 +209,24 @@ def test_processes_leave_nodes_that_are_about_to_be_lost_and_nothing_is_done_twi
             cluster.add_node(num_cpus=2, object_store_memory=STORE, resources={role: 1})
         summary = train(config, components, folder, notices)
     assert notices.left == ["tlpo-rollout", "tlpo-learner"], "both had left before their nodes were lost"
+    for said, node in zip(notices.said, doomed, strict=True):
+        assert said == f"node {node.node_id} is drained and gets nothing new; processes of runs that have left it: 2\n"
     incidents = summary.incidents
     assert incidents.actor_restarts == incidents.learner_restarts == incidents.exchange_restarts == 0
     assert (summary.accounting, summary.updates) == (undisturbed.accounting, undisturbed.updates)
     assert summary.counters.rollouts.sampled == summary.accounting.total + summary.rerolled, "some were sampled twice"
     assert_same_weights(tmp_path / "run", tmp_path / "undisturbed")
+
+
+def test_a_node_that_does_not_exist_is_not_drained(cluster: Cluster) -> None:
+    other = "ab" * 28
+    run = subprocess.run(
+        [BIN / "tlpo", "drain", "--node", other], env=os.environ | {"RAY_ADDRESS": cluster.address},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    there = cluster.head_node.node_id
+    message = f"tlpo: --node {other}: the cluster has no such node; its nodes are {there}\n"
+    assert (run.returncode, run.stdout, run.stderr) == (2, "", message)
 
 
 def test_a_run_that_ends_because_its_learners_node_was_lost_says_so(
