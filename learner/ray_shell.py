@@ -371,7 +371,11 @@ class LearnerGroup:
         if watch.is_silent():
             dump_stacks(self._locations)
             silent = ", ".join(f"learner-{rank}.{self.incarnation}" for rank in watch.unanswering())
-            why = f"{silent} did not answer" if silent else f"if it was only slow, raise {watch.setting}"
+            why = (
+                f"{silent} did not answer when asked for it"
+                if silent
+                else f"if it was only slow, raise {watch.setting}"
+            )
             raise LearnerLostError(
                 f"the driver waited {watch.limit_s:g} s for progress of the learner group: {watch.what}; {why}"
             )

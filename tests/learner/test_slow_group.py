@@ -70,7 +70,7 @@ def test_an_update_of_ten_deadlines_ends_without_a_restart_and_a_stopped_rank_is
     stopped = ray.get(group._locations)[1].pid
     with pytest.raises(
         LearnerLostError,
-        match=r"waited 5 s for progress of the learner group: an update; learner-1\.0 did not answer",
+        match=r"waited 5 s for progress of the learner group: an update; learner-1\.0 did not answer when asked for it",
     ):
         wait_for_update(group, payload, stop=stopped)
     group.restart()

@@ -39,6 +39,8 @@ class PostMortem:
     folder: Path
     ending: str
     """How it ended, in a line."""
+    progress: str | None
+    """How far it had come, in a line; None if it had not begun to roll out."""
     is_troubled: bool
     """Whether anything happened that a complete run does not have."""
     events: tuple[Event, ...]
@@ -58,6 +60,7 @@ class PostMortem:
         return cls(
             folder=Path(values["folder"]),
             ending=values["ending"],
+            progress=values["progress"],
             is_troubled=values["is_troubled"],
             events=tuple(Event(**event) for event in values["events"]),
             output=values["output"],
@@ -80,6 +83,7 @@ def post_mortem(folder: Path) -> PostMortem:
     return PostMortem(
         folder=folder,
         ending=_ending(folder, events),
+        progress=_progress(folder),
         is_troubled=any(event.kind in (WARNING, FAILED) for event in events) or not _is_complete(folder),
         events=events,
         output={name: lines for name, lines in output.items() if lines},
@@ -94,7 +98,7 @@ def _event(values: Mapping[str, Any]) -> Event:
         kind=str(values.get("kind")),
         text=str(values.get("text")),
         process=values.get("process"),
-        details=[line for line in details if line.strip()][-SHOWN_LINES:],
+        details=[line for line in details if line.strip(" ^~")][-SHOWN_LINES:],  # without Python's marks of columns
     )
 
 
@@ -118,6 +122,16 @@ def _ending(folder: Path, events: Sequence[Event]) -> str:
     if last is not None and last.kind == COMPLETE:
         return f"training ended, but what follows it did not{when}"
     return f"no end was recorded: its driver was killed, or the machine of the driver was lost{when}"
+
+
+def _progress(folder: Path) -> str | None:
+    """Return how far a run had come."""
+    try:
+        reported = read_json(folder / STATUS)
+        prompts = f"{reported['prompts_done']:,} of {reported['prompts_total']:,} prompts"
+        return f"{prompts}, policy version {reported['policy_version']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _last_heartbeat(folder: Path) -> float | None:

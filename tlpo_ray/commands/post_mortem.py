@@ -36,10 +36,14 @@ def post_mortem_command(target: str, address: str | None, as_json: bool) -> None
 def _lines(found: PostMortem) -> Iterator[Text]:
     yield Text(f"{'run':<10}", "bold").append(str(found.folder), "not bold")
     yield Text(f"{'end':<10}", "bold").append(found.ending, "not bold")
+    if found.progress is not None:
+        yield Text(f"{'progress':<10}", "bold").append(found.progress, "not bold")
     if found.events:
         yield Text("\nwhat happened", "bold")
     for event in found.events:
-        yield Text(f"{clock(event.time)}  ", "dim").append(event.text, LOUD.get(event.kind, "not dim"))
+        is_the_end = event.kind == FAILED and found.ending.endswith(event.text)
+        text = "the run failed" if is_the_end else event.text
+        yield Text(f"{clock(event.time)}  ", "dim").append(text, LOUD.get(event.kind, "not dim"))
         for line in event.details:
             yield Text(f"    │ {line}", "dim")
     for name, lines in found.output.items():

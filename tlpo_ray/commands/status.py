@@ -79,7 +79,10 @@ def _state(found: RunStatus) -> str:
         return f"{found.folder} has not started to roll out"
     if found.age_s > SILENT_S:
         silence = _duration(found.age_s)
-        return f"{found.folder} has given no sign of life for {silence}: resume it with tlpo train --resume"
+        return (
+            f"{found.folder} has given no sign of life for {silence}: tlpo status --post-mortem says how it ended, "
+            f"tlpo train --resume resumes it"
+        )
     left = f", about {_duration(found.reported['eta'])} left" if "eta" in found.reported else ""
     return f"{found.folder} has been running for {_duration(found.reported['seconds'])}{left}"
 

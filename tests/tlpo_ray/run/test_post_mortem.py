@@ -137,7 +137,9 @@ def test_a_driver_that_was_killed_has_left_no_end(folder: Path) -> None:
     assert post_mortem(folder).ending == ending
     (folder / "status.json").write_text(json.dumps({"time": time.time() - 3600}))
     assert " was lost after 20" in post_mortem(folder).ending
-    (folder / "status.json").write_text(json.dumps({"time": time.time() - 3}))
+    said = {"time": time.time() - 3, "prompts_done": 6, "prompts_total": 1800, "policy_version": 2}
+    (folder / "status.json").write_text(json.dumps(said))
+    assert post_mortem(folder).progress == "6 of 1,800 prompts, policy version 2"
     assert post_mortem(folder).ending == "it is running"
     (folder / "result.json").write_text("{}")
     found = post_mortem(folder)
@@ -153,7 +155,7 @@ def test_the_command_shows_it_and_json_holds_it(folder: Path) -> None:
     assert shown.returncode == 0, shown.stderr
     for text in (
         "end       failed: LearnerLostError: a learner rank failed during an update: 3 is not 4",
-        "resumed after update 3", "│ ValueError: 3 is not 4", "last lines of learner-0.0", "    two",
+        "resumed after update 3", "the run failed", "│ ValueError: 3 is not 4", "last lines of learner-0.0", "    two",
     ):  # fmt: skip
         assert text in shown.stdout
     output = subprocess.run([TLPO, "status", folder, "--post-mortem", "--json"], capture_output=True, text=True).stdout
