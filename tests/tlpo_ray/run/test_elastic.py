@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import threading
 import time
@@ -16,9 +17,10 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from tests.clusters import BIN
+from tests.clusters import BIN, wait_until
 from tests.small_run import LOCAL, assert_same_weights, run, run_config
 from tlpo_ray.cluster.post_mortem import post_mortem
+from tlpo_ray.config.load import dump_config
 from tlpo_ray.data.load import load_prompts
 from tlpo_ray.errors import LearnerLostError, ResourceError, UserError
 from tlpo_ray.progress import ProgressListener, TrainingProgress
@@ -216,6 +218,25 @@ def test_processes_leave_nodes_that_are_about_to_be_lost_and_nothing_is_done_twi
     assert (summary.accounting, summary.updates) == (undisturbed.accounting, undisturbed.updates)
     assert summary.counters.rollouts.sampled == summary.accounting.total + summary.rerolled, "some were sampled twice"
     assert_same_weights(tmp_path / "run", tmp_path / "undisturbed")
+
+
+def test_a_run_whose_drivers_node_is_drained_ends_and_says_how_to_resume_it(
+    cluster: Cluster, tiny_model: Path, prompts: Path, tmp_path: Path
+) -> None:
+    cluster.add_node(num_cpus=2, object_store_memory=STORE, resources={"roll": 1})
+    folder = tmp_path / "run"
+    many = many_prompts(prompts, tmp_path)
+    config = run_config(tiny_model, many, folder, **on(cluster, **{"learner.groups_per_update": 4}))
+    (tmp_path / "run.yaml").write_text(dump_config(config), encoding="utf-8")
+    with subprocess.Popen(
+        [BIN / "tlpo", "train", tmp_path / "run.yaml"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as driver:
+        wait_until(lambda: read_status(folder).get("policy_version", 0) >= 1, "the first update")
+        with drain(cluster, cluster.head_node, 60):
+            assert driver.stderr is not None
+            said = driver.stderr.read()
+    assert driver.returncode == 128 + signal.SIGTERM and "tlpo train --resume" in said, said
+    assert any("the node of the driver is drained" in event.text for event in post_mortem(folder).events)
 
 
 def test_a_node_that_does_not_exist_is_not_drained(cluster: Cluster) -> None:
