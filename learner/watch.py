@@ -56,9 +56,7 @@ class GroupWatch:
     def unanswering(self) -> list[int]:
         """Return the ranks that have not answered the last question in time: processes that are stopped or cut off."""
         now = time.monotonic()
-        return [
-            rank for rank, poll in enumerate(self._polls) if poll.is_asked and now - poll.last_asked >= poll.interval_s
-        ]
+        return [rank for rank, poll in enumerate(self._polls) if poll.is_overdue(now)]
 
     def _take_answers(self) -> None:
         for question in finished_calls(list(self._questions), (), 0.0):

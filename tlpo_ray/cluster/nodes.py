@@ -61,12 +61,13 @@ class NodeWatch:
 
     def look_at_last(self) -> None:
         """Log what was lost, when a run fails; also nodes that do not answer, of which Ray does not know yet."""
-        self._log_lost()
-        for node in ray.nodes():
-            if node["Alive"] and not _answers(node["NodeManagerAddress"], node["NodeManagerPort"]):
-                logger.warning(
-                    "node %s (%s) does not answer: it is lost", node["NodeManagerAddress"], node["NodeID"][:8]
-                )
+        with suppress(Exception):  # Ray itself may be gone: the run's own error is what matters
+            self._log_lost()
+            for node in ray.nodes():
+                if node["Alive"] and not _answers(node["NodeManagerAddress"], node["NodeManagerPort"]):
+                    logger.warning(
+                        "node %s (%s) does not answer: it is lost", node["NodeManagerAddress"], node["NodeID"][:8]
+                    )
 
     def _log_lost(self) -> None:
         """Log nodes that Ray has found to be lost since the last look, and processes that the kernel has killed."""

@@ -80,7 +80,11 @@ class ProgressPoll:
         """
         if self.known_until is None and not self.is_asked:
             return True
-        return self._has_answered(limit) or (self.is_asked and now >= self.last_asked + self.interval_s)
+        return self._has_answered(limit) or self.is_overdue(now)
+
+    def is_overdue(self, now: float) -> bool:
+        """Return whether the last question has had no answer for so long that it is taken as silence."""
+        return self.is_asked and now >= self.last_asked + self.interval_s
 
     def judged_at(self, limit: float) -> float:
         """Return the earliest time at which there is something to do about a limit: judge the process, or ask it."""
